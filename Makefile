@@ -1,0 +1,114 @@
+# make            build the C core in the tree, for $(LUA)
+# make demo       a whole sandbox workflow; sets up what is missing
+# make test       the tests; sets up what is missing
+# make bench      speed and memory, beside curl
+# make -s env     the exports that let `$(LUA) script.lua` use the tree
+# make install    into $(PREFIX)
+#
+# LUA=lua5.1 | lua5.2 | lua5.3 | lua5.4 | luajit chooses the interpreter for every target.
+
+LUA ?= lua5.4
+PREFIX ?= /usr/local
+DESTDIR ?=
+CC ?= cc
+CFLAGS ?= -O2 -g
+WARNINGS = -Wall -Wextra -Wshadow
+BUSTED ?= $(shell command -v busted)
+
+# "5.4", or "jit" for LuaJIT, whose modules install as 5.1's but are built with its own headers.
+ABI := $(shell $(LUA) -e 'io.write(jit and "jit" or _VERSION:match("%d+%.%d+"))' 2>/dev/null)
+VERSION := $(if $(filter jit,$(ABI)),5.1,$(ABI))
+HEADERS := $(if $(filter jit,$(ABI)),luajit-2.1,lua$(VERSION))
+LUA_INCDIR ?= $(firstword $(wildcard /usr/include/$(HEADERS) /usr/local/include/$(HEADERS) /usr/include/lua/$(VERSION) \
+  /usr/include/lua-$(VERSION) /opt/homebrew/include/$(HEADERS) /usr/local/openresty/luajit/include/$(HEADERS)) /usr/include)
+CURL_CFLAGS ?= $(shell curl-config --cflags 2>/dev/null)
+CURL_LIBS ?= -lcurl
+
+# SANITIZE=1: the core under AddressSanitizer and UBSan. POLLER=poll: the poll() set instead of epoll.
+BUILD = build/$(ABI)$(if $(SANITIZE),-sanitize)$(if $(filter poll,$(POLLER)),-poll)
+ifdef SANITIZE
+  CFLAGS = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+  PRELOAD = LD_PRELOAD="$(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)"
+endif
+ifeq ($(POLLER),poll)
+  CPPFLAGS += -DOSB_USE_POLL
+endif
+ifeq ($(shell uname),Darwin)
+  SHARED = -bundle -undefined dynamic_lookup
+else
+  SHARED = -shared
+endif
+
+SOURCES := $(wildcard src/*.c)
+OBJECTS = $(SOURCES:src/%.c=$(BUILD)/%.o)
+CORE = $(BUILD)/opensandbox/core.so
+ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
+
+.PHONY: all core demo test bench soak lint fuzz env install clean setup-build setup-test setup-demo setup-bench run-test run-demo
+
+all: core
+
+# The interpreter may be missing until the set-up has run, and with it everything computed above: the work is done by a second make.
+demo: setup-demo
+	@$(MAKE) --no-print-directory run-demo
+test: setup-test
+	@$(MAKE) --no-print-directory run-test
+
+setup-build setup-test setup-demo setup-bench: setup-%:
+	@sh .ci/setup $* "$(LUA)"
+
+core: $(CORE)
+
+$(CORE): $(OBJECTS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(SHARED) -o $@ $(OBJECTS) $(CURL_LIBS) $(LDFLAGS)
+
+$(BUILD)/%.o: src/%.c $(wildcard src/*.h) Makefile
+	$(if $(ABI),,$(error $(LUA) does not run: install it, or say LUA=...; `make test` and `make demo` install it on Debian and Ubuntu))
+	@mkdir -p $(@D)
+	$(CC) -std=gnu99 $(WARNINGS) $(WERROR) $(CPPFLAGS) $(CFLAGS) -fPIC -I$(LUA_INCDIR) $(CURL_CFLAGS) -c -o $@ $<
+
+run-demo: core
+	@$(ENVIRONMENT) LUA="$(LUA)" sh examples/demo.sh
+
+# SPEC= runs part of the tests.
+run-test: core
+	@$(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) ASAN_OPTIONS=detect_leaks=0 $(LUA) $(BUSTED) --output=$(or $(OUTPUT),utfTerminal) $(or $(SPEC),spec)
+
+bench: setup-bench
+	@$(MAKE) --no-print-directory core build/bench-server
+	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/run.lua
+
+build/bench-server: bench/server.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu99 -O2 -Wall -Wextra -pthread -o $@ $<
+
+# 1,000 sandboxes, one after the other: nothing may stay behind.
+soak: core
+	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/soak.lua
+
+lint:
+	luacheck -q .
+
+# The event-stream decoder by itself, on random streams cut at random places.
+fuzz: build/fuzz-frames
+	build/fuzz-frames
+
+build/fuzz-frames: spec/c/fuzz_frames.c src/frames.c src/buffer.c $(wildcard src/*.h)
+	@mkdir -p $(@D)
+	$(CC) -std=gnu99 -g -O1 $(WARNINGS) -Werror -fsanitize=address,undefined -fno-sanitize-recover=undefined -Isrc -o $@ $(filter %.c,$^)
+
+env:
+	@echo 'export LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;;"'
+	@echo 'export LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"'
+
+install: core
+	cd lua && find opensandbox -name '*.lua' | while read -r file; do \
+	  install -D -m 644 "$$file" "$(DESTDIR)$(PREFIX)/share/lua/$(VERSION)/$$file" || exit 1; done
+	install -D -m 755 $(CORE) "$(DESTDIR)$(PREFIX)/lib/lua/$(VERSION)/opensandbox/core.so"
+	mkdir -p "$(DESTDIR)$(PREFIX)/bin"
+	sed '1s|.*|#!/usr/bin/env $(notdir $(LUA))|' bin/opensandbox-devserver > "$(DESTDIR)$(PREFIX)/bin/opensandbox-devserver"
+	chmod 755 "$(DESTDIR)$(PREFIX)/bin/opensandbox-devserver"
+
+clean:
+	rm -rf build

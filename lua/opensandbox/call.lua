@@ -1,0 +1,124 @@
+--- A plain call: a request whose whole response is small. Tries again where that is safe, within one budget of time.
+
+local core = require "opensandbox.core"
+local exchange = require "opensandbox.exchange"
+local json = require "opensandbox.json"
+local options = require "opensandbox.options"
+local response = require "opensandbox.response"
+local retry = require "opensandbox.retry"
+
+local call = {}
+
+local LONGEST_BODY = 64 * 1024 * 1024 -- bytes
+
+local idempotent = { GET = true, PUT = true, DELETE = true }
+
+local hints = {
+  [401] = "Check the API key (OPEN_SANDBOX_API_KEY, or the second argument of opensandbox.new)",
+  [403] = "The API key does not allow this",
+}
+
+--- The error for a response with status 400 or above. Reads its body.
+---@param ex table exchange whose head has arrived
+function call.refusal(ex)
+  local body, err = ex:body(LONGEST_BODY)
+  if err and err.kind ~= "stream" then return err end -- a cut error body says less, but the status stands
+  local code, message = response.explain(ex.status, body or "", ex.headers["content-type"])
+  for _, secret in ipairs(ex.call.secrets or {}) do
+    message = message:gsub(secret:gsub("%W", "%%%0"), "***")
+  end
+  local hint = hints[ex.status]
+  if ex.call.is_execd and ex.status == 401 then
+    hint = "Check the endpoint's headers: use what client:discover_execd returns"
+  elseif ex.status == 404 and message == "Not Found" then
+    hint = "The server does not know this route: check the path of the URL, and the server's version"
+  end
+  return ex:error { kind = "http", code = code, message = message, hint = hint, retry_after = response.retry_after(ex.headers) }
+end
+
+--- The error for an answer that is not what the route gives.
+function call.surprise(ex, what)
+  local content_type = ex.headers["content-type"] or "no content type"
+  return ex:error { kind = "protocol", code = "unexpected_answer", message = ("%s (%s)"):format(what, content_type),
+    hint = "Check that the URL points at an OpenSandbox server, and not at a proxy's or another service's page" }
+end
+
+-- Starts a request and waits for the head of its response. Gives the exchange when the server said yes.
+local function open(client, request)
+  local ex = exchange.start(client, request)
+  local status, err = ex:head()
+  if not status then return nil, err end
+  client:_responded(ex)
+  if status >= 400 then return nil, call.refusal(ex) end
+  if status >= 300 then
+    ex:close()
+    return nil, ex:error { kind = "protocol", code = "redirect",
+      message = "the server sent us elsewhere, to " .. tostring(ex.headers.location) .. ", and redirects are not followed",
+      hint = "Use the URL it names, if you trust it" }
+  end
+  return ex
+end
+
+-- One whole try: the answer, decoded if the request says how.
+local function complete(client, request)
+  local ex, err = open(client, request)
+  if not ex then return nil, err end
+  local body
+  body, err = ex:body(LONGEST_BODY)
+  if err then return nil, err end
+  if not request.decode then return body, nil, ex end
+  local value, problem = json.decode(body)
+  if problem or type(value) ~= "table" then
+    return nil, call.surprise(ex, body:find("%S") and "the answer is not the JSON that was expected" or "the answer is empty")
+  end
+  value, problem = request.decode(value)
+  if value == nil then return nil, call.surprise(ex, "the answer holds no " .. problem) end
+  return value, nil, ex
+end
+
+-- Tries until it works, as long as trying again is safe and the budget of `seconds` lasts.
+local function persist(client, request, try, seconds)
+  if request.may_repeat == nil then request.may_repeat = idempotent[request.method] or false end
+  local deadline = core.now() + seconds
+  local tries = 0
+  while true do
+    tries = tries + 1
+    local value, err, ex = try(client, request)
+    if not err then return value, nil, ex end
+    retry.judge(err, request.may_repeat)
+    local left = deadline - core.now()
+    local delay = retry.delay(client._retry, tries, err, left)
+    if not delay then
+      err.attempts = tries
+      return nil, err
+    end
+    client:_sleep(delay)
+    if request.timeout > 0 then request.timeout = math.max(left - delay, 0.001) end
+  end
+end
+
+--- Opens a response that is read piece by piece: gives the exchange once the head of a good response has arrived.
+---@return table? exchange
+---@return opensandbox.Error? err
+function call.open(client, request)
+  return persist(client, request, open, client._clocks.timeout)
+end
+
+--- Makes a call. `request` as in exchange.start, and: json (a value to send); decode (makes the result of the decoded JSON answer,
+--- or gives nil and the name of what is missing); may_repeat (default: by method); timeout = seconds for all tries together, 0: the
+--- idle clock is enough.
+---@return any value what decode gives, or the body's bytes
+---@return opensandbox.Error? err
+---@return table? exchange for its headers
+function call.run(client, request)
+  if request.json ~= nil then
+    local problem
+    request.body, problem = json.encode(request.json)
+    if not request.body then options.raise(request.op, problem) end
+    request.headers["Content-Type"] = "application/json"
+  end
+  request.budget = request.timeout
+  return persist(client, request, complete, request.timeout > 0 and request.timeout or client._clocks.timeout)
+end
+
+return call

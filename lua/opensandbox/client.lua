@@ -1,0 +1,238 @@
+--- The client: where the servers are, how to reach them, and the connections to them.
+--
+-- Its methods for the routes stand in `lifecycle.lua` and `execd.lua`; `create` and `connect` give Sandbox objects.
+
+local call = require "opensandbox.call"
+local core = require "opensandbox.core"
+local exchange = require "opensandbox.exchange"
+local options = require "opensandbox.options"
+local retry = require "opensandbox.retry"
+local url = require "opensandbox.url"
+local version = require "opensandbox.version"
+
+---@class opensandbox.Client
+---@field url string base URL of the lifecycle API
+local Client = {}
+Client.__index = Client
+Client.__name = "opensandbox.Client"
+
+local KEY_HEADER = "OPEN-SANDBOX-API-KEY"
+local LONGEST_STEP = 60 -- seconds
+
+local DEFAULTS = {
+  timeout = 30,               -- seconds for a whole plain call
+  create_timeout = 300,       -- seconds: creating may pull an image
+  connect_timeout = 10,       -- seconds
+  idle_timeout = 15,          -- seconds without a byte on an event stream: execd pings every 3
+  transfer_idle_timeout = 60, -- seconds without a byte on an upload or a download
+  max_output = 16 * 1024 * 1024, -- bytes of a command's output kept in memory, for each stream
+}
+
+local known_options = {
+  timeout = "seconds", create_timeout = "seconds", connect_timeout = "seconds", idle_timeout = "seconds",
+  transfer_idle_timeout = "seconds", max_output = "count", headers = "strings", user_agent = "text",
+  use_server_proxy = "boolean", retry = "any", tls = "table", proxy = "string", on_request = "function", on_response = "function",
+}
+local known_tls = {
+  verify = "boolean", ca_file = "text", ca_directory = "text", certificate = "text", key = "text", key_password = "string",
+}
+
+local function check_header(name, value)
+  if not name:find("^[%w!#$%%&'*+.^_`|~-]+$") then return ("'%s' is not a header name"):format(name) end
+  if value:find("[%c]") then return ("the value of header %s holds a control character"):format(name) end
+end
+
+local function check_headers(op, headers)
+  for name, value in pairs(headers) do
+    local problem = check_header(name, value)
+    if problem then options.raise(op, problem) end
+  end
+end
+
+local function transport_options(given)
+  local tls = options.check("new", given.tls, known_tls)
+  return {
+    insecure = tls.verify == false, ca_file = tls.ca_file, ca_directory = tls.ca_directory, certificate = tls.certificate,
+    key = tls.key, key_password = tls.key_password, proxy = given.proxy,
+  }
+end
+
+local function retry_policy(given)
+  if given == nil or given == false then return retry.policy(given) end
+  options.argument("new", "option 'retry'", given, "table")
+  return retry.policy(options.check("new", given, retry.known))
+end
+
+--- Makes a client. Nothing is sent yet.
+---@param base? string URL of the lifecycle API; default OPEN_SANDBOX_DOMAIN (with OPEN_SANDBOX_PROTOCOL), else http://localhost:8080. "/v1" is appended when it has no path
+---@param api_key? string default OPEN_SANDBOX_API_KEY
+---@param opts? table timeout, create_timeout, connect_timeout, idle_timeout, transfer_idle_timeout (seconds); max_output (bytes); headers, user_agent; use_server_proxy; retry (table or false); tls { verify, ca_file, ca_directory, certificate, key, key_password }; proxy; on_request, on_response
+---@return opensandbox.Client
+local function new(base, api_key, opts)
+  local op = "new"
+  if base ~= nil then options.argument(op, "the url", base, "text") end
+  if api_key ~= nil then options.argument(op, "the API key", api_key, "string") end
+  opts = options.check(op, opts, known_options)
+  local from_environment = base == nil
+  base = base or os.getenv("OPEN_SANDBOX_DOMAIN")
+  if not base or base == "" then base = "http://localhost:8080" end
+  local protocol = os.getenv("OPEN_SANDBOX_PROTOCOL")
+  local full, parsed = url.base(base, protocol and protocol ~= "" and protocol or "http")
+  if not full then
+    local where = from_environment and " (OPEN_SANDBOX_DOMAIN)" or ""
+    options.raise(op, ("the url %q%s is not valid: %s"):format(url.shown(base), where, parsed))
+  end
+  if api_key == nil then api_key = os.getenv("OPEN_SANDBOX_API_KEY") end
+  if api_key == "" then api_key = nil end
+  if api_key and api_key:find("[%c ]") then
+    options.raise(op, "the API key holds white space or control characters: check how it was read")
+  end
+  local headers = options.merge({ ["User-Agent"] = opts.user_agent or ("opensandbox-lua/" .. version) }, opts.headers)
+  check_headers(op, headers)
+  local self = {
+    url = full,
+    use_server_proxy = opts.use_server_proxy or false,
+    max_output = opts.max_output or DEFAULTS.max_output,
+    _origin = parsed,
+    _key = api_key,
+    _headers = headers,
+    _transport = transport_options(opts),
+    _retry = retry_policy(opts.retry),
+    _on_request = opts.on_request,
+    _on_response = opts.on_response,
+    _multi = core.multi(),
+    _clocks = {},
+  }
+  for name, value in pairs(DEFAULTS) do self._clocks[name] = opts[name] or value end
+  return setmetatable(self, Client)
+end
+
+--- Closes the connections. Deletes that finalizers have queued get up to 2 seconds to arrive; other requests end.
+function Client:close()
+  self._multi:close()
+end
+
+Client.__close = Client.close
+
+-- The contract for event loops: watch `pollfd` for reading, wake up after `timeout`, then call `step`.
+
+--- The descriptor to watch for reading; nil on platforms without one.
+function Client:pollfd() return self._multi:pollfd() end
+
+--- "r": what to watch the descriptor for.
+function Client:events() return self._multi:events() end
+
+--- Seconds until `step` should be called even though the descriptor is quiet; nil when there is no need.
+function Client:timeout() return self._multi:timeout() end
+
+--- Moves what can be moved, waiting at most `seconds` (default 0). Returns the number of requests under way.
+function Client:step(seconds) return self._multi:step(seconds) end
+
+--- For luasocket's select.
+function Client:getfd() return self._multi:getfd() end
+
+--- For luasocket's select: whether `step` is due now.
+function Client:dirty() return self._multi:dirty() end
+
+-- Waits until something has happened on the network, at most `seconds`.
+function Client:_wait(seconds)
+  self._multi:step(seconds)
+end
+
+-- Lets time pass, and the network move meanwhile.
+function Client:_sleep(seconds)
+  local deadline = core.now() + seconds
+  local left = seconds
+  while left > 0 do
+    self:_wait(math.min(left, LONGEST_STEP))
+    left = deadline - core.now()
+  end
+end
+
+-- Reports a request that is about to start, to the user's hook.
+function Client:_requested(request)
+  if self._on_request then
+    self._on_request { op = request.op, method = request.method, url = url.shown(request.url), sandbox_id = request.sandbox_id }
+  end
+end
+
+-- Reports a response whose head has arrived.
+function Client:_responded(ex)
+  if self._on_response then
+    self._on_response { op = ex.call.op, method = ex.call.method, url = url.shown(ex.call.url), sandbox_id = ex.call.sandbox_id,
+      status = ex.status, seconds = core.now() - ex.started, request_id = ex.headers["x-request-id"] }
+  end
+end
+
+-- Completes a request: headers by destination, clocks, what must never be shown.
+function Client:_complete(request)
+  request.headers = options.merge(self._headers, request.headers)
+  request.connect_timeout = self._clocks.connect_timeout
+  request.secrets = request.secrets or {}
+  if self._key then request.secrets[#request.secrets + 1] = self._key end
+  self:_requested(request)
+  return request
+end
+
+-- A request to the lifecycle API; the only destination of the key, apart from its own proxy.
+function Client:_lifecycle(request)
+  request.url = self.url .. request.path
+  request.timeout = request.timeout or self._clocks.timeout
+  request.headers = options.merge(request.headers, self._key and { [KEY_HEADER] = self._key } or nil)
+  return self:_complete(request)
+end
+
+local function same_origin(a, b)
+  return a and b and a.scheme == b.scheme and a.host:lower() == b.host:lower() and a.port == b.port
+end
+
+-- A request to an endpoint of a sandbox: a table of get_endpoint, or a URL.
+function Client:_endpoint(endpoint, request)
+  if type(endpoint) == "string" then
+    local parsed, problem = url.parse(endpoint)
+    if not parsed then options.raise(request.op, ("the endpoint %q is not a URL: %s"):format(url.shown(endpoint), problem)) end
+    endpoint = { url = (endpoint:gsub("/+$", "")) }
+  elseif type(endpoint) ~= "table" or type(endpoint.url) ~= "string" then
+    options.raise(request.op, "the endpoint must be what discover_execd or get_endpoint returns, or a URL")
+  end
+  request.is_execd = true
+  request.url = endpoint.url .. request.path
+  request.sandbox_id = request.sandbox_id or endpoint.sandbox_id
+  request.headers = options.merge(endpoint.headers, request.headers)
+  if endpoint.proxied and self._key and same_origin(url.parse(endpoint.url), self._origin) then
+    request.headers[KEY_HEADER] = self._key
+  end
+  request.secrets = {}
+  for name, value in pairs(endpoint.headers or {}) do
+    local problem = type(name) ~= "string" or type(value) ~= "string" and "its headers must be strings" or check_header(name, value)
+    if problem then options.raise(request.op, "the endpoint is not valid: " .. tostring(problem)) end
+    request.secrets[#request.secrets + 1] = value
+  end
+  return self:_complete(request)
+end
+
+-- A plain call to an endpoint.
+function Client:_execd(endpoint, request)
+  request.headers = request.headers or {}
+  request.timeout = request.timeout or self._clocks.timeout
+  return call.run(self, self:_endpoint(endpoint, request))
+end
+
+-- A plain call to the lifecycle API.
+function Client:_call(request)
+  request.headers = request.headers or {}
+  return call.run(self, self:_lifecycle(request))
+end
+
+-- Deletes a sandbox without waiting: for finalizers. Closing the client waits for it.
+function Client:_delete_in_background(id)
+  local path = "/sandboxes/" .. url.escape(id)
+  local request = self:_lifecycle { op = "delete_sandbox", method = "DELETE", path = path, may_repeat = true }
+  exchange.start(self, request).transfer:detach(self._clocks.timeout, true)
+end
+
+for _, part in ipairs { "lifecycle", "execd" } do
+  for name, method in pairs(require("opensandbox." .. part)) do Client[name] = method end
+end
+
+return { new = new, Client = Client, check_header = check_header }

@@ -1,0 +1,31 @@
+--- Failures of the file system in the words of execd, which are those of Go.
+
+local errno = {}
+
+local TEXTS = {
+  EACCES = "permission denied", EBUSY = "device or resource busy", EEXIST = "file exists", EINVAL = "invalid argument",
+  EISDIR = "is a directory", ELOOP = "too many levels of symbolic links", ENAMETOOLONG = "file name too long",
+  ENOENT = "no such file or directory", ENOSPC = "no space left on device", ENOTDIR = "not a directory",
+  ENOTEMPTY = "directory not empty", EPERM = "operation not permitted", EROFS = "read-only file system",
+  EXDEV = "invalid cross-device link", E2BIG = "argument list too long", EMFILE = "too many open files",
+}
+
+--- The text of an error code such as "ENOENT".
+function errno.text(code)
+  return TEXTS[code] or tostring(code)
+end
+
+--- An error as a value: `code`, and `message` like "open /tmp/x: no such file or directory".
+-- @param code "ENOENT", or nil for an error that is a message only
+function errno.new(code, operation, path)
+  local message = code and errno.text(code) or operation
+  if code and path then message = ("%s %s: %s"):format(operation, path, message) end
+  return { code = code, message = message }
+end
+
+--- The error with words before it.
+function errno.wrap(words, problem)
+  return { code = problem.code, message = words .. ": " .. problem.message }
+end
+
+return errno

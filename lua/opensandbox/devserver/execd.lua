@@ -1,0 +1,238 @@
+--- The execd API of one sandbox: the token check, `/ping`, the command routes, and the way to the file routes.
+
+local uv = require "luv"
+local json = require "opensandbox.json"
+local errno = require "opensandbox.devserver.errno"
+local directories = require "opensandbox.devserver.directories"
+local filesystem = require "opensandbox.devserver.filesystem"
+local files = require "opensandbox.devserver.files"
+local frames = require "opensandbox.devserver.frames"
+local router = require "opensandbox.devserver.router"
+local stream = require "opensandbox.devserver.stream"
+local transfer = require "opensandbox.devserver.transfer"
+local upload = require "opensandbox.devserver.upload"
+local url = require "opensandbox.devserver.url"
+
+local INTERRUPT_PATIENCE = 3000   -- milliseconds between asking a command to end and killing it
+
+local execd = {}
+
+local function invalid(response, message)
+  response:fail(400, "INVALID_REQUEST_BODY", message)
+end
+
+local function unsigned(value)
+  return value == nil or (type(value) == "number" and value % 1 == 0 and value >= 0 and value < 2 ^ 32)
+end
+
+local function strings(value)
+  if value == nil then return true end
+  if type(value) ~= "table" then return false end
+  for name, item in pairs(value) do
+    if type(name) ~= "string" or type(item) ~= "string" then return false end
+  end
+  return true
+end
+
+-- What is wrong with the body of POST /command; nil when nothing is.
+local function problem_of(body)
+  local types = {
+    command = body.command == nil or type(body.command) == "string",
+    cwd = body.cwd == nil or type(body.cwd) == "string",
+    background = body.background == nil or type(body.background) == "boolean",
+    timeout = body.timeout == nil or (type(body.timeout) == "number" and body.timeout % 1 == 0),
+    uid = unsigned(body.uid), gid = unsigned(body.gid), envs = strings(body.envs),
+  }
+  for _, name in ipairs { "command", "cwd", "background", "timeout", "uid", "gid", "envs" } do
+    if not types[name] then
+      return "error parsing request, MAYBE invalid body format. json: cannot unmarshal " .. type(body[name])
+        .. " into Go struct field RunCommandRequest." .. name
+    end
+  end
+  local rule = (body.command or "") == "" and "Key: 'RunCommandRequest.Command' Error:Field validation for 'Command' "
+    .. "failed on the 'required' tag"
+    or (body.timeout or 0) < 0 and "Key: 'RunCommandRequest.Timeout' Error:Field validation for 'Timeout' failed on "
+    .. "the 'gte' tag"
+    or body.gid and not body.uid and "uid is required when gid is provided"
+  if rule then return "invalid request, validation error " .. rule end
+end
+
+-- The working directory as a resolved path, or what is wrong with it.
+local function working_directory(sandbox, cwd)
+  if (cwd or "") == "" then return sandbox.paths:resolve("/") end
+  local expanded, problem = sandbox.paths:expand(cwd)
+  if not expanded then return nil, problem.message end
+  local place, code = sandbox.paths:resolve(expanded)
+  local stat = place and uv.fs_stat(place.path)
+  if not stat then
+    local text = errno.text(code or "ENOENT")
+    return nil, ("working directory does not exist: %s: stat %s: %s"):format(cwd, expanded, text)
+  elseif stat.type ~= "directory" then
+    return nil, "working directory is not a directory: " .. cwd
+  end
+  return place
+end
+
+local function run(call, body)
+  local response, sandbox = call.response, call.sandbox
+  local problem = problem_of(body)
+  if problem then return invalid(response, problem) end
+  local cwd
+  cwd, problem = working_directory(sandbox, body.cwd)
+  if not cwd then return invalid(response, "invalid request, validation error " .. problem) end
+
+  local command, reason, id = sandbox.commands:start {
+    command = body.command, background = body.background, timeout = body.timeout, uid = body.uid,
+    gid = body.gid or (body.uid and uv.getuid() == 0 and filesystem.primary_group(body.uid)) or nil,
+    envs = body.envs, cwd = cwd,
+  }
+  local events = stream.new(response, command and command.id or id, sandbox.grace)
+  if not command and body.background then
+    events:fail(json.encode { code = "RUNTIME_ERROR", message = reason })
+  elseif not command then
+    events:finish { frames.failure(reason, reason) }
+  elseif body.background then
+    events:finish { frames.complete() }
+  else
+    events:follow(command)
+  end
+end
+
+local routes = {}
+
+routes["GET /ping"] = function(call)
+  call.response:empty(200)
+end
+
+routes["POST /command"] = function(call)
+  call:json_body("object", function(body) run(call, body) end)
+end
+
+routes["GET /command/status/{id}"] = function(call)
+  local command = call.sandbox.commands:get(call.parameters.id)
+  if not command then
+    return call.response:fail(404, "INVALID_REQUEST_BODY", "command not found: " .. call.parameters.id)
+  end
+  call.response:json(200, command:status())
+end
+
+routes["GET /command/{id}/logs"] = function(call)
+  local id = call.parameters.id
+  local command = call.sandbox.commands:get(id)
+  if not command then return invalid(call.response, "command not found: " .. id) end
+  if not command.background then
+    return invalid(call.response, ("command %s is not running in background"):format(id))
+  end
+  local cursor = tonumber((call:parameter("cursor") or ""):match("^[+-]?%d+$")) or 0
+  if cursor < 0 then return invalid(call.response, ("invalid cursor: %d"):format(cursor)) end
+  local fd, problem = uv.fs_open(command.files[1], "r", 0)
+  if not fd then return call.response:fail(500, "RUNTIME_ERROR", problem) end
+  local size = uv.fs_fstat(fd).size
+  local length = math.max(0, size - cursor)
+  call.response:send_file(200, {
+    { "Content-Type", "text/plain; charset=utf-8" },
+    { "Execd-Commands-Tail-Cursor", ("%.0f"):format(cursor + length) },
+    { "Content-Length", ("%.0f"):format(length) },
+  }, fd, cursor, length)
+end
+
+routes["DELETE /command"] = function(call)
+  local response, id = call.response, call:required("id")
+  if not id then return end
+  local command = call.sandbox.commands:get(id)
+  if not command or not command.running then
+    local why = command and ("command session %s is not running"):format(id) or "no such session"
+    return response:fail(500, "RUNTIME_ERROR", "error interruptting code context. " .. why)
+  end
+  command:signal("sigterm")
+  local timer = uv.new_timer()
+  timer:start(INTERRUPT_PATIENCE, 0, function() command:signal("sigkill") end)
+  command:when_ended(function()
+    timer:close()
+    response:empty(200)
+  end)
+end
+
+for _, more in ipairs { files, directories, transfer, upload } do
+  for route, handler in pairs(more) do routes[route] = handler end
+end
+local all = router.new(routes)
+
+local Call = {}
+Call.__index = Call
+
+--- The first value of a query parameter.
+function Call:parameter(name)
+  return self.query[name] and self.query[name][1]
+end
+
+--- The same, with the answer to a call without it.
+function Call:required(name)
+  local value = self:parameter(name)
+  if value and value ~= "" then return value end
+  self.response:fail(400, "MISSING_QUERY", ("missing query parameter '%s'"):format(name))
+end
+
+--- Answers with an error of the file routes.
+function Call:fail(problem, words)
+  if problem.code == "ENOENT" and not words then
+    self.response:fail(404, "FILE_NOT_FOUND", "file not found. " .. problem.message)
+  else
+    self.response:fail(500, "RUNTIME_ERROR", (words or "error accessing file:") .. " " .. problem.message)
+  end
+end
+
+--- Reads the request's body as JSON of one kind, "object" or "array"; anything else is answered here.
+function Call:json_body(kind, callback)
+  self.request:body(64 * 1024 * 1024, function(text)
+    local value, problem = json.decode(text)
+    local opening = text:match("^%s*(.?)")
+    if opening == "" then
+      problem = "EOF"
+    elseif value == nil then
+      -- Go tells a body that stops early from one that is wrong.
+      problem = (problem:find("T_END", 1, true) or problem:find("end")) and "unexpected EOF" or problem
+    elseif opening ~= (kind == "object" and "{" or "[") then
+      problem = "json: cannot unmarshal the value into a Go " .. (kind == "object" and "struct or map" or "slice")
+    end
+    if problem then
+      return invalid(self.response, "error parsing request, MAYBE invalid body format. " .. problem)
+    end
+    callback(value)
+  end)
+end
+
+--- Reads a body of permissions by path and applies each; `apply` returns what `fail` takes when it fails.
+function Call:permissions(apply)
+  self:json_body("object", function(items)
+    for _, permission in pairs(items) do
+      if not filesystem.is_permission(permission) then
+        return invalid(self.response,
+          "error parsing request, MAYBE invalid body format. json: cannot unmarshal a member of another type")
+      end
+    end
+    for path, permission in pairs(items) do
+      local ok, problem, words = apply(path, permission)
+      if not ok then return self:fail(problem, words) end
+    end
+    self.response:empty(200)
+  end)
+end
+
+--- Answers a request to a sandbox's execd.
+-- @param path the request's path without what leads to this sandbox
+function execd.handle(sandbox, path, request, response)
+  sandbox.responses[response] = true
+  response.json_type = "application/json; charset=utf-8"
+  if request.headers["x-execd-access-token"] ~= sandbox.token then
+    return response:json(401, { error = "Unauthorized: invalid or missing header X-EXECD-ACCESS-TOKEN" })
+  end
+  local handler, parameters = all:find(request.method, path)
+  if not handler then return response:send(404, { { "Content-Type", "text/plain" } }, "404 page not found") end
+  handler(setmetatable({
+    sandbox = sandbox, request = request, response = response, parameters = parameters,
+    query = url.query(request.query),
+  }, Call))
+end
+
+return execd

@@ -1,0 +1,105 @@
+--- The events of a command's stream: JSON written as execd's encoder writes it, and output cut into lines.
+
+local json = require "opensandbox.json"
+local time = require "opensandbox.devserver.time"
+
+local frames = {}
+
+-- The length of the UTF-8 character at a position, nil for a byte that begins none.
+local function character_length(text, position)
+  local first, second = text:byte(position, position + 1)
+  local length = first >= 0xC2 and first <= 0xDF and 2 or first >= 0xE0 and first <= 0xEF and 3
+    or first >= 0xF0 and first <= 0xF4 and 4
+  if not length or not second then return nil end
+  local low = first == 0xE0 and 0xA0 or first == 0xF0 and 0x90 or 0x80
+  local high = first == 0xED and 0x9F or first == 0xF4 and 0x8F or 0xBF
+  if second < low or second > high then return nil end
+  for index = position + 2, position + length - 1 do
+    local byte = text:byte(index)
+    if not byte or byte < 0x80 or byte > 0xBF then return nil end
+  end
+  return length
+end
+
+-- A run of bytes beyond ASCII: invalid ones become U+FFFD each, the two line separators of Unicode are escaped.
+local function beyond_ascii(run)
+  local parts, position = {}, 1
+  while position <= #run do
+    local length = character_length(run, position)
+    local piece = length and run:sub(position, position + length - 1) or "\\ufffd"
+    if piece == "\226\128\168" then piece = "\\u2028" elseif piece == "\226\128\169" then piece = "\\u2029" end
+    parts[#parts + 1] = piece
+    position = position + (length or 1)
+  end
+  return table.concat(parts)
+end
+
+local ESCAPES = { ["<"] = "\\u003c", [">"] = "\\u003e", ["&"] = "\\u0026", ["\\/"] = "/" }
+
+--- A string as JSON, whatever bytes it holds.
+function frames.quote(text)
+  if not text:find("[%c\"\\<>&\127-\255]") then return '"' .. text .. '"' end
+  local quoted = json.encode(text):gsub("[<>&]", ESCAPES):gsub("\\[/\\]", ESCAPES)
+  return (quoted:gsub("[\128-\255]+", beyond_ascii))
+end
+
+--- An event that has a text: init, ping, stdout, stderr.
+function frames.text(kind, text, now)
+  return ('{"type":"%s","text":%s,"timestamp":%.0f}\n\n'):format(kind, frames.quote(text), now or time.milliseconds())
+end
+
+--- The terminal event of success; a time of 0 ms is left out, like every zero.
+function frames.complete(milliseconds)
+  local spent = (milliseconds or 0) > 0 and ('"execution_time":%.0f,'):format(milliseconds) or ""
+  return ('{"type":"execution_complete",%s"timestamp":%.0f}\n\n'):format(spent, time.milliseconds())
+end
+
+--- The terminal event of failure. `value` is the exit code, -1 for a signal, or why the command could not be started.
+function frames.failure(value, trace)
+  return ('{"type":"error","timestamp":%.0f,"error":{"ename":"CommandExecError","evalue":%s,"traceback":[%s]}}\n\n')
+    :format(time.milliseconds(), frames.quote(value), frames.quote(trace))
+end
+
+local Lines = {}
+Lines.__index = Lines
+
+--- Cuts bytes into events of one kind, however the bytes are split.
+function frames.lines(kind)
+  return setmetatable({ kind = kind, partial = {}, skip_lf = false }, Lines)
+end
+
+--- Adds the frames of the lines that `data` completes to `list`.
+function Lines:feed(data, list)
+  local position, now = 1, time.milliseconds()
+  local prefix, suffix = '{"type":"' .. self.kind .. '","text":', (',"timestamp":%.0f}\n\n'):format(now)
+  local quote, find, byte = frames.quote, string.find, string.byte
+  if self.skip_lf and data ~= "" then
+    self.skip_lf = false
+    if byte(data, 1) == 10 then position = 2 end
+  end
+  while true do
+    local at = find(data, "[\r\n]", position)
+    if not at then break end
+    local line = data:sub(position, at - 1)
+    if self.partial[1] then
+      self.partial[#self.partial + 1] = line
+      line, self.partial = table.concat(self.partial), {}
+    end
+    list[#list + 1] = prefix .. quote(line == "" and "\n" or line) .. suffix
+    position = at + 1
+    if byte(data, at) == 13 then
+      local following = byte(data, position)
+      if following == 10 then position = position + 1 elseif not following then self.skip_lf = true end
+    end
+  end
+  if position <= #data then self.partial[#self.partial + 1] = data:sub(position) end
+end
+
+--- Adds the frame of a last line that has no end.
+function Lines:finish(list)
+  local rest = table.concat(self.partial)
+  self.partial = {}
+  if rest ~= "" then list[#list + 1] = frames.text(self.kind, rest) end
+end
+
+return frames

@@ -1,0 +1,197 @@
+--- The files of one sandbox: `sandbox.files`.
+
+local core = require "opensandbox.core"
+local errors = require "opensandbox.errors"
+local options = require "opensandbox.options"
+local paths = require "opensandbox.paths"
+local random = require "opensandbox.random"
+
+---@class opensandbox.Files
+local Files = {}
+Files.__index = Files
+Files.__name = "opensandbox.Files"
+
+local files = {}
+
+---@param sandbox opensandbox.Sandbox
+function files.of(sandbox)
+  return setmetatable({ _sandbox = sandbox }, Files)
+end
+
+-- Calls a client method with this sandbox's execd.
+local function with_execd(self, method, ...)
+  local execd, err = self._sandbox:_execd(method)
+  if not execd then return nil, err end
+  local client = self._sandbox.client
+  return client[method](client, execd, ...)
+end
+
+local write_options = { mode = "any", owner = "text", group = "text" }
+
+--- Writes a file; its directories are made.
+---@param path string
+---@param content string|file*|fun(): string?
+---@param opts? table mode ("0644", "rw-r--r--" or 644), owner, group
+---@return true? ok
+---@return opensandbox.Error? err
+function Files:write(path, content, opts)
+  opts = options.check("write", opts, write_options)
+  return with_execd(self, "upload_files",
+    { { path = path, content = content, mode = opts.mode, owner = opts.owner, group = opts.group } })
+end
+
+--- The bytes of a file.
+---@param path string
+---@param opts? table offset, length (bytes), or lines { first, count }
+---@return string? bytes
+---@return opensandbox.Error? err
+function Files:read(path, opts)
+  local reader, err = with_execd(self, "download_file", path, opts)
+  if not reader then return nil, err end
+  return reader:read("a")
+end
+
+--- Opens a file for reading piece by piece.
+---@param path string
+---@param opts? table as for read
+---@return opensandbox.Reader? reader
+---@return opensandbox.Error? err
+function Files:open(path, opts)
+  return with_execd(self, "download_file", path, opts)
+end
+
+--- What is known of a file or directory. Symlinks are not followed.
+---@param path string
+---@return opensandbox.FileInfo? info
+---@return opensandbox.Error? err
+function Files:stat(path)
+  local infos, err = with_execd(self, "file_info", path)
+  if not infos then return nil, err end
+  local _, info = next(infos)
+  if info then return info end
+  return nil, errors.new { kind = "protocol", code = "unexpected_answer", op = "stat", message = "the answer holds no file",
+    sandbox_id = self._sandbox.id }
+end
+
+--- Whether there is a file or directory of that name.
+---@param path string
+---@return boolean? exists nil when it cannot be told
+---@return opensandbox.Error? err
+function Files:exists(path)
+  local info, err = self:stat(path)
+  if info then return true end
+  if err.status == 404 and err.code == "FILE_NOT_FOUND" then return false end
+  return nil, err
+end
+
+--- Files below a directory whose base name matches; never directories.
+---@param dir string
+---@param pattern? string `* ? [..] {a,b}`; default: all
+---@return opensandbox.FileInfo[]? list
+---@return opensandbox.Error? err
+function Files:search(dir, pattern)
+  return with_execd(self, "search_files", dir, pattern)
+end
+
+--- The entries of a directory.
+---@param path string
+---@param opts? table depth (default 1)
+---@return opensandbox.FileInfo[]? list
+---@return opensandbox.Error? err
+function Files:list(path, opts)
+  return with_execd(self, "list_directory", path, opts)
+end
+
+local remove_options = { recursive = "boolean" }
+
+--- Removes a file, or with `recursive` a directory and all in it. What does not exist is a success.
+---@param path string|string[]
+---@param opts? table recursive
+---@return true? ok
+---@return opensandbox.Error? err
+function Files:remove(path, opts)
+  opts = options.check("remove", opts, remove_options)
+  return with_execd(self, opts.recursive and "delete_directories" or "delete_files", path)
+end
+
+local upload_options = { mode = "any", owner = "text", group = "text", on_progress = "function" }
+
+local function local_error(op, text)
+  return errors.new { kind = "state", code = "local_file", op = op, message = text }
+end
+
+--- Uploads a local file, reading it while it is sent.
+---@param from string local path
+---@param to string path in the sandbox
+---@param opts? table mode, owner, group, on_progress (called with bytes done and bytes in all)
+---@return true? ok
+---@return opensandbox.Error? err
+function Files:upload(from, to, opts)
+  local op = "upload"
+  options.argument(op, "the local path", from, "text")
+  paths.check(op, to)
+  opts = options.check(op, opts, upload_options)
+  local kind, size = core.file_kind(from)
+  if kind ~= "file" then
+    local what = kind == "directory" and "is a directory" or kind and "is not a regular file" or size
+    return nil, local_error(op, what:find(from, 1, true) and what or from .. ": " .. what)
+  end
+  local progress = opts.on_progress and function(done) opts.on_progress(done, size) end
+  return with_execd(self, "upload_files",
+    { { path = to, file = from, mode = opts.mode, owner = opts.owner, group = opts.group } }, { on_progress = progress })
+end
+
+local download_options = { on_progress = "function" }
+
+-- Copies what the reader gives into an open file. Progress is told by bytes done and bytes in all.
+local function copy(reader, file, on_progress)
+  local done = 0
+  while true do
+    local bytes, err = reader:read()
+    if err then return nil, err end
+    if not bytes then break end
+    local ok, problem = file:write(bytes)
+    if not ok then return nil, nil, problem end
+    done = done + #bytes
+    if on_progress then on_progress(done, reader.size) end
+  end
+  local ok, problem = file:close() -- the last bytes may only meet a full disk now
+  if not ok then return nil, nil, problem end
+  return true
+end
+
+--- Downloads a file to a local path. It is written under a temporary name beside the target and renamed when it is complete: after
+--- any failure the old file is still there, and nothing else.
+---@param from string path in the sandbox
+---@param to string local path
+---@param opts? table on_progress (called with bytes done and bytes in all)
+---@return true? ok
+---@return opensandbox.Error? err
+function Files:download(from, to, opts)
+  local op = "download"
+  options.argument(op, "the local path", to, "text")
+  paths.check(op, from)
+  opts = options.check(op, opts, download_options)
+  if core.file_kind(to) == "directory" then return nil, local_error(op, to .. ": is a directory") end
+  local reader, err = with_execd(self, "download_file", from)
+  if not reader then return nil, err end
+  local partial = to .. (".%s.part"):format(random.hex(6))
+  local file, problem = io.open(partial, "wb")
+  if not file then
+    reader:close()
+    return nil, local_error(op, tostring(problem))
+  end
+  local called, ok
+  called, ok, err, problem = pcall(copy, reader, file, opts.on_progress)
+  if called and ok then
+    ok, problem = os.rename(partial, to)
+    if ok then return true end
+  end
+  reader:close()
+  if io.type(file) == "file" then file:close() end
+  os.remove(partial)
+  if not called then error(ok, 0) end
+  return nil, err or local_error(op, ("%s: %s"):format(to, tostring(problem)))
+end
+
+return files

@@ -1,0 +1,239 @@
+--- The lifecycle API: a client method for each route.
+
+local core = require "opensandbox.core"
+local options = require "opensandbox.options"
+local random = require "opensandbox.random"
+local ready = require "opensandbox.ready"
+local time = require "opensandbox.time"
+local url = require "opensandbox.url"
+local wire = require "opensandbox.wire"
+
+local lifecycle = {}
+
+local EXECD_PORT = 44772
+local MOST_PAGES = 10000
+local LARGEST_PAGE = 200 -- the server refuses more
+local SEARCH_FOR_LOST = 30 -- seconds: how long a create whose answer was lost is looked for
+
+local create_options = {
+  image = "any", image_auth = "table", snapshot_id = "text", entrypoint = "list", env = "strings", metadata = "strings",
+  timeout = "seconds or false", resource_limits = "strings", resource_requests = "strings", network_policy = "table",
+  platform = "table", volumes = "table", secure_access = "boolean", credential_proxy = "any", lifecycle = "table",
+  template_id = "text", extensions = "strings",
+}
+
+local known_policy = { default_action = "text", egress = "table" }
+local known_rule = { action = "text", target = "text" }
+
+local function check_id(op, id)
+  options.argument(op, "the sandbox id", id, "text")
+  if id == "." or id == ".." then options.raise(op, ("the sandbox id must not be %q"):format(id)) end
+  return id
+end
+
+local function sandbox_path(op, id, rest)
+  return "/sandboxes/" .. url.escape(check_id(op, id)) .. (rest or "")
+end
+
+local function check_create(op, opts)
+  options.argument(op, "the options", opts, "table")
+  options.check(op, opts, create_options)
+  local image = opts.image
+  if image ~= nil and type(image) ~= "table" then options.argument(op, "option 'image'", image, "text") end
+  local sources = (image ~= nil and 1 or 0) + (opts.snapshot_id and 1 or 0) + (opts.template_id and 1 or 0)
+  local pool = opts.extensions and opts.extensions.poolRef
+  if sources ~= 1 and not (pool and sources == 0) then
+    options.raise(op, "one of the options 'image' and 'snapshot_id' is needed, for example image = \"python:3.12\"")
+  end
+  if opts.entrypoint and #opts.entrypoint == 0 then options.raise(op, "option 'entrypoint' must not be empty") end
+  if opts.network_policy then
+    options.check(op, opts.network_policy, known_policy)
+    for _, rule in ipairs(opts.network_policy.egress or {}) do options.check(op, rule, known_rule) end
+  end
+end
+
+-- A create whose answer was lost may still have made a sandbox: finds it by its label.
+local function find_lost(client, label, seconds)
+  local deadline = core.now() + seconds
+  local pause = 0.2
+  while true do
+    local found, err = client:list_sandboxes { metadata = { [wire.CREATE_LABEL] = label } }
+    if not found then return nil, err end
+    if found[1] then return found[1] end
+    if core.now() + pause > deadline then return nil end
+    client:_sleep(pause)
+    pause = math.min(pause * 2, 5)
+  end
+end
+
+local function answer_was_lost(err)
+  if err.not_sent or err.retryable then return false end
+  if err.kind == "http" then return err.status == 502 or err.status == 503 or err.status == 504 end
+  return err.kind == "transport" or err.kind == "timeout" or err.kind == "stream"
+end
+
+--- Creates a sandbox: POST /sandboxes. Returns when the server has started it; use `wait_ready` before running commands.
+---
+--- It is never sent twice unless the first was provably not carried out; one whose answer was lost is looked up by a label.
+---@param self opensandbox.Client
+---@param opts table image (string or { uri, auth }), image_auth { username, password }, snapshot_id, entrypoint (list), env, metadata (label values), timeout (seconds until it expires, default 600; false: never), resource_limits, resource_requests, network_policy { default_action, egress = { { action, target } } }, platform { os, arch }, volumes, secure_access, credential_proxy, lifecycle, template_id, extensions
+---@return opensandbox.SandboxInfo? info
+---@return opensandbox.Error? err
+function lifecycle.create_sandbox(self, opts)
+  local op = "create_sandbox"
+  check_create(op, opts)
+  local label = random.hex(16)
+  local info, err = self:_call {
+    op = op, method = "POST", path = "/sandboxes", json = wire.create_request(opts, label), decode = wire.sandbox_info,
+    timeout = self._clocks.create_timeout, clock_names = { timeout = "create_timeout" },
+  }
+  if info then return info end
+  if answer_was_lost(err) then
+    local found = find_lost(self, label, SEARCH_FOR_LOST)
+    if found then return found end
+    err.hint = ("Whether the sandbox was created is not known. It would carry the metadata %s=%s"):format(wire.CREATE_LABEL, label)
+  end
+  return nil, err
+end
+
+--- One sandbox: GET /sandboxes/{id}.
+---@param self opensandbox.Client
+---@param id string
+---@return opensandbox.SandboxInfo? info
+---@return opensandbox.Error? err
+function lifecycle.get_sandbox(self, id)
+  local op = "get_sandbox"
+  return self:_call { op = op, method = "GET", path = sandbox_path(op, id), decode = wire.sandbox_info, sandbox_id = id }
+end
+
+-- Metadata travels as one query value that is itself form-encoded.
+local function metadata_filter(metadata)
+  local parts = {}
+  for name, value in pairs(metadata or {}) do parts[#parts + 1] = url.escape(name) .. "=" .. url.escape(value) end
+  table.sort(parts)
+  return #parts > 0 and table.concat(parts, "&") or nil
+end
+
+local filter_options = { metadata = "strings", states = "list", page = "count", page_size = "count" }
+
+--- The sandboxes: GET /sandboxes, newest first; every page of them unless `page` is given.
+---@param self opensandbox.Client
+---@param filter? table metadata (all must match), states (any may), page (from 1), page_size (at most 200)
+---@return opensandbox.SandboxInfo[]? list
+---@return opensandbox.Error? err
+function lifecycle.list_sandboxes(self, filter)
+  local op = "list_sandboxes"
+  filter = options.check(op, filter, filter_options)
+  local list, seen = {}, {}
+  local page, page_size = filter.page, filter.page_size
+  for _ = 1, MOST_PAGES do
+    local query = { { "metadata", metadata_filter(filter.metadata) }, { "page", page }, { "pageSize", page_size } }
+    for _, state in ipairs(filter.states or {}) do query[#query + 1] = { "state", state } end
+    local answer, err = self:_call { op = op, method = "GET", path = "/sandboxes" .. url.query(query), decode = wire.page }
+    if not answer then return nil, err end
+    for _, item in ipairs(answer.items) do
+      local info = wire.sandbox_info(item)
+      -- The server lists anew for every page: one that appears meanwhile pushes another onto two pages.
+      if info and not seen[info.id] then
+        seen[info.id] = true
+        list[#list + 1] = info
+      end
+    end
+    if filter.page or not answer.more then break end
+    if page_size then
+      page = (page or 1) + 1
+    else
+      page, page_size = 1, LARGEST_PAGE -- many: from here on in large pages
+    end
+  end
+  return list
+end
+
+--- Ends a sandbox: DELETE /sandboxes/{id}. One that is gone already is a success.
+---@param self opensandbox.Client
+---@param id string
+---@return true? ok
+---@return opensandbox.Error? err
+function lifecycle.delete_sandbox(self, id)
+  local op = "delete_sandbox"
+  local _, err = self:_call { op = op, method = "DELETE", path = sandbox_path(op, id), sandbox_id = id }
+  if err and not (err.status == 404 and err.code ~= "HTTP_404") then return nil, err end
+  return true
+end
+
+--- Moves the time at which a sandbox expires to `seconds` from now: POST /sandboxes/{id}/renew-expiration.
+---@param self opensandbox.Client
+---@param id string
+---@param seconds number
+---@return number? expires_at Unix seconds
+---@return opensandbox.Error? err
+function lifecycle.renew_sandbox(self, id, seconds)
+  local op = "renew_sandbox"
+  local path = sandbox_path(op, id, "/renew-expiration")
+  options.argument(op, "the time", seconds, "seconds")
+  local expires_at = core.wall_clock() + seconds
+  return self:_call { op = op, method = "POST", path = path, sandbox_id = id, json = { expiresAt = time.format(expires_at) },
+    may_repeat = true, -- an absolute time: twice is as good as once
+    decode = function(answer) return time.parse(answer.expiresAt) or expires_at end }
+end
+
+local endpoint_options = { use_server_proxy = "boolean", expires = "count" }
+
+---@class opensandbox.Endpoint
+---@field url string base URL, without a slash at its end
+---@field host string
+---@field port integer
+---@field headers table<string, string> to be sent with every request
+---@field sandbox_id string
+---@field proxied boolean through the lifecycle server's proxy
+
+--- Where a port of a sandbox can be reached: GET /sandboxes/{id}/endpoints/{port}.
+---@param self opensandbox.Client
+---@param id string
+---@param port integer 1 to 65535
+---@param opts? table use_server_proxy (default: the client's), expires (Unix seconds: a signed endpoint)
+---@return opensandbox.Endpoint? endpoint
+---@return opensandbox.Error? err
+function lifecycle.get_endpoint(self, id, port, opts)
+  local op = "get_endpoint"
+  options.argument(op, "the port", port, "count")
+  if port < 1 or port > 65535 then options.raise(op, "the port must be between 1 and 65535, not " .. port) end
+  opts = options.check(op, opts, endpoint_options)
+  local proxied = opts.use_server_proxy
+  if proxied == nil then proxied = self.use_server_proxy and not opts.expires end
+  local query = url.query { { "use_server_proxy", proxied and "true" or nil }, { "expires", opts.expires } }
+  local path = sandbox_path(op, id, ("/endpoints/%d"):format(port)) .. query
+  return self:_call { op = op, method = "GET", path = path, sandbox_id = id,
+    decode = function(answer)
+      local endpoint = wire.endpoint(answer, self._origin.scheme)
+      if not endpoint then return nil, "usable endpoint" end
+      endpoint.sandbox_id, endpoint.proxied = id, proxied or false
+      return endpoint
+    end }
+end
+
+--- Where a sandbox's execd can be reached: its endpoint for port 44772.
+---@param self opensandbox.Client
+---@param id string
+---@return opensandbox.Endpoint? execd
+---@return opensandbox.Error? err
+function lifecycle.discover_execd(self, id)
+  return self:get_endpoint(id, EXECD_PORT)
+end
+
+local ready_options = { timeout = "seconds", ping = "boolean", on_state = "function" }
+
+--- Waits until a sandbox is Running and its execd answers. A state that will not become Running is an error at once.
+---@param self opensandbox.Client
+---@param id string
+---@param opts? table timeout (seconds, default 30), ping (false: the state is enough), on_state (called with each new info)
+---@return opensandbox.SandboxInfo? info
+---@return opensandbox.Error? err
+function lifecycle.wait_ready(self, id, opts)
+  local op = "wait_ready"
+  check_id(op, id)
+  opts = options.check(op, opts, ready_options)
+  return ready.wait(self, op, id, opts)
+end
+
+return lifecycle

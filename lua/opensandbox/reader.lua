@@ -1,0 +1,177 @@
+--- Downloads: GET /files/download, as a reader that holds little in memory however large the file is.
+
+local call = require "opensandbox.call"
+local options = require "opensandbox.options"
+local paths = require "opensandbox.paths"
+local url = require "opensandbox.url"
+
+local reader = {}
+
+local PIECE = 256 * 1024         -- bytes handed out at a time
+local HIGH_WATER = 1024 * 1024   -- bytes queued
+local HUGE = 2 ^ 62              -- execd announces 2^63-1 bytes for a directory
+
+---@class opensandbox.Reader
+---@field size? integer bytes the server announced; nil when it did not say
+local Reader = {}
+Reader.__index = Reader
+Reader.__name = "opensandbox.Reader"
+
+local download_options = { offset = "count", length = "count", lines = "table", idle_timeout = "seconds" }
+
+-- More bytes into the reader's own buffer. True; false at the end; nil and the error.
+local function fill(self, most)
+  if self.err then return nil, self.err end
+  if self.ended then return false end
+  local bytes, err = self.exchange:read(most)
+  if bytes then
+    self.received = self.received + #bytes
+    self.buffer = self.buffer == "" and bytes or self.buffer .. bytes
+    return true
+  end
+  if err then
+    if err.code == "cut" and self.announced and self.announced >= HUGE then
+      err.hint = "The path names a directory: only files can be downloaded"
+    end
+    self.err = err
+    return nil, err
+  end
+  self.ended = true
+  return false
+end
+
+local function take(self, count)
+  local bytes = self.buffer
+  if #bytes <= count then
+    self.buffer = ""
+    return bytes
+  end
+  self.buffer = bytes:sub(count + 1)
+  return bytes:sub(1, count)
+end
+
+local function read_all(self)
+  local pieces = { self.buffer }
+  self.buffer = ""
+  while true do
+    local more, err = fill(self, PIECE)
+    if more == nil then return nil, err end
+    if not more then return table.concat(pieces) end
+    pieces[#pieces + 1] = take(self, #self.buffer)
+  end
+end
+
+local function read_line(self, keep)
+  local pieces = {}
+  while true do
+    local at = self.buffer:find("\n", 1, true)
+    if at then
+      pieces[#pieces + 1] = take(self, at)
+      local line = table.concat(pieces)
+      return keep and line or line:sub(1, -2)
+    end
+    if self.buffer ~= "" then pieces[#pieces + 1] = take(self, #self.buffer) end
+    local more, err = fill(self, PIECE)
+    if more == nil then return nil, err end
+    if not more then
+      local line = table.concat(pieces)
+      return line ~= "" and line or nil
+    end
+  end
+end
+
+--- Reads, as file handles do: a number of bytes (at most; default some that have arrived), "a" for the rest, "l" and "L" for a line.
+---@param what? integer|string
+---@return string? bytes nil at the end ("" for "a")
+---@return opensandbox.Error? err
+function Reader:read(what)
+  if type(what) == "string" then what = what:gsub("^%*", "") end
+  if what == "a" then return read_all(self) end
+  if what == "l" or what == "L" then return read_line(self, what == "L") end
+  if what ~= nil and (type(what) ~= "number" or what < 0) then
+    options.raise("read", "what to read must be a count of bytes, \"a\", \"l\" or \"L\"")
+  end
+  if what == 0 then
+    if self.buffer == "" and not fill(self, PIECE) then return nil, self.err end
+    return ""
+  end
+  if self.buffer == "" then
+    -- Nothing is put together that need not be: this is the path of a gigabyte.
+    local more, err = fill(self, math.min(what or PIECE, PIECE))
+    if not more then return nil, err end
+  end
+  while what and #self.buffer < what do
+    local more, err = fill(self, math.min(what - #self.buffer, PIECE))
+    if more == nil then return nil, err end
+    if not more then break end
+  end
+  return take(self, what or #self.buffer)
+end
+
+--- Iterates over the lines, without their ends. A transfer that breaks raises its error: a loop would hide it otherwise.
+function Reader:lines()
+  return function()
+    local line, err = self:read("l")
+    if err then error(err, 0) end
+    return line
+  end
+end
+
+--- Ends the download. Reading on gives an error.
+function Reader:close()
+  if not self.ended and not self.err then
+    self.err = self.exchange:error { kind = "closed", code = "closed", message = "the reader is closed" }
+  end
+  self.exchange:close()
+  return true
+end
+
+Reader.__close = Reader.close
+
+local function line_range(op, lines)
+  options.check(op, lines, { first = "count", count = "count" })
+  if lines.first == 0 or lines.count == 0 then options.raise(op, "option 'lines': first and count begin at 1") end
+  return lines.first, lines.count
+end
+
+local function request_of(op, path, opts)
+  local headers = { Accept = "*/*" }
+  local first, count
+  if opts.lines then first, count = line_range(op, opts.lines) end
+  if opts.offset or opts.length then
+    if opts.lines then options.raise(op, "options 'lines' and 'offset' or 'length' do not go together") end
+    if opts.length == 0 then options.raise(op, "option 'length' must be greater than 0") end
+    local from = opts.offset or 0
+    headers.Range = ("bytes=%d-%s"):format(from, opts.length and ("%d"):format(from + opts.length - 1) or "")
+  end
+  return {
+    op = op, method = "GET", headers = headers, may_repeat = true, timeout = 0, high_water = HIGH_WATER, receive_buffer = PIECE,
+    path = "/files/download" .. url.query { { "path", path }, { "offset", first }, { "limit", count } },
+  }
+end
+
+--- Opens a file of the sandbox for reading: GET /files/download.
+---@param self opensandbox.Client
+---@param endpoint opensandbox.Endpoint|string
+---@param path string
+---@param opts? table offset, length (bytes), or lines { first, count } (1-based; execd then gives them without the last newline); idle_timeout (seconds without a byte)
+---@return opensandbox.Reader? reader
+---@return opensandbox.Error? err
+function reader.download_file(self, endpoint, path, opts)
+  local op = "download_file"
+  paths.check(op, path)
+  opts = options.check(op, opts, download_options)
+  local request = request_of(op, path, opts)
+  request.idle_timeout = opts.idle_timeout or self._clocks.transfer_idle_timeout
+  request.clock_names = { idle_timeout = "transfer_idle_timeout" }
+  local ex, err = call.open(self, self:_endpoint(endpoint, request))
+  if not ex then
+    if err.status == 416 then err.code, err.message = "range", "the file ends before the offset" end
+    return nil, err
+  end
+  local announced = tonumber(ex.headers["content-length"] or "")
+  return setmetatable({ exchange = ex, buffer = "", received = 0, announced = announced,
+    size = announced and announced < HUGE and announced or nil }, Reader)
+end
+
+return reader

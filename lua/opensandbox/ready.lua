@@ -1,0 +1,106 @@
+--- Readiness: a sandbox is ready when its execd answers a ping, not when its state says Running.
+--
+-- State and ping are asked in turn, at short intervals that grow, so that a sandbox that failed, ended or was deleted is an error
+-- at once, with the server's reason, instead of a timeout.
+
+local core = require "opensandbox.core"
+local errors = require "opensandbox.errors"
+
+local ready = {}
+
+local DEFAULT_TIMEOUT = 30     -- seconds
+local FIRST_PAUSE = 0.02       -- seconds
+local LONGEST_PAUSE = 0.5      -- seconds
+local PING_TIMEOUT = 2         -- seconds: a paused container accepts connections and never answers
+local final_states = { Failed = true, Terminated = true, Stopping = true }
+local idle_states = { Paused = true, Pausing = true }
+
+-- What a failed ping or endpoint lookup means: true when it may pass by itself while the sandbox starts.
+local function may_pass(err)
+  if err.kind == "transport" then return err.code ~= "resolve_failed" and err.code ~= "tls_failed" end
+  if err.kind == "http" then return err.status ~= 401 and err.status ~= 403 end
+  return err.kind == "timeout" or err.kind == "stream"
+end
+
+local function failed(op, id, info)
+  local text = ("the sandbox is %s"):format(info.state)
+  if info.message or info.reason then text = text .. ": " .. tostring(info.message or info.reason) end
+  return errors.new { kind = "state", code = "sandbox_" .. info.state:lower(), op = op, sandbox_id = id, message = text,
+    hint = idle_states[info.state] and "Resume it first" or nil }
+end
+
+local function out_of_time(op, id, timeout, info, cause)
+  local text = ("not ready in time: timeout of %g s ran out; the state is %s"):format(timeout, info and info.state or "unknown")
+  if cause then text = text .. ", and the last try said: " .. tostring(cause.message) end
+  local hint = "Raise the option timeout (ready_timeout of create) if it needs longer"
+  if info and info.state == "Running" then
+    hint = "The server runs it, but it cannot be reached from here: check the network, or use the option use_server_proxy"
+  end
+  return errors.new { kind = "timeout", code = "not_ready", clock = "timeout", op = op, sandbox_id = id,
+    message = text, hint = hint, cause = cause }
+end
+
+-- One look at execd: the endpoint when it answered, else nil and the error.
+local function reach(client, id, execd, left)
+  local err
+  if not execd then
+    execd, err = client:discover_execd(id)
+    if not execd then return nil, err end
+  end
+  local ok
+  ok, err = client:ping(execd, { timeout = math.min(PING_TIMEOUT, left) })
+  return execd, not ok and err or nil
+end
+
+--- Waits until the sandbox is ready.
+---@param client opensandbox.Client
+---@param op string the operation, for errors
+---@param id string
+---@param opts table timeout (seconds), ping (false: the state is enough), on_state; info: what is known already
+---@return opensandbox.SandboxInfo? info
+---@return opensandbox.Endpoint|opensandbox.Error execd the endpoint that answered, or the error
+function ready.wait(client, op, id, opts)
+  local timeout = opts.timeout or DEFAULT_TIMEOUT
+  local deadline = core.now() + timeout
+  local pause = FIRST_PAUSE
+  local info = opts.info
+  local execd, cause, seen
+  while true do
+    if not info then
+      local err
+      info, err = client:get_sandbox(id)
+      if not info then
+        if err.status == 404 then
+          err.kind, err.message = "state", "the sandbox is gone: " .. err.message
+        end
+        if not err.retryable then
+          err.op = op
+          return nil, err
+        end
+        cause = err
+      end
+    end
+    if info then
+      if info.state ~= seen and opts.on_state then opts.on_state(info) end
+      seen = info.state
+      if final_states[info.state] or idle_states[info.state] then return nil, failed(op, id, info) end
+      if info.state == "Running" and opts.ping == false then return info end
+      if info.state ~= "Pending" then
+        execd, cause = reach(client, id, execd, math.max(deadline - core.now(), 0.05))
+        if execd and not cause then
+          if info.state == "Running" then return info, execd end
+        elseif not may_pass(cause) then
+          cause.op = op
+          return nil, cause
+        end
+      end
+    end
+    local left = deadline - core.now()
+    if left <= 0 then return nil, out_of_time(op, id, timeout, info, cause) end
+    client:_sleep(math.min(pause, left))
+    pause = math.min(pause * 1.5, LONGEST_PAUSE)
+    info = nil
+  end
+end
+
+return ready

@@ -1,0 +1,181 @@
+--- A sandbox, as most scripts use one.
+
+local command = require "opensandbox.command"
+local errors = require "opensandbox.errors"
+local files = require "opensandbox.files"
+local finalizer = require "opensandbox.finalizer"
+local options = require "opensandbox.options"
+local ready = require "opensandbox.ready"
+
+---@class opensandbox.Sandbox
+---@field id string
+---@field client opensandbox.Client
+---@field files opensandbox.Files
+local Sandbox = {}
+Sandbox.__index = Sandbox
+Sandbox.__name = "opensandbox.Sandbox"
+
+local sandboxes = {}
+
+-- `owned`: this process made it, and ends it when the object is closed or collected.
+local function new(client, id, owned)
+  local self = setmetatable({ id = id, client = client, _owned = owned }, Sandbox)
+  self.files = files.of(self)
+  if owned then
+    -- The finalizer must not see the object, only what it needs of it.
+    local life = { alive = true }
+    self._life = life
+    self._finalizer = finalizer(function()
+      if life.alive then client:_delete_in_background(id) end
+    end)
+  end
+  return self
+end
+
+local own_options = { wait = "boolean", ready_timeout = "seconds", on_state = "function" }
+
+--- Creates a sandbox and waits until commands can run in it. It is killed when the object is closed or collected; a failure after
+--- the create kills it too.
+---@param client opensandbox.Client
+---@param opts table those of create_sandbox, and: wait (false: do not wait), ready_timeout (seconds, default 30), on_state (called with each new info)
+---@return opensandbox.Sandbox? sandbox
+---@return opensandbox.Error? err
+function sandboxes.create(client, opts)
+  local op = "create"
+  options.argument(op, "the options", opts, "table")
+  local create_options, own = {}, {}
+  for name, value in pairs(opts) do
+    if own_options[name] then own[name] = value else create_options[name] = value end
+  end
+  options.check(op, own, own_options)
+  local info, err = client:create_sandbox(create_options)
+  if not info then return nil, err end
+  local self = new(client, info.id, true)
+  if own.wait == false then return self end
+  local ready_info, execd = ready.wait(client, op, info.id, { info = info, timeout = own.ready_timeout, on_state = own.on_state })
+  if not ready_info then
+    self:kill() -- whether this works or not, the first error is the one to tell
+    return nil, execd
+  end
+  self._endpoint_of_execd = execd
+  return self
+end
+
+local connect_options = { ready_timeout = "seconds", wait = "boolean" }
+
+--- An existing sandbox. Closing the object does not end it.
+---@param client opensandbox.Client
+---@param id string
+---@param opts? table wait (false: do not wait until it is ready), ready_timeout (seconds, default 30)
+---@return opensandbox.Sandbox? sandbox
+---@return opensandbox.Error? err
+function sandboxes.connect(client, id, opts)
+  local op = "connect"
+  options.argument(op, "the sandbox id", id, "text")
+  opts = options.check(op, opts, connect_options)
+  local self = new(client, id, false)
+  if opts.wait == false then return self end
+  local info, execd = ready.wait(client, op, id, { timeout = opts.ready_timeout })
+  if not info then return nil, execd end
+  self._endpoint_of_execd = execd
+  return self
+end
+
+local function closed(self, op)
+  return errors.new { kind = "closed", code = "closed", op = op, sandbox_id = self.id, message = "the sandbox object is closed" }
+end
+
+-- The endpoint of execd, asked for once.
+function Sandbox:_execd(op)
+  if self._closed then return nil, closed(self, op) end
+  if not self._endpoint_of_execd then
+    local execd, err = self.client:discover_execd(self.id)
+    if not execd then return nil, err end
+    self._endpoint_of_execd = execd
+  end
+  return self._endpoint_of_execd
+end
+
+--- Runs a command and waits for its end. A string is for the shell; a list is a program and its arguments, quoted.
+---@param given string|string[]
+---@param opts? table cwd, env, timeout (seconds), uid, gid, on_stdout, on_stderr (called with text as it comes), max_output (bytes), idle_timeout (seconds)
+---@return opensandbox.CommandResult? result
+---@return opensandbox.Error? err
+function Sandbox:run(given, opts)
+  command.line("run", given)
+  local execd, err = self:_execd("run")
+  if not execd then return nil, err end
+  return self.client:run_command(execd, given, opts)
+end
+
+--- Where a port of the sandbox can be reached.
+---@param port integer
+---@param opts? table use_server_proxy, expires (Unix seconds)
+---@return opensandbox.Endpoint? endpoint
+---@return opensandbox.Error? err
+function Sandbox:endpoint(port, opts)
+  if self._closed then return nil, closed(self, "endpoint") end
+  return self.client:get_endpoint(self.id, port, opts)
+end
+
+--- What the server knows of it.
+---@return opensandbox.SandboxInfo? info
+---@return opensandbox.Error? err
+function Sandbox:info()
+  if self._closed then return nil, closed(self, "info") end
+  return self.client:get_sandbox(self.id)
+end
+
+--- Lets it live `seconds` from now on.
+---@param seconds number
+---@return number? expires_at Unix seconds
+---@return opensandbox.Error? err
+function Sandbox:renew(seconds)
+  if self._closed then return nil, closed(self, "renew") end
+  return self.client:renew_sandbox(self.id, seconds)
+end
+
+-- The object has nothing more to do: no method works, no finalizer deletes.
+local function let_go(self)
+  self._closed = true
+  self._owned = false
+  if self._life then self._life.alive = false end
+end
+
+--- Ends the sandbox. One that is gone already is a success.
+---@return true? ok
+---@return opensandbox.Error? err
+function Sandbox:kill()
+  if self._closed then return true end
+  local ok, err = self.client:delete_sandbox(self.id)
+  if ok then let_go(self) end
+  return ok, err
+end
+
+--- Closes the object: a sandbox that this process created is killed, a connected or detached one goes on.
+---@return true? ok
+---@return opensandbox.Error? err
+function Sandbox:close()
+  if self._closed then return true end
+  if self._owned then return self:kill() end
+  let_go(self)
+  return true
+end
+
+--- Lets the sandbox go on after this object is closed or collected, and after this process ends.
+---@return opensandbox.Sandbox self
+function Sandbox:detach()
+  self._owned = false
+  if self._life then self._life.alive = false end
+  return self
+end
+
+function Sandbox:__close()
+  self:close()
+end
+
+function Sandbox:__tostring()
+  return "opensandbox.Sandbox: " .. self.id
+end
+
+return sandboxes

@@ -1,0 +1,20 @@
+--- Quoting for a POSIX shell.
+
+local shell = {}
+
+--- Quotes one argument, so that the shell passes its bytes on as they are.
+---@param argument string
+function shell.quote(argument)
+  if argument:find("^[%w@%%+=:,./_-]+$") then return argument end
+  return "'" .. argument:gsub("'", "'\\''") .. "'"
+end
+
+--- The command line of a program and its arguments.
+---@param argv string[]
+function shell.join(argv)
+  local quoted = {}
+  for i, argument in ipairs(argv) do quoted[i] = shell.quote(argument) end
+  return table.concat(quoted, " ")
+end
+
+return shell

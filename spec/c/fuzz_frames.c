@@ -1,0 +1,264 @@
+/*
+ * The event-stream decoder on streams of its own making: random ones, built from the pieces that matter to it. Each is decoded
+ * whole, byte by byte, and cut at random places, at every piece or now and then. All must give the same frames and end in the same
+ * way. To be run under the sanitizers.
+ *
+ *     fuzz-frames [streams [seed]]
+ *
+ * With OSB_LIBFUZZER defined it is a target for libFuzzer instead: -fsanitize=fuzzer,address,undefined.
+ */
+#include "frames.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LONGEST_STREAM = 2048, MOST_FRAGMENTS = 24, ROUNDS = 6 };
+
+static uint64_t random_state;
+
+static uint32_t random_number(uint32_t below)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (uint32_t)((random_state >> 32) % below);
+}
+
+/* What a decoding gave: the frames, written one after the other so that equal results are equal bytes. */
+typedef struct outcome {
+    unsigned char *bytes;
+    size_t length, capacity;
+    size_t frames;
+    osb_frame_status status;
+} outcome;
+
+static void write_bytes(outcome *result, const void *bytes, size_t length)
+{
+    if (result->capacity - result->length < length) {
+        result->capacity = (result->capacity + length) * 2;
+        result->bytes = realloc(result->bytes, result->capacity);
+        if (!result->bytes)
+            abort();
+    }
+    if (length)
+        memcpy(result->bytes + result->length, bytes, length);
+    result->length += length;
+}
+
+static void write_field(outcome *result, const char *bytes, size_t length)
+{
+    write_bytes(result, &length, sizeof length);
+    write_bytes(result, bytes, length);
+}
+
+/* Takes all frames there are. Returns 0 when the decoder has failed; it must stay so. */
+static int take(osb_frames *frames, outcome *result)
+{
+    osb_frame frame;
+
+    for (;;) {
+        result->status = osb_frames_next(frames, &frame);
+        if (result->status != OSB_FRAME_READY)
+            break;
+        ++result->frames;
+        write_field(result, frame.data, frame.length);
+        write_field(result, frame.event, frame.event_length);
+        write_field(result, frame.id, frame.id_length);
+    }
+    if (osb_frames_next(frames, &frame) != result->status) {
+        fprintf(stderr, "the decoder changed its mind\n");
+        abort();
+    }
+    return result->status == OSB_FRAME_NONE;
+}
+
+/* Feeds a piece from the very end of a heap block, where reading on is an error, and spoils the block afterwards. */
+static void feed(osb_frames *frames, char *block, const unsigned char *bytes, size_t length)
+{
+    char *copy = block + LONGEST_STREAM - length;
+
+    memcpy(copy, bytes, length);
+    if (osb_frames_feed(frames, copy, length))
+        abort();
+    memset(copy, '{', length);
+}
+
+/* How a stream is cut: pieces of at most `longest` bytes, chosen at random where `at_random`; frames are taken after every piece,
+ * or where `lazy` after some of them. */
+typedef struct cutting {
+    const char *name;
+    size_t longest;
+    int at_random;
+    int lazy;
+} cutting;
+
+static outcome decode(const unsigned char *bytes, size_t length, size_t limit, const cutting *how)
+{
+    outcome result = { NULL, 0, 0, 0, OSB_FRAME_NONE };
+    osb_frames frames;
+    char *block = malloc(LONGEST_STREAM);
+    size_t position = 0;
+    int going = 1;
+
+    if (!block)
+        abort();
+    osb_frames_init(&frames, limit);
+    while (position < length && going) {
+        size_t piece = how->at_random ? random_number((uint32_t)how->longest + 1) : how->longest;
+        if (piece > length - position)
+            piece = length - position;
+        feed(&frames, block, bytes + position, piece);
+        position += piece;
+        if (!how->lazy || random_number(3) == 0)
+            going = take(&frames, &result);
+    }
+    osb_frames_end(&frames);
+    take(&frames, &result);
+    osb_frames_free(&frames);
+    free(block);
+    return result;
+}
+
+static int same(const outcome *a, const outcome *b)
+{
+    return a->status == b->status && a->frames == b->frames && a->length == b->length
+        && (a->length == 0 || memcmp(a->bytes, b->bytes, a->length) == 0);
+}
+
+static void show(const unsigned char *bytes, size_t length)
+{
+    size_t i;
+
+    for (i = 0; i < length; ++i) {
+        if (bytes[i] == '\n')
+            fputs("\\n", stderr);
+        else if (bytes[i] == '\r')
+            fputs("\\r", stderr);
+        else if (bytes[i] < 32 || bytes[i] > 126)
+            fprintf(stderr, "\\x%02x", (unsigned)bytes[i]);
+        else
+            fputc(bytes[i], stderr);
+    }
+    fputc('\n', stderr);
+}
+
+static const cutting cuttings[ROUNDS] = {
+    { "whole", LONGEST_STREAM, 0, 0 },
+    { "byte by byte", 1, 0, 0 },
+    { "byte by byte, decoded now and then", 1, 0, 1 },
+    { "in short pieces", 4, 1, 0 },
+    { "in long pieces", 64, 1, 0 },
+    { "in long pieces, decoded now and then", 64, 1, 1 },
+};
+
+/* Decodes a stream in every way. Returns 1, and says what was different, when two ways disagree; counts the frames. */
+static int differs(const unsigned char *bytes, size_t length, size_t limit, unsigned long *frames)
+{
+    outcome first = decode(bytes, length, limit, &cuttings[0]);
+    int different = 0;
+    int i;
+
+    *frames += first.frames;
+    for (i = 1; i < ROUNDS && !different; ++i) {
+        outcome other = decode(bytes, length, limit, &cuttings[i]);
+        if (!same(&first, &other)) {
+            different = 1;
+            fprintf(stderr, "limit %lu, whole: %lu frames and status %d; %s: %lu frames and status %d\n", (unsigned long)limit,
+                (unsigned long)first.frames, (int)first.status, cuttings[i].name, (unsigned long)other.frames,
+                (int)other.status);
+            show(bytes, length);
+        }
+        free(other.bytes);
+    }
+    free(first.bytes);
+    return different;
+}
+
+#ifdef OSB_LIBFUZZER
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
+{
+    unsigned long frames = 0;
+    size_t limit;
+
+    if (length < 2 || length > LONGEST_STREAM)
+        return 0;
+    random_state = 0x9E3779B97F4A7C15u ^ (uint64_t)length;
+    limit = bytes[0] < 128 ? (size_t)bytes[0] + 1 : (size_t)bytes[0] * 64;
+    if (differs(bytes + 1, length - 1, limit, &frames))
+        abort();
+    return 0;
+}
+
+#else
+
+#define PIECE(text) { text, sizeof text - 1 }
+
+static const struct {
+    const char *bytes;
+    size_t length;
+} fragments[] = {
+    PIECE("\n"), PIECE("\n"), PIECE("\n"), PIECE("\r\n"), PIECE("\r"), PIECE("\n\n"), PIECE("\r\n\r\n"), PIECE("\r\r\n"),
+    PIECE("{"), PIECE("}"), PIECE("{}"), PIECE("{\"type\":\"ping\"}"), PIECE("{\"a\":1}\n\n"), PIECE("{\"a\":1}\n"), PIECE(" {"),
+    PIECE("data:"), PIECE("data: "), PIECE("data"), PIECE("data:  x"), PIECE("data: {\"b\":2}\n\n"), PIECE("data: y\r\n"),
+    PIECE("datum: x"), PIECE("Data: x"), PIECE("event:"), PIECE("event: e\n"), PIECE("event"), PIECE("id: 7\n"), PIECE("id:"),
+    PIECE("id"), PIECE("retry: 10\n"), PIECE(":"), PIECE(": a comment\n"), PIECE(" "), PIECE("x"), PIECE("\0"), PIECE("\xEF\xBB\xBF"),
+    PIECE("\xEF\xBB"), PIECE("\xEF"), PIECE("\xC2\x85"), PIECE("\xE2\x80\xA8"), PIECE("\xFF"), PIECE("[1]"), PIECE("xxxxxxxx"),
+};
+
+/* Makes a stream. Runs of one byte come near the limit, where being one byte off matters. */
+static size_t make(unsigned char *bytes, size_t limit)
+{
+    size_t length = 0;
+    unsigned count = random_number(MOST_FRAGMENTS + 1);
+
+    if (random_number(8) == 0) {
+        memcpy(bytes, "\xEF\xBB\xBF", 3);
+        length = 1 + random_number(3);
+    }
+    while (count--) {
+        if (random_number(6) == 0) {
+            size_t run = limit < 128 && random_number(2) ? limit + random_number(20) - (limit < 10 ? limit : 10)
+                                                        : random_number(40);
+            if (run > LONGEST_STREAM - length)
+                break;
+            memset(bytes + length, random_number(2) ? 'x' : '{', run);
+            length += run;
+        } else {
+            unsigned i = random_number(sizeof fragments / sizeof fragments[0]);
+            if (fragments[i].length > LONGEST_STREAM - length)
+                break;
+            memcpy(bytes + length, fragments[i].bytes, fragments[i].length);
+            length += fragments[i].length;
+        }
+    }
+    return length;
+}
+
+int main(int argc, char **argv)
+{
+    unsigned long streams = argc > 1 ? strtoul(argv[1], NULL, 10) : 200000;
+    unsigned long seed = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
+    unsigned long differences = 0, frames = 0, i;
+    unsigned char bytes[LONGEST_STREAM];
+
+    for (i = 0; i < streams && differences < 10; ++i) {
+        size_t limit, length;
+        /* Each stream has a state of its own, so that one that differs can be made again alone. */
+        random_state = (seed + i + 1) * 0x9E3779B97F4A7C15u;
+        limit = random_number(2) ? 1 + random_number(60) : 1u << 20;
+        length = make(bytes, limit);
+        if (differs(bytes, length, limit, &frames)) {
+            fprintf(stderr, "again with: fuzz-frames 1 %lu\n", seed + i);
+            ++differences;
+        }
+    }
+    printf("%lu streams, %lu differences (%lu frames)\n", i, differences, frames);
+    return differences ? 1 : 0;
+}
+
+#endif

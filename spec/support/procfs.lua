@@ -1,0 +1,71 @@
+--- What the kernel says about a process: open descriptors, children, memory. Linux only; nil elsewhere.
+
+local uv = require "luv"
+
+local procfs = {}
+
+local function names(directory)
+  local scan = uv.fs_scandir(directory)
+  if not scan then return nil end
+  local list = {}
+  while true do
+    local name = uv.fs_scandir_next(scan)
+    if not name then return list end
+    list[#list + 1] = name
+  end
+end
+
+local function content(path)
+  local file = io.open(path, "rb")
+  if not file then return nil end
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+
+--- The open file descriptors of a process (default: this one).
+-- @treturn number how many
+-- @treturn {string,...} one text for each, like "5 -> socket:[1234]", ordered by number
+function procfs.descriptors(pid)
+  local directory = ("/proc/%s/fd"):format(pid or "self")
+  local list = names(directory)
+  if not list then return nil end
+  table.sort(list, function(a, b) return tonumber(a) < tonumber(b) end)
+  local open = {}
+  for _, name in ipairs(list) do
+    -- The descriptor that read the directory is in the list too, but is closed by now.
+    local target = uv.fs_readlink(directory .. "/" .. name)
+    if target then open[#open + 1] = name .. " -> " .. target end
+  end
+  return #open, open
+end
+
+--- The direct children of a process (default: this one).
+-- @treturn {number,...} pids of the living ones
+-- @treturn {number,...} pids of those that have exited but were not waited for
+function procfs.children(pid)
+  local parent = pid or uv.os_getpid()
+  local list = names("/proc")
+  if not list then return nil end
+  local living, zombies = {}, {}
+  for _, name in ipairs(list) do
+    local stat = name:find("^%d+$") and content("/proc/" .. name .. "/stat")
+    -- The command's name, in parentheses, may itself hold spaces and parentheses.
+    local state, ppid = (stat or ""):match("^.*%) (%S) (%d+)")
+    if tonumber(ppid) == parent then
+      local kind = (state == "Z" or state == "X") and zombies or living
+      kind[#kind + 1] = tonumber(name)
+    end
+  end
+  return living, zombies
+end
+
+--- Resident memory of a process (default: this one), in KiB.
+-- @treturn table `current` and `peak`
+function procfs.rss(pid)
+  local status = content(("/proc/%s/status"):format(pid or "self"))
+  if not status then return nil end
+  return { current = tonumber(status:match("VmRSS:%s*(%d+)")), peak = tonumber(status:match("VmHWM:%s*(%d+)")) }
+end
+
+return procfs

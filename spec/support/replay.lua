@@ -1,0 +1,36 @@
+--- Serves the recorded exchanges of spec/recordings.
+--
+--     local server = replay.start { chunking = "bytes", timing = "none" }
+--     local base = server:base("execd/command-echo")    -- http://127.0.0.1:PORT/execd/command-echo
+--
+-- A client with that base URL that makes the recorded request gets the recorded answer; any other request gets a 599
+-- which says what was expected and what came. Several recordings can share a base, separated by "+"
+-- (`execd/command-background+status-unknown`): the first one that matches answers.
+
+local remote = require "spec.support.remote"
+local json = require "opensandbox.json"
+
+local replay = {}
+
+--- Starts a server.
+-- @param options
+-- `chunking`: how the body is cut into chunks: "recorded" (default), "bytes", "whole" or a number, the seed of random
+-- sizes; only the cuts differ, never the bytes.
+-- `timing`: "recorded" sends each byte and the end when they were recorded, "none" (default) sends all at once.
+-- `loose`: set of recordings whose request body is not compared ({["execd/upload-two-files"] = true}); the request
+-- header `X-Replay-Loose: 1` has the same effect.
+-- @return `url`, `port`, `base(self, name)`, and the methods of remote.lua: `requests`, `connections`, `stop`
+function replay.start(options)
+  options = options or {}
+  local loose = json.array {}
+  for name, wanted in pairs(options.loose or {}) do
+    if wanted then loose[#loose + 1] = name end
+  end
+  local server = remote.start(remote.path("replayserver.lua"), {
+    chunking = options.chunking or "recorded", timing = options.timing or "none", loose = loose,
+  })
+  function server.base(self, name) return self.url .. "/" .. name end
+  return server
+end
+
+return replay

@@ -1,0 +1,324 @@
+#include "body.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { READ_AHEAD = 256 * 1024 }; /* bytes of a reader that may be queued */
+
+typedef struct osb_segment {
+    osb_part_kind kind;
+    size_t part;       /* 1-based index of the part whose content this is; 0: boundaries and headers, or a plain body */
+    const char *data;  /* memory; for text of our own NULL until all of it is there */
+    const char *label; /* for messages */
+    curl_off_t size;   /* -1: not known */
+    curl_off_t offset;
+    int fd;
+    osb_buffer queue;
+    int ended;
+} osb_segment;
+
+/* What a segment's read function gives besides a number of bytes; a number of bytes is never negative. */
+enum { SEGMENT_WAITS = -1, SEGMENT_FAILED = -2 };
+
+static int fail(osb_body *body, const char *what, const char *why)
+{
+    snprintf(body->problem, sizeof body->problem, "%s: %s", what, why);
+    return SEGMENT_FAILED;
+}
+
+static long read_file(osb_body *body, osb_segment *segment, char *into, size_t length)
+{
+    ssize_t got;
+
+    do
+        got = read(segment->fd, into, length);
+    while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return fail(body, segment->label, strerror(errno));
+    if (got == 0)
+        return fail(body, segment->label, "the file became shorter while it was sent");
+    return (long)got;
+}
+
+static long read_queue(osb_body *body, osb_segment *segment, char *into, size_t length)
+{
+    size_t queued = osb_buffer_size(&segment->queue);
+
+    if (queued == 0 && segment->ended)
+        return segment->size < 0 ? 0 : fail(body, segment->label, "the reader ended before its size was reached");
+    if (queued == 0)
+        return SEGMENT_WAITS;
+    if (length > queued)
+        length = queued;
+    memcpy(into, osb_buffer_bytes(&segment->queue), length);
+    osb_buffer_consume(&segment->queue, length);
+    return (long)length;
+}
+
+/* The next bytes of a segment; 0: it is complete. */
+static long read_segment(osb_body *body, osb_segment *segment, char *into, size_t length)
+{
+    curl_off_t left = segment->size - segment->offset;
+
+    if (segment->kind == OSB_PART_READER && segment->size >= 0 && left < (curl_off_t)osb_buffer_size(&segment->queue))
+        return fail(body, segment->label, "the reader gave more bytes than its size");
+    if (segment->size >= 0) {
+        if (left == 0)
+            return 0;
+        if ((curl_off_t)length > left)
+            length = (size_t)left; /* what was appended to a file since is not part of the promised length */
+    }
+    if (segment->kind == OSB_PART_FILE)
+        return read_file(body, segment, into, length);
+    if (segment->kind == OSB_PART_READER)
+        return read_queue(body, segment, into, length);
+    memcpy(into, segment->data + segment->offset, length);
+    return (long)length;
+}
+
+/* libcurl's read callback: fills its buffer across segments. */
+static size_t read_body(char *into, size_t size, size_t count, void *argument)
+{
+    osb_body *body = argument;
+    size_t room = size * count, filled = 0;
+
+    body->begun = body->touched = 1;
+    body->hungry = 0;
+    while (filled < room && body->current < body->count) {
+        osb_segment *segment = &body->segments[body->current];
+        long got = read_segment(body, segment, into + filled, room - filled);
+
+        if (got == SEGMENT_FAILED)
+            return CURL_READFUNC_ABORT;
+        if (got == SEGMENT_WAITS) {
+            if (filled > 0)
+                break; /* what there is goes out first */
+            body->hungry = 1;
+            return CURL_READFUNC_PAUSE;
+        }
+        if (got == 0) {
+            ++body->current;
+            continue;
+        }
+        segment->offset += got;
+        filled += (size_t)got;
+        if (segment->part > 0)
+            body->sent += (double)got;
+    }
+    return filled;
+}
+
+/*
+ * libcurl sends a request again by itself when a reused connection dies before the first byte of the answer, and it rewinds the
+ * body for that. A command must not run twice: then rewinding fails, and so does the transfer.
+ */
+static int rewind_body(void *argument, curl_off_t offset, int origin)
+{
+    osb_body *body = argument;
+    size_t i;
+
+    if (origin != SEEK_SET || offset != 0)
+        return CURL_SEEKFUNC_CANTSEEK;
+    if (!body->begun)
+        return CURL_SEEKFUNC_OK;
+    if (!body->may_repeat)
+        return CURL_SEEKFUNC_FAIL;
+    for (i = 0; i < body->count; ++i) {
+        osb_segment *segment = &body->segments[i];
+        if (segment->offset == 0)
+            continue;
+        if (segment->kind == OSB_PART_READER || (segment->kind == OSB_PART_FILE && lseek(segment->fd, 0, SEEK_SET) < 0))
+            return CURL_SEEKFUNC_FAIL;
+        segment->offset = 0;
+    }
+    body->current = 0;
+    body->sent = 0;
+    return CURL_SEEKFUNC_OK;
+}
+
+/* Building. */
+
+/* Adds to the text, and to the last segment if that is text too. */
+static int add_text(osb_body *body, const char *text, size_t length)
+{
+    osb_segment *segment = body->count > 0 ? &body->segments[body->count - 1] : NULL;
+
+    if (!segment || segment->part > 0) {
+        segment = &body->segments[body->count++];
+        memset(segment, 0, sizeof *segment);
+        segment->kind = OSB_PART_MEMORY;
+        segment->fd = -1;
+    }
+    segment->size += (curl_off_t)length;
+    return osb_buffer_append(&body->text, text, length);
+}
+
+static int add_string(osb_body *body, const char *text)
+{
+    return add_text(body, text, strlen(text));
+}
+
+/* A part's headers. Names and types are our own words; a quote or a line end in them would be a mistake of the caller. */
+static int add_headers(osb_body *body, const char *boundary, const osb_part *part, int first)
+{
+    return add_string(body, first ? "--" : "\r\n--") || add_string(body, boundary)
+        || add_string(body, "\r\nContent-Disposition: form-data; name=\"") || add_string(body, part->name)
+        || add_string(body, "\"; filename=\"") || add_string(body, part->filename) || add_string(body, "\"\r\n")
+        || (part->type && (add_string(body, "Content-Type: ") || add_string(body, part->type) || add_string(body, "\r\n")))
+        || add_string(body, "\r\n");
+}
+
+static int open_file(osb_body *body, osb_segment *segment, const char *path)
+{
+    struct stat info;
+
+    segment->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO without a writer must not block us */
+    if (segment->fd < 0 || fstat(segment->fd, &info))
+        return fail(body, path, strerror(errno));
+    if (!S_ISREG(info.st_mode))
+        return fail(body, path, S_ISDIR(info.st_mode) ? "is a directory" : "is not a regular file");
+    segment->size = (curl_off_t)info.st_size;
+    return 0;
+}
+
+static int add_content(osb_body *body, const osb_part *part, size_t index)
+{
+    osb_segment *segment = &body->segments[body->count++];
+
+    memset(segment, 0, sizeof *segment);
+    segment->kind = part->kind;
+    segment->part = index;
+    segment->data = part->data;
+    segment->label = part->kind == OSB_PART_FILE ? part->path : part->filename;
+    segment->size = part->size;
+    segment->fd = -1;
+    return part->kind == OSB_PART_FILE ? open_file(body, segment, part->path) : 0;
+}
+
+/* Where the text is in memory is known only now. */
+static void place_text(osb_body *body)
+{
+    const char *next = osb_buffer_bytes(&body->text);
+    size_t i;
+
+    for (i = 0; i < body->count; ++i) {
+        osb_segment *segment = &body->segments[i];
+        if (segment->part == 0) {
+            segment->data = next;
+            next += segment->size;
+        }
+        if (segment->size < 0)
+            body->size = -1;
+        else if (body->size >= 0)
+            body->size += segment->size;
+    }
+}
+
+static CURLcode set_up(osb_body *body, CURL *easy, int may_repeat)
+{
+    CURLcode code;
+
+    place_text(body);
+    body->may_repeat = may_repeat;
+    code = curl_easy_setopt(easy, CURLOPT_POST, 1L);
+    if (!code)
+        code = curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, body->size);
+    if (!code)
+        code = curl_easy_setopt(easy, CURLOPT_READFUNCTION, read_body);
+    if (!code)
+        code = curl_easy_setopt(easy, CURLOPT_READDATA, body);
+    if (!code)
+        code = curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, rewind_body);
+    if (!code)
+        code = curl_easy_setopt(easy, CURLOPT_SEEKDATA, body);
+    /* Without bytes there is nothing to refuse to rewind: only a fresh connection is never sent to twice. */
+    if (!code && body->size == 0 && !may_repeat)
+        code = curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+    return code;
+}
+
+CURLcode osb_body_set(osb_body *body, CURL *easy, const char *bytes, size_t length, int may_repeat)
+{
+    body->segments = calloc(1, sizeof *body->segments);
+    if (!body->segments || add_text(body, bytes, length))
+        return CURLE_OUT_OF_MEMORY;
+    return set_up(body, easy, may_repeat);
+}
+
+CURLcode osb_body_set_parts(osb_body *body, CURL *easy, const char *boundary, const osb_part *parts, size_t count, int may_repeat)
+{
+    CURLcode code;
+    size_t i;
+
+    body->segments = calloc(count * 2 + 1, sizeof *body->segments);
+    if (!body->segments)
+        return CURLE_OUT_OF_MEMORY;
+    for (i = 0; i < count; ++i) {
+        if (add_headers(body, boundary, &parts[i], i == 0))
+            return CURLE_OUT_OF_MEMORY;
+        if (add_content(body, &parts[i], i + 1))
+            return CURLE_READ_ERROR;
+    }
+    if (add_string(body, "\r\n--") || add_string(body, boundary) || add_string(body, "--\r\n"))
+        return CURLE_OUT_OF_MEMORY;
+    code = curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, 512L * 1024);
+    return code ? code : set_up(body, easy, may_repeat);
+}
+
+void osb_body_free(osb_body *body)
+{
+    size_t i;
+
+    for (i = 0; i < body->count; ++i) {
+        if (body->segments[i].fd >= 0)
+            close(body->segments[i].fd);
+        osb_buffer_free(&body->segments[i].queue);
+    }
+    free(body->segments);
+    osb_buffer_free(&body->text);
+    body->segments = NULL;
+    body->count = body->current = 0;
+    body->hungry = 0;
+}
+
+/* Readers. */
+
+/* The reader whose turn it is, once libcurl has come to it. */
+static osb_segment *current_reader(const osb_body *body)
+{
+    osb_segment *segment = body->begun && body->current < body->count ? &body->segments[body->current] : NULL;
+    return segment && segment->kind == OSB_PART_READER && !segment->ended ? segment : NULL;
+}
+
+size_t osb_body_wants(const osb_body *body)
+{
+    const osb_segment *segment = current_reader(body);
+    return segment && osb_buffer_size(&segment->queue) < READ_AHEAD ? segment->part : 0;
+}
+
+int osb_body_write(osb_body *body, size_t part, const char *bytes, size_t length)
+{
+    osb_segment *segment = current_reader(body);
+
+    if (!segment || segment->part != part)
+        return -2;
+    if (bytes)
+        return osb_buffer_append(&segment->queue, bytes, length);
+    segment->ended = 1;
+    return 0;
+}
+
+int osb_body_can_resume(const osb_body *body)
+{
+    const osb_segment *segment;
+
+    if (!body->hungry || body->current >= body->count)
+        return 0;
+    segment = &body->segments[body->current];
+    return segment->ended || osb_buffer_size(&segment->queue) > 0;
+}

@@ -1,0 +1,16 @@
+#include "lua_core.h"
+
+/* The module `opensandbox.core`. */
+int luaopen_opensandbox_core(lua_State *L);
+
+int luaopen_opensandbox_core(lua_State *L)
+{
+    lua_newtable(L);
+    osb_open_multi(L);
+    osb_open_transfer(L);
+    osb_open_frames(L);
+    osb_open_system(L);
+    lua_pushstring(L, curl_version());
+    lua_setfield(L, -2, "curl_version");
+    return 1;
+}

@@ -1,0 +1,28 @@
+/* The binding: userdata for the core's objects. Each file opens one class or topic onto the module's table. */
+#ifndef OSB_LUA_CORE_H
+#define OSB_LUA_CORE_H
+
+#include "lua_compat.h"
+#include "multi.h"
+#include "transfer.h"
+
+#define OSB_MULTI_CLASS "opensandbox.multi"
+#define OSB_TRANSFER_CLASS "opensandbox.transfer"
+#define OSB_FRAMES_CLASS "opensandbox.frames"
+
+/* Each adds its functions to the table on top of the stack. */
+void osb_open_multi(lua_State *L);
+void osb_open_transfer(lua_State *L);
+void osb_open_frames(lua_State *L);
+void osb_open_system(lua_State *L);
+
+/* multi:request(table), which lives with the transfers. */
+int osb_lua_request(lua_State *L);
+
+/* The multi at `index`, or NULL when it was closed; raises for anything else. */
+osb_multi *osb_check_multi(lua_State *L, int index);
+
+/* Pushes what osb_frames_next() gives: data, event, id; nil when there is none yet; nil, "too_large" or "no_memory". */
+int osb_push_frame(lua_State *L, osb_frames *frames);
+
+#endif

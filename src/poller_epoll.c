@@ -1,0 +1,78 @@
+#include "poller.h"
+#include "clock.h"
+
+#if OSB_POLLER_IS_EPOLL
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+struct osb_poller {
+    int fd;
+};
+
+osb_poller *osb_poller_new(void)
+{
+    osb_poller *poller = malloc(sizeof *poller);
+    if (!poller)
+        return NULL;
+    poller->fd = epoll_create1(EPOLL_CLOEXEC);
+    if (poller->fd < 0) {
+        free(poller);
+        return NULL;
+    }
+    return poller;
+}
+
+void osb_poller_free(osb_poller *poller)
+{
+    if (!poller)
+        return;
+    close(poller->fd);
+    free(poller);
+}
+
+int osb_poller_fd(const osb_poller *poller)
+{
+    return poller->fd;
+}
+
+int osb_poller_set(osb_poller *poller, int fd, int events)
+{
+    struct epoll_event event = { 0 };
+
+    event.data.fd = fd;
+    event.events = (events & OSB_READABLE ? EPOLLIN : 0) | (events & OSB_WRITABLE ? EPOLLOUT : 0);
+    if (events == 0) {
+        /* A descriptor that was closed has left the set by itself. */
+        if (epoll_ctl(poller->fd, EPOLL_CTL_DEL, fd, &event) && errno != ENOENT && errno != EBADF)
+            return -1;
+        return 0;
+    }
+    if (epoll_ctl(poller->fd, EPOLL_CTL_MOD, fd, &event) == 0)
+        return 0;
+    return errno == ENOENT ? epoll_ctl(poller->fd, EPOLL_CTL_ADD, fd, &event) : -1;
+}
+
+int osb_poller_wait(osb_poller *poller, double seconds, osb_ready *ready, int most)
+{
+    struct epoll_event events[64];
+    int count, i;
+
+    if (most > 64)
+        most = 64;
+    count = epoll_wait(poller->fd, events, most, osb_milliseconds(seconds));
+    if (count < 0)
+        return 0;
+    for (i = 0; i < count; ++i) {
+        ready[i].fd = events[i].data.fd;
+        ready[i].events = (events[i].events & EPOLLIN ? OSB_READABLE : 0) | (events[i].events & EPOLLOUT ? OSB_WRITABLE : 0)
+            | (events[i].events & (EPOLLERR | EPOLLHUP) ? OSB_FAILED : 0);
+    }
+    return count;
+}
+
+#else
+typedef int osb_poller_is_not_epoll; /* a translation unit must not be empty */
+#endif
