@@ -27,7 +27,8 @@ build = {
     ["opensandbox.core"] = {
       sources = {
         "src/body.c", "src/buffer.c", "src/frames.c", "src/lua_core.c", "src/lua_frames.c", "src/lua_multi.c",
-        "src/lua_system.c", "src/lua_transfer.c", "src/multi.c", "src/poller_epoll.c", "src/poller_poll.c", "src/transfer.c",
+        "src/lua_system.c", "src/lua_transfer.c", "src/multi.c", "src/output_event.c", "src/poller_epoll.c", "src/poller_poll.c",
+        "src/sink.c", "src/transfer.c",
       },
       libraries = { "curl" },
       incdirs = { "$(CURL_INCDIR)" },
@@ -52,6 +53,7 @@ build = {
     ["opensandbox.devserver.isolation"] = "lua/opensandbox/devserver/isolation.lua",
     ["opensandbox.devserver.lifecycle"] = "lua/opensandbox/devserver/lifecycle.lua",
     ["opensandbox.devserver.multipart"] = "lua/opensandbox/devserver/multipart.lua",
+    ["opensandbox.devserver.names"] = "lua/opensandbox/devserver/names.lua",
     ["opensandbox.devserver.paths"] = "lua/opensandbox/devserver/paths.lua",
     ["opensandbox.devserver.plain"] = "lua/opensandbox/devserver/plain.lua",
     ["opensandbox.devserver.random"] = "lua/opensandbox/devserver/random.lua",

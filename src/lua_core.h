@@ -22,7 +22,7 @@ int osb_lua_request(lua_State *L);
 /* The multi at `index`, or NULL when it was closed; raises for anything else. */
 osb_multi *osb_check_multi(lua_State *L, int index);
 
-/* Pushes what osb_frames_next() gives: data, event, id; nil when there is none yet; nil, "too_large" or "no_memory". */
-int osb_push_frame(lua_State *L, osb_frames *frames);
+/* Pushes what osb_frames_next() gave: data, event, id; nil when there is none yet; nil, "too_large" or "no_memory". */
+int osb_push_frame(lua_State *L, const osb_frame *frame, osb_frame_status status);
 
 #endif

@@ -36,18 +36,15 @@ static int end(lua_State *L)
     return 0;
 }
 
-int osb_push_frame(lua_State *L, osb_frames *frames)
+int osb_push_frame(lua_State *L, const osb_frame *frame, osb_frame_status status)
 {
-    osb_frame frame;
-    osb_frame_status status = osb_frames_next(frames, &frame);
-
     switch (status) {
     case OSB_FRAME_READY:
-        lua_pushlstring(L, frame.data, frame.length);
-        if (!frame.event && !frame.id)
+        lua_pushlstring(L, frame->data, frame->length);
+        if (!frame->event && !frame->id)
             return 1;
-        lua_pushlstring(L, frame.event ? frame.event : "", frame.event_length);
-        lua_pushlstring(L, frame.id ? frame.id : "", frame.id_length);
+        lua_pushlstring(L, frame->event ? frame->event : "", frame->event_length);
+        lua_pushlstring(L, frame->id ? frame->id : "", frame->id_length);
         return 3;
     case OSB_FRAME_NONE:
         lua_pushnil(L);
@@ -61,7 +58,10 @@ int osb_push_frame(lua_State *L, osb_frames *frames)
 
 static int next(lua_State *L)
 {
-    return osb_push_frame(L, check(L));
+    osb_frame frame;
+    osb_frame_status status = osb_frames_next(check(L), &frame);
+
+    return osb_push_frame(L, &frame, status);
 }
 
 static int collect(lua_State *L)

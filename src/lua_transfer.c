@@ -1,4 +1,5 @@
 #include "lua_core.h"
+#include "output_event.h"
 
 #include <string.h>
 
@@ -153,6 +154,7 @@ static void read_request(lua_State *L, osb_request *request)
     request->may_repeat = flag_field(L, 2, "may_repeat");
     request->framed = flag_field(L, 2, "framed");
     request->frame_limit = (size_t)number_field(L, 2, "frame_limit", 64.0 * 1024 * 1024);
+    request->sink = string_field(L, 2, "sink", NULL);
     request->high_water = (size_t)number_field(L, 2, "high_water", 256.0 * 1024);
     request->receive_buffer = (long)number_field(L, 2, "receive_buffer", 64.0 * 1024);
     request->connect_timeout = number_field(L, 2, "connect_timeout", 0);
@@ -177,11 +179,6 @@ int osb_lua_request(lua_State *L)
 
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 2);
-    if (!multi) {
-        lua_pushnil(L);
-        lua_pushliteral(L, "closed");
-        return 2;
-    }
     lua_newtable(L);
     read_request(L, &request);
     box = lua_newuserdata(L, sizeof *box);
@@ -189,6 +186,8 @@ int osb_lua_request(lua_State *L)
     osb_set_class(L, OSB_TRANSFER_CLASS);
     lua_pushvalue(L, 3);
     osb_anchor(L, -2);
+    if (!multi)
+        return 1; /* a transfer that was closed from the start: the caller learns it as any other outcome */
     box->transfer = osb_transfer_start(multi, &request);
     if (!box->transfer)
         return luaL_error(L, "not enough memory");
@@ -240,11 +239,35 @@ static int queued(lua_State *L)
 static int frame(lua_State *L)
 {
     osb_transfer *transfer = check(L);
+    osb_frame_status status = OSB_FRAME_NONE;
+    osb_frame next;
 
     if (transfer)
-        return osb_push_frame(L, &transfer->response);
+        status = osb_frames_next(&transfer->response, &next);
+    return osb_push_frame(L, &next, status);
+}
+
+/* transfer:event() -> "stdout" or "stderr" and the text, where the next frame is a plain line of output; else nil and transfer:frame() */
+static int event(lua_State *L)
+{
+    osb_transfer *transfer = check(L);
+    osb_frame_status status = OSB_FRAME_NONE;
+    osb_frame next;
+
+    if (transfer)
+        status = osb_frames_next(&transfer->response, &next);
+    if (status == OSB_FRAME_READY) {
+        const char *text;
+        size_t length;
+        osb_output output = osb_output_event(next.data, next.length, &text, &length);
+        if (output) {
+            lua_pushstring(L, output == OSB_OUTPUT_STDOUT ? "stdout" : "stderr");
+            lua_pushlstring(L, text, length);
+            return 2;
+        }
+    }
     lua_pushnil(L);
-    return 1;
+    return 1 + osb_push_frame(L, &next, status);
 }
 
 /* transfer:outcome() -> nil while it runs; then its name, a message, whether the request was sent, whether over a reused connection */
@@ -254,7 +277,7 @@ static int outcome(lua_State *L)
 
     if (!transfer) {
         lua_pushliteral(L, "closed");
-        lua_pushliteral(L, "the transfer was closed");
+        lua_pushliteral(L, "it was closed");
         return 2;
     }
     if (transfer->outcome == OSB_RUNNING) {
@@ -340,7 +363,8 @@ static int detach(lua_State *L)
 void osb_open_transfer(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        { "head", head }, { "read", read_bytes }, { "queued", queued }, { "frame", frame }, { "outcome", outcome },
+        { "head", head }, { "read", read_bytes }, { "queued", queued }, { "frame", frame }, { "event", event },
+        { "outcome", outcome },
         { "progress", progress }, { "wants", wants }, { "write", write_bytes }, { "detach", detach },
         { "close", close_transfer }, { NULL, NULL }
     };

@@ -17,7 +17,7 @@ enum {
 
 static const char *const outcome_names[] = {
     "running", "complete", "resolve_failed", "connect_failed", "tls_failed", "connect_timeout", "timeout", "idle_timeout",
-    "send_failed", "receive_failed", "bad_response", "body_failed", "closed", "forked", "no_memory", "failed"
+    "send_failed", "receive_failed", "bad_response", "body_failed", "sink_failed", "closed", "forked", "no_memory", "failed"
 };
 
 const char *osb_outcome_name(osb_outcome outcome)
@@ -46,6 +46,8 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *argument)
         if (status >= 200) {
             transfer->status = status;
             transfer->head_complete = 1;
+            if (transfer->sink.path && status < 300 && osb_sink_open(&transfer->sink))
+                return 0;
         }
     }
     return length;
@@ -65,6 +67,12 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *argument)
     transfer->last_activity = transfer->multi->now;
     if (transfer->in_background)
         return length;
+    if (transfer->sink.fd >= 0) {
+        if (osb_sink_write(&transfer->sink, bytes, length))
+            return 0;
+        transfer->received += (double)length;
+        return length;
+    }
     if (holds(transfer, transfer->high_water)) {
         transfer->receive_paused = 1;
         return CURL_WRITEFUNC_PAUSE;
@@ -267,6 +275,7 @@ static osb_outcome outcome_of(const osb_transfer *transfer, CURLcode code)
     case CURLE_READ_ERROR:
         return transfer->body.problem[0] ? OSB_BODY_FAILED : OSB_FAILED_OTHERWISE;
     case CURLE_WRITE_ERROR: /* ours: no room for the head or the body */
+        return transfer->sink.problem[0] ? OSB_SINK_FAILED : OSB_NO_MEMORY;
     case CURLE_OUT_OF_MEMORY:
         return OSB_NO_MEMORY;
     default:
@@ -292,6 +301,10 @@ osb_transfer *osb_transfer_start(osb_multi *multi, const osb_request *request)
     transfer->idle_timeout = request->idle_timeout;
     transfer->started = transfer->last_activity = osb_now();
 
+    if (osb_sink_init(&transfer->sink, request->sink)) {
+        osb_transfer_end(transfer, OSB_NO_MEMORY, CURLE_OUT_OF_MEMORY);
+        return transfer;
+    }
     problem = osb_multi_open(multi);
     if (problem) {
         set_message(transfer, problem);
@@ -340,6 +353,10 @@ void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, CURLcode code
     transfer->headers = NULL;
     if (!transfer->message[0])
         set_message(transfer, transfer->body.problem[0] ? transfer->body.problem : curl_easy_strerror(code));
+    if (osb_sink_close(&transfer->sink) && outcome == OSB_COMPLETE) {
+        transfer->outcome = OSB_SINK_FAILED;
+        set_message(transfer, transfer->sink.problem);
+    }
     osb_body_free(&transfer->body);
     osb_frames_end(&transfer->response);
     if (transfer->in_background)
@@ -350,6 +367,8 @@ void osb_transfer_complete(osb_transfer *transfer, CURLcode code)
 {
     if (transfer->body.problem[0])
         set_message(transfer, transfer->body.problem);
+    if (transfer->sink.problem[0])
+        set_message(transfer, transfer->sink.problem);
     osb_transfer_end(transfer, outcome_of(transfer, code), code);
 }
 
@@ -370,6 +389,7 @@ void osb_transfer_free(osb_transfer *transfer)
     osb_body_free(&transfer->body);
     osb_frames_free(&transfer->response);
     osb_buffer_free(&transfer->head);
+    osb_sink_free(&transfer->sink);
     osb_multi_release(transfer->multi);
     free(transfer);
 }

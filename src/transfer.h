@@ -12,6 +12,7 @@
 #include "curl_api.h"
 #include "frames.h"
 #include "multi.h"
+#include "sink.h"
 
 /* How a transfer ended. The names in transfer.c are what Lua sees. */
 typedef enum osb_outcome {
@@ -27,6 +28,7 @@ typedef enum osb_outcome {
     OSB_RECEIVE_FAILED,  /* cut, reset, or no answer at all */
     OSB_BAD_RESPONSE,    /* not HTTP */
     OSB_BODY_FAILED,     /* the request's body could not be read */
+    OSB_SINK_FAILED,     /* the response could not be written to its file */
     OSB_CLOSED,
     OSB_FORKED,
     OSB_NO_MEMORY,
@@ -46,6 +48,7 @@ typedef struct osb_request {
     int may_repeat;      /* it does no harm when the server gets this request twice */
     int framed;          /* the response will be read by frames */
     size_t frame_limit;  /* bytes */
+    const char *sink;    /* a file to be made for the body of a good response, instead of the queue; NULL: none */
     size_t high_water;   /* bytes queued at which the transfer pauses */
     long receive_buffer; /* libcurl's, in bytes */
     double connect_timeout; /* seconds to resolve, connect and shake hands; 0: no limit, as for the next two */
@@ -74,6 +77,7 @@ typedef struct osb_transfer {
     int framed;
     size_t high_water;
     double received;     /* bytes of the response's body */
+    osb_sink sink;       /* where they go, if not into the queue */
 
     double started, last_activity, timeout, idle_timeout;
     int receive_paused;

@@ -101,15 +101,40 @@ local function new(base, api_key, opts)
     _on_request = opts.on_request,
     _on_response = opts.on_response,
     _multi = core.multi(),
+    _lives = {},
     _clocks = {},
   }
   for name, value in pairs(DEFAULTS) do self._clocks[name] = opts[name] or value end
   return setmetatable(self, Client)
 end
 
---- Closes the connections. Deletes that finalizers have queued get up to 2 seconds to arrive; other requests end.
+--- Closes the client: sandboxes that it created and nobody closed or detached are deleted, which gets up to 2 seconds; requests
+--- under way end.
 function Client:close()
+  for life in pairs(self._lives) do self:_end_life(life) end
   self._multi:close()
+end
+
+-- A life stands for a sandbox that this client created and has to end. It does not refer to the Sandbox object, so that it can
+-- outlive it in the object's finalizer.
+function Client:_begin_life(id)
+  local life = { id = id }
+  self._lives[life] = true
+  return life
+end
+
+-- The sandbox was deleted, or is not ours any more.
+function Client:_forget_life(life)
+  self._lives[life] = nil
+end
+
+-- Deletes the sandbox without waiting. Closing the client waits for it.
+function Client:_end_life(life)
+  if not self._lives[life] then return end
+  self._lives[life] = nil
+  local path = "/sandboxes/" .. url.escape(life.id)
+  local request = self:_lifecycle { op = "delete_sandbox", method = "DELETE", path = path, sandbox_id = life.id, may_repeat = true }
+  exchange.start(self, request).transfer:detach(self._clocks.timeout, true)
 end
 
 Client.__close = Client.close
@@ -222,13 +247,6 @@ end
 function Client:_call(request)
   request.headers = request.headers or {}
   return call.run(self, self:_lifecycle(request))
-end
-
--- Deletes a sandbox without waiting: for finalizers. Closing the client waits for it.
-function Client:_delete_in_background(id)
-  local path = "/sandboxes/" .. url.escape(id)
-  local request = self:_lifecycle { op = "delete_sandbox", method = "DELETE", path = path, may_repeat = true }
-  exchange.start(self, request).transfer:detach(self._clocks.timeout, true)
 end
 
 for _, part in ipairs { "lifecycle", "execd" } do

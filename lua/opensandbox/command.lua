@@ -146,20 +146,22 @@ function Run:cut(err)
 end
 
 function Run:events()
-  local ex = self.exchange
-  local transfer_frame, transfer = ex.transfer.frame, ex.transfer
-  local decode = json.decode_raw
+  local ex, opts = self.exchange, self.opts
+  local transfer = ex.transfer
+  local next_event = not opts.on_event and transfer.event or function() return nil, transfer:frame() end
   while true do
-    -- The common case without a detour: half a million events must not cost a second.
-    local text, err = transfer_frame(transfer), nil
-    if not text then text, err = ex:frame() end
-    if not text then return nil, self:cut(err) end
-    local event = decode(text)
-    if type(event) == "table" then -- what is not JSON is passed over, as every client does: it proves nothing
-      local kind = event.type
-      if kind == "stdout" and not self.opts.on_event then
-        output(self, self.stdout, self.opts.on_stdout, event.text)
-      else
+    -- Lines of output without a detour: half a million of them must not cost a second.
+    local stream, text = next_event(transfer)
+    if stream == "stdout" then
+      output(self, self.stdout, opts.on_stdout, text)
+    elseif stream then
+      output(self, self.stderr, opts.on_stderr, text)
+    else
+      local frame, err = text, nil
+      if not frame then frame, err = ex:frame() end
+      if not frame then return nil, self:cut(err) end
+      local event = json.decode_raw(frame)
+      if type(event) == "table" then -- what is not JSON is passed over, as every client does: it proves nothing
         handle(self, event)
         if self.done then
           ex:drain(DRAIN)

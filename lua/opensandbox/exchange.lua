@@ -29,6 +29,7 @@ local failures = {
   receive_failed = { kind = "transport", what = "the connection broke before the response was complete" },
   bad_response = { kind = "protocol", what = "the answer is not HTTP",
     hint = "Check that the URL points at an OpenSandbox server" },
+  sink_failed = { kind = "state", what = "the local file could not be written" },
   body_failed = { kind = "state", what = "the content could not be read" },
   closed = { kind = "closed", what = "the client is closed" },
   forked = { kind = "closed", what = "the process forked while the request ran" },
@@ -43,7 +44,7 @@ function exchange.start(client, call)
   local headers = {}
   for name, value in pairs(call.headers or {}) do headers[#headers + 1] = name .. ": " .. value end
   local request = {
-    method = call.method, url = call.url, headers = headers, body = call.body, may_repeat = call.may_repeat,
+    method = call.method, url = call.url, headers = headers, body = call.body, may_repeat = call.may_repeat, sink = call.sink,
     framed = call.framed, frame_limit = call.frame_limit, high_water = call.high_water, receive_buffer = call.receive_buffer,
     connect_timeout = call.connect_timeout, timeout = call.timeout, idle_timeout = call.idle_timeout,
   }
@@ -66,7 +67,6 @@ end
 
 --- The error for a transfer that failed, or nil while it runs or when it is complete.
 function Exchange:failure()
-  if not self.transfer then return self:error { kind = "closed", code = "closed", message = "the client is closed" } end
   local outcome, message, sent = self.transfer:outcome()
   if not outcome or outcome == "complete" then return nil end
   local failure = failures[outcome]
@@ -181,6 +181,18 @@ function Exchange:body(limit)
     end
     pieces[#pieces + 1] = bytes
   end
+end
+
+--- Waits for the end of a response whose body goes to a file.
+---@return true? ok
+---@return opensandbox.Error? err
+function Exchange:finish()
+  while not self.transfer:outcome() do
+    local err = self:pump()
+    if err then return nil, err end
+  end
+  local err = self:failure()
+  return not err and true or nil, err
 end
 
 --- The next frame of an event stream.

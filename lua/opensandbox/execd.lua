@@ -13,6 +13,7 @@ local execd = {
   run_command = command.run_command,
   upload_files = upload.upload_files,
   download_file = reader.download_file,
+  save_file = reader.save_file,
 }
 
 local ping_options = { timeout = "seconds" }

@@ -143,23 +143,6 @@ end
 
 local download_options = { on_progress = "function" }
 
--- Copies what the reader gives into an open file. Progress is told by bytes done and bytes in all.
-local function copy(reader, file, on_progress)
-  local done = 0
-  while true do
-    local bytes, err = reader:read()
-    if err then return nil, err end
-    if not bytes then break end
-    local ok, problem = file:write(bytes)
-    if not ok then return nil, nil, problem end
-    done = done + #bytes
-    if on_progress then on_progress(done, reader.size) end
-  end
-  local ok, problem = file:close() -- the last bytes may only meet a full disk now
-  if not ok then return nil, nil, problem end
-  return true
-end
-
 --- Downloads a file to a local path. It is written under a temporary name beside the target and renamed when it is complete: after
 --- any failure the old file is still there, and nothing else.
 ---@param from string path in the sandbox
@@ -173,25 +156,17 @@ function Files:download(from, to, opts)
   paths.check(op, from)
   opts = options.check(op, opts, download_options)
   if core.file_kind(to) == "directory" then return nil, local_error(op, to .. ": is a directory") end
-  local reader, err = with_execd(self, "download_file", from)
-  if not reader then return nil, err end
-  local partial = to .. (".%s.part"):format(random.hex(6))
-  local file, problem = io.open(partial, "wb")
-  if not file then
-    reader:close()
-    return nil, local_error(op, tostring(problem))
-  end
-  local called, ok
-  called, ok, err, problem = pcall(copy, reader, file, opts.on_progress)
+  local partial = ("%s.%s.part"):format(to, random.hex(6))
+  local called, ok, err = pcall(with_execd, self, "save_file", from, partial, { on_progress = opts.on_progress })
+  local problem
   if called and ok then
     ok, problem = os.rename(partial, to)
     if ok then return true end
+    err = local_error(op, ("%s: %s"):format(to, problem))
   end
-  reader:close()
-  if io.type(file) == "file" then file:close() end
   os.remove(partial)
   if not called then error(ok, 0) end
-  return nil, err or local_error(op, ("%s: %s"):format(to, tostring(problem)))
+  return nil, err
 end
 
 return files

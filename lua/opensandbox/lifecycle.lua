@@ -96,14 +96,19 @@ function lifecycle.create_sandbox(self, opts)
   return nil, err
 end
 
+local get_options = { timeout = "seconds" }
+
 --- One sandbox: GET /sandboxes/{id}.
 ---@param self opensandbox.Client
 ---@param id string
+---@param opts? table timeout (seconds)
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
-function lifecycle.get_sandbox(self, id)
+function lifecycle.get_sandbox(self, id, opts)
   local op = "get_sandbox"
-  return self:_call { op = op, method = "GET", path = sandbox_path(op, id), decode = wire.sandbox_info, sandbox_id = id }
+  opts = options.check(op, opts, get_options)
+  return self:_call { op = op, method = "GET", path = sandbox_path(op, id), decode = wire.sandbox_info, sandbox_id = id,
+    timeout = opts.timeout }
 end
 
 -- Metadata travels as one query value that is itself form-encoded.
@@ -177,7 +182,7 @@ function lifecycle.renew_sandbox(self, id, seconds)
     decode = function(answer) return time.parse(answer.expiresAt) or expires_at end }
 end
 
-local endpoint_options = { use_server_proxy = "boolean", expires = "count" }
+local endpoint_options = { use_server_proxy = "boolean", expires = "count", timeout = "seconds" }
 
 ---@class opensandbox.Endpoint
 ---@field url string base URL, without a slash at its end
@@ -191,7 +196,7 @@ local endpoint_options = { use_server_proxy = "boolean", expires = "count" }
 ---@param self opensandbox.Client
 ---@param id string
 ---@param port integer 1 to 65535
----@param opts? table use_server_proxy (default: the client's), expires (Unix seconds: a signed endpoint)
+---@param opts? table use_server_proxy (default: the client's), expires (Unix seconds: a signed endpoint), timeout (seconds)
 ---@return opensandbox.Endpoint? endpoint
 ---@return opensandbox.Error? err
 function lifecycle.get_endpoint(self, id, port, opts)
@@ -203,7 +208,7 @@ function lifecycle.get_endpoint(self, id, port, opts)
   if proxied == nil then proxied = self.use_server_proxy and not opts.expires end
   local query = url.query { { "use_server_proxy", proxied and "true" or nil }, { "expires", opts.expires } }
   local path = sandbox_path(op, id, ("/endpoints/%d"):format(port)) .. query
-  return self:_call { op = op, method = "GET", path = path, sandbox_id = id,
+  return self:_call { op = op, method = "GET", path = path, sandbox_id = id, timeout = opts.timeout,
     decode = function(answer)
       local endpoint = wire.endpoint(answer, self._origin.scheme)
       if not endpoint then return nil, "usable endpoint" end
@@ -215,10 +220,11 @@ end
 --- Where a sandbox's execd can be reached: its endpoint for port 44772.
 ---@param self opensandbox.Client
 ---@param id string
+---@param opts? table as for get_endpoint
 ---@return opensandbox.Endpoint? execd
 ---@return opensandbox.Error? err
-function lifecycle.discover_execd(self, id)
-  return self:get_endpoint(id, EXECD_PORT)
+function lifecycle.discover_execd(self, id, opts)
+  return self:get_endpoint(id, EXECD_PORT, opts)
 end
 
 local ready_options = { timeout = "seconds", ping = "boolean", on_state = "function" }

@@ -7,8 +7,9 @@ local url = require "opensandbox.url"
 
 local reader = {}
 
-local PIECE = 256 * 1024         -- bytes handed out at a time
-local HIGH_WATER = 1024 * 1024   -- bytes queued
+local PIECE = 64 * 1024       -- bytes handed out at a time: small enough to stay in the processor's cache
+local HIGH_WATER = 256 * 1024 -- bytes queued
+local SINK_BUFFER = 256 * 1024 -- bytes received at a time on their way to a local file
 local HUGE = 2 ^ 62              -- execd announces 2^63-1 bytes for a directory
 
 ---@class opensandbox.Reader
@@ -19,22 +20,26 @@ Reader.__name = "opensandbox.Reader"
 
 local download_options = { offset = "count", length = "count", lines = "table", idle_timeout = "seconds" }
 
+-- A directory is announced with an impossible length, and then cut off.
+local function explain_directory(err, announced)
+  if err.code == "cut" and announced and announced >= HUGE then
+    err.hint = "The path names a directory: only files can be downloaded"
+  end
+  return err
+end
+
 -- More bytes into the reader's own buffer. True; false at the end; nil and the error.
 local function fill(self, most)
   if self.err then return nil, self.err end
   if self.ended then return false end
   local bytes, err = self.exchange:read(most)
   if bytes then
-    self.received = self.received + #bytes
     self.buffer = self.buffer == "" and bytes or self.buffer .. bytes
     return true
   end
   if err then
-    if err.code == "cut" and self.announced and self.announced >= HUGE then
-      err.hint = "The path names a directory: only files can be downloaded"
-    end
-    self.err = err
-    return nil, err
+    self.err = explain_directory(err, self.announced)
+    return nil, self.err
   end
   self.ended = true
   return false
@@ -150,6 +155,17 @@ local function request_of(op, path, opts)
   }
 end
 
+-- Starts the download; `more` goes into the request.
+local function start(self, endpoint, request, opts, more)
+  request.idle_timeout = opts.idle_timeout or self._clocks.transfer_idle_timeout
+  request.clock_names = { idle_timeout = "transfer_idle_timeout" }
+  for name, value in pairs(more or {}) do request[name] = value end
+  local ex, err = call.open(self, self:_endpoint(endpoint, request))
+  if ex then return ex, tonumber(ex.headers["content-length"] or "") end
+  if err.status == 416 then err.code, err.message = "range", "the file ends before the offset" end
+  return nil, err
+end
+
 --- Opens a file of the sandbox for reading: GET /files/download.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
@@ -161,17 +177,43 @@ function reader.download_file(self, endpoint, path, opts)
   local op = "download_file"
   paths.check(op, path)
   opts = options.check(op, opts, download_options)
-  local request = request_of(op, path, opts)
-  request.idle_timeout = opts.idle_timeout or self._clocks.transfer_idle_timeout
-  request.clock_names = { idle_timeout = "transfer_idle_timeout" }
-  local ex, err = call.open(self, self:_endpoint(endpoint, request))
-  if not ex then
-    if err.status == 416 then err.code, err.message = "range", "the file ends before the offset" end
-    return nil, err
-  end
-  local announced = tonumber(ex.headers["content-length"] or "")
-  return setmetatable({ exchange = ex, buffer = "", received = 0, announced = announced,
+  local ex, announced = start(self, endpoint, request_of(op, path, opts), opts)
+  if not ex then return nil, announced end
+  return setmetatable({ exchange = ex, buffer = "", announced = announced,
     size = announced and announced < HUGE and announced or nil }, Reader)
+end
+
+local save_options = { on_progress = "function", idle_timeout = "seconds" }
+
+--- Downloads a file of the sandbox into a new local file: GET /files/download. Nothing of it passes through Lua. After a failure the
+--- local file may be there in part.
+---@param self opensandbox.Client
+---@param endpoint opensandbox.Endpoint|string
+---@param path string
+---@param to string local path of a file that does not exist
+---@param opts? table on_progress (called with bytes done and bytes in all), idle_timeout (seconds without a byte)
+---@return true? ok
+---@return opensandbox.Error? err
+function reader.save_file(self, endpoint, path, to, opts)
+  local op = "save_file"
+  paths.check(op, path)
+  options.argument(op, "the local path", to, "text")
+  opts = options.check(op, opts, save_options)
+  local ex, announced = start(self, endpoint, request_of(op, path, {}), opts, { sink = to, receive_buffer = SINK_BUFFER })
+  if not ex then return nil, announced end
+  if opts.on_progress then
+    local last
+    ex.call.on_pump = function(received)
+      if received ~= last then
+        last = received
+        opts.on_progress(received, announced)
+      end
+    end
+    ex:guard(ex.call.on_pump, (ex.transfer:progress()))
+  end
+  local ok, err = ex:finish()
+  if err then return nil, explain_directory(err, announced) end
+  return ok
 end
 
 return reader

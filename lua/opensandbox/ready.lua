@@ -15,10 +15,13 @@ local PING_TIMEOUT = 2         -- seconds: a paused container accepts connection
 local final_states = { Failed = true, Terminated = true, Stopping = true }
 local idle_states = { Paused = true, Pausing = true }
 
+-- Statuses that will not change by waiting; 404 and the 500s do, while a sandbox starts.
+local refusals = { [400] = true, [401] = true, [403] = true, [405] = true, [422] = true, [501] = true }
+
 -- What a failed ping or endpoint lookup means: true when it may pass by itself while the sandbox starts.
 local function may_pass(err)
   if err.kind == "transport" then return err.code ~= "resolve_failed" and err.code ~= "tls_failed" end
-  if err.kind == "http" then return err.status ~= 401 and err.status ~= 403 end
+  if err.kind == "http" then return not refusals[err.status] end
   return err.kind == "timeout" or err.kind == "stream"
 end
 
@@ -44,7 +47,7 @@ end
 local function reach(client, id, execd, left)
   local err
   if not execd then
-    execd, err = client:discover_execd(id)
+    execd, err = client:discover_execd(id, { timeout = left })
     if not execd then return nil, err end
   end
   local ok
@@ -68,11 +71,9 @@ function ready.wait(client, op, id, opts)
   while true do
     if not info then
       local err
-      info, err = client:get_sandbox(id)
+      info, err = client:get_sandbox(id, { timeout = math.max(deadline - core.now(), 0.05) })
       if not info then
-        if err.status == 404 then
-          err.kind, err.message = "state", "the sandbox is gone: " .. err.message
-        end
+        if err.status == 404 then err.kind, err.message = "state", "the sandbox is gone: " .. err.message end
         if not err.retryable then
           err.op = op
           return nil, err

@@ -19,15 +19,12 @@ local sandboxes = {}
 
 -- `owned`: this process made it, and ends it when the object is closed or collected.
 local function new(client, id, owned)
-  local self = setmetatable({ id = id, client = client, _owned = owned }, Sandbox)
+  local self = setmetatable({ id = id, client = client }, Sandbox)
   self.files = files.of(self)
   if owned then
-    -- The finalizer must not see the object, only what it needs of it.
-    local life = { alive = true }
+    local life = client:_begin_life(id)
     self._life = life
-    self._finalizer = finalizer(function()
-      if life.alive then client:_delete_in_background(id) end
-    end)
+    self._finalizer = finalizer(function() client:_end_life(life) end)
   end
   return self
 end
@@ -135,11 +132,10 @@ function Sandbox:renew(seconds)
   return self.client:renew_sandbox(self.id, seconds)
 end
 
--- The object has nothing more to do: no method works, no finalizer deletes.
-local function let_go(self)
-  self._closed = true
-  self._owned = false
-  if self._life then self._life.alive = false end
+-- What becomes of the sandbox is not this object's business any more.
+local function disown(self)
+  if self._life then self.client:_forget_life(self._life) end
+  self._life = nil
 end
 
 --- Ends the sandbox. One that is gone already is a success.
@@ -148,7 +144,10 @@ end
 function Sandbox:kill()
   if self._closed then return true end
   local ok, err = self.client:delete_sandbox(self.id)
-  if ok then let_go(self) end
+  if ok then
+    disown(self)
+    self._closed = true
+  end
   return ok, err
 end
 
@@ -157,16 +156,15 @@ end
 ---@return opensandbox.Error? err
 function Sandbox:close()
   if self._closed then return true end
-  if self._owned then return self:kill() end
-  let_go(self)
+  if self._life then return self:kill() end
+  self._closed = true
   return true
 end
 
 --- Lets the sandbox go on after this object is closed or collected, and after this process ends.
 ---@return opensandbox.Sandbox self
 function Sandbox:detach()
-  self._owned = false
-  if self._life then self._life.alive = false end
+  disown(self)
   return self
 end
 

@@ -1,19 +1,9 @@
 --- What the kernel says about a process: open descriptors, children, memory. Linux only; nil elsewhere.
 
 local uv = require "luv"
+local names = require "opensandbox.devserver.names"
 
 local procfs = {}
-
-local function names(directory)
-  local scan = uv.fs_scandir(directory)
-  if not scan then return nil end
-  local list = {}
-  while true do
-    local name = uv.fs_scandir_next(scan)
-    if not name then return list end
-    list[#list + 1] = name
-  end
-end
 
 local function content(path)
   local file = io.open(path, "rb")

@@ -7,6 +7,7 @@
 
 local uv = require "luv"
 local json = require "opensandbox.json"
+local names = require "opensandbox.devserver.names"
 local guard = require "opensandbox.devserver.guard"
 local spawn = require "opensandbox.devserver.spawn"
 
@@ -160,10 +161,7 @@ end
 -- command ends when that handles the signal. SIGKILL nobody handles, and to all at once it leaves no time to fork.
 local function signal_group(leader, name)
   if name == "sigkill" then return uv.kill(-leader, name) end
-  local scan = uv.fs_scandir("/proc")
-  while true do
-    local entry = scan and uv.fs_scandir_next(scan)
-    if not entry then return end
+  for _, entry in ipairs(names("/proc") or {}) do
     local pid = tonumber(entry)
     local file = pid and pid ~= leader and io.open("/proc/" .. entry .. "/stat")
     if file then

@@ -2,6 +2,7 @@
 -- every failure is an error in execd's words.
 
 local uv = require "luv"
+local names = require "opensandbox.devserver.names"
 local errno = require "opensandbox.devserver.errno"
 local time = require "opensandbox.devserver.time"
 
@@ -180,14 +181,10 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error
 function filesystem.entries(sandbox, place)
-  local scan, problem = filesystem.call("open", uv.fs_scandir, place)
-  if not scan then return nil, problem end
+  local found, problem = filesystem.call("open", names, place)
+  if not found then return nil, problem end
   local list = {}
-  while true do
-    local name = uv.fs_scandir_next(scan)
-    if not name then break end
-    list[#list + 1] = { name = name }
-  end
+  for index, name in ipairs(found) do list[index] = { name = name } end
   table.sort(list, function(a, b) return a.name < b.name end)
   local base = place.named == "/" and "/" or place.named .. "/"
   local inside = place.inside == "/" and "/" or place.inside .. "/"
@@ -212,11 +209,9 @@ function filesystem.remove_all(path)
   if stat.type == "directory" then
     -- An owner can always open its own directory again, and must, to empty it.
     if stat.mode % 512 < 448 then uv.fs_chmod(path, 448) end
-    local scan, _, code = uv.fs_scandir(path)
-    if not scan then return nil, code, path end
-    while true do
-      local name = uv.fs_scandir_next(scan)
-      if not name then break end
+    local found, _, code = names(path)
+    if not found then return nil, code, path end
+    for _, name in ipairs(found) do
       local ok, problem, where = filesystem.remove_all(path .. "/" .. name)
       if not ok then return nil, problem, where end
     end

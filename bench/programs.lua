@@ -1,0 +1,73 @@
+--- The programs of a benchmark: the server, our client, curl. Each measurement of ours is a process of its own, so that no peak of
+--- memory and no open connection of one is found by the next.
+
+local core = require "opensandbox.core"
+local process = require "spec.support.process"
+
+local programs = {}
+
+local LONGEST = 120 -- seconds for one measurement
+
+local function lines_of(child)
+  local lines = {}
+  while true do
+    local line = child:read_line(LONGEST)
+    if not line then return lines end
+    lines[#lines + 1] = line
+  end
+end
+
+-- Waits for a program that is to succeed. Gives its lines and how long it took, in seconds.
+local function run(argv)
+  local began = core.now()
+  local child = process.start { argv = argv, env = process.module_paths() }
+  local lines = lines_of(child)
+  local code = child:wait(LONGEST)
+  local seconds = core.now() - began
+  child:stop()
+  if code ~= 0 then
+    error(("%s ended with %s\n%s"):format(table.concat(argv, " "), tostring(code), child:stderr_text()), 0)
+  end
+  return lines, seconds
+end
+
+programs.run = run
+
+--- Starts the bench server. Gives its URL, and the process, to be stopped.
+function programs.server()
+  local child = process.start { argv = { "build/bench-server" } }
+  local port = child:read_line()
+  if not port then error("build/bench-server does not start: " .. child:stderr_text(), 0) end
+  return "http://127.0.0.1:" .. port, child
+end
+
+--- Does one work of bench/work.lua in a new process. Gives its figures by name.
+function programs.ours(work, ...)
+  local figures = {}
+  for _, line in ipairs((run { process.lua(), "bench/work.lua", work, ... })) do
+    local name, value = line:match("^(%w+)=(.+)$")
+    if name then figures[name] = tonumber(value) end
+  end
+  return figures
+end
+
+--- Runs curl quietly. Gives the seconds its one transfer took as curl tells them, and those of the whole process.
+function programs.curl(...)
+  local lines, seconds = run { "curl", "-sS", "--fail", "-w", "\n%{time_total}\n", ... }
+  return tonumber(lines[#lines]), seconds
+end
+
+-- "0m1.230000s 0m0.020000s" -> 1.25
+local function shell_seconds(line)
+  local total = 0
+  for minutes, seconds in line:gmatch("(%d+)m([%d.]+)s") do total = total + minutes * 60 + seconds end
+  return total
+end
+
+--- The processor seconds, user and system, of a curl run: to 10 ms, as the shell tells them.
+function programs.curl_processor(...)
+  local lines = run { "sh", "-c", '"$@" || exit 1; times', "sh", "curl", "-sS", "--fail", "-o", "/dev/null", ... }
+  return shell_seconds(lines[#lines])
+end
+
+return programs

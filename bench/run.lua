@@ -1,0 +1,43 @@
+--- Speed and memory, beside curl: run.lua [part ...]. Ours and curl take turns, 5 rounds each; a bound is for the best of the 5.
+
+local report = require("bench.report").new()
+local programs = require "bench.programs"
+
+local ROUNDS = 5
+local PARTS = { "latency", "download", "upload", "events", "reuse" }
+
+local function first_line(...)
+  return (programs.run { ... })[1]
+end
+
+local function header()
+  local lua = rawget(_G, "jit") and rawget(_G, "jit").version or _VERSION
+  local curl = first_line("curl", "--version")
+  print(("opensandbox %s, %s, %s"):format(require "opensandbox.version", lua, curl:match("libcurl/%S+")))
+  local cores = first_line("getconf", "_NPROCESSORS_ONLN")
+  print(("%s, %s cores; %s"):format(first_line("uname", "-srm"), cores, curl:match("^curl %S+")))
+  print(("%d rounds, ours and curl's taking turns; best and median of them"):format(ROUNDS))
+end
+
+local function chosen()
+  local parts = #arg > 0 and arg or PARTS
+  for _, name in ipairs(parts) do
+    local known = false
+    for _, part in ipairs(PARTS) do known = known or part == name end
+    if not known then
+      io.stderr:write(("there is no part '%s': choose from %s\n"):format(name, table.concat(PARTS, ", ")))
+      os.exit(2)
+    end
+  end
+  return parts
+end
+
+local parts = chosen()
+header()
+local url, server = programs.server()
+local ok, problem = pcall(function()
+  for _, name in ipairs(parts) do require("bench." .. name)(report, ROUNDS, url) end
+end)
+server:stop()
+if not ok then error(problem, 0) end
+os.exit(report:close() and 0 or 1)

@@ -1,0 +1,61 @@
+#include "sink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int fail(osb_sink *sink)
+{
+    snprintf(sink->problem, sizeof sink->problem, "%s", strerror(errno));
+    return -1;
+}
+
+int osb_sink_init(osb_sink *sink, const char *path)
+{
+    sink->fd = -1;
+    if (!path)
+        return 0;
+    sink->path = malloc(strlen(path) + 1);
+    if (!sink->path)
+        return -1;
+    strcpy(sink->path, path);
+    return 0;
+}
+
+int osb_sink_open(osb_sink *sink)
+{
+    sink->fd = open(sink->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    return sink->fd < 0 ? fail(sink) : 0;
+}
+
+int osb_sink_write(osb_sink *sink, const char *bytes, size_t length)
+{
+    while (length > 0) {
+        ssize_t written = write(sink->fd, bytes, length);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return fail(sink);
+        bytes += written;
+        length -= (size_t)written;
+    }
+    return 0;
+}
+
+int osb_sink_close(osb_sink *sink)
+{
+    int fd = sink->fd;
+
+    sink->fd = -1;
+    return fd >= 0 && close(fd) && errno != EINTR ? fail(sink) : 0;
+}
+
+void osb_sink_free(osb_sink *sink)
+{
+    osb_sink_close(sink);
+    free(sink->path);
+    sink->path = NULL;
+}

@@ -1,0 +1,24 @@
+/* The file that the body of a good response goes to, straight from libcurl's write callback. It is made when the response begins. */
+#ifndef OSB_SINK_H
+#define OSB_SINK_H
+
+#include <stddef.h>
+
+typedef struct osb_sink {
+    char *path; /* NULL: there is no sink */
+    int fd;     /* -1: not open */
+    char problem[256];
+} osb_sink;
+
+/* All return 0, or -1 with `problem` filled (osb_sink_init: when memory runs out). The file must not exist. */
+int osb_sink_init(osb_sink *sink, const char *path);
+int osb_sink_open(osb_sink *sink);
+int osb_sink_write(osb_sink *sink, const char *bytes, size_t length);
+
+/* The last bytes may only meet a full disk when the file is closed. */
+int osb_sink_close(osb_sink *sink);
+
+/* To be called last; closes too. */
+void osb_sink_free(osb_sink *sink);
+
+#endif
