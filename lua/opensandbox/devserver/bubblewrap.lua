@@ -157,19 +157,32 @@ function Bubblewrap:refuses(uid, gid)
   return not fine and "EPERM" or nil
 end
 
--- Sends a signal to a command's process group without nsenter, which leads it: nsenter must live on to pass on how the
--- command ends when that handles the signal. SIGKILL nobody handles, and to all at once it leaves no time to fork.
-local function signal_group(leader, name)
-  if name == "sigkill" then return uv.kill(-leader, name) end
+-- The living members of a process group but its leader.
+local function members(leader)
+  local list = {}
   for _, entry in ipairs(names("/proc") or {}) do
     local pid = tonumber(entry)
     local file = pid and pid ~= leader and io.open("/proc/" .. entry .. "/stat")
     if file then
       -- The name, in parentheses, may hold anything; then come the state, the parent and the group.
-      local group = (file:read("*a") or ""):match("^.*%) %S %d+ (%d+)")
+      local state, group = (file:read("*a") or ""):match("^.*%) (%S) %d+ (%d+)")
       file:close()
-      if tonumber(group) == leader then uv.kill(pid, name) end
+      if tonumber(group) == leader and state ~= "Z" then list[#list + 1] = pid end
     end
+  end
+  return list
+end
+
+local MOST_ROUNDS = 20   -- a command that forks while it is killed gets some more
+
+-- Sends a signal to a command's process group without nsenter, which leads it: nsenter must live on to pass on how the
+-- command ends. Were it killed too, its child would be the orphan of the machine's first process, and the namespace
+-- could not end before that one has looked after it, which some take seconds for.
+local function signal_group(leader, name)
+  for _ = 1, name == "sigkill" and MOST_ROUNDS or 1 do
+    local found = members(leader)
+    for _, pid in ipairs(found) do uv.kill(pid, name) end
+    if #found == 0 then return end
   end
 end
 

@@ -1,0 +1,70 @@
+--- Lines of output are read by a short cut; it must give what the JSON decoder gives.
+
+local core = require "opensandbox.core"
+local faults = require "spec.support.faults"
+local opensandbox = require "opensandbox"
+
+-- Frames that look like a line of output, or nearly.
+local frames = {
+  [[{"type":"stdout","text":"plain","timestamp":1}]],
+  [[{"type":"stderr","text":"plain","timestamp":1795469296015}]],
+  [[{"type":"stdout","text":"","timestamp":1}]],
+  [[{"type":"stdout","text":"caf\u00e9 \u003ca\u003e","timestamp":1}]],
+  [[{"type":"stdout","text":"quote \" and \\","timestamp":1}]],
+  [[{"type":"stdout","text":"\n","timestamp":1}]],
+  [[{"type":"stdout","text":"raw ü ]] .. "\194\133" .. [[","timestamp":1}]],
+  [[{"type":"stdout","timestamp":1,"text":"another order"}]],
+  [[{"type":"stdout","text":"no time"}]],
+  [[{"type":"stdout","text":"more","timestamp":1,"type":"stderr"}]],
+  [[{"type":"stdout","text":"space", "timestamp":1}]],
+  [[{"type":"stdout","text":"float","timestamp":1.5}]],
+  [[{"type":"stdout","text":"none","timestamp":}]],
+  [[{"type":"stdout","text":"cut","timestamp":1]],
+  [[{"type":"stdout","text":"trailing","timestamp":1} ]],
+  [[{"type":"stdwhat","text":"x","timestamp":1}]],
+  [[{"type":"stdout","text":5,"timestamp":1}]],
+  [[{"type":"stdout"}]],
+}
+
+describe("the short cut for lines of output", function()
+  it("gives the same result as decoding every event", function()
+    local server = faults.start([[
+      local frames = ]] .. ("%q"):format(table.concat(frames, "\1")):gsub("\\\n", "\\n") .. [[
+
+      return function(request, connection)
+        connection:start(200, { ["Content-Type"] = "text/event-stream" })
+        for frame in frames:gmatch("[^\1]+") do connection:chunk(frame .. "\n\n") end
+        connection:event { type = "execution_complete", timestamp = 1 }
+        connection:finish()
+      end
+    ]])
+    local client = opensandbox.new(server.url, "key")
+    local short = assert(client:run_command(server.url, "x"))
+    local long = assert(client:run_command(server.url, "x", { on_event = function() end }))
+    client:close()
+    server:stop()
+    assert.equal(long.stdout, short.stdout)
+    assert.equal(long.stderr, short.stderr)
+    assert.truthy(short.stdout:find('caf\195\169 <a>\nquote " and \\\n\nraw', 1, true))
+    assert.truthy(short.stderr:find("more", 1, true), "the last of two equal keys wins, as in JSON decoders")
+  end)
+
+  it("takes lines that need no decoding, and leaves all others", function()
+    local server = faults.start [[
+      return function(request, connection)
+        connection:start(200, {})
+        connection:chunk('{"type":"stdout","text":"a","timestamp":1}\n\n{"type":"stdout","text":"\\n","timestamp":1}\n\n')
+        connection:finish()
+      end
+    ]]
+    local multi = core.multi()
+    local transfer = multi:request { method = "GET", url = server.url, framed = true }
+    local deadline = core.now() + 10
+    while not transfer:outcome() and core.now() < deadline do multi:step(1) end
+    assert.same({ "stdout", "a" }, { transfer:event() })
+    assert.same({ nil, [[{"type":"stdout","text":"\n","timestamp":1}]] }, { transfer:event() })
+    assert.is_nil((transfer:event()))
+    multi:close()
+    server:stop()
+  end)
+end)
