@@ -73,6 +73,7 @@ build = {
     ["opensandbox.files"] = "lua/opensandbox/files.lua",
     ["opensandbox.finalizer"] = "lua/opensandbox/finalizer.lua",
     ["opensandbox"] = "lua/opensandbox/init.lua",
+    ["opensandbox.headers"] = "lua/opensandbox/headers.lua",
     ["opensandbox.json"] = "lua/opensandbox/json.lua",
     ["opensandbox.lifecycle"] = "lua/opensandbox/lifecycle.lua",
     ["opensandbox.options"] = "lua/opensandbox/options.lua",

@@ -50,9 +50,11 @@ static long read_queue(osb_body *body, osb_segment *segment, char *into, size_t 
     size_t queued = osb_buffer_size(&segment->queue);
 
     if (queued == 0 && segment->ended)
-        return segment->size < 0 ? 0 : fail(body, segment->label, "the reader ended before its size was reached");
+        return segment->offset >= segment->size ? 0 : fail(body, segment->label, "the reader ended before its size was reached");
     if (queued == 0)
-        return SEGMENT_WAITS;
+        return SEGMENT_WAITS; /* also at its declared size: there must not be more */
+    if (segment->size >= 0 && segment->offset + (curl_off_t)queued > segment->size)
+        return fail(body, segment->label, "the reader gave more bytes than its size");
     if (length > queued)
         length = queued;
     memcpy(into, osb_buffer_bytes(&segment->queue), length);
@@ -65,18 +67,14 @@ static long read_segment(osb_body *body, osb_segment *segment, char *into, size_
 {
     curl_off_t left = segment->size - segment->offset;
 
-    if (segment->kind == OSB_PART_READER && segment->size >= 0 && left < (curl_off_t)osb_buffer_size(&segment->queue))
-        return fail(body, segment->label, "the reader gave more bytes than its size");
-    if (segment->size >= 0) {
-        if (left == 0)
-            return 0;
-        if ((curl_off_t)length > left)
-            length = (size_t)left; /* what was appended to a file since is not part of the promised length */
-    }
-    if (segment->kind == OSB_PART_FILE)
-        return read_file(body, segment, into, length);
     if (segment->kind == OSB_PART_READER)
         return read_queue(body, segment, into, length);
+    if (left == 0)
+        return 0;
+    if ((curl_off_t)length > left)
+        length = (size_t)left; /* what was appended to a file since is not part of the promised length */
+    if (segment->kind == OSB_PART_FILE)
+        return read_file(body, segment, into, length);
     memcpy(into, segment->data + segment->offset, length);
     return (long)length;
 }

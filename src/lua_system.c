@@ -54,7 +54,7 @@ static int random_bytes(lua_State *L)
     return 1;
 }
 
-/* core.file_kind(path) -> "file", "directory" or "other", and the size in bytes; nil, message when there is none */
+/* core.file_kind(path) -> "file", "directory" or "other", size in bytes, permission bits; nil, message when there is none */
 static int file_kind(lua_State *L)
 {
     struct stat info;
@@ -63,7 +63,8 @@ static int file_kind(lua_State *L)
         return fail(L, errno);
     lua_pushstring(L, S_ISREG(info.st_mode) ? "file" : S_ISDIR(info.st_mode) ? "directory" : "other");
     lua_pushinteger(L, (lua_Integer)info.st_size);
-    return 2;
+    lua_pushinteger(L, (lua_Integer)(info.st_mode & 0777));
+    return 3;
 }
 
 void osb_open_system(lua_State *L)

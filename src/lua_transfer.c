@@ -155,6 +155,7 @@ static void read_request(lua_State *L, osb_request *request)
     request->framed = flag_field(L, 2, "framed");
     request->frame_limit = (size_t)number_field(L, 2, "frame_limit", 64.0 * 1024 * 1024);
     request->sink = string_field(L, 2, "sink", NULL);
+    request->sink_mode = (int)number_field(L, 2, "sink_mode", -1);
     request->high_water = (size_t)number_field(L, 2, "high_water", 256.0 * 1024);
     request->receive_buffer = (long)number_field(L, 2, "receive_buffer", 64.0 * 1024);
     request->connect_timeout = number_field(L, 2, "connect_timeout", 0);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int fail(osb_sink *sink)
@@ -13,9 +14,10 @@ static int fail(osb_sink *sink)
     return -1;
 }
 
-int osb_sink_init(osb_sink *sink, const char *path)
+int osb_sink_init(osb_sink *sink, const char *path, int mode)
 {
     sink->fd = -1;
+    sink->mode = mode;
     if (!path)
         return 0;
     sink->path = malloc(strlen(path) + 1);
@@ -27,8 +29,10 @@ int osb_sink_init(osb_sink *sink, const char *path)
 
 int osb_sink_open(osb_sink *sink)
 {
-    sink->fd = open(sink->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    return sink->fd < 0 ? fail(sink) : 0;
+    sink->fd = open(sink->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, sink->mode >= 0 ? 0600 : 0666);
+    if (sink->fd < 0 || (sink->mode >= 0 && fchmod(sink->fd, (mode_t)sink->mode)))
+        return fail(sink);
+    return 0;
 }
 
 int osb_sink_write(osb_sink *sink, const char *bytes, size_t length)

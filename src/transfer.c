@@ -301,7 +301,7 @@ osb_transfer *osb_transfer_start(osb_multi *multi, const osb_request *request)
     transfer->idle_timeout = request->idle_timeout;
     transfer->started = transfer->last_activity = osb_now();
 
-    if (osb_sink_init(&transfer->sink, request->sink)) {
+    if (osb_sink_init(&transfer->sink, request->sink, request->sink_mode)) {
         osb_transfer_end(transfer, OSB_NO_MEMORY, CURLE_OUT_OF_MEMORY);
         return transfer;
     }

@@ -49,6 +49,7 @@ typedef struct osb_request {
     int framed;          /* the response will be read by frames */
     size_t frame_limit;  /* bytes */
     const char *sink;    /* a file to be made for the body of a good response, instead of the queue; NULL: none */
+    int sink_mode;       /* its permission bits; -1: as usual */
     size_t high_water;   /* bytes queued at which the transfer pauses */
     long receive_buffer; /* libcurl's, in bytes */
     double connect_timeout; /* seconds to resolve, connect and shake hands; 0: no limit, as for the next two */

@@ -6,6 +6,7 @@ local json = require "opensandbox.json"
 local options = require "opensandbox.options"
 local response = require "opensandbox.response"
 local retry = require "opensandbox.retry"
+local url = require "opensandbox.url"
 
 local call = {}
 
@@ -23,10 +24,8 @@ local hints = {
 function call.refusal(ex)
   local body, err = ex:body(LONGEST_BODY)
   if err and err.kind ~= "stream" then return err end -- a cut error body says less, but the status stands
-  local code, message = response.explain(ex.status, body or "", ex.headers["content-type"])
-  for _, secret in ipairs(ex.call.secrets or {}) do
-    message = message:gsub(secret:gsub("%W", "%%%0"), "***")
-  end
+  local function scrub(text) return ex:scrub(text) end
+  local code, message = response.explain(ex.status, body or "", ex.headers["content-type"], scrub)
   local hint = hints[ex.status]
   if ex.call.is_execd and ex.status == 401 then
     hint = "Check the endpoint's headers: use what client:discover_execd returns"
@@ -53,7 +52,7 @@ local function open(client, request)
   if status >= 300 then
     ex:close()
     return nil, ex:error { kind = "protocol", code = "redirect",
-      message = "the server sent us elsewhere, to " .. tostring(ex.headers.location) .. ", and redirects are not followed",
+      message = ("redirects are not followed, and the server sent us to %s"):format(url.shown(tostring(ex.headers.location))),
       hint = "Use the URL it names, if you trust it" }
   end
   return ex
@@ -76,8 +75,9 @@ local function complete(client, request)
   return value, nil, ex
 end
 
--- Tries until it works, as long as trying again is safe and the budget of `seconds` lasts.
-local function persist(client, request, try, seconds)
+-- Tries until it works, as long as trying again is safe and `seconds` have not passed. `shared`: the request's timeout is for all
+-- tries together.
+local function persist(client, request, try, seconds, shared)
   if request.may_repeat == nil then request.may_repeat = idempotent[request.method] or false end
   local deadline = core.now() + seconds
   local tries = 0
@@ -93,7 +93,7 @@ local function persist(client, request, try, seconds)
       return nil, err
     end
     client:_sleep(delay)
-    if request.timeout > 0 then request.timeout = math.max(left - delay, 0.001) end
+    if shared then request.timeout = math.max(left - delay, 0.001) end
   end
 end
 
@@ -118,7 +118,8 @@ function call.run(client, request)
     request.headers["Content-Type"] = "application/json"
   end
   request.budget = request.timeout
-  return persist(client, request, complete, request.timeout > 0 and request.timeout or client._clocks.timeout)
+  local bounded = request.timeout > 0
+  return persist(client, request, complete, bounded and request.timeout or client._clocks.timeout, bounded)
 end
 
 return call

@@ -5,19 +5,21 @@
 local call = require "opensandbox.call"
 local core = require "opensandbox.core"
 local exchange = require "opensandbox.exchange"
+local headers = require "opensandbox.headers"
 local options = require "opensandbox.options"
 local retry = require "opensandbox.retry"
 local url = require "opensandbox.url"
 local version = require "opensandbox.version"
 
 ---@class opensandbox.Client
----@field url string base URL of the lifecycle API
+---@field url string base URL of the lifecycle API, without credentials
 local Client = {}
 Client.__index = Client
 Client.__name = "opensandbox.Client"
 
 local KEY_HEADER = "OPEN-SANDBOX-API-KEY"
 local LONGEST_STEP = 60 -- seconds
+local SHORTEST_HEADER_SECRET = 8 -- bytes
 
 local DEFAULTS = {
   timeout = 30,               -- seconds for a whole plain call
@@ -37,16 +39,13 @@ local known_tls = {
   verify = "boolean", ca_file = "text", ca_directory = "text", certificate = "text", key = "text", key_password = "string",
 }
 
-local function check_header(name, value)
-  if not name:find("^[%w!#$%%&'*+.^_`|~-]+$") then return ("'%s' is not a header name"):format(name) end
-  if value:find("[%c]") then return ("the value of header %s holds a control character"):format(name) end
-end
-
-local function check_headers(op, headers)
-  for name, value in pairs(headers) do
-    local problem = check_header(name, value)
-    if problem then options.raise(op, problem) end
+-- Values of the user's headers that may be credentials.
+local function header_secrets(given)
+  local secrets = {}
+  for _, value in pairs(given or {}) do
+    if #value >= SHORTEST_HEADER_SECRET then secrets[#secrets + 1] = value end
   end
+  return secrets
 end
 
 local function transport_options(given)
@@ -80,22 +79,26 @@ local function new(base, api_key, opts)
   local full, parsed = url.base(base, protocol and protocol ~= "" and protocol or "http")
   if not full then
     local where = from_environment and " (OPEN_SANDBOX_DOMAIN)" or ""
-    options.raise(op, ("the url %q%s is not valid: %s"):format(url.shown(base), where, parsed))
+    -- What is not valid may hold a password anywhere before the last @.
+    options.raise(op, ("the url %q%s is not valid: %s"):format(url.shown((base:gsub("//.*@", "//"))), where, parsed))
   end
   if api_key == nil then api_key = os.getenv("OPEN_SANDBOX_API_KEY") end
   if api_key == "" then api_key = nil end
   if api_key and api_key:find("[%c ]") then
     options.raise(op, "the API key holds white space or control characters: check how it was read")
   end
-  local headers = options.merge({ ["User-Agent"] = opts.user_agent or ("opensandbox-lua/" .. version) }, opts.headers)
-  check_headers(op, headers)
+  local own_headers = headers.merge({ ["User-Agent"] = opts.user_agent or ("opensandbox-lua/" .. version) }, opts.headers)
+  local problem = headers.problem_in(own_headers)
+  if problem then options.raise(op, problem) end
   local self = {
-    url = full,
+    url = url.shown(full),
+    _base = full,
     use_server_proxy = opts.use_server_proxy or false,
     max_output = opts.max_output or DEFAULTS.max_output,
     _origin = parsed,
     _key = api_key,
-    _headers = headers,
+    _headers = own_headers,
+    _header_secrets = header_secrets(opts.headers),
     _transport = transport_options(opts),
     _retry = retry_policy(opts.retry),
     _on_request = opts.on_request,
@@ -191,19 +194,20 @@ end
 
 -- Completes a request: headers by destination, clocks, what must never be shown.
 function Client:_complete(request)
-  request.headers = options.merge(self._headers, request.headers)
+  request.headers = headers.merge(self._headers, request.headers)
   request.connect_timeout = self._clocks.connect_timeout
   request.secrets = request.secrets or {}
   if self._key then request.secrets[#request.secrets + 1] = self._key end
+  for _, value in ipairs(self._header_secrets) do request.secrets[#request.secrets + 1] = value end
   self:_requested(request)
   return request
 end
 
 -- A request to the lifecycle API; the only destination of the key, apart from its own proxy.
 function Client:_lifecycle(request)
-  request.url = self.url .. request.path
+  request.url = self._base .. request.path
   request.timeout = request.timeout or self._clocks.timeout
-  request.headers = options.merge(request.headers, self._key and { [KEY_HEADER] = self._key } or nil)
+  request.headers = headers.merge(request.headers, self._key and { [KEY_HEADER] = self._key } or nil)
   return self:_complete(request)
 end
 
@@ -223,16 +227,14 @@ function Client:_endpoint(endpoint, request)
   request.is_execd = true
   request.url = endpoint.url .. request.path
   request.sandbox_id = request.sandbox_id or endpoint.sandbox_id
-  request.headers = options.merge(endpoint.headers, request.headers)
+  request.headers = headers.merge(endpoint.headers, request.headers)
   if endpoint.proxied and self._key and same_origin(url.parse(endpoint.url), self._origin) then
     request.headers[KEY_HEADER] = self._key
   end
+  local problem = headers.problem_in(endpoint.headers or {})
+  if problem then options.raise(request.op, "the endpoint is not valid: " .. problem) end
   request.secrets = {}
-  for name, value in pairs(endpoint.headers or {}) do
-    local problem = type(name) ~= "string" or type(value) ~= "string" and "its headers must be strings" or check_header(name, value)
-    if problem then options.raise(request.op, "the endpoint is not valid: " .. tostring(problem)) end
-    request.secrets[#request.secrets + 1] = value
-  end
+  for _, value in pairs(endpoint.headers or {}) do request.secrets[#request.secrets + 1] = value end
   return self:_complete(request)
 end
 
@@ -253,4 +255,4 @@ for _, part in ipairs { "lifecycle", "execd" } do
   for name, method in pairs(require("opensandbox." .. part)) do Client[name] = method end
 end
 
-return { new = new, Client = Client, check_header = check_header }
+return { new = new, Client = Client }

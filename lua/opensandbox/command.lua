@@ -66,20 +66,31 @@ function handlers.stderr(run, event) output(run, run.stderr, run.opts.on_stderr,
 function handlers.init(run, event)
   run.id = event.text
   run.began = core.now()
+  run.began_there = event.timestamp
+end
+
+-- The terminal event. How long the command took is best known where it ran: events may come late.
+local function ended(run, event)
+  run.done = true
+  if type(event.execution_time) == "number" then
+    run.duration = event.execution_time / 1000
+  elseif type(event.timestamp) == "number" and type(run.began_there) == "number" then
+    run.duration = math.max(event.timestamp - run.began_there, 0) / 1000
+  end
 end
 
 function handlers.execution_complete(run, event)
-  run.done = true
+  ended(run, event)
   if not run.opts.background then run.exit_code = 0 end
-  run.duration = type(event.execution_time) == "number" and event.execution_time / 1000 or nil
 end
 
 handlers["error"] = function(run, event)
   local report = type(event.error) == "table" and event.error or {}
-  run.done = true
+  ended(run, event)
   local traceback = type(report.traceback) == "table" and report.traceback or {}
   run.report = { name = report.ename, value = report.evalue, traceback = traceback }
-  run.exit_code = tostring(report.evalue):match("^%-?%d+$") and tonumber(report.evalue) or nil
+  run.exit_code = tonumber(tostring(report.evalue):match("^%-?%d+"))
+  if run.exit_code ~= tonumber(report.evalue) then run.exit_code = nil end -- it only began like a number
   if run.exit_code == -1 then
     run.signal = tostring(run.report.traceback[1] or ""):match("signal: (.+)") or "unknown"
   end
@@ -100,11 +111,11 @@ end
 function Run:result()
   local stdout, stdout_dropped = self.stdout:text()
   local stderr, stderr_dropped = self.stderr:text()
-  local elapsed = core.now() - self.began
+  local duration = self.duration or core.now() - self.began
   local limit = self.opts.timeout
   return {
-    id = self.id, exit_code = self.exit_code, signal = self.signal, duration = self.duration or elapsed,
-    timed_out = (self.exit_code == -1 and limit and elapsed >= limit * 0.98) and true or nil,
+    id = self.id, exit_code = self.exit_code, signal = self.signal, duration = duration,
+    timed_out = (self.exit_code == -1 and limit and duration >= limit * 0.98) and true or nil,
     stdout = stdout, stderr = stderr, stdout_dropped = stdout_dropped, stderr_dropped = stderr_dropped,
     error = self.report,
   }

@@ -9,7 +9,7 @@
 ---@field message string what happened
 ---@field op string the operation: `create_sandbox`, `run_command` ...
 ---@field status? integer the HTTP status
----@field url? string the request's URL, without credentials and query
+---@field url? string the request's method and URL, without credentials and query
 ---@field request_id? string the server's name for the request, for its logs
 ---@field sandbox_id? string
 ---@field clock? string for kind `timeout`: the option whose time ran out
@@ -34,7 +34,7 @@ function Error:__tostring()
   if self.request_id then details[#details + 1] = "request " .. self.request_id end
   if #details > 0 then parts[#parts + 1] = " [" .. table.concat(details, ", ") .. "]" end
   if self.hint then parts[#parts + 1] = ". " .. self.hint end
-  return table.concat(parts)
+  return (table.concat(parts):gsub("%s*[\r\n]+%s*", " "))
 end
 
 --- Makes an error of the given fields.

@@ -12,7 +12,14 @@ Exchange.__index = Exchange
 
 local exchange = {}
 
+local SHORTEST_SECRET = 4 -- bytes: what is shorter keeps nobody out, and would blot out half of every message
 local LONGEST_WAIT = 60 -- seconds; the core's clocks end a wait earlier
+
+-- What of a call is for the core.
+local of_the_transfer = {
+  "method", "url", "body", "parts", "boundary", "may_repeat", "sink", "sink_mode", "framed", "frame_limit", "high_water",
+  "receive_buffer", "connect_timeout", "timeout", "idle_timeout",
+}
 
 -- What each way to fail means to the caller: kind, the option that is the clock, what to do.
 local failures = {
@@ -43,15 +50,19 @@ local failures = {
 function exchange.start(client, call)
   local headers = {}
   for name, value in pairs(call.headers or {}) do headers[#headers + 1] = name .. ": " .. value end
-  local request = {
-    method = call.method, url = call.url, headers = headers, body = call.body, may_repeat = call.may_repeat, sink = call.sink,
-    framed = call.framed, frame_limit = call.frame_limit, high_water = call.high_water, receive_buffer = call.receive_buffer,
-    connect_timeout = call.connect_timeout, timeout = call.timeout, idle_timeout = call.idle_timeout,
-  }
+  local request = { headers = headers }
+  for _, name in ipairs(of_the_transfer) do request[name] = call[name] end
   for name, value in pairs(client._transport) do request[name] = value end
-  if call.parts then request.parts, request.boundary = call.parts, call.boundary end
   local transfer = client._multi:request(request)
   return setmetatable({ client = client, call = call, transfer = transfer, started = core.now() }, Exchange)
+end
+
+--- A text without the secrets that were sent: a server may repeat what it was told.
+function Exchange:scrub(text)
+  for _, secret in ipairs(self.call.secrets or {}) do
+    if #secret >= SHORTEST_SECRET then text = text:gsub(secret:gsub("%W", "%%%0"), "***") end
+  end
+  return text
 end
 
 --- An error of this exchange: `fields` over what is known of the call.
@@ -62,6 +73,9 @@ function Exchange:error(fields)
   fields.sandbox_id = fields.sandbox_id or call.sandbox_id
   fields.status = fields.status or self.status
   fields.request_id = fields.request_id or (self.headers and self.headers["x-request-id"])
+  for _, name in ipairs { "message", "code", "request_id" } do
+    if fields[name] then fields[name] = self:scrub(fields[name]) end
+  end
   return errors.new(fields)
 end
 
@@ -141,7 +155,9 @@ function Exchange:head()
     if status then
       self.status, self.headers = status, parse_headers(lines)
     elseif self.transfer:outcome() then
-      return nil, self:failure() or self:error { kind = "protocol", code = "no_response", message = "there was no response" }
+      -- libcurl takes a head that was cut off for a whole one.
+      return nil, self:failure() or self:error { kind = "transport", code = "receive_failed",
+        message = "the connection broke in the head of the response" }
     else
       local err = self:pump()
       if err then return nil, err end

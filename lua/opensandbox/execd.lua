@@ -42,6 +42,7 @@ end
 ---@field mode? string octal digits: "0644"
 
 local function file_info(item)
+  if type(item) ~= "table" or type(item.path) ~= "string" then return nil end
   return {
     path = item.path, type = item.type, size = item.size, owner = item.owner, group = item.group,
     modified_at = time.parse(item.modified_at), created_at = time.parse(item.created_at),
@@ -51,7 +52,10 @@ end
 
 local function file_list(answer)
   local list = {}
-  for i, item in ipairs(answer) do list[i] = file_info(item) end
+  for i, item in ipairs(answer) do
+    list[i] = file_info(item)
+    if not list[i] then return nil, "list of files" end
+  end
   return list
 end
 
@@ -89,7 +93,10 @@ function execd.file_info(self, endpoint, list)
   local op = "file_info"
   return self:_execd(endpoint, { op = op, method = "GET", path = "/files/info" .. path_query(op, list), decode = function(answer)
     local infos = {}
-    for path, item in pairs(answer) do infos[path] = file_info(item) end
+    for path, item in pairs(answer) do
+      infos[path] = file_info(item)
+      if not infos[path] then return nil, "files" end
+    end
     return infos
   end })
 end
@@ -154,7 +161,7 @@ end
 ---@return opensandbox.Error? err
 function execd.get_command_status(self, endpoint, id)
   local op = "get_command_status"
-  options.argument(op, "the command id", id, "text")
+  options.identifier(op, "the command id", id)
   return self:_execd(endpoint, { op = op, method = "GET", path = "/command/status/" .. url.escape(id), decode = function(answer)
     if type(answer.running) ~= "boolean" then return nil, "status" end
     return { id = answer.id, command = answer.content, running = answer.running, exit_code = answer.exit_code, error = answer.error,
@@ -171,7 +178,7 @@ end
 ---@return integer|opensandbox.Error cursor for the next call, or the error
 function execd.get_command_logs(self, endpoint, id, cursor)
   local op = "get_command_logs"
-  options.argument(op, "the command id", id, "text")
+  options.identifier(op, "the command id", id)
   if cursor ~= nil then options.argument(op, "the cursor", cursor, "count") end
   local text, err, ex = self:_execd(endpoint, { op = op, method = "GET",
     path = "/command/" .. url.escape(id) .. "/logs" .. url.query { { "cursor", ("%d"):format(cursor or 0) } } })
@@ -187,7 +194,7 @@ end
 ---@return opensandbox.Error? err
 function execd.interrupt_command(self, endpoint, id)
   local op = "interrupt_command"
-  options.argument(op, "the command id", id, "text")
+  options.identifier(op, "the command id", id)
   local path = "/command" .. url.query { { "id", id } }
   local _, err = self:_execd(endpoint, { op = op, method = "DELETE", path = path, may_repeat = false })
   if err then return nil, err end

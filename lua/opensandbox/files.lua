@@ -18,12 +18,15 @@ function files.of(sandbox)
   return setmetatable({ _sandbox = sandbox }, Files)
 end
 
--- Calls a client method with this sandbox's execd.
-local function with_execd(self, method, ...)
-  local execd, err = self._sandbox:_execd(method)
+-- Calls a client method with this sandbox's execd. `op` is what the user called, and what errors name.
+local function with_execd(self, op, method, ...)
+  local execd, err = self._sandbox:_execd(op)
   if not execd then return nil, err end
   local client = self._sandbox.client
-  return client[method](client, execd, ...)
+  local value
+  value, err = client[method](client, execd, ...)
+  if err then err.op = op end
+  return value, err
 end
 
 local write_options = { mode = "any", owner = "text", group = "text" }
@@ -35,8 +38,10 @@ local write_options = { mode = "any", owner = "text", group = "text" }
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Files:write(path, content, opts)
-  opts = options.check("write", opts, write_options)
-  return with_execd(self, "upload_files",
+  local op = "files:write"
+  paths.check(op, path)
+  opts = options.check(op, opts, write_options)
+  return with_execd(self, op, "upload_files",
     { { path = path, content = content, mode = opts.mode, owner = opts.owner, group = opts.group } })
 end
 
@@ -46,7 +51,8 @@ end
 ---@return string? bytes
 ---@return opensandbox.Error? err
 function Files:read(path, opts)
-  local reader, err = with_execd(self, "download_file", path, opts)
+  local op = "files:read"
+  local reader, err = with_execd(self, op, "download_file", paths.check(op, path), opts)
   if not reader then return nil, err end
   return reader:read("a")
 end
@@ -57,7 +63,8 @@ end
 ---@return opensandbox.Reader? reader
 ---@return opensandbox.Error? err
 function Files:open(path, opts)
-  return with_execd(self, "download_file", path, opts)
+  local op = "files:open"
+  return with_execd(self, op, "download_file", paths.check(op, path), opts)
 end
 
 --- What is known of a file or directory. Symlinks are not followed.
@@ -65,11 +72,12 @@ end
 ---@return opensandbox.FileInfo? info
 ---@return opensandbox.Error? err
 function Files:stat(path)
-  local infos, err = with_execd(self, "file_info", path)
+  local op = "files:stat"
+  local infos, err = with_execd(self, op, "file_info", paths.check(op, path))
   if not infos then return nil, err end
   local _, info = next(infos)
   if info then return info end
-  return nil, errors.new { kind = "protocol", code = "unexpected_answer", op = "stat", message = "the answer holds no file",
+  return nil, errors.new { kind = "protocol", code = "unexpected_answer", op = op, message = "the answer holds no file",
     sandbox_id = self._sandbox.id }
 end
 
@@ -90,7 +98,8 @@ end
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
 function Files:search(dir, pattern)
-  return with_execd(self, "search_files", dir, pattern)
+  local op = "files:search"
+  return with_execd(self, op, "search_files", paths.check(op, dir), pattern)
 end
 
 --- The entries of a directory.
@@ -99,7 +108,8 @@ end
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
 function Files:list(path, opts)
-  return with_execd(self, "list_directory", path, opts)
+  local op = "files:list"
+  return with_execd(self, op, "list_directory", paths.check(op, path), opts)
 end
 
 local remove_options = { recursive = "boolean" }
@@ -110,8 +120,10 @@ local remove_options = { recursive = "boolean" }
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Files:remove(path, opts)
-  opts = options.check("remove", opts, remove_options)
-  return with_execd(self, opts.recursive and "delete_directories" or "delete_files", path)
+  local op = "files:remove"
+  if type(path) == "string" then paths.check(op, path) end
+  opts = options.check(op, opts, remove_options)
+  return with_execd(self, op, opts.recursive and "delete_directories" or "delete_files", path)
 end
 
 local upload_options = { mode = "any", owner = "text", group = "text", on_progress = "function" }
@@ -127,7 +139,7 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Files:upload(from, to, opts)
-  local op = "upload"
+  local op = "files:upload"
   options.argument(op, "the local path", from, "text")
   paths.check(op, to)
   opts = options.check(op, opts, upload_options)
@@ -137,7 +149,7 @@ function Files:upload(from, to, opts)
     return nil, local_error(op, what:find(from, 1, true) and what or from .. ": " .. what)
   end
   local progress = opts.on_progress and function(done) opts.on_progress(done, size) end
-  return with_execd(self, "upload_files",
+  return with_execd(self, op, "upload_files",
     { { path = to, file = from, mode = opts.mode, owner = opts.owner, group = opts.group } }, { on_progress = progress })
 end
 
@@ -151,13 +163,16 @@ local download_options = { on_progress = "function" }
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Files:download(from, to, opts)
-  local op = "download"
+  local op = "files:download"
   options.argument(op, "the local path", to, "text")
   paths.check(op, from)
   opts = options.check(op, opts, download_options)
-  if core.file_kind(to) == "directory" then return nil, local_error(op, to .. ": is a directory") end
+  local kind, _, mode = core.file_kind(to)
+  if kind == "directory" then return nil, local_error(op, to .. ": is a directory") end
   local partial = ("%s.%s.part"):format(to, random.hex(6))
-  local called, ok, err = pcall(with_execd, self, "save_file", from, partial, { on_progress = opts.on_progress })
+  local called, ok, err = pcall(with_execd, self, op, "save_file", from, partial, {
+    on_progress = opts.on_progress, mode = mode, -- who could not read the old file cannot read the new one
+  })
   local problem
   if called and ok then
     ok, problem = os.rename(partial, to)
@@ -166,6 +181,7 @@ function Files:download(from, to, opts)
   end
   os.remove(partial)
   if not called then error(ok, 0) end
+  if err.code == "sink_failed" then err.message = ("%s: %s"):format(to, err.message) end
   return nil, err
 end
 

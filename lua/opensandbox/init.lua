@@ -14,12 +14,22 @@ local shell = require "opensandbox.shell"
 clients.Client.create = sandboxes.create
 clients.Client.connect = sandboxes.connect
 
+-- assert() of PUC Lua 5.1 and 5.2 takes no error but a string, and the lua program of 5.1 prints no other.
+local prints_strings_only = _VERSION == "Lua 5.1" and not rawget(_G, "jit")
+
+--- Returns its arguments, or raises the second when the first is nil or false: assert(), for every Lua.
+local function check(value, err, ...)
+  if value then return value, err, ... end
+  error(prints_strings_only and tostring(err) or err, 0)
+end
+
 return {
   _VERSION = require "opensandbox.version",
   EXECD_PORT = 44772,
   EGRESS_PORT = 18080,
   new = clients.new,
   is_error = errors.is,
+  assert = check,
   quote = shell.quote,
   now = core.now, -- seconds on the monotonic clock, for measuring
 }

@@ -15,29 +15,17 @@ local MOST_PAGES = 10000
 local LARGEST_PAGE = 200 -- the server refuses more
 local SEARCH_FOR_LOST = 30 -- seconds: how long a create whose answer was lost is looked for
 
-local create_options = {
-  image = "any", image_auth = "table", snapshot_id = "text", entrypoint = "list", env = "strings", metadata = "strings",
-  timeout = "seconds or false", resource_limits = "strings", resource_requests = "strings", network_policy = "table",
-  platform = "table", volumes = "table", secure_access = "boolean", credential_proxy = "any", lifecycle = "table",
-  template_id = "text", extensions = "strings",
-}
 
 local known_policy = { default_action = "text", egress = "table" }
 local known_rule = { action = "text", target = "text" }
 
-local function check_id(op, id)
-  options.argument(op, "the sandbox id", id, "text")
-  if id == "." or id == ".." then options.raise(op, ("the sandbox id must not be %q"):format(id)) end
-  return id
-end
-
 local function sandbox_path(op, id, rest)
-  return "/sandboxes/" .. url.escape(check_id(op, id)) .. (rest or "")
+  return "/sandboxes/" .. url.escape(options.identifier(op, "the sandbox id", id)) .. (rest or "")
 end
 
 local function check_create(op, opts)
   options.argument(op, "the options", opts, "table")
-  options.check(op, opts, create_options)
+  options.check(op, opts, wire.create_options)
   local image = opts.image
   if image ~= nil and type(image) ~= "table" then options.argument(op, "option 'image'", image, "text") end
   local sources = (image ~= nil and 1 or 0) + (opts.snapshot_id and 1 or 0) + (opts.template_id and 1 or 0)
@@ -69,7 +57,7 @@ end
 local function answer_was_lost(err)
   if err.not_sent or err.retryable then return false end
   if err.kind == "http" then return err.status == 502 or err.status == 503 or err.status == 504 end
-  return err.kind == "transport" or err.kind == "timeout" or err.kind == "stream"
+  return err.kind == "transport" or err.kind == "timeout" or err.kind == "stream" or err.kind == "protocol"
 end
 
 --- Creates a sandbox: POST /sandboxes. Returns when the server has started it; use `wait_ready` before running commands.
@@ -136,10 +124,9 @@ function lifecycle.list_sandboxes(self, filter)
     for _, state in ipairs(filter.states or {}) do query[#query + 1] = { "state", state } end
     local answer, err = self:_call { op = op, method = "GET", path = "/sandboxes" .. url.query(query), decode = wire.page }
     if not answer then return nil, err end
-    for _, item in ipairs(answer.items) do
-      local info = wire.sandbox_info(item)
+    for _, info in ipairs(answer.items) do
       -- The server lists anew for every page: one that appears meanwhile pushes another onto two pages.
-      if info and not seen[info.id] then
+      if not seen[info.id] then
         seen[info.id] = true
         list[#list + 1] = info
       end
@@ -237,7 +224,7 @@ local ready_options = { timeout = "seconds", ping = "boolean", on_state = "funct
 ---@return opensandbox.Error? err
 function lifecycle.wait_ready(self, id, opts)
   local op = "wait_ready"
-  check_id(op, id)
+  options.identifier(op, "the sandbox id", id)
   opts = options.check(op, opts, ready_options)
   return ready.wait(self, op, id, opts)
 end

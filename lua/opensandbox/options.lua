@@ -102,6 +102,13 @@ function options.argument(op, what, value, test)
   return value
 end
 
+--- Checks a name that becomes one step of a URL's path, where "." and ".." would mean another route.
+function options.identifier(op, what, value)
+  options.argument(op, what, value, "text")
+  if value == "." or value == ".." then options.raise(op, ("%s must not be %q"):format(what, value)) end
+  return value
+end
+
 --- Checks an option table against `known` (name -> test) and returns it, or an empty one for nil. An unknown name raises.
 ---@param op string
 ---@param given? table

@@ -183,7 +183,7 @@ function reader.download_file(self, endpoint, path, opts)
     size = announced and announced < HUGE and announced or nil }, Reader)
 end
 
-local save_options = { on_progress = "function", idle_timeout = "seconds" }
+local save_options = { on_progress = "function", idle_timeout = "seconds", mode = "count" }
 
 --- Downloads a file of the sandbox into a new local file: GET /files/download. Nothing of it passes through Lua. After a failure the
 --- local file may be there in part.
@@ -191,7 +191,7 @@ local save_options = { on_progress = "function", idle_timeout = "seconds" }
 ---@param endpoint opensandbox.Endpoint|string
 ---@param path string
 ---@param to string local path of a file that does not exist
----@param opts? table on_progress (called with bytes done and bytes in all), idle_timeout (seconds without a byte)
+---@param opts? table on_progress (called with bytes done and bytes in all), idle_timeout (seconds without a byte), mode (permission bits of the file; default: 0666 less the umask)
 ---@return true? ok
 ---@return opensandbox.Error? err
 function reader.save_file(self, endpoint, path, to, opts)
@@ -199,7 +199,9 @@ function reader.save_file(self, endpoint, path, to, opts)
   paths.check(op, path)
   options.argument(op, "the local path", to, "text")
   opts = options.check(op, opts, save_options)
-  local ex, announced = start(self, endpoint, request_of(op, path, {}), opts, { sink = to, receive_buffer = SINK_BUFFER })
+  local ex, announced = start(self, endpoint, request_of(op, path, {}), opts, {
+    sink = to, sink_mode = opts.mode, receive_buffer = SINK_BUFFER,
+  })
   if not ex then return nil, announced end
   if opts.on_progress then
     local last

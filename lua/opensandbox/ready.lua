@@ -32,14 +32,15 @@ local function failed(op, id, info)
     hint = idle_states[info.state] and "Resume it first" or nil }
 end
 
-local function out_of_time(op, id, timeout, info, cause)
-  local text = ("not ready in time: timeout of %g s ran out; the state is %s"):format(timeout, info and info.state or "unknown")
+local function out_of_time(op, id, clock, timeout, info, cause)
+  local text = ("not ready in time: %s of %g s ran out; the state is %s"):format(clock, timeout, info and info.state or "unknown")
   if cause then text = text .. ", and the last try said: " .. tostring(cause.message) end
-  local hint = "Raise the option timeout (ready_timeout of create) if it needs longer"
+  local hint = ("Raise the option %s if it needs longer"):format(clock)
   if info and info.state == "Running" then
-    hint = "The server runs it, but it cannot be reached from here: check the network, or use the option use_server_proxy"
+    hint = "The server runs it, but it cannot be reached from here: check the network, use the option use_server_proxy, or raise "
+      .. clock
   end
-  return errors.new { kind = "timeout", code = "not_ready", clock = "timeout", op = op, sandbox_id = id,
+  return errors.new { kind = "timeout", code = "not_ready", clock = clock, op = op, sandbox_id = id,
     message = text, hint = hint, cause = cause }
 end
 
@@ -59,7 +60,7 @@ end
 ---@param client opensandbox.Client
 ---@param op string the operation, for errors
 ---@param id string
----@param opts table timeout (seconds), ping (false: the state is enough), on_state; info: what is known already
+---@param opts table timeout (seconds), clock (that option's name), ping (false: the state is enough), on_state; info: what is known already
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Endpoint|opensandbox.Error execd the endpoint that answered, or the error
 function ready.wait(client, op, id, opts)
@@ -97,7 +98,7 @@ function ready.wait(client, op, id, opts)
       end
     end
     local left = deadline - core.now()
-    if left <= 0 then return nil, out_of_time(op, id, timeout, info, cause) end
+    if left <= 0 then return nil, out_of_time(op, id, opts.clock or "timeout", timeout, info, cause) end
     client:_sleep(math.min(pause, left))
     pause = math.min(pause * 1.5, LONGEST_PAUSE)
     info = nil

@@ -11,6 +11,11 @@ local function excerpt(text)
   return #text > EXCERPT and text:sub(1, EXCERPT) .. "..." or text
 end
 
+-- A code is a word for programs; anything else is not taken for one.
+local function sound_code(code)
+  return type(code) == "string" and code:find("^[%w_:.%-]+$") and code or nil
+end
+
 -- Validation errors: [{loc, msg, input}]. `input` repeats the request, secrets included, and is never shown.
 local function validation(detail)
   local lines = {}
@@ -30,18 +35,19 @@ end
 ---@param status integer
 ---@param body string
 ---@param content_type? string
+---@param scrub fun(text: string): string takes secrets out, before anything is shortened
 ---@return string code
 ---@return string message
-function response.explain(status, body, content_type)
+function response.explain(status, body, content_type, scrub)
   local code, message = "HTTP_" .. status, nil
   local decoded = body:find("^%s*{") and json.decode(body) or nil
   if type(decoded) == "table" then
-    if type(decoded.code) == "string" then code = decoded.code end
+    code = sound_code(decoded.code) or code
     if type(decoded.message) == "string" then
       message = decoded.message
     elseif type(decoded.detail) == "table" then
       local inner = decoded.detail
-      if type(inner.code) == "string" then code = inner.code end
+      code = sound_code(inner.code) or code
       message = type(inner.message) == "string" and inner.message or validation(inner)
       if inner[1] then code = "VALIDATION" end
     elseif type(decoded.detail) == "string" then
@@ -51,12 +57,12 @@ function response.explain(status, body, content_type)
     end
   elseif body:find("^%s*<") or (content_type or ""):find("html", 1, true) then
     local title = body:match("<[tT][iI][tT][lL][eE][^>]*>%s*(.-)%s*</")
-    message = "a web page answered" .. (title and title ~= "" and ": " .. excerpt(title) or "")
+    message = "a web page answered" .. (title and title ~= "" and ": " .. title or "")
   elseif body:find("%S") then
-    message = excerpt(body)
+    message = body
   end
   if not message or message == "" then message = "the server said no, without a reason" end
-  return code, excerpt(message)
+  return scrub(code), excerpt(scrub(message))
 end
 
 --- Seconds of a Retry-After header; a date is not looked at.

@@ -6,6 +6,7 @@ local files = require "opensandbox.files"
 local finalizer = require "opensandbox.finalizer"
 local options = require "opensandbox.options"
 local ready = require "opensandbox.ready"
+local wire = require "opensandbox.wire"
 
 ---@class opensandbox.Sandbox
 ---@field id string
@@ -40,16 +41,24 @@ local own_options = { wait = "boolean", ready_timeout = "seconds", on_state = "f
 function sandboxes.create(client, opts)
   local op = "create"
   options.argument(op, "the options", opts, "table")
+  options.check(op, opts, options.merge(wire.create_options, own_options))
   local create_options, own = {}, {}
   for name, value in pairs(opts) do
     if own_options[name] then own[name] = value else create_options[name] = value end
   end
-  options.check(op, own, own_options)
   local info, err = client:create_sandbox(create_options)
   if not info then return nil, err end
   local self = new(client, info.id, true)
   if own.wait == false then return self end
-  local ready_info, execd = ready.wait(client, op, info.id, { info = info, timeout = own.ready_timeout, on_state = own.on_state })
+  local on_state = own.on_state and function(state)
+    local ok, problem = pcall(own.on_state, state)
+    if ok then return end
+    self:kill()
+    error(problem, 0)
+  end
+  local ready_info, execd = ready.wait(client, op, info.id, {
+    info = info, timeout = own.ready_timeout, clock = "ready_timeout", on_state = on_state,
+  })
   if not ready_info then
     self:kill() -- whether this works or not, the first error is the one to tell
     return nil, execd
@@ -72,7 +81,7 @@ function sandboxes.connect(client, id, opts)
   opts = options.check(op, opts, connect_options)
   local self = new(client, id, false)
   if opts.wait == false then return self end
-  local info, execd = ready.wait(client, op, id, { timeout = opts.ready_timeout })
+  local info, execd = ready.wait(client, op, id, { timeout = opts.ready_timeout, clock = "ready_timeout" })
   if not info then return nil, execd end
   self._endpoint_of_execd = execd
   return self

@@ -1,5 +1,6 @@
 --- The lifecycle API's objects: camelCase and RFC 3339 on the wire, snake_case and Unix seconds here.
 
+local headers = require "opensandbox.headers"
 local json = require "opensandbox.json"
 local time = require "opensandbox.time"
 local url = require "opensandbox.url"
@@ -28,7 +29,7 @@ wire.CREATE_LABEL = "opensandbox-lua-create"
 ---@return opensandbox.SandboxInfo? info nil when the answer is not a sandbox
 ---@return string? missing
 function wire.sandbox_info(answer)
-  if type(answer.id) ~= "string" or answer.id == "" then return nil, "sandbox" end
+  if type(answer) ~= "table" or type(answer.id) ~= "string" or answer.id == "" then return nil, "sandbox" end
   local status = type(answer.status) == "table" and answer.status or {}
   local metadata = {}
   for name, value in pairs(type(answer.metadata) == "table" and answer.metadata or {}) do
@@ -52,11 +53,16 @@ function wire.sandbox_info(answer)
   }
 end
 
---- One page of a list: items, and whether there are more.
+--- One page of a list of sandboxes: items, and whether there are more.
 function wire.page(answer)
-  if type(answer.items) ~= "table" then return nil, "list" end
+  if type(answer.items) ~= "table" then return nil, "list of sandboxes" end
+  local items = {}
+  for i, item in ipairs(answer.items) do
+    items[i] = wire.sandbox_info(item)
+    if not items[i] then return nil, "list of sandboxes" end
+  end
   local pagination = type(answer.pagination) == "table" and answer.pagination or {}
-  return { items = answer.items, more = pagination.hasNextPage == true and #answer.items > 0 }
+  return { items = items, more = pagination.hasNextPage == true and #items > 0 }
 end
 
 --- An endpoint: url, host, port, headers; nil when the answer has none that can be used.
@@ -64,11 +70,9 @@ function wire.endpoint(answer, scheme)
   local base = type(answer.endpoint) == "string" and url.endpoint(answer.endpoint, scheme)
   local parsed = base and url.parse(base)
   if not parsed then return nil end
-  local headers = type(answer.headers) == "table" and answer.headers or {}
-  for name, value in pairs(headers) do
-    if type(name) ~= "string" or type(value) ~= "string" or (name .. value):find("%c") then return nil end
-  end
-  return { url = base, host = parsed.host, port = parsed.port, headers = headers }
+  local to_send = type(answer.headers) == "table" and answer.headers or {}
+  if headers.problem_in(to_send) then return nil end
+  return { url = base, host = parsed.host, port = parsed.port, headers = to_send }
 end
 
 -- snake_case to camelCase, for the keys of a table and of the tables in it.
@@ -87,6 +91,14 @@ local function network_policy(policy)
   for i, rule in ipairs(policy.egress or {}) do rules[i] = { action = rule.action, target = rule.target } end
   return { defaultAction = policy.default_action, egress = policy.egress and json.array(rules) or nil }
 end
+
+--- What create_sandbox takes, by name, with the tests of options.lua.
+wire.create_options = {
+  image = "any", image_auth = "table", snapshot_id = "text", entrypoint = "list", env = "strings", metadata = "strings",
+  timeout = "seconds or false", resource_limits = "strings", resource_requests = "strings", network_policy = "table",
+  platform = "table", volumes = "table", secure_access = "boolean", credential_proxy = "any", lifecycle = "table",
+  template_id = "text", extensions = "strings",
+}
 
 local DEFAULT_TIMEOUT = 600 -- seconds, as in the official clients: a sandbox that nobody ends, ends
 local DEFAULT_ENTRYPOINT = { "tail", "-f", "/dev/null" }

@@ -2,7 +2,7 @@
 -- every failure is an error in execd's words.
 
 local uv = require "luv"
-local names = require "opensandbox.devserver.names"
+local list_names = require "opensandbox.devserver.names"
 local errno = require "opensandbox.devserver.errno"
 local time = require "opensandbox.devserver.time"
 
@@ -181,7 +181,7 @@ end
 -- @treturn[2] nil
 -- @treturn[2] table the error
 function filesystem.entries(sandbox, place)
-  local found, problem = filesystem.call("open", names, place)
+  local found, problem = filesystem.call("open", list_names, place)
   if not found then return nil, problem end
   local list = {}
   for index, name in ipairs(found) do list[index] = { name = name } end
@@ -209,7 +209,7 @@ function filesystem.remove_all(path)
   if stat.type == "directory" then
     -- An owner can always open its own directory again, and must, to empty it.
     if stat.mode % 512 < 448 then uv.fs_chmod(path, 448) end
-    local found, _, code = names(path)
+    local found, _, code = list_names(path)
     if not found then return nil, code, path end
     for _, name in ipairs(found) do
       local ok, problem, where = filesystem.remove_all(path .. "/" .. name)

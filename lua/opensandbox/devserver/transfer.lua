@@ -33,6 +33,7 @@ local function first_range(header, size)
 end
 
 local function disposition(name)
+  name = name:gsub("[\r\n]", " ")   -- as Go writes header values; the head would end here otherwise
   if not name:find("[\128-\255]") then return ('attachment; filename="%s"'):format(name) end
   local encoded = url.encode(name)
   return ("attachment; filename=\"%s\"; filename*=UTF-8''%s"):format(encoded, encoded)
