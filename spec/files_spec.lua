@@ -727,7 +727,6 @@ describe("a local file", function()
   end)
 
   it("keeps the permissions of the file it replaces", function()
-    local uv = require "luv"
     local path = save(scratch .. "/private", "old")
     assert(uv.fs_chmod(path, tonumber("600", 8)))
     assert(sandbox.files:write("/work/secret", "new"))
