@@ -13,7 +13,6 @@ DESTDIR ?=
 CC ?= cc
 CFLAGS ?= -O2 -g
 WARNINGS = -Wall -Wextra -Wshadow
-BUSTED ?= $(shell command -v busted)
 
 # "5.4", or "jit" for LuaJIT, whose modules install as 5.1's but are built with its own headers.
 ABI := $(shell $(LUA) -e 'io.write(jit and "jit" or _VERSION:match("%d+%.%d+"))' 2>/dev/null)
@@ -73,7 +72,7 @@ run-demo: core
 
 # SPEC= runs part of the tests.
 run-test: core
-	@$(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) ASAN_OPTIONS=detect_leaks=0 $(LUA) $(BUSTED) --output=$(or $(OUTPUT),utfTerminal) $(or $(SPEC),spec)
+	@$(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) ASAN_OPTIONS=detect_leaks=0 $(LUA) spec/run.lua --output=$(or $(OUTPUT),utfTerminal) $(or $(SPEC),spec)
 
 bench: setup-bench
 	@$(MAKE) --no-print-directory core build/bench-server

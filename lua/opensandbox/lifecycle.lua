@@ -64,7 +64,7 @@ end
 ---
 --- It is never sent twice unless the first was provably not carried out; one whose answer was lost is looked up by a label.
 ---@param self opensandbox.Client
----@param opts table image (string or { uri, auth }), image_auth { username, password }, snapshot_id, entrypoint (list), env, metadata (label values), timeout (seconds until it expires, default 600; false: never), resource_limits, resource_requests, network_policy { default_action, egress = { { action, target } } }, platform { os, arch }, volumes, secure_access, credential_proxy, lifecycle, template_id, extensions
+---@param opts opensandbox.SandboxOpts
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
 function lifecycle.create_sandbox(self, opts)

@@ -35,7 +35,7 @@ local own_options = { wait = "boolean", ready_timeout = "seconds", on_state = "f
 --- Creates a sandbox and waits until commands can run in it. It is killed when the object is closed or collected; a failure after
 --- the create kills it too.
 ---@param client opensandbox.Client
----@param opts table those of create_sandbox, and: wait (false: do not wait), ready_timeout (seconds, default 30), on_state (called with each new info)
+---@param opts opensandbox.SandboxOpts|table those of create_sandbox, and: wait (false: do not wait), ready_timeout (seconds, default 30), on_state (called with each new info)
 ---@return opensandbox.Sandbox? sandbox
 ---@return opensandbox.Error? err
 function sandboxes.create(client, opts)

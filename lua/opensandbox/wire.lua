@@ -10,6 +10,35 @@ local wire = {}
 --- The label that marks who sent a create, so that one whose answer was lost can be found. Not shown to users.
 wire.CREATE_LABEL = "opensandbox-lua-create"
 
+---@class opensandbox.EgressRule
+---@field action string "allow" or "deny"
+---@field target string a host name, `*.suffix` (not the suffix itself), an address or a CIDR
+
+---@class opensandbox.NetworkPolicy
+---@field default_action? string "allow" or "deny" for what no rule matches; the server's default is "deny"
+---@field egress? opensandbox.EgressRule[] the first match wins
+
+---@class opensandbox.SandboxOpts
+---@field image? string|table name of an image, or { uri =, auth = { username =, password = } }; needed unless there is a snapshot_id or template_id
+---@field image_auth? table username, password: for an image given by name
+---@field snapshot_id? string
+---@field template_id? string
+---@field entrypoint? string[] default: one that only waits
+---@field env? table<string, string>
+---@field metadata? table<string, string> Kubernetes label grammar: values of at most 63 letters, digits, `-`, `_`, `.`
+---@field timeout? number|false seconds until it ends by itself: at least 60, default 600; false: never
+---@field resource_limits? table<string, string> default cpu = "1", memory = "2Gi"
+---@field resource_requests? table<string, string> Kubernetes only
+---@field network_policy? opensandbox.NetworkPolicy
+---@field platform? table os, arch
+---@field volumes? table[] as the API describes them, keys in snake_case
+---@field secure_access? boolean
+---@field credential_proxy? boolean|table
+---@field lifecycle? table as the API describes it, keys in snake_case
+---@field extensions? table<string, string>
+
+---@alias opensandbox.SandboxResponse opensandbox.SandboxInfo
+
 ---@class opensandbox.SandboxInfo
 ---@field id string
 ---@field state string `Pending`, `Running`, `Paused`, `Failed`, `Terminated` ...: an open set
