@@ -88,6 +88,7 @@ describe("a child process", function()
 
   it("has measurable memory", function()
     local memory = process.rss()
+    if not memory then return pending("nothing to measure it by") end
     assert.is_true(memory.current > 500 and memory.peak >= memory.current)
   end)
 end)

@@ -48,12 +48,15 @@ local function flush(self)
   if self.count == 0 then return end
   local block = table.concat(self.pieces, "", 1, self.count)
   self.pieces, self.count, self.size = {}, 0, 0
-  if self.head_room > 0 then
-    self.head[#self.head + 1] = block:sub(1, self.head_room)
-    local rest = #block - self.head_room
-    self.head_room = math.max(self.head_room - #block, 0)
-    if rest <= 0 then return end
-    block = block:sub(-rest)
+  local room = self.head_room
+  if #block <= room then
+    self.head[#self.head + 1] = block
+    self.head_room = room - #block
+    return
+  elseif room > 0 then
+    self.head[#self.head + 1] = block:sub(1, room)
+    self.head_room = 0
+    block = block:sub(room + 1)
   end
   append_tail(self, block)
 end
@@ -72,7 +75,8 @@ function Capture:text()
   flush(self)
   local tail = table.concat(self.tail, "", self.tail_first, self.tail_last)
   local excess = math.max(#tail - self.tail_limit, 0)
-  return table.concat(self.head) .. tail:sub(excess + 1), self.dropped + excess
+  if excess > 0 then tail = tail:sub(excess + 1) end
+  return table.concat(self.head) .. tail, self.dropped + excess
 end
 
 return capture

@@ -176,9 +176,10 @@ function Child:stop()
   return self.code, self.signal
 end
 
---- The environment that gives a child written in Lua the module paths of this process, however they were set here.
+--- The environment that gives a child written in Lua the module paths of this process, however they were set here, and what
+-- must be loaded before a core built with sanitizers.
 function process.module_paths()
-  return { LUA_PATH = package.path, LUA_CPATH = package.cpath }
+  return { LUA_PATH = package.path, LUA_CPATH = package.cpath, LD_PRELOAD = os.getenv("OPENSANDBOX_TEST_PRELOAD") }
 end
 
 --- Starts the development server on a free port.

@@ -50,9 +50,11 @@ function procfs.children(pid)
   return living, zombies
 end
 
---- Resident memory of a process (default: this one), in KiB.
+--- Resident memory of a process (default: this one), in KiB; nil where it says nothing: without /proc, or under a sanitizer,
+-- which keeps freed memory for a while.
 -- @treturn table `current` and `peak`
 function procfs.rss(pid)
+  if os.getenv("OPENSANDBOX_TEST_PRELOAD") then return nil end
   local status = content(("/proc/%s/status"):format(pid or "self"))
   if not status then return nil end
   return { current = tonumber(status:match("VmRSS:%s*(%d+)")), peak = tonumber(status:match("VmHWM:%s*(%d+)")) }
