@@ -68,6 +68,7 @@ function work.downloadfile(client, url, size, path)
   local sandbox = { id = "bench", client = client, _execd = function() return url end }
   local files = require("opensandbox.files").of(sandbox)
   measure(function(bytes)
+    os.remove(path) -- a new file, as for curl: ext4 writes out what replaces an old one by rename
     assert(files:download(("/size/%d"):format(bytes), path))
   end, tonumber(size))
 end
