@@ -11,7 +11,10 @@ return function(report, rounds, url)
   scratch.with(function(directory)
     local target = directory:path("target")
     transfer.rows(report, rounds, {
-      { name = "download_file, read and discarded",
+      { name = "through a reader; curl | cat",
+        ours = function() return programs.ours("download", url, size) end,
+        curl_seconds = function() return programs.curl_piped(address) end },
+      { name = "through a reader; curl -o /dev/null", unbound = true,
         ours = function() return programs.ours("download", url, size) end,
         curl = function() return "-o", "/dev/null", address end },
       { name = "Files:download, to a file",

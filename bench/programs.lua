@@ -57,6 +57,13 @@ function programs.curl(...)
   return tonumber(lines[#lines]), seconds
 end
 
+--- The same for a curl whose output another program reads.
+function programs.curl_piped(address)
+  local script = [[{ curl -sS --fail -w '%{stderr}\n%{time_total}\n' "$1" 2>&3 | cat > /dev/null; } 3>&1]]
+  local lines = run { "sh", "-c", script, "sh", address }
+  return tonumber(lines[#lines])
+end
+
 -- "0m1.230000s 0m0.020000s" -> 1.25
 local function shell_seconds(line)
   local total = 0
