@@ -8,7 +8,7 @@ local random = require "opensandbox.random"
 local upload = {}
 
 local FILES_A_REQUEST = 500 -- execd reads 1000 parts at most, two for each file
-local PIECE = 64 * 1024     -- bytes read from a handle at a time
+local PIECE = 120 * 1024     -- bytes read from a handle at a time: malloc needs no mmap for them
 
 local file_options = { path = "any", content = "any", file = "text", mode = "any", owner = "text", group = "text", size = "count" }
 
