@@ -11,6 +11,7 @@ local procfs = require "spec.support.procfs"
 local process = {
   descriptors = procfs.descriptors,
   children = procfs.children,
+  running = procfs.running,
   rss = procfs.rss,
 }
 

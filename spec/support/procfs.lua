@@ -50,6 +50,17 @@ function procfs.children(pid)
   return living, zombies
 end
 
+--- The living processes of this machine whose command line is `argv`, joined by spaces.
+-- @treturn {number,...} pids
+function procfs.running(argv)
+  local found = {}
+  for _, name in ipairs(names("/proc") or {}) do
+    local line = name:find("^%d+$") and content("/proc/" .. name .. "/cmdline")
+    if line and line:gsub("%z", " ") == argv .. " " then found[#found + 1] = tonumber(name) end
+  end
+  return found
+end
+
 --- Resident memory of a process (default: this one), in KiB; nil where it says nothing: without /proc, or under a sanitizer,
 -- which keeps freed memory for a while.
 -- @treturn table `current` and `peak`
