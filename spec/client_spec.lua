@@ -805,3 +805,15 @@ describe("a create on the wire", function()
     assert.is_truthy(requests[2].body:find('"egress":[]', 1, true))
   end)
 end)
+
+describe("an endpoint made by hand", function()
+  it("with headers that are no headers is refused at the caller's line", function()
+    local client = opensandbox.new("http://127.0.0.1:1", "key")
+    for _, headers in ipairs { { "A: b" }, { A = 5 }, { ["A b"] = "c" }, { A = "b\r\nC: d" } } do
+      local ok, message = pcall(function() client:ping { url = "http://127.0.0.1:1", headers = headers } end)
+      assert.is_false(ok)
+      assert.truthy(message:find("client_spec%.lua:%d+: ping: the endpoint is not valid: "), message)
+    end
+    client:close()
+  end)
+end)

@@ -2,6 +2,7 @@
 
 local core = require "opensandbox.core"
 local faults = require "spec.support.faults"
+local list_names = require "opensandbox.devserver.names"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local uv = require "luv"
@@ -42,13 +43,7 @@ local function load_file(path)
 end
 
 local function names(directory)
-  local list = {}
-  local scan = assert(uv.fs_scandir(directory))
-  local name = uv.fs_scandir_next(scan)
-  while name do
-    list[#list + 1] = name
-    name = uv.fs_scandir_next(scan)
-  end
+  local list = assert(list_names(directory))
   table.sort(list)
   return list
 end

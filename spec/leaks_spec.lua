@@ -2,6 +2,7 @@
 
 local core = require "opensandbox.core"
 local faults = require "spec.support.faults"
+local names = require "opensandbox.devserver.names"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local uv = require "luv"
@@ -9,17 +10,6 @@ local uv = require "luv"
 local IMAGE = "python:3.12"
 
 local server, root, faulty
-
-local function entries(directory)
-  local list = {}
-  local scan = assert(uv.fs_scandir(directory))
-  local name = uv.fs_scandir_next(scan)
-  while name do
-    list[#list + 1] = name
-    name = uv.fs_scandir_next(scan)
-  end
-  return list
-end
 
 -- All processes that a process started, and those that they started; nil where that cannot be seen.
 local function descendants(pid, found)
@@ -50,8 +40,8 @@ end
 
 -- Asserts that the server holds nothing of any sandbox.
 local function check_server()
-  wait_until(function() return #entries(root) == 0 end, function()
-    return "left in the server's directory: " .. table.concat(entries(root), ", ")
+  wait_until(function() return #names(root) == 0 end, function()
+    return "left in the server's directory: " .. table.concat(names(root), ", ")
   end)
   if not process.children() then return end
   wait_until(function() return #descendants(server.pid) == 0 end, function()
@@ -174,7 +164,7 @@ describe("many sandboxes, and calls that fail in every way", function()
     local client = opensandbox.new(server.url, server.key)
     local kept = {}
     for i = 1, 10 do kept[i] = assert(client:create { image = IMAGE }) end
-    assert.equal(#kept, #entries(root))
+    assert.equal(#kept, #names(root))
     client:close()
     check_server()
     if descriptors then assert.equal(descriptors, (process.descriptors())) end

@@ -227,12 +227,12 @@ function Client:_endpoint(endpoint, request)
   request.is_execd = true
   request.url = endpoint.url .. request.path
   request.sandbox_id = request.sandbox_id or endpoint.sandbox_id
+  local problem = headers.problem_in(endpoint.headers or {})
+  if problem then options.raise(request.op, "the endpoint is not valid: " .. problem) end
   request.headers = headers.merge(endpoint.headers, request.headers)
   if endpoint.proxied and self._key and same_origin(url.parse(endpoint.url), self._origin) then
     request.headers[KEY_HEADER] = self._key
   end
-  local problem = headers.problem_in(endpoint.headers or {})
-  if problem then options.raise(request.op, "the endpoint is not valid: " .. problem) end
   request.secrets = {}
   for _, value in pairs(endpoint.headers or {}) do request.secrets[#request.secrets + 1] = value end
   return self:_complete(request)
