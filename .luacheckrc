@@ -5,3 +5,4 @@ max_comment_line_length = false -- annotations stand on one line each
 files["spec"].std = "min+busted"
 files[".luacheckrc"].std = "luacheckrc"
 exclude_files = { "build/**" }
+self = false -- a method need not use its object

@@ -9,6 +9,7 @@ int luaopen_opensandbox_core(lua_State *L)
     osb_open_multi(L);
     osb_open_transfer(L);
     osb_open_frames(L);
+    osb_open_poller(L);
     osb_open_system(L);
     lua_pushstring(L, curl_version());
     lua_setfield(L, -2, "curl_version");

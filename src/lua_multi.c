@@ -101,11 +101,24 @@ static int inflight(lua_State *L)
     return 2;
 }
 
+/* multi:changed() -> the id of a transfer with news since it was last given, or nil when there is none */
+static int changed(lua_State *L)
+{
+    osb_multi *multi = osb_check_multi(L, 1);
+    osb_transfer *transfer = multi ? osb_multi_take_changed(multi) : NULL;
+
+    if (transfer)
+        lua_pushinteger(L, (lua_Integer)transfer->id);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
 void osb_open_multi(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "request", osb_lua_request }, { "step", step }, { "pollfd", pollfd }, { "getfd", pollfd }, { "events", events },
-        { "timeout", timeout }, { "dirty", dirty }, { "inflight", inflight }, { "close", close_multi }, { NULL, NULL }
+        { "timeout", timeout }, { "dirty", dirty }, { "inflight", inflight }, { "changed", changed }, { "close", close_multi }, { NULL, NULL }
     };
     static const luaL_Reg meta[] = { { "__gc", close_multi }, { "__close", close_multi }, { NULL, NULL } };
 

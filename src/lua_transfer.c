@@ -195,6 +195,27 @@ int osb_lua_request(lua_State *L)
     return 1;
 }
 
+/* transfer:id() -> its number among the transfers of its multi: what multi:changed() gives */
+static int id(lua_State *L)
+{
+    osb_transfer *transfer = check(L);
+
+    if (transfer)
+        lua_pushinteger(L, (lua_Integer)transfer->id);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
+/* transfer:sent() -> whether bytes of the request may have reached the server by now */
+static int sent(lua_State *L)
+{
+    osb_transfer *transfer = check(L);
+
+    lua_pushboolean(L, transfer && osb_transfer_sent(transfer));
+    return 1;
+}
+
 /* transfer:head() -> status, header lines; nil until they are complete */
 static int head(lua_State *L)
 {
@@ -364,7 +385,7 @@ static int detach(lua_State *L)
 void osb_open_transfer(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        { "head", head }, { "read", read_bytes }, { "queued", queued }, { "frame", frame }, { "event", event },
+        { "id", id }, { "sent", sent }, { "head", head }, { "read", read_bytes }, { "queued", queued }, { "frame", frame }, { "event", event },
         { "outcome", outcome },
         { "progress", progress }, { "wants", wants }, { "write", write_bytes }, { "detach", detach },
         { "close", close_transfer }, { NULL, NULL }

@@ -292,6 +292,15 @@ double osb_multi_timeout(osb_multi *multi)
     return next > now ? next - now : 0;
 }
 
+struct osb_transfer *osb_multi_take_changed(osb_multi *multi)
+{
+    osb_transfer *transfer = multi->changed;
+
+    if (transfer)
+        osb_transfer_forget_change(transfer);
+    return transfer;
+}
+
 int osb_multi_fd(osb_multi *multi)
 {
     if (osb_multi_open(multi))

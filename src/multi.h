@@ -26,6 +26,8 @@ typedef struct osb_multi {
     double now;       /* read once a step: libcurl's callbacks may come half a million times */
     double timer;     /* when libcurl wants to be called, -1: it does not */
     struct osb_transfer *running; /* doubly linked */
+    struct osb_transfer *changed; /* those with news that nobody has taken yet; doubly linked */
+    unsigned long last_id;
     unsigned count;   /* of running transfers, those in the background included */
     unsigned background;
 } osb_multi;
@@ -46,6 +48,12 @@ void osb_multi_step(osb_multi *multi, double seconds);
 
 /* Seconds until osb_multi_step() should be called even though the descriptor is quiet; -1: no such need. */
 double osb_multi_timeout(osb_multi *multi);
+
+/*
+ * The next transfer with news for its owner (a head, bytes, room for bytes, the end), or NULL. Each is given once, until there is
+ * more: so that among thousands of waiting transfers the few that moved are found without looking at all.
+ */
+struct osb_transfer *osb_multi_take_changed(osb_multi *multi);
 
 /* The descriptor to watch for reading, or -1 where the platform has none. */
 int osb_multi_fd(osb_multi *multi);

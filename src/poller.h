@@ -30,6 +30,12 @@ int osb_poller_fd(const osb_poller *poller);
 /* Watches `fd` for `events` (OSB_READABLE, OSB_WRITABLE); 0 forgets it. Returns 0, or -1 with errno. */
 int osb_poller_set(osb_poller *poller, int fd, int events);
 
+/*
+ * Makes the set's own descriptor readable after `seconds` too, until the next call; -1: not. For hosts that can watch descriptors
+ * and have no timers. Returns 0, or -1 where that cannot be had.
+ */
+int osb_poller_alarm(osb_poller *poller, double seconds);
+
 /* Waits until a descriptor is ready or `seconds` have passed. Returns how many of `ready` were filled; 0 on a signal. */
 int osb_poller_wait(osb_poller *poller, double seconds, osb_ready *ready, int most);
 

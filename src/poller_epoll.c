@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 struct osb_poller {
     int fd;
+    int alarm; /* a timer in the set; -1 until it is asked for */
 };
 
 osb_poller *osb_poller_new(void)
@@ -22,6 +24,7 @@ osb_poller *osb_poller_new(void)
         free(poller);
         return NULL;
     }
+    poller->alarm = -1;
     return poller;
 }
 
@@ -29,6 +32,8 @@ void osb_poller_free(osb_poller *poller)
 {
     if (!poller)
         return;
+    if (poller->alarm >= 0)
+        close(poller->alarm);
     close(poller->fd);
     free(poller);
 }
@@ -53,6 +58,35 @@ int osb_poller_set(osb_poller *poller, int fd, int events)
     if (epoll_ctl(poller->fd, EPOLL_CTL_MOD, fd, &event) == 0)
         return 0;
     return errno == ENOENT ? epoll_ctl(poller->fd, EPOLL_CTL_ADD, fd, &event) : -1;
+}
+
+static int make_alarm(osb_poller *poller)
+{
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+
+    if (fd < 0)
+        return -1;
+    if (osb_poller_set(poller, fd, OSB_READABLE)) {
+        close(fd);
+        return -1;
+    }
+    poller->alarm = fd;
+    return 0;
+}
+
+int osb_poller_alarm(osb_poller *poller, double seconds)
+{
+    struct itimerspec when = { { 0, 0 }, { 0, 0 } };
+
+    if (poller->alarm < 0 && (seconds < 0 || make_alarm(poller)))
+        return seconds < 0 ? 0 : -1;
+    if (seconds >= 0) {
+        when.it_value.tv_sec = (time_t)seconds;
+        when.it_value.tv_nsec = (long)((seconds - (double)when.it_value.tv_sec) * 1e9);
+        if (when.it_value.tv_sec == 0 && when.it_value.tv_nsec == 0)
+            when.it_value.tv_nsec = 1; /* 0 would disarm it */
+    }
+    return timerfd_settime(poller->alarm, 0, &when, NULL);
 }
 
 int osb_poller_wait(osb_poller *poller, double seconds, osb_ready *ready, int most)

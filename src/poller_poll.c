@@ -58,6 +58,12 @@ int osb_poller_set(osb_poller *poller, int fd, int events)
     return 0;
 }
 
+int osb_poller_alarm(osb_poller *poller, double seconds)
+{
+    (void)poller;
+    return seconds < 0 ? 0 : -1;
+}
+
 int osb_poller_wait(osb_poller *poller, double seconds, osb_ready *ready, int most)
 {
     int found = 0;

@@ -25,6 +25,35 @@ const char *osb_outcome_name(osb_outcome outcome)
     return outcome_names[outcome];
 }
 
+/* The list of transfers with news. */
+
+static void note_change(osb_transfer *transfer)
+{
+    osb_multi *multi = transfer->multi;
+
+    if (transfer->changed || transfer->in_background)
+        return;
+    transfer->changed = 1;
+    transfer->changed_next = multi->changed;
+    if (transfer->changed_next)
+        transfer->changed_next->changed_previous = transfer;
+    multi->changed = transfer;
+}
+
+void osb_transfer_forget_change(osb_transfer *transfer)
+{
+    if (!transfer->changed)
+        return;
+    transfer->changed = 0;
+    if (transfer->changed_previous)
+        transfer->changed_previous->changed_next = transfer->changed_next;
+    else
+        transfer->multi->changed = transfer->changed_next;
+    if (transfer->changed_next)
+        transfer->changed_next->changed_previous = transfer->changed_previous;
+    transfer->changed_next = transfer->changed_previous = NULL;
+}
+
 /* libcurl's callbacks: they move bytes and note what happened, no more. */
 
 static size_t on_header(char *bytes, size_t size, size_t count, void *argument)
@@ -46,6 +75,7 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *argument)
         if (status >= 200) {
             transfer->status = status;
             transfer->head_complete = 1;
+            note_change(transfer);
             if (transfer->sink.path && status < 300 && osb_sink_open(&transfer->sink))
                 return 0;
         }
@@ -71,6 +101,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *argument)
         if (osb_sink_write(&transfer->sink, bytes, length))
             return 0;
         transfer->received += (double)length;
+        note_change(transfer);
         return length;
     }
     if (holds(transfer, transfer->high_water)) {
@@ -80,6 +111,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *argument)
     if (osb_frames_feed(&transfer->response, bytes, length))
         return 0;
     transfer->received += (double)length;
+    note_change(transfer);
     return length;
 }
 
@@ -293,6 +325,7 @@ osb_transfer *osb_transfer_start(osb_multi *multi, const osb_request *request)
         return NULL;
     osb_multi_hold(multi);
     transfer->multi = multi;
+    transfer->id = ++multi->last_id;
     osb_frames_init(&transfer->response, request->frame_limit);
     transfer->framed = request->framed;
     transfer->high_water = request->high_water;
@@ -327,6 +360,16 @@ osb_transfer *osb_transfer_start(osb_multi *multi, const osb_request *request)
 
 /* Ending. */
 
+int osb_transfer_sent(const osb_transfer *transfer)
+{
+    long request_size = 0;
+
+    if (!transfer->easy)
+        return transfer->request_sent;
+    curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
+    return request_size > 0;
+}
+
 void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, CURLcode code)
 {
     if (transfer->outcome != OSB_RUNNING)
@@ -334,12 +377,11 @@ void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, CURLcode code
     transfer->outcome = outcome;
     transfer->code = code;
     if (transfer->easy) {
-        long request_size = 0, connects = 0;
+        long connects = 0;
         osb_sigpipe guard;
-        curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
         curl_easy_getinfo(transfer->easy, CURLINFO_NUM_CONNECTS, &connects);
-        transfer->request_sent = request_size > 0;
-        transfer->reused = request_size > 0 && connects == 0;
+        transfer->request_sent = osb_transfer_sent(transfer);
+        transfer->reused = transfer->request_sent && connects == 0;
         osb_sigpipe_block(&guard); /* closing a TLS connection says goodbye */
         if (transfer->multi->curl)
             curl_multi_remove_handle(transfer->multi->curl, transfer->easy);
@@ -359,6 +401,7 @@ void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, CURLcode code
     }
     osb_body_free(&transfer->body);
     osb_frames_end(&transfer->response);
+    note_change(transfer);
     if (transfer->in_background)
         osb_transfer_free(transfer);
 }
@@ -386,6 +429,7 @@ void osb_transfer_free(osb_transfer *transfer)
     if (!transfer)
         return;
     osb_transfer_end(transfer, OSB_CLOSED, CURLE_OK);
+    osb_transfer_forget_change(transfer);
     osb_body_free(&transfer->body);
     osb_frames_free(&transfer->response);
     osb_buffer_free(&transfer->head);
@@ -401,6 +445,7 @@ void osb_transfer_detach(osb_transfer *transfer, double seconds, int must_arrive
         osb_transfer_free(transfer);
         return;
     }
+    osb_transfer_forget_change(transfer);
     transfer->in_background = 1;
     ++transfer->multi->background;
     transfer->must_arrive = must_arrive;
@@ -461,6 +506,8 @@ void osb_transfer_check_clocks(osb_transfer *transfer)
     if (transfer->body.touched) {
         transfer->body.touched = 0;
         transfer->last_activity = now;
+        if (transfer->has_parts) /* its owner may have bytes for it, and may count those that went */
+            note_change(transfer);
     }
     if (transfer->timeout > 0 && now >= transfer->started + transfer->timeout)
         osb_transfer_end(transfer, OSB_TIMEOUT, CURLE_OPERATION_TIMEDOUT);

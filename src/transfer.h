@@ -67,6 +67,9 @@ typedef struct osb_request {
 typedef struct osb_transfer {
     osb_multi *multi;
     struct osb_transfer *previous, *next;
+    struct osb_transfer *changed_previous, *changed_next;
+    int changed;         /* stands in the multi's list of those with news */
+    unsigned long id;    /* among the transfers of its multi; never used again */
     CURL *easy;
     struct curl_slist *headers;
     osb_body body;
@@ -108,6 +111,9 @@ void osb_transfer_free(osb_transfer *transfer);
  */
 void osb_transfer_detach(osb_transfer *transfer, double seconds, int must_arrive);
 
+/* Whether bytes of the request may have reached the server by now. */
+int osb_transfer_sent(const osb_transfer *transfer);
+
 /* The name of an outcome, for messages and for Lua. */
 const char *osb_outcome_name(osb_outcome outcome);
 
@@ -117,6 +123,7 @@ void osb_transfer_complete(osb_transfer *transfer, CURLcode code);
 void osb_transfer_abandon(osb_transfer *transfer);
 int osb_transfer_can_resume(const osb_transfer *transfer);
 void osb_transfer_resume(osb_transfer *transfer);
+void osb_transfer_forget_change(osb_transfer *transfer);
 double osb_transfer_next_clock(const osb_transfer *transfer);
 void osb_transfer_check_clocks(osb_transfer *transfer);
 

@@ -3,6 +3,7 @@
 local core = require "opensandbox.core"
 local exchange = require "opensandbox.exchange"
 local json = require "opensandbox.json"
+local loop = require "opensandbox.loop"
 local options = require "opensandbox.options"
 local response = require "opensandbox.response"
 local retry = require "opensandbox.retry"
@@ -92,7 +93,8 @@ local function persist(client, request, try, seconds, shared)
       err.attempts = tries
       return nil, err
     end
-    client:_sleep(delay)
+    err = loop.pause(request.op, delay, request.ends_things)
+    if err then return nil, err end
     if shared then request.timeout = math.max(left - delay, 0.001) end
   end
 end

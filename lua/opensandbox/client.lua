@@ -6,8 +6,10 @@ local call = require "opensandbox.call"
 local core = require "opensandbox.core"
 local exchange = require "opensandbox.exchange"
 local headers = require "opensandbox.headers"
+local loop = require "opensandbox.loop"
 local options = require "opensandbox.options"
 local retry = require "opensandbox.retry"
+local scheduler = require "opensandbox.scheduler"
 local url = require "opensandbox.url"
 local version = require "opensandbox.version"
 
@@ -18,7 +20,7 @@ Client.__index = Client
 Client.__name = "opensandbox.Client"
 
 local KEY_HEADER = "OPEN-SANDBOX-API-KEY"
-local LONGEST_STEP = 60 -- seconds
+local CLEARING_TIME = 2 -- seconds
 local SHORTEST_HEADER_SECRET = 8 -- bytes
 
 local DEFAULTS = {
@@ -33,7 +35,8 @@ local DEFAULTS = {
 local known_options = {
   timeout = "seconds", create_timeout = "seconds", connect_timeout = "seconds", idle_timeout = "seconds",
   transfer_idle_timeout = "seconds", max_output = "count", headers = "strings", user_agent = "text",
-  use_server_proxy = "boolean", retry = "any", tls = "table", proxy = "string", on_request = "function", on_response = "function",
+  use_server_proxy = "boolean", retry = "any", loop = "any",
+  tls = "table", proxy = "string", on_request = "function", on_response = "function",
 }
 local known_tls = {
   verify = "boolean", ca_file = "text", ca_directory = "text", certificate = "text", key = "text", key_password = "string",
@@ -65,7 +68,7 @@ end
 --- Makes a client. Nothing is sent yet.
 ---@param base? string URL of the lifecycle API; default OPEN_SANDBOX_DOMAIN (with OPEN_SANDBOX_PROTOCOL), else http://localhost:8080. "/v1" is appended when it has no path
 ---@param api_key? string default OPEN_SANDBOX_API_KEY
----@param opts? table timeout, create_timeout, connect_timeout, idle_timeout, transfer_idle_timeout (seconds); max_output (bytes); headers, user_agent; use_server_proxy; retry (table or false); tls { verify, ca_file, ca_directory, certificate, key, key_password }; proxy; on_request, on_response
+---@param opts? table timeout, create_timeout, connect_timeout, idle_timeout, transfer_idle_timeout (seconds); max_output (bytes); headers, user_agent; use_server_proxy; retry (table or false); tls { verify, ca_file, ca_directory, certificate, key, key_password }; proxy; on_request, on_response; loop (the event loop that all clients of this Lua state live in: "plain", "uv", "ngx", "cqueues", "socket", "copas" or an adapter; by default the one we find ourselves in)
 ---@return opensandbox.Client
 local function new(base, api_key, opts)
   local op = "new"
@@ -106,16 +109,23 @@ local function new(base, api_key, opts)
     _multi = core.multi(),
     _lives = {},
     _clocks = {},
+    _clearing = {}, -- tasks that stop or delete what nobody waits for any more
+    _waiting = {}, -- by the id of the transfer that they wait for
   }
   for name, value in pairs(DEFAULTS) do self._clocks[name] = opts[name] or value end
+  if opts.loop ~= nil then loop.use(op, opts.loop) end
+  scheduler.add_client(self)
   return setmetatable(self, Client)
 end
 
 --- Closes the client: sandboxes that it created and nobody closed or detached are deleted, which gets up to 2 seconds; requests
 --- under way end.
 function Client:close()
+  local deadline = core.now() + CLEARING_TIME
+  for one in pairs(self._clearing) do one:_join(deadline - core.now()) end
   for life in pairs(self._lives) do self:_end_life(life) end
   self._multi:close()
+  for _, waiter in pairs(self._waiting) do scheduler.wake(waiter) end
 end
 
 -- A life stands for a sandbox that this client created and has to end. It does not refer to the Sandbox object, so that it can
@@ -137,7 +147,13 @@ function Client:_end_life(life)
   self._lives[life] = nil
   local path = "/sandboxes/" .. url.escape(life.id)
   local request = self:_lifecycle { op = "delete_sandbox", method = "DELETE", path = path, sandbox_id = life.id, may_repeat = true }
-  exchange.start(self, request).transfer:detach(self._clocks.timeout, true)
+  self:_forget(request, true)
+end
+
+-- Sends a request and does not wait for its answer. With `must_arrive`, closing the client does.
+function Client:_forget(request, must_arrive)
+  exchange.start(self, request).transfer:detach(self._clocks.timeout, must_arrive)
+  scheduler.notify()
 end
 
 Client.__close = Client.close
@@ -151,31 +167,20 @@ function Client:pollfd() return self._multi:pollfd() end
 function Client:events() return self._multi:events() end
 
 --- Seconds until `step` should be called even though the descriptor is quiet; nil when there is no need.
-function Client:timeout() return self._multi:timeout() end
+function Client:timeout() return scheduler:timeout() end
 
---- Moves what can be moved, waiting at most `seconds` (default 0). Returns the number of requests under way.
-function Client:step(seconds) return self._multi:step(seconds) end
+--- Moves what can be moved, of all clients, waiting at most `seconds` (default 0), and lets the tasks go on that can. Returns the
+--- number of this client's requests under way.
+function Client:step(seconds)
+  scheduler:step(seconds)
+  return (self._multi:inflight())
+end
 
 --- For luasocket's select.
 function Client:getfd() return self._multi:getfd() end
 
 --- For luasocket's select: whether `step` is due now.
-function Client:dirty() return self._multi:dirty() end
-
--- Waits until something has happened on the network, at most `seconds`.
-function Client:_wait(seconds)
-  self._multi:step(seconds)
-end
-
--- Lets time pass, and the network move meanwhile.
-function Client:_sleep(seconds)
-  local deadline = core.now() + seconds
-  local left = seconds
-  while left > 0 do
-    self:_wait(math.min(left, LONGEST_STEP))
-    left = deadline - core.now()
-  end
-end
+function Client:dirty() return scheduler:dirty() end
 
 -- Reports a request that is about to start, to the user's hook.
 function Client:_requested(request)

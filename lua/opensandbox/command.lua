@@ -8,7 +8,9 @@ local capture = require "opensandbox.capture"
 local core = require "opensandbox.core"
 local json = require "opensandbox.json"
 local options = require "opensandbox.options"
+local task = require "opensandbox.task"
 local shell = require "opensandbox.shell"
+local url = require "opensandbox.url"
 
 local command = {}
 
@@ -64,7 +66,6 @@ function handlers.stdout(run, event) output(run, run.stdout, run.opts.on_stdout,
 function handlers.stderr(run, event) output(run, run.stderr, run.opts.on_stderr, event.text) end
 
 function handlers.init(run, event)
-  run.id = event.text
   run.began = core.now()
   run.began_there = event.timestamp
 end
@@ -98,6 +99,7 @@ end
 
 local function handle(run, event)
   local handler = handlers[event.type]
+  if event.type == "init" then run.id = event.text end -- first: a callback that raises has the command stopped
   if run.opts.on_event then run.exchange:guard(run.opts.on_event, event) end
   if handler then
     handler(run, event)
@@ -141,6 +143,39 @@ function Run:finish()
   return result
 end
 
+-- Stops the command on the server, without waiting for the answer; closing the client does, unless the server is silent anyway.
+function Run:interrupt(silent)
+  self.client:_forget(self.client:_endpoint(self.execd, {
+    op = "interrupt_command", method = "DELETE", path = "/command" .. url.query { { "id", self.id } }, may_repeat = false,
+  }), not silent)
+end
+
+-- Nobody waits for the command any more. Its id comes with the first event: until then it cannot be stopped, so the stream goes on in
+-- the background up to there. Returns whether it does.
+function Run:abandon()
+  local ex = self.exchange
+  if self.done or not (self.id or ex.transfer:sent()) then return false end
+  if self.id then
+    self:interrupt()
+    return false
+  end
+  ex.call.on_abandon = nil
+  task.background(self.client, function()
+    local frame = ex:head() and ex:frame()
+    while frame and not self.id do
+      local event = json.decode_raw(frame)
+      if type(event) == "table" and event.type == "init" then
+        self.id = event.text
+        self:interrupt()
+      else
+        frame = ex:frame()
+      end
+    end
+    ex:close()
+  end)
+  return true
+end
+
 -- The error for a stream that ended, or went silent, before the terminal event.
 function Run:cut(err)
   local ex = self.exchange
@@ -151,6 +186,7 @@ function Run:cut(err)
     err = ex:error { kind = "stream", code = "cut",
       message = "the event stream ended before the command did" .. (self.id and "" or ", without a single event") }
   end
+  if err.kind == "timeout" and self.id then self:interrupt(err.clock == "idle_timeout") end
   err.result = self:result()
   err.command_id = self.id
   return err
@@ -210,11 +246,17 @@ function command.run_command(self, execd, given, opts)
     idle_timeout = opts.idle_timeout or self._clocks.idle_timeout,
   })
   local limit = opts.max_output or self.max_output
-  local began = core.now()
+  local run = setmetatable({
+    client = self, execd = execd, opts = opts, began = core.now(), stdout = capture.new(limit), stderr = capture.new(limit),
+  }, Run)
+  function request.on_abandon(ex)
+    run.exchange = ex
+    return run:abandon()
+  end
   local ex, err = call.open(self, request)
   if not ex then return nil, err end
-  local run = { exchange = ex, opts = opts, began = began, stdout = capture.new(limit), stderr = capture.new(limit) }
-  return setmetatable(run, Run):events()
+  run.exchange = ex
+  return run:events()
 end
 
 return command

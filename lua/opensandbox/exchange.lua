@@ -1,10 +1,12 @@
 --- One request and its response, as they move.
 --
--- An exchange wraps a transfer of the core and waits: for the head of the response, for bytes, for frames. All waiting of the
--- library that concerns the network happens here, in `pump`, so that a host's event loop has one place to take over.
+-- An exchange wraps a transfer of the core and waits: for the head of the response, for bytes, for frames. All waiting for the
+-- network happens here, in `pump`.
 
 local core = require "opensandbox.core"
 local errors = require "opensandbox.errors"
+local loop = require "opensandbox.loop"
+local protect = require "opensandbox.protect"
 local url = require "opensandbox.url"
 
 local Exchange = {}
@@ -13,7 +15,6 @@ Exchange.__index = Exchange
 local exchange = {}
 
 local SHORTEST_SECRET = 4 -- bytes: what is shorter keeps nobody out, and would blot out half of every message
-local LONGEST_WAIT = 60 -- seconds; the core's clocks end a wait earlier
 
 -- What of a call is for the core.
 local of_the_transfer = {
@@ -54,7 +55,10 @@ function exchange.start(client, call)
   for _, name in ipairs(of_the_transfer) do request[name] = call[name] end
   for name, value in pairs(client._transport) do request[name] = value end
   local transfer = client._multi:request(request)
-  return setmetatable({ client = client, call = call, transfer = transfer, started = core.now() }, Exchange)
+  local self = setmetatable({ client = client, call = call, transfer = transfer, started = core.now() }, Exchange)
+  -- What loop.wait() is told each time.
+  self.wait = { registry = client._waiting, key = transfer:id(), shielded = call.ends_things, owner = self }
+  return self
 end
 
 --- A text without the secrets that were sent: a server may repeat what it was told.
@@ -104,9 +108,9 @@ end
 
 --- Calls a function of the user's. Its error passes through us, but not before the connection is closed.
 function Exchange:guard(callback, ...)
-  local ok, value, problem = pcall(callback, ...)
+  local ok, value, problem = protect.pcall(callback, ...)
   if ok then return value, problem end
-  self:close()
+  self:abandon()
   error(value, 0)
 end
 
@@ -127,12 +131,25 @@ function Exchange:feed()
   end
 end
 
---- Lets the network move: waits until something has happened, at most `seconds`.
+--- Ends the exchange because its result is not wanted any more. The call may have something to stop on the server, or may take the
+--- exchange over.
+function Exchange:abandon()
+  local on_abandon = self.call.on_abandon
+  if not (on_abandon and on_abandon(self)) then self:close() end
+end
+
+--- Waits until there is news of the transfer.
 ---@return opensandbox.Error? err when the exchange has failed
-function Exchange:pump(seconds)
+function Exchange:pump()
   local err = self:feed()
   if err then return err end
-  self.client:_wait(seconds or LONGEST_WAIT)
+  local stopped, detail = loop.wait(self.wait)
+  if stopped then
+    local not_sent = not self.transfer:sent()
+    self:abandon()
+    return loop.stop(self.call.op, stopped, detail,
+      self:error { kind = "cancelled", code = "cancelled", message = "the task was cancelled", not_sent = not_sent })
+  end
   if self.call.on_pump then self:guard(self.call.on_pump, self.transfer:progress()) end
 end
 

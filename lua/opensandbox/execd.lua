@@ -196,7 +196,7 @@ function execd.interrupt_command(self, endpoint, id)
   local op = "interrupt_command"
   options.identifier(op, "the command id", id)
   local path = "/command" .. url.query { { "id", id } }
-  local _, err = self:_execd(endpoint, { op = op, method = "DELETE", path = path, may_repeat = false })
+  local _, err = self:_execd(endpoint, { op = op, method = "DELETE", path = path, may_repeat = false, ends_things = true })
   if err then return nil, err end
   return true
 end

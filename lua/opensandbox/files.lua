@@ -170,17 +170,16 @@ function Files:download(from, to, opts)
   local kind, _, mode = core.file_kind(to)
   if kind == "directory" then return nil, local_error(op, to .. ": is a directory") end
   local partial = ("%s.%s.part"):format(to, random.hex(6))
-  local called, ok, err = pcall(with_execd, self, op, "save_file", from, partial, {
+  local ok, err = with_execd(self, op, "save_file", from, partial, {
     on_progress = opts.on_progress, mode = mode, -- who could not read the old file cannot read the new one
   })
-  local problem
-  if called and ok then
+  if ok then
+    local problem
     ok, problem = os.rename(partial, to)
     if ok then return true end
     err = local_error(op, ("%s: %s"):format(to, problem))
   end
   os.remove(partial)
-  if not called then error(ok, 0) end
   if err.code == "sink_failed" then err.message = ("%s: %s"):format(to, err.message) end
   return nil, err
 end

@@ -8,8 +8,10 @@
 local clients = require "opensandbox.client"
 local core = require "opensandbox.core"
 local errors = require "opensandbox.errors"
+local protect = require "opensandbox.protect"
 local sandboxes = require "opensandbox.sandbox"
 local shell = require "opensandbox.shell"
+local task = require "opensandbox.task"
 
 clients.Client.create = sandboxes.create
 clients.Client.connect = sandboxes.connect
@@ -31,5 +33,9 @@ return {
   is_error = errors.is,
   assert = check,
   quote = shell.quote,
+  spawn = task.spawn,
+  map = task.map,
+  sleep = task.sleep,
+  pcall = protect.pcall, -- pcall(), inside which a task can wait on Lua 5.1 too
   now = core.now, -- seconds on the monotonic clock, for measuring
 }

@@ -1,9 +1,11 @@
 --- The lifecycle API: a client method for each route.
 
 local core = require "opensandbox.core"
+local loop = require "opensandbox.loop"
 local options = require "opensandbox.options"
 local random = require "opensandbox.random"
 local ready = require "opensandbox.ready"
+local task = require "opensandbox.task"
 local time = require "opensandbox.time"
 local url = require "opensandbox.url"
 local wire = require "opensandbox.wire"
@@ -14,7 +16,6 @@ local EXECD_PORT = 44772
 local MOST_PAGES = 10000
 local LARGEST_PAGE = 200 -- the server refuses more
 local SEARCH_FOR_LOST = 30 -- seconds: how long a create whose answer was lost is looked for
-
 
 local known_policy = { default_action = "text", egress = "table" }
 local known_rule = { action = "text", target = "text" }
@@ -49,9 +50,18 @@ local function find_lost(client, label, seconds)
     if not found then return nil, err end
     if found[1] then return found[1] end
     if core.now() + pause > deadline then return nil end
-    client:_sleep(pause)
+    local stopped = loop.pause("create_sandbox", pause)
+    if stopped then return nil, stopped end
     pause = math.min(pause * 2, 5)
   end
+end
+
+-- Nobody waits for the answer to a create any more: what it may have made is ended, in the background.
+local function undo(client, label)
+  task.background(client, function()
+    local found = find_lost(client, label, SEARCH_FOR_LOST)
+    if found then client:delete_sandbox(found.id) end
+  end)
 end
 
 local function answer_was_lost(err)
@@ -74,6 +84,9 @@ function lifecycle.create_sandbox(self, opts)
   local info, err = self:_call {
     op = op, method = "POST", path = "/sandboxes", json = wire.create_request(opts, label), decode = wire.sandbox_info,
     timeout = self._clocks.create_timeout, clock_names = { timeout = "create_timeout" },
+    on_abandon = function(ex)
+      if ex.transfer:sent() then undo(self, label) end
+    end,
   }
   if info then return info end
   if answer_was_lost(err) then
@@ -148,7 +161,7 @@ end
 ---@return opensandbox.Error? err
 function lifecycle.delete_sandbox(self, id)
   local op = "delete_sandbox"
-  local _, err = self:_call { op = op, method = "DELETE", path = sandbox_path(op, id), sandbox_id = id }
+  local _, err = self:_call { op = op, method = "DELETE", path = sandbox_path(op, id), sandbox_id = id, ends_things = true }
   if err and not (err.status == 404 and err.code ~= "HTTP_404") then return nil, err end
   return true
 end

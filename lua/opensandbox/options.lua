@@ -68,6 +68,9 @@ local tests = {
   seconds = function(v)
     return (type(v) == "number" and v > 0 and v < 1e9) or "a number of seconds greater than 0"
   end,
+  ["seconds or 0"] = function(v)
+    return (type(v) == "number" and v >= 0 and v < 1e9) or "a number of seconds, 0 or greater"
+  end,
   ["seconds or false"] = function(v)
     return v == false or (type(v) == "number" and v > 0 and v < 1e9) or "a number of seconds greater than 0, or false for no limit"
   end,

@@ -186,7 +186,7 @@ end
 local save_options = { on_progress = "function", idle_timeout = "seconds", mode = "count" }
 
 --- Downloads a file of the sandbox into a new local file: GET /files/download. Nothing of it passes through Lua. After a failure the
---- local file may be there in part.
+--- local file may be there in part; where nothing is returned, because a callback raised or the task was cancelled, it is removed.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param path string
@@ -201,6 +201,10 @@ function reader.save_file(self, endpoint, path, to, opts)
   opts = options.check(op, opts, save_options)
   local ex, announced = start(self, endpoint, request_of(op, path, {}), opts, {
     sink = to, sink_mode = opts.mode, receive_buffer = SINK_BUFFER,
+    on_abandon = function(ex)
+      ex:close()
+      os.remove(to)
+    end,
   })
   if not ex then return nil, announced end
   if opts.on_progress then

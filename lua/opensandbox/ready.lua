@@ -5,6 +5,7 @@
 
 local core = require "opensandbox.core"
 local errors = require "opensandbox.errors"
+local loop = require "opensandbox.loop"
 
 local ready = {}
 
@@ -99,7 +100,8 @@ function ready.wait(client, op, id, opts)
     end
     local left = deadline - core.now()
     if left <= 0 then return nil, out_of_time(op, id, opts.clock or "timeout", timeout, info, cause) end
-    client:_sleep(math.min(pause, left))
+    local stopped = loop.pause(op, math.min(pause, left))
+    if stopped then return nil, stopped end
     pause = math.min(pause * 1.5, LONGEST_PAUSE)
     info = nil
   end

@@ -5,6 +5,7 @@ local errors = require "opensandbox.errors"
 local files = require "opensandbox.files"
 local finalizer = require "opensandbox.finalizer"
 local options = require "opensandbox.options"
+local protect = require "opensandbox.protect"
 local ready = require "opensandbox.ready"
 local wire = require "opensandbox.wire"
 
@@ -51,7 +52,7 @@ function sandboxes.create(client, opts)
   local self = new(client, info.id, true)
   if own.wait == false then return self end
   local on_state = own.on_state and function(state)
-    local ok, problem = pcall(own.on_state, state)
+    local ok, problem = protect.pcall(own.on_state, state)
     if ok then return end
     self:kill()
     error(problem, 0)
