@@ -1,7 +1,7 @@
 # make            build the C core in the tree, for $(LUA)
 # make demo       a whole sandbox workflow; sets up what is missing
 # make test       the tests; sets up what is missing
-# make bench      speed and memory, beside curl
+# make bench      speed and memory, beside curl and the official JavaScript SDK
 # make -s env     the exports that let `$(LUA) script.lua` use the tree
 # make install    into $(PREFIX)
 #
@@ -79,11 +79,18 @@ run-test: core
 
 bench: setup-bench
 	@$(MAKE) --no-print-directory core build/bench-server
+	@$(MAKE) --no-print-directory build/js/installed || echo "The JavaScript SDK will not be measured" >&2
 	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/run.lua
 
 build/bench-server: bench/server.c
 	@mkdir -p $(@D)
 	$(CC) -std=gnu99 -O2 -Wall -Wextra -pthread -o $@ $<
+
+build/js/installed: bench/package.json
+	@mkdir -p $(@D)
+	@cp $< $(@D)/
+	npm install --prefix $(@D) --no-audit --no-fund --silent --fetch-retries=1 --fetch-timeout=20000
+	@touch $@
 
 # 1,000 sandboxes, one after the other: nothing may stay behind.
 soak: core

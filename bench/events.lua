@@ -25,7 +25,7 @@ return function(report, rounds, url)
   end
   report:heading(("EVENTS   %d lines of output"):format(EVENTS))
   for _, kind in ipairs(kinds) do
-    report:row { name = kind.name, unit = "us of processor/event", ours = kind.ours, curl = curl, at_most = 2 }
+    report:row { name = kind.name, unit = "us of processor/event", ours = kind.ours, other = curl, at_most = 2 }
   end
   for _, kind in ipairs(kinds) do
     report:row { name = kind.name, unit = "s to the return", ours = kind.seconds }

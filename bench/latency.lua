@@ -52,12 +52,12 @@ return function(report, rounds, url)
   end
   report:heading(("LATENCY  %d commands a round"):format(COMMANDS))
   local name = "terminal event to return"
-  report:row { name = name, unit = "ms, median", ours = ours.aftermedian, curl = curl.whole_stream, at_most = 2 }
-  report:row { name = name, unit = "ms, p99", ours = ours.afterhigh, curl = curl.whole_stream, at_most = 2 }
+  report:row { name = name, unit = "ms, median", ours = ours.aftermedian, other = curl.whole_stream, at_most = 2 }
+  report:row { name = name, unit = "ms, p99", ours = ours.afterhigh, other = curl.whole_stream, at_most = 2 }
   report:note "curl: from the same event to the end of `curl -sN`, which ends with the stream, a second later (1 a round)"
-  report:row { name = "terminal event to its line in a pipe", unit = "ms, median", ours = ours.aftermedian, curl = curl.after }
-  report:row { name = "whole round trip", unit = "ms, median", ours = ours.wholemedian, curl = curl.whole }
-  report:row { name = "whole round trip", unit = "ms, p99", ours = ours.wholehigh, curl = curl.wholehigh }
+  report:row { name = "terminal event to its line in a pipe", unit = "ms, median", ours = ours.aftermedian, other = curl.after }
+  report:row { name = "whole round trip", unit = "ms, median", ours = ours.wholemedian, other = curl.whole }
+  report:row { name = "whole round trip", unit = "ms, p99", ours = ours.wholehigh, other = curl.wholehigh }
   report:note(("curl: cut at the terminal event as soon as a reader of its output has seen it (%d a round); includes its start")
     :format(CURLS))
 end

@@ -41,14 +41,19 @@ function programs.server()
   return "http://127.0.0.1:" .. port, child
 end
 
---- Does one work of bench/work.lua in a new process. Gives its figures by name.
-function programs.ours(work, ...)
+--- Runs a program that prints lines "name=value". Gives these figures by name.
+function programs.figures(argv)
   local figures = {}
-  for _, line in ipairs((run { process.lua(), "bench/work.lua", work, ... })) do
+  for _, line in ipairs((run(argv))) do
     local name, value = line:match("^(%w+)=(.+)$")
     if name then figures[name] = tonumber(value) end
   end
   return figures
+end
+
+--- Does one work of bench/work.lua in a new process. Gives its figures by name.
+function programs.ours(work, ...)
+  return programs.figures { process.lua(), "bench/work.lua", work, ... }
 end
 
 --- Runs curl quietly. Gives the seconds its one transfer took as curl tells them, and those of the whole process.

@@ -15,7 +15,7 @@ return function(report, rounds, url)
   end
   report:heading(("REUSE    %d pings"):format(PINGS))
   report:row { name = "connections opened", unit = "in all", ours = connections, at_most = 1 }
-  report:row { name = "requests", unit = "per second", ours = rates, curl = curl, more_is_better = true }
+  report:row { name = "requests", unit = "per second", ours = rates, other = curl, more_is_better = true }
   report:row { name = "processor", unit = "us per request", ours = microseconds }
   report:note "curl: all URLs in one invocation, its start included"
 end

@@ -1,10 +1,11 @@
---- Speed and memory, beside curl: run.lua [part ...]. Ours and curl take turns, 5 rounds each; a bound is for the best of the 5.
+--- Speed and memory, beside other programs: run.lua [part ...]. Ours and the other take turns, 5 rounds each unless a part says
+--- otherwise; a bound is for the best of them.
 
 local report = require("bench.report").new()
 local programs = require "bench.programs"
 
 local ROUNDS = 5
-local PARTS = { "latency", "download", "upload", "events", "reuse" }
+local PARTS = { "latency", "download", "upload", "events", "reuse", "sandboxes", "tasks" }
 
 local function first_line(...)
   return (programs.run { ... })[1]
@@ -16,7 +17,7 @@ local function header()
   print(("opensandbox %s, %s, %s"):format(require "opensandbox.version", lua, curl:match("libcurl/%S+")))
   local cores = first_line("getconf", "_NPROCESSORS_ONLN")
   print(("%s, %s cores; %s"):format(first_line("uname", "-srm"), cores, curl:match("^curl %S+")))
-  print(("%d rounds, ours and curl's taking turns; best and median of them"):format(ROUNDS))
+  print(("%d rounds where nothing else is said, ours and the other's taking turns; best and median of them"):format(ROUNDS))
 end
 
 local function chosen()

@@ -20,7 +20,7 @@ function transfer.rows(report, rounds, kinds)
     end
   end
   for _, kind in ipairs(kinds) do
-    report:row { name = kind.name, unit = "MB/s", ours = kind.rates, curl = kind.curl_rates, more_is_better = true,
+    report:row { name = kind.name, unit = "MB/s", ours = kind.rates, other = kind.curl_rates, more_is_better = true,
       ratio_at_least = not kind.unbound and 0.8 or nil }
   end
   for _, kind in ipairs(kinds) do

@@ -200,7 +200,8 @@ describe("the lifecycle API", function()
     "create-from-unknown-snapshot", "create-host-volume", "create-image-pull-failed", "create-number-limit",
     "create-pool-ref", "create-reserved-metadata", "create-secure-access", "create-timeout-59",
     "create-timeout-too-large", "create", "create-metadata-slash-key", "create-network-policy", "create-no-expiry",
-    "endpoint-missing", "get-missing", "health", "list-metadata-malformed", "list-page-size-201", "unknown-route",
+    "diagnostics-scope", "endpoint-missing", "get-missing", "health", "list-metadata-malformed", "list-page-size-201", "pools",
+    "snapshot-get-missing", "unknown-route",
   }
   for _, name in ipairs(STATELESS) do
     it("answers like the recording " .. name, function()
@@ -218,7 +219,8 @@ describe("the lifecycle API", function()
 
   local OF_ONE_SANDBOX = {
     "get", "endpoint-port-0", "endpoint-port-text", "endpoint-signed", "renew-garbage", "renew-past", "renew",
-    "patch-metadata-bad", "patch-metadata",
+    "patch-metadata-bad", "patch-metadata", "resume-running", "snapshot-create", "pause", "get-paused", "pause-again",
+    "snapshot-paused", "resume",
   }
   describe("of one sandbox", function()
     local id

@@ -100,6 +100,80 @@ describe("a multi", function()
     assert.truthy(lines:find("X-Last: 1", 1, true))
   end)
 
+  it("gives each transfer an id of its own, which is never used again", function()
+    local seen = {}
+    for _ = 1, 20 do
+      local transfer = get(multi, server.url .. "/silence")
+      local id = transfer:id()
+      assert.is_nil(seen[id])
+      assert.equal(id, transfer:id())
+      seen[id] = true
+      transfer:close()
+    end
+  end)
+
+  it("names those that have news, each once until there is more", function()
+    assert.is_nil(multi:changed())
+    local hello, silent = get(multi, server.url .. "/hello"), get(multi, server.url .. "/silence")
+    finish(multi, hello)
+    assert.equal(hello:id(), multi:changed())
+    assert.is_nil(multi:changed())
+    local others = {}
+    for i = 1, 5 do others[i] = get(multi, server.url .. "/hello") end
+    for i = 1, 5 do finish(multi, others[i]) end
+    local named = {}
+    for _ = 1, 5 do named[multi:changed()] = true end
+    assert.is_nil(multi:changed())
+    for i = 1, 5 do assert.is_true(named[others[i]:id()]) end
+    assert.is_nil(named[silent:id()])
+  end)
+
+  it("names a transfer again when more comes after it was read", function()
+    local big = get(multi, server.url .. "/big", { high_water = 65536 })
+    local news, bytes = 0, 0
+    step_until(multi, function()
+      local id = multi:changed()
+      if id then
+        assert.equal(big:id(), id)
+        news = news + 1
+        bytes = bytes + #drain(big)
+      end
+      return bytes == 20000000
+    end)
+    assert.is_true(news > 10)
+  end)
+
+  it("names none that was closed or left to the background", function()
+    local closed, left = get(multi, server.url .. "/hello"), get(multi, server.url .. "/hello")
+    finish(multi, closed)
+    finish(multi, left)
+    closed:close()
+    left:detach(1)
+    assert.is_nil(multi:changed())
+    local later = get(multi, server.url .. "/slow")
+    later:detach(1)
+    step_until(multi, function() return multi:inflight() == 0 end)
+    assert.is_nil(multi:changed())
+  end)
+
+  it("names one that ended in an error", function()
+    local reset = get(multi, server.url .. "/reset", { may_repeat = false })
+    finish(multi, reset)
+    assert.equal(reset:id(), multi:changed())
+    multi:close()
+    assert.is_nil(multi:changed())
+  end)
+
+  it("knows whether a request may have reached the server", function()
+    local transfer = get(multi, server.url .. "/silence")
+    assert.is_false(transfer:sent())
+    step_until(multi, function() return transfer:sent() end)
+    assert.is_nil(transfer:outcome())
+    local refused = get(multi, "http://127.0.0.1:1/", { may_repeat = false })
+    finish(multi, refused)
+    assert.is_false(refused:sent())
+  end)
+
   it("runs requests side by side", function()
     local began = core.now()
     local transfers = {}
@@ -473,5 +547,96 @@ describe("a fork", function()
     finish(multi, get(multi, server.url .. "/after"))
     multi:close()
     server:stop()
+  end)
+end)
+
+describe("a poller", function()
+  local poller
+
+  before_each(function() poller = core.poller() end)
+  after_each(function() poller:close() end)
+
+  local function waited(seconds)
+    local began = core.now()
+    poller:wait(seconds)
+    return core.now() - began
+  end
+
+  it("waits for one of several multis", function()
+    local server = faults.start [[
+      return function(request, connection)
+        connection:after(50, function() connection:respond(200, {}, "late") end)
+      end
+    ]]
+    local multis = { core.multi(), core.multi() }
+    local transfers = {}
+    for i, multi in ipairs(multis) do
+      transfers[i] = get(multi, server.url .. "/")
+      if multi:pollfd() then poller:watch(multi:pollfd()) end
+    end
+    local deadline = core.now() + 10
+    while not (transfers[1]:outcome() and transfers[2]:outcome()) do
+      assert.is_true(core.now() < deadline)
+      local due = math.min(multis[1]:timeout() or 1, multis[2]:timeout() or 1)
+      poller:wait(poller:pollfd() and due or 0.005)
+      for _, multi in ipairs(multis) do multi:step(0) end
+    end
+    for _, multi in ipairs(multis) do multi:close() end
+    server:stop()
+  end)
+
+  it("waits no longer than it may", function()
+    local seconds = waited(0.05)
+    assert.is_true(seconds >= 0.04 and seconds < 0.5)
+    assert.is_true(waited(0) < 0.2)
+    assert.is_true(waited(-1) < 0.2)
+  end)
+
+  it("wakes by its alarm, which can be moved and put off", function()
+    if not poller:pollfd() then
+      assert.is_nil(poller:alarm(0.01))
+      return
+    end
+    assert.is_true(poller:alarm(nil)) -- there is none yet
+    assert.is_true(poller:alarm(0.05))
+    local seconds = waited(5)
+    assert.is_true(seconds >= 0.04 and seconds < 1, "after 0.05 s: " .. seconds)
+    assert.is_true(waited(5) < 1, "it is readable until it is set again")
+    assert.is_true(poller:alarm(5))
+    assert.is_true(waited(0.05) >= 0.04, "moved away")
+    assert.is_true(poller:alarm(0))
+    assert.is_true(waited(5) < 1, "at once")
+    assert.is_true(poller:alarm(nil))
+    assert.is_true(waited(0.05) >= 0.04, "put off")
+    assert.is_true(poller:alarm(1e300))
+    assert.is_true(waited(0) < 1)
+  end)
+
+  it("is of this process, can be closed twice, and is of no use then", function()
+    assert.is_false(poller:inherited())
+    poller:close()
+    poller:close()
+    for _, method in ipairs { "watch", "alarm", "wait", "pollfd" } do
+      assert.has_error(function() poller[method](poller, 1) end)
+    end
+  end)
+
+  it("leaves no descriptor open", function()
+    local before = process.descriptors()
+    for _ = 1, 10 do
+      local one = core.poller()
+      one:alarm(1)
+      one:close()
+      one = core.poller()
+      one:alarm(1)
+    end
+    collectgarbage()
+    collectgarbage()
+    assert.equal(before, process.descriptors())
+  end)
+
+  it("refuses what is not a descriptor", function()
+    assert.has_error(function() poller:watch(999999) end)
+    assert.has_error(function() poller:watch("one") end)
   end)
 end)

@@ -149,6 +149,33 @@ local all_bytes = {}
 for byte = 0, 255 do all_bytes[byte + 1] = string.char(byte) end
 all_bytes = table.concat(all_bytes)
 
+local function patch(changes) return function(client) return client:patch_metadata(ID, changes) end end
+
+local SNAPSHOT = "0c5bcacb-3c2b-4956-8a95-7c8a4ddcaeb0"
+
+local function snapshot(id, name, created_at, changed_at)
+  return { id = id, sandbox_id = "1f3666ec-f6b6-4da5-8fc7-ce5c75fcf773", name = name, state = "Ready",
+    reason = "snapshot_runtime_ready", message = "Docker snapshot image created successfully.",
+    created_at = at(created_at), last_transition_at = at(changed_at) }
+end
+
+local first_snapshot = snapshot(SNAPSHOT, "first", "21:28:47.856117", "21:28:47.859436")
+first_snapshot.sandbox_id = ID
+
+local function move(from, to)
+  return function(client, execd) return client:move_files(execd, { { from = from, to = to } }) end
+end
+
+local function permissions(path, wanted)
+  return function(client, execd) return client:set_permissions(execd, { [path] = wanted }) end
+end
+
+local function replace(old, new)
+  return function(client, execd)
+    return client:replace_in_files(execd, { ["/tmp/wire-rec/new/a.txt"] = { old = old, new = new } })
+  end
+end
+
 -- The cases ------------------------------------------------------------------------------------------------------------
 --
 -- Each: the name of the recording; `call(client, execd)`; and what comes of it: `value` or `err` { kind, code, message }
@@ -241,6 +268,42 @@ local cases = {
   { "lifecycle/renew-garbage", sent = "time", call = renew(ID, 900),
     refuses = { { renew(ID, "soon"), "renew_sandbox: the time must be a number of seconds greater than 0, not \"soon\"" } },
     err = { code = "VALIDATION", message = "expiresAt: Input should be a valid datetime or date" } },
+  { "lifecycle/health", call = function(client) return client:health() end, value = true },
+  { "lifecycle/pause", call = function(client) return client:pause_sandbox(ID) end, value = true },
+  { "lifecycle/pause-again", call = function(client) return client:pause_sandbox(ID) end,
+    err = { code = "DOCKER::SANDBOX_PAUSE_FAILED", message = "Container is already paused", sandbox_id = ID } },
+  { "lifecycle/resume", call = function(client) return client:resume_sandbox(ID) end, value = true },
+  { "lifecycle/resume-running", call = function(client) return client:resume_sandbox(ID) end,
+    err = { code = "DOCKER::SANDBOX_NOT_PAUSED", message = "Sandbox is not in a paused state.", sandbox_id = ID } },
+  { "lifecycle/patch-metadata", call = patch { note = false, stage = "two" },
+    refuses = { { patch { stage = 2 }, "patch_metadata: the changes must be strings, or false to remove, by name" },
+      { patch { "two" }, "patch_metadata: the changes must be strings" } },
+    value = info { id = ID, image = "python:3.11", metadata = { maintainer = "Bob", project = "Apollo", stage = "two" },
+      created_at = at "21:28:47.714085", last_transition_at = at "21:28:47.714085", expires_at = at "22:28:47.713723" } },
+  { "lifecycle/patch-metadata-bad", call = patch { x = "a b" },
+    err = { code = "SANDBOX::INVALID_METADATA_LABEL", message = "Metadata value 'a b' is invalid" } },
+
+  -- Snapshots, pools, diagnostics
+  { "lifecycle/snapshot-create", call = function(client) return client:create_snapshot(ID, { name = "first" }) end,
+    value = { id = SNAPSHOT, sandbox_id = ID, name = "first", state = "Creating", reason = "snapshot_accepted",
+      message = "Snapshot creation accepted.", created_at = at "21:28:47.856117", last_transition_at = at "21:28:47.856117" } },
+  { "lifecycle/snapshot-paused", call = function(client) return client:create_snapshot(ID) end,
+    err = { code = "SNAPSHOT::INVALID_SOURCE_STATE", message = "only be created from a Running sandbox", sandbox_id = ID } },
+  { "lifecycle/snapshot-get", call = function(client) return client:get_snapshot(SNAPSHOT) end, value = first_snapshot },
+  { "lifecycle/snapshot-get-missing", call = function(client) return client:get_snapshot("zz") end,
+    refuses = { { function(client) return client:get_snapshot("..") end, 'get_snapshot: the snapshot id must not be ".."' } },
+    err = { code = "SNAPSHOT::NOT_FOUND", message = "Snapshot zz not found" } },
+  { "lifecycle/snapshot-list", call = function(client) return client:list_snapshots() end, value = {
+    first_snapshot,
+    snapshot("b3e8714e-0526-4f39-b96f-29463f6bebe7", nil, "20:40:54.723395", "20:40:54.724933"),
+    snapshot("8ad5b507-9ff9-4ac7-8d05-4ee7bfe64464", "cp", "20:40:54.713477", "20:40:54.715311"),
+    snapshot("f7cdffef-bc69-430a-84be-46b59f4aa824", nil, "20:40:54.707806", "20:40:54.709537"),
+  } },
+  { "lifecycle/snapshot-delete", call = function(client) return client:delete_snapshot(SNAPSHOT) end, value = true },
+  { "lifecycle/pools", call = function(client) return client:list_pools() end,
+    err = { code = "KUBERNETES::POOL_NOT_SUPPORTED", message = "only available when runtime.type is 'kubernetes'" } },
+  { "lifecycle/diagnostics-scope", call = function(client) return client:get_diagnostic_logs(ID, "container") end,
+    err = { code = "DIAGNOSTICS_NOT_IMPLEMENTED", message = "not implemented by this OpenSandbox server", sandbox_id = ID } },
 
   -- Endpoints
   { "lifecycle/endpoint-8080", call = endpoint(ID, 8080),
@@ -423,6 +486,42 @@ local cases = {
   { "execd/delete-file-is-directory",
     call = function(client, execd) return client:delete_files(execd, "/tmp/wire-rec/deep") end,
     err = { code = "RUNTIME_ERROR", message = "path is a directory" } },
+  { "execd/mkdir", value = true,
+    call = function(client, execd) return client:make_directories(execd, "/tmp/wire-rec/new/dir") end,
+    refuses = { { function(client, execd) return client:make_directories(execd, {}) end,
+      "make_directories: the list of paths must not be empty" } } },
+  { "execd/mv", value = true, call = move(A, "/tmp/wire-rec/new/a.txt"),
+    refuses = { { move("", "/x"), "move_files: option 'from' must be a string that is not empty" } } },
+  { "execd/mv-exists", call = move("/tmp/wire-rec/new/a.txt", "/tmp/wire-rec/deep"),
+    err = { code = "RUNTIME_ERROR", message = "destination path already exists: /tmp/wire-rec/deep" } },
+  { "execd/mv-missing", call = move("/tmp/wire-rec/none", "/tmp/wire-rec/x"),
+    err = { code = "FILE_NOT_FOUND", message = "source path not found: /tmp/wire-rec/none" } },
+  { "execd/permissions", value = true, call = permissions("/tmp/wire-rec/new/a.txt", { mode = "0600" }),
+    refuses = { { permissions("/x", { mode = "abc" }), 'set_permissions: mode "abc" is not one' } } },
+  { "execd/permissions-missing", call = permissions("/tmp/wire-rec/none", { mode = 600 }),
+    err = { code = "RUNTIME_ERROR", message = "chmod /tmp/wire-rec/none: no such file or directory" } },
+  { "execd/replace-verbose", value = { ["/tmp/wire-rec/new/a.txt"] = 5 }, call = replace("a", "A") },
+  { "execd/replace", served = "POST /files/replace?verbose=true", value = {}, call = replace("beta", "BETA") },
+  { "execd/replace-empty-old", served = "POST /files/replace?verbose=true", call = replace("beta", "x"),
+    refuses = { { replace("", "x"), "replace_in_files: what to replace ('old') must be a string that is not empty" },
+      { replace("x"), "replace_in_files: a replacement ('new') is needed" } },
+    err = { code = "INVALID_REQUEST_BODY", message = "old content must not be empty" } },
+
+  -- Metrics
+  { "execd/metrics", call = function(client, execd) return client:get_metrics(execd) end,
+    value = { cpu_count = 2, cpu_used_percent = 21.319796954279333, memory_total = 25276510208, memory_used = 210034688,
+      time = 1795469328.291 } },
+  { "execd/metrics-watch", call = function(client, execd)
+      local watch = assert(client:watch_metrics(execd))
+      local times = {}
+      for _ = 1, 3 do times[#times + 1] = assert(watch:next()).time end
+      watch:close()
+      local value, err = watch:next()
+      assert.is_nil(value)
+      assert.equal("closed", err.kind)
+      return times
+    end, value = { 1795469330.293, 1795469332.293, 1795469334.294 } },
+
   { "execd/rmdir", value = true,
     call = function(client, execd)
       return client:delete_directories(execd, { "/tmp/wire-rec/deep", "/tmp/wire-rec/none" })
@@ -431,17 +530,9 @@ local cases = {
 
 -- Recordings of routes that the client does not have yet: file name patterns, by what they are for.
 local later = {
-  lifecycle = {
-    "^health$",                        -- GET /health
-    "^pause", "^resume",               -- POST /sandboxes/{id}/pause and /resume
-    "^snapshot%-",                     -- /snapshots
-    "^patch%-metadata",                -- PATCH /sandboxes/{id}/metadata
-    "^diagnostics%-", "^pools$",       -- diagnostics and pools
-  },
+  lifecycle = {},
   execd = {
     "^code%-", "^session%-",           -- the code interpreter, and shell sessions
-    "^metrics",                        -- /metrics, /metrics/watch
-    "^mkdir$", "^mv", "^permissions", "^replace", -- POST /directories, /files/mv, /files/permissions, /files/replace
   },
 }
 

@@ -10,8 +10,11 @@ int luaopen_opensandbox_core(lua_State *L)
     osb_open_transfer(L);
     osb_open_frames(L);
     osb_open_poller(L);
+    osb_open_notifier(L);
     osb_open_system(L);
     lua_pushstring(L, curl_version());
     lua_setfield(L, -2, "curl_version");
+    lua_pushboolean(L, (curl_version_info(CURLVERSION_NOW)->features & CURL_VERSION_ASYNCHDNS) != 0);
+    lua_setfield(L, -2, "looks_up_in_background"); /* host names: else a lookup holds everything up */
     return 1;
 }

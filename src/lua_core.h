@@ -15,6 +15,7 @@ void osb_open_multi(lua_State *L);
 void osb_open_transfer(lua_State *L);
 void osb_open_frames(lua_State *L);
 void osb_open_poller(lua_State *L);
+void osb_open_notifier(lua_State *L);
 void osb_open_system(lua_State *L);
 
 /* multi:request(table), which lives with the transfers. */

@@ -13,7 +13,7 @@
 #include "sigpipe.h"
 #include "transfer.h"
 
-enum { KEPT_CONNECTIONS = 64 };
+enum { KEPT_CONNECTIONS = 64 }; /* beside those in use */
 
 /* Once a process. */
 
@@ -148,8 +148,6 @@ static CURLMcode set_up(osb_multi *multi)
         code = curl_multi_setopt(multi->curl, CURLMOPT_TIMERFUNCTION, on_timer);
     if (!code)
         code = curl_multi_setopt(multi->curl, CURLMOPT_TIMERDATA, multi);
-    if (!code)
-        code = curl_multi_setopt(multi->curl, CURLMOPT_MAXCONNECTS, (long)KEPT_CONNECTIONS);
     return code;
 }
 
@@ -299,6 +297,13 @@ struct osb_transfer *osb_multi_take_changed(osb_multi *multi)
     if (transfer)
         osb_transfer_forget_change(transfer);
     return transfer;
+}
+
+/* libcurl's limit counts the connections in use too: with many of those, no other would be kept. */
+void osb_multi_make_room(osb_multi *multi)
+{
+    if (multi->curl)
+        curl_multi_setopt(multi->curl, CURLMOPT_MAXCONNECTS, (long)multi->count + KEPT_CONNECTIONS);
 }
 
 int osb_multi_fd(osb_multi *multi)

@@ -55,6 +55,9 @@ double osb_multi_timeout(osb_multi *multi);
  */
 struct osb_transfer *osb_multi_take_changed(osb_multi *multi);
 
+/* Lets libcurl keep connections beside those that the running transfers use. */
+void osb_multi_make_room(osb_multi *multi);
+
 /* The descriptor to watch for reading, or -1 where the platform has none. */
 int osb_multi_fd(osb_multi *multi);
 

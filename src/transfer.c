@@ -248,6 +248,7 @@ static void link_in(osb_transfer *transfer)
         transfer->next->previous = transfer;
     multi->running = transfer;
     ++multi->count;
+    osb_multi_make_room(multi);
 }
 
 static void link_out(osb_transfer *transfer)
@@ -262,6 +263,7 @@ static void link_out(osb_transfer *transfer)
         transfer->next->previous = transfer->previous;
     transfer->next = transfer->previous = NULL;
     --multi->count;
+    osb_multi_make_room(multi);
     if (transfer->in_background)
         --multi->background;
 }

@@ -66,14 +66,15 @@ local function complete(client, request)
   local body
   body, err = ex:body(LONGEST_BODY)
   if err then return nil, err end
-  if not request.decode then return body, nil, ex end
+  if request.read then return request.read(body, ex.headers) end
+  if not request.decode then return body end
   local value, problem = json.decode(body)
   if problem or type(value) ~= "table" then
     return nil, call.surprise(ex, body:find("%S") and "the answer is not the JSON that was expected" or "the answer is empty")
   end
   value, problem = request.decode(value)
   if value == nil then return nil, call.surprise(ex, "the answer holds no " .. problem) end
-  return value, nil, ex
+  return value
 end
 
 -- Tries until it works, as long as trying again is safe and `seconds` have not passed. `shared`: the request's timeout is for all
@@ -84,8 +85,8 @@ local function persist(client, request, try, seconds, shared)
   local tries = 0
   while true do
     tries = tries + 1
-    local value, err, ex = try(client, request)
-    if not err then return value, nil, ex end
+    local value, err = try(client, request)
+    if not err then return value end
     retry.judge(err, request.may_repeat)
     local left = deadline - core.now()
     local delay = retry.delay(client._retry, tries, err, left)
@@ -107,11 +108,10 @@ function call.open(client, request)
 end
 
 --- Makes a call. `request` as in exchange.start, and: json (a value to send); decode (makes the result of the decoded JSON answer,
---- or gives nil and the name of what is missing); may_repeat (default: by method); timeout = seconds for all tries together, 0: the
+--- or gives nil and the name of what is missing) or read (makes it of the body's bytes and the headers); may_repeat (default: by method); timeout = seconds for all tries together, 0: the
 --- idle clock is enough.
----@return any value what decode gives, or the body's bytes
+---@return any value what decode or read gives, or the body's bytes
 ---@return opensandbox.Error? err
----@return table? exchange for its headers
 function call.run(client, request)
   if request.json ~= nil then
     local problem

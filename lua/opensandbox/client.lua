@@ -21,6 +21,7 @@ Client.__name = "opensandbox.Client"
 
 local KEY_HEADER = "OPEN-SANDBOX-API-KEY"
 local CLEARING_TIME = 2 -- seconds
+local POLLED_STEP = 0.005 -- seconds between steps where there is no descriptor to watch
 local SHORTEST_HEADER_SECRET = 8 -- bytes
 
 local DEFAULTS = {
@@ -96,6 +97,7 @@ local function new(base, api_key, opts)
   local self = {
     url = url.shown(full),
     _base = full,
+    _root = (full:gsub("/v1$", "")), -- of the routes that have no version
     use_server_proxy = opts.use_server_proxy or false,
     max_output = opts.max_output or DEFAULTS.max_output,
     _origin = parsed,
@@ -122,7 +124,12 @@ end
 --- under way end.
 function Client:close()
   local deadline = core.now() + CLEARING_TIME
-  for one in pairs(self._clearing) do one:_join(deadline - core.now()) end
+  local one = next(self._clearing) -- there may be more while we wait
+  while one do
+    one:_join(deadline - core.now())
+    self._clearing[one] = nil
+    one = next(self._clearing)
+  end
   for life in pairs(self._lives) do self:_end_life(life) end
   self._multi:close()
   for _, waiter in pairs(self._waiting) do scheduler.wake(waiter) end
@@ -167,7 +174,12 @@ function Client:pollfd() return self._multi:pollfd() end
 function Client:events() return self._multi:events() end
 
 --- Seconds until `step` should be called even though the descriptor is quiet; nil when there is no need.
-function Client:timeout() return scheduler:timeout() end
+function Client:timeout()
+  local seconds = scheduler:timeout()
+  local watchable = self._multi:inflight() == 0 or self._multi:pollfd() ~= nil
+  if watchable then return seconds end
+  return math.min(seconds or POLLED_STEP, POLLED_STEP)
+end
 
 --- Moves what can be moved, of all clients, waiting at most `seconds` (default 0), and lets the tasks go on that can. Returns the
 --- number of this client's requests under way.
@@ -210,7 +222,7 @@ end
 
 -- A request to the lifecycle API; the only destination of the key, apart from its own proxy.
 function Client:_lifecycle(request)
-  request.url = self._base .. request.path
+  request.url = (request.at_root and self._root or self._base) .. request.path
   request.timeout = request.timeout or self._clocks.timeout
   request.headers = headers.merge(request.headers, self._key and { [KEY_HEADER] = self._key } or nil)
   return self:_complete(request)
@@ -256,7 +268,7 @@ function Client:_call(request)
   return call.run(self, self:_lifecycle(request))
 end
 
-for _, part in ipairs { "lifecycle", "execd" } do
+for _, part in ipairs { "lifecycle", "snapshots", "pools", "diagnostics", "execd" } do
   for name, method in pairs(require("opensandbox." .. part)) do Client[name] = method end
 end
 

@@ -2,19 +2,13 @@
 --- or a plain URL.
 
 local command = require "opensandbox.command"
+local filesystem = require "opensandbox.filesystem"
 local options = require "opensandbox.options"
-local paths = require "opensandbox.paths"
-local reader = require "opensandbox.reader"
+local stream = require "opensandbox.stream"
 local time = require "opensandbox.time"
-local upload = require "opensandbox.upload"
 local url = require "opensandbox.url"
 
-local execd = {
-  run_command = command.run_command,
-  upload_files = upload.upload_files,
-  download_file = reader.download_file,
-  save_file = reader.save_file,
-}
+local execd = options.merge(filesystem, { run_command = command.run_command })
 
 local ping_options = { timeout = "seconds" }
 
@@ -29,119 +23,6 @@ function execd.ping(self, endpoint, opts)
   local _, err = self:_execd(endpoint, { op = "ping", method = "GET", path = "/ping", timeout = opts.timeout })
   if err then return nil, err end
   return true
-end
-
----@class opensandbox.FileInfo
----@field path string absolute
----@field type? string "file", "directory", "symlink" or "other"; nil from execd before 1.0.19
----@field size integer bytes
----@field modified_at? number Unix seconds
----@field created_at? number Unix seconds; on Linux the time of the last change to the inode
----@field owner? string
----@field group? string
----@field mode? string octal digits: "0644"
-
-local function file_info(item)
-  if type(item) ~= "table" or type(item.path) ~= "string" then return nil end
-  return {
-    path = item.path, type = item.type, size = item.size, owner = item.owner, group = item.group,
-    modified_at = time.parse(item.modified_at), created_at = time.parse(item.created_at),
-    mode = type(item.mode) == "number" and ("%04d"):format(item.mode) or nil,
-  }
-end
-
-local function file_list(answer)
-  local list = {}
-  for i, item in ipairs(answer) do
-    list[i] = file_info(item)
-    if not list[i] then return nil, "list of files" end
-  end
-  return list
-end
-
---- Files below a directory whose base name matches a pattern: GET /files/search. Directories are never in the result.
----@param self opensandbox.Client
----@param endpoint opensandbox.Endpoint|string
----@param dir string
----@param pattern? string `* ? [..] {a,b}`, for base names only; default: all
----@return opensandbox.FileInfo[]? list
----@return opensandbox.Error? err
-function execd.search_files(self, endpoint, dir, pattern)
-  local op = "search_files"
-  paths.check(op, dir)
-  if pattern ~= nil then options.argument(op, "the pattern", pattern, "text") end
-  return self:_execd(endpoint, { op = op, method = "GET", decode = file_list,
-    path = "/files/search" .. url.query { { "path", dir }, { "pattern", pattern } } })
-end
-
-local function path_query(op, list)
-  if type(list) == "string" then list = { list } end
-  options.argument(op, "the paths", list, "list")
-  if #list == 0 then options.raise(op, "the list of paths must not be empty") end
-  local query = {}
-  for i, path in ipairs(list) do query[i] = { "path", paths.check(op, path) } end
-  return url.query(query)
-end
-
---- What is known of files and directories: GET /files/info. Symlinks are not followed.
----@param self opensandbox.Client
----@param endpoint opensandbox.Endpoint|string
----@param list string|string[] one that is missing fails the whole call
----@return table<string, opensandbox.FileInfo>? infos by the path asked for
----@return opensandbox.Error? err
-function execd.file_info(self, endpoint, list)
-  local op = "file_info"
-  return self:_execd(endpoint, { op = op, method = "GET", path = "/files/info" .. path_query(op, list), decode = function(answer)
-    local infos = {}
-    for path, item in pairs(answer) do
-      infos[path] = file_info(item)
-      if not infos[path] then return nil, "files" end
-    end
-    return infos
-  end })
-end
-
---- Removes files: DELETE /files. Those that do not exist are passed over; a directory is an error.
----@param self opensandbox.Client
----@param endpoint opensandbox.Endpoint|string
----@param list string|string[]
----@return true? ok
----@return opensandbox.Error? err
-function execd.delete_files(self, endpoint, list)
-  local op = "delete_files"
-  local _, err = self:_execd(endpoint, { op = op, method = "DELETE", path = "/files" .. path_query(op, list) })
-  if err then return nil, err end
-  return true
-end
-
---- Removes directories and all that is in them, as `rm -rf` does: DELETE /directories.
----@param self opensandbox.Client
----@param endpoint opensandbox.Endpoint|string
----@param list string|string[]
----@return true? ok
----@return opensandbox.Error? err
-function execd.delete_directories(self, endpoint, list)
-  local op = "delete_directories"
-  local _, err = self:_execd(endpoint, { op = op, method = "DELETE", path = "/directories" .. path_query(op, list) })
-  if err then return nil, err end
-  return true
-end
-
-local list_options = { depth = "count" }
-
---- The entries of a directory: GET /directories/list.
----@param self opensandbox.Client
----@param endpoint opensandbox.Endpoint|string
----@param path string
----@param opts? table depth (default 1)
----@return opensandbox.FileInfo[]? list
----@return opensandbox.Error? err
-function execd.list_directory(self, endpoint, path, opts)
-  local op = "list_directory"
-  paths.check(op, path)
-  opts = options.check(op, opts, list_options)
-  return self:_execd(endpoint, { op = op, method = "GET", decode = file_list,
-    path = "/directories/list" .. url.query { { "path", path }, { "depth", opts.depth } } })
 end
 
 ---@class opensandbox.CommandStatus
@@ -180,10 +61,13 @@ function execd.get_command_logs(self, endpoint, id, cursor)
   local op = "get_command_logs"
   options.identifier(op, "the command id", id)
   if cursor ~= nil then options.argument(op, "the cursor", cursor, "count") end
-  local text, err, ex = self:_execd(endpoint, { op = op, method = "GET",
-    path = "/command/" .. url.escape(id) .. "/logs" .. url.query { { "cursor", ("%d"):format(cursor or 0) } } })
-  if not text then return nil, err end
-  return text, tonumber(ex.headers["execd-commands-tail-cursor"]) or (cursor or 0) + #text
+  local log, err = self:_execd(endpoint, { op = op, method = "GET",
+    path = "/command/" .. url.escape(id) .. "/logs" .. url.query { { "cursor", ("%d"):format(cursor or 0) } },
+    read = function(text, headers)
+      return { text = text, cursor = tonumber(headers["execd-commands-tail-cursor"]) or (cursor or 0) + #text }
+    end })
+  if not log then return nil, err end
+  return log.text, log.cursor
 end
 
 --- Ends a running command: SIGTERM to its process group, SIGKILL after 3 seconds: DELETE /command.
@@ -201,5 +85,52 @@ function execd.interrupt_command(self, endpoint, id)
   return true
 end
 
+---@class opensandbox.Metrics
+---@field cpu_count number
+---@field cpu_used_percent number of the whole machine
+---@field memory_total number bytes, of the whole machine
+---@field memory_used number bytes
+---@field time number Unix seconds
+
+local MIB = 1048576
+
+local function metrics(answer)
+  if type(answer.cpu_count) ~= "number" then return nil, "metrics" end
+  local function bytes(mib) return type(mib) == "number" and math.floor(mib * MIB + 0.5) or nil end
+  return {
+    cpu_count = answer.cpu_count, cpu_used_percent = answer.cpu_used_pct,
+    memory_total = bytes(answer.mem_total_mib), memory_used = bytes(answer.mem_used_mib),
+    time = type(answer.timestamp) == "number" and answer.timestamp / 1000 or nil,
+  }
+end
+
+--- Load and memory of the machine that the sandbox runs on: GET /metrics. It takes a second: execd measures meanwhile.
+---@param self opensandbox.Client
+---@param endpoint opensandbox.Endpoint|string
+---@return opensandbox.Metrics? metrics
+---@return opensandbox.Error? err
+function execd.get_metrics(self, endpoint)
+  return self:_execd(endpoint, { op = "get_metrics", method = "GET", path = "/metrics", decode = metrics })
+end
+
+local watch_options = { idle_timeout = "seconds" }
+
+--- The same, every two seconds until it is closed: GET /metrics/watch.
+---@param self opensandbox.Client
+---@param endpoint opensandbox.Endpoint|string
+---@param opts? table idle_timeout (seconds without a byte, default the client's)
+---@return opensandbox.Stream? stream of opensandbox.Metrics
+---@return opensandbox.Error? err
+function execd.watch_metrics(self, endpoint, opts)
+  opts = options.check("watch_metrics", opts, watch_options)
+  return stream.open(self, self:_endpoint(endpoint, {
+    op = "watch_metrics", method = "GET", path = "/metrics/watch", headers = { Accept = "text/event-stream" },
+    idle_timeout = opts.idle_timeout or self._clocks.idle_timeout,
+  }), function(answer)
+    local value = metrics(answer)
+    if value then return value end
+    return nil, type(answer.error) == "string" and answer.error or "an event holds no metrics"
+  end)
+end
 
 return execd

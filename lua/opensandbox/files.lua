@@ -126,6 +126,63 @@ function Files:remove(path, opts)
   return with_execd(self, op, opts.recursive and "delete_directories" or "delete_files", path)
 end
 
+local access_options = { mode = "any", owner = "text", group = "text" }
+
+--- Makes a directory, and those above it. One that exists stays as it is.
+---@param path string
+---@param opts? table mode ("0755", the default; "rwxr-xr-x" or 755), owner, group
+---@return true? ok
+---@return opensandbox.Error? err
+function Files:mkdir(path, opts)
+  local op = "files:mkdir"
+  opts = options.check(op, opts, access_options)
+  return with_execd(self, op, "make_directories", paths.check(op, path), opts)
+end
+
+--- Removes a directory and all that is in it. One that does not exist is a success.
+---@param path string
+---@return true? ok
+---@return opensandbox.Error? err
+function Files:rmdir(path)
+  return self:remove(path, { recursive = true })
+end
+
+--- Moves a file or a directory. The directories above the new place are made; what exists there is never overwritten.
+---@param from string
+---@param to string
+---@return true? ok
+---@return opensandbox.Error? err
+function Files:move(from, to)
+  local op = "files:move"
+  return with_execd(self, op, "move_files", { { from = paths.check(op, from), to = paths.check(op, to) } })
+end
+
+--- Changes permissions and owner. Symlinks are followed.
+---@param path string
+---@param mode? string|integer "0644", "rw-r--r--" or 644; nil: as it is
+---@param opts? table owner, group
+---@return true? ok
+---@return opensandbox.Error? err
+function Files:chmod(path, mode, opts)
+  local op = "files:chmod"
+  opts = options.check(op, opts, { owner = "text", group = "text" })
+  return with_execd(self, op, "set_permissions",
+    { [paths.check(op, path)] = { mode = mode, owner = opts.owner, group = opts.group } })
+end
+
+--- Replaces a text in a file, everywhere in it, byte for byte.
+---@param path string
+---@param old string
+---@param new string
+---@return integer? count of replacements; 0 also from an execd that does not count
+---@return opensandbox.Error? err
+function Files:replace(path, old, new)
+  local op = "files:replace"
+  local counts, err = with_execd(self, op, "replace_in_files", { [paths.check(op, path)] = { old = old, new = new } })
+  if not counts then return nil, err end
+  return counts[path] or 0
+end
+
 local upload_options = { mode = "any", owner = "text", group = "text", on_progress = "function" }
 
 local function local_error(op, text)

@@ -5,6 +5,8 @@
 --     local sandbox <close> = assert(client:create { image = "python:3.12" })
 --     print(assert(sandbox:run("python3 --version")).stdout)
 
+require "opensandbox.intree" -- first: the others want the core
+
 local clients = require "opensandbox.client"
 local core = require "opensandbox.core"
 local errors = require "opensandbox.errors"
@@ -22,7 +24,9 @@ local prints_strings_only = _VERSION == "Lua 5.1" and not rawget(_G, "jit")
 --- Returns its arguments, or raises the second when the first is nil or false: assert(), for every Lua.
 local function check(value, err, ...)
   if value then return value, err, ... end
-  error(prints_strings_only and tostring(err) or err, 0)
+  -- A task that is cancelled ends with the error itself.
+  local for_task = errors.is(err) and err.kind == "cancelled"
+  error(prints_strings_only and not for_task and tostring(err) or err, 0)
 end
 
 return {

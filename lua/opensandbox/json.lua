@@ -64,7 +64,7 @@ local function writable(value, depth)
   end
   if depth > DEEPEST then error("the value is nested too deeply, or holds itself", 0) end
   if next(value) == nil then
-    return getmetatable(value) == array_mt and raw("[]") or value
+    return raw(getmetatable(value) == array_mt and "[]" or "{}") -- vim.json would write an empty object as an array
   end
   local copy
   for key, item in pairs(value) do

@@ -1,8 +1,10 @@
 --- The lifecycle API: a client method for each route.
 
 local core = require "opensandbox.core"
+local json = require "opensandbox.json"
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.options"
+local pages = require "opensandbox.pages"
 local random = require "opensandbox.random"
 local ready = require "opensandbox.ready"
 local task = require "opensandbox.task"
@@ -13,8 +15,6 @@ local wire = require "opensandbox.wire"
 local lifecycle = {}
 
 local EXECD_PORT = 44772
-local MOST_PAGES = 10000
-local LARGEST_PAGE = 200 -- the server refuses more
 local SEARCH_FOR_LOST = 30 -- seconds: how long a create whose answer was lost is looked for
 
 local known_policy = { default_action = "text", egress = "table" }
@@ -90,8 +90,13 @@ function lifecycle.create_sandbox(self, opts)
   }
   if info then return info end
   if answer_was_lost(err) then
-    local found = find_lost(self, label, SEARCH_FOR_LOST)
+    local found, problem = find_lost(self, label, SEARCH_FOR_LOST)
     if found then return found end
+    if problem and problem.kind == "cancelled" then
+      undo(self, label)
+      problem.op = op
+      return nil, problem
+    end
     err.hint = ("Whether the sandbox was created is not known. It would carry the metadata %s=%s"):format(wire.CREATE_LABEL, label)
   end
   return nil, err
@@ -130,28 +135,9 @@ local filter_options = { metadata = "strings", states = "list", page = "count", 
 function lifecycle.list_sandboxes(self, filter)
   local op = "list_sandboxes"
   filter = options.check(op, filter, filter_options)
-  local list, seen = {}, {}
-  local page, page_size = filter.page, filter.page_size
-  for _ = 1, MOST_PAGES do
-    local query = { { "metadata", metadata_filter(filter.metadata) }, { "page", page }, { "pageSize", page_size } }
-    for _, state in ipairs(filter.states or {}) do query[#query + 1] = { "state", state } end
-    local answer, err = self:_call { op = op, method = "GET", path = "/sandboxes" .. url.query(query), decode = wire.page }
-    if not answer then return nil, err end
-    for _, info in ipairs(answer.items) do
-      -- The server lists anew for every page: one that appears meanwhile pushes another onto two pages.
-      if not seen[info.id] then
-        seen[info.id] = true
-        list[#list + 1] = info
-      end
-    end
-    if filter.page or not answer.more then break end
-    if page_size then
-      page = (page or 1) + 1
-    else
-      page, page_size = 1, LARGEST_PAGE -- many: from here on in large pages
-    end
-  end
-  return list
+  local query = { { "metadata", metadata_filter(filter.metadata) } }
+  for _, state in ipairs(filter.states or {}) do query[#query + 1] = { "state", state } end
+  return pages.all(self, { op = op, path = "/sandboxes" }, query, filter, wire.sandbox_info)
 end
 
 --- Ends a sandbox: DELETE /sandboxes/{id}. One that is gone already is a success.
@@ -180,6 +166,54 @@ function lifecycle.renew_sandbox(self, id, seconds)
   return self:_call { op = op, method = "POST", path = path, sandbox_id = id, json = { expiresAt = time.format(expires_at) },
     may_repeat = true, -- an absolute time: twice is as good as once
     decode = function(answer) return time.parse(answer.expiresAt) or expires_at end }
+end
+
+-- A call for one sandbox whose good answer is empty.
+local function act(self, op, id, step)
+  local _, err = self:_call { op = op, method = "POST", path = sandbox_path(op, id, step), sandbox_id = id }
+  if err then return nil, err end
+  return true
+end
+
+--- Freezes a sandbox: POST /sandboxes/{id}/pause. On Docker it is paused when this returns; on Kubernetes it goes from Pausing to
+--- Paused, and its processes are lost. Its time goes on running out.
+---@param self opensandbox.Client
+---@param id string
+---@return true? ok
+---@return opensandbox.Error? err
+function lifecycle.pause_sandbox(self, id)
+  return act(self, "pause_sandbox", id, "/pause")
+end
+
+--- Lets a paused sandbox go on: POST /sandboxes/{id}/resume. Its endpoints may be others afterwards.
+---@param self opensandbox.Client
+---@param id string
+---@return true? ok
+---@return opensandbox.Error? err
+function lifecycle.resume_sandbox(self, id)
+  return act(self, "resume_sandbox", id, "/resume")
+end
+
+--- Changes some of a sandbox's metadata: PATCH /sandboxes/{id}/metadata (servers from 0.1.14). On Docker, one that was given at
+--- the create and is removed comes back with the next change.
+---@param self opensandbox.Client
+---@param id string
+---@param changes table<string, string|false> false removes
+---@return opensandbox.SandboxInfo? info
+---@return opensandbox.Error? err
+function lifecycle.patch_metadata(self, id, changes)
+  local op = "patch_metadata"
+  local path = sandbox_path(op, id, "/metadata")
+  options.argument(op, "the changes", changes, "table")
+  local patch = {}
+  for name, value in pairs(changes) do
+    if type(name) ~= "string" or not (type(value) == "string" or value == false) then
+      options.raise(op, "the changes must be strings, or false to remove, by name")
+    end
+    patch[name] = value or json.null
+  end
+  return self:_call { op = op, method = "PATCH", path = path, sandbox_id = id, json = patch, decode = wire.sandbox_info,
+    may_repeat = true }
 end
 
 local endpoint_options = { use_server_proxy = "boolean", expires = "count", timeout = "seconds" }
@@ -240,6 +274,27 @@ function lifecycle.wait_ready(self, id, opts)
   options.identifier(op, "the sandbox id", id)
   opts = options.check(op, opts, ready_options)
   return ready.wait(self, op, id, opts)
+end
+
+--- Whether the server is well: GET /health. It needs no key.
+---@param self opensandbox.Client
+---@return true? ok
+---@return opensandbox.Error? err
+function lifecycle.health(self)
+  return self:_call { op = "health", method = "GET", path = "/health", at_root = true, decode = function(answer)
+    if answer.status == "healthy" then return true end
+    return nil, "status that says healthy"
+  end }
+end
+
+--- The server's version: GET /version (servers from 0.2.3; older ones answer 404).
+---@param self opensandbox.Client
+---@return string? version
+---@return opensandbox.Error? err
+function lifecycle.get_version(self)
+  return self:_call { op = "get_version", method = "GET", path = "/version", at_root = true, decode = function(answer)
+    return type(answer.version) == "string" and answer.version or nil, "version"
+  end }
 end
 
 return lifecycle

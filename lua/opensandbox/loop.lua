@@ -12,7 +12,7 @@ local scheduler = require "opensandbox.scheduler"
 local loop = {}
 
 local modules = {
-  plain = "plain", uv = "uv", ngx = "ngx", cqueues = "cqueues", socket = "socket", copas = "socket",
+  plain = "plain", uv = "uv", ngx = "ngx", cqueues = "cqueues", socket = "socket", copas = "copas",
 }
 
 local chosen, chosen_as -- by options.loop; else the host decides
@@ -35,7 +35,7 @@ local function found()
   if type(vim) == "table" and (vim.uv or vim.loop) then return "uv" end
   local cqueues = package.loaded.cqueues
   if type(cqueues) == "table" and cqueues.running() then return "cqueues" end
-  if package.loaded.copas then return "socket" end
+  if package.loaded.copas then return "copas" end
   return package.loaded.luv and "uv" or "plain"
 end
 
@@ -82,6 +82,8 @@ local function waiter()
   if refusal then return nil, refusal end
   return setmetatable({ adapter = adapter }, Blocking)
 end
+
+protect.on_enter = waiter
 
 --- Waits, until the waiter that stands in the registry is woken or the time has passed.
 ---@param wait table seconds; registry and key (where the waiter stands meanwhile); shielded (a cancelled task may wait here, for it ends things); owner (its `abandon` is called when the host ends the coroutine meanwhile)
@@ -139,6 +141,16 @@ function loop.spawn(task, body)
     body()
     own.task, task.waiter = nil, nil
   end)
+end
+
+--- The name of the loop of the running code.
+function loop.name()
+  return current().name
+end
+
+--- A task has failed that nobody waits for yet. If nobody ever does, its error is reported when the task is collected.
+function loop.failed()
+  current().failed()
 end
 
 --- Tells about an error that nobody waits for.

@@ -1,6 +1,7 @@
 --- Downloads: GET /files/download, as a reader that holds little in memory however large the file is.
 
 local call = require "opensandbox.call"
+local core = require "opensandbox.core"
 local options = require "opensandbox.options"
 local paths = require "opensandbox.paths"
 local url = require "opensandbox.url"
@@ -199,11 +200,12 @@ function reader.save_file(self, endpoint, path, to, opts)
   paths.check(op, path)
   options.argument(op, "the local path", to, "text")
   opts = options.check(op, opts, save_options)
+  local is_new = not core.file_kind(to) -- else the server's answer will be refused: it is not ours to remove
   local ex, announced = start(self, endpoint, request_of(op, path, {}), opts, {
     sink = to, sink_mode = opts.mode, receive_buffer = SINK_BUFFER,
     on_abandon = function(ex)
       ex:close()
-      os.remove(to)
+      if is_new then os.remove(to) end
     end,
   })
   if not ex then return nil, announced end

@@ -15,6 +15,7 @@ local LONGEST_PAUSE = 0.5      -- seconds
 local PING_TIMEOUT = 2         -- seconds: a paused container accepts connections and never answers
 local final_states = { Failed = true, Terminated = true, Stopping = true }
 local idle_states = { Paused = true, Pausing = true }
+local PAUSE_TIMEOUT = 60       -- seconds
 
 -- Statuses that will not change by waiting; 404 and the 500s do, while a sandbox starts.
 local refusals = { [400] = true, [401] = true, [403] = true, [405] = true, [422] = true, [501] = true }
@@ -61,7 +62,7 @@ end
 ---@param client opensandbox.Client
 ---@param op string the operation, for errors
 ---@param id string
----@param opts table timeout (seconds), clock (that option's name), ping (false: the state is enough), on_state; info: what is known already
+---@param opts table timeout (seconds), clock (that option's name), ping (false: the state is enough), on_state; info: what is known already; resumes: it was told to go on, so a state of rest passes
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Endpoint|opensandbox.Error execd the endpoint that answered, or the error
 function ready.wait(client, op, id, opts)
@@ -86,9 +87,10 @@ function ready.wait(client, op, id, opts)
     if info then
       if info.state ~= seen and opts.on_state then opts.on_state(info) end
       seen = info.state
-      if final_states[info.state] or idle_states[info.state] then return nil, failed(op, id, info) end
+      local stays = final_states[info.state] or (idle_states[info.state] and not opts.resumes)
+      if stays then return nil, failed(op, id, info) end
       if info.state == "Running" and opts.ping == false then return info end
-      if info.state ~= "Pending" then
+      if info.state ~= "Pending" and not idle_states[info.state] then
         execd, cause = reach(client, id, execd, math.max(deadline - core.now(), 0.05))
         if execd and not cause then
           if info.state == "Running" then return info, execd end
@@ -104,6 +106,33 @@ function ready.wait(client, op, id, opts)
     if stopped then return nil, stopped end
     pause = math.min(pause * 1.5, LONGEST_PAUSE)
     info = nil
+  end
+end
+
+--- Waits until a sandbox that was told to pause is Paused.
+---@param timeout? number seconds
+---@return true? ok
+---@return opensandbox.Error? err
+function ready.paused(client, op, id, timeout)
+  local deadline = core.now() + (timeout or PAUSE_TIMEOUT)
+  local pause = FIRST_PAUSE
+  while true do
+    local info, err = client:get_sandbox(id)
+    if not info then
+      err.op = op
+      return nil, err
+    end
+    if info.state == "Paused" then return true end
+    if final_states[info.state] then return nil, failed(op, id, info) end
+    local left = deadline - core.now()
+    if left <= 0 then
+      return nil, errors.new { kind = "timeout", code = "not_paused", clock = "timeout", op = op, sandbox_id = id,
+        message = ("not paused in time: timeout of %g s ran out; the state is %s"):format(timeout or PAUSE_TIMEOUT, info.state),
+        hint = "Raise the option timeout if it needs longer" }
+    end
+    err = loop.pause(op, math.min(pause, left))
+    if err then return nil, err end
+    pause = math.min(pause * 1.5, LONGEST_PAUSE)
   end
 end
 

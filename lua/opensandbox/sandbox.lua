@@ -142,6 +142,69 @@ function Sandbox:renew(seconds)
   return self.client:renew_sandbox(self.id, seconds)
 end
 
+--- Freezes it, and waits until it is Paused. Its time goes on running out.
+---@param opts? table timeout (seconds, default 60)
+---@return true? ok
+---@return opensandbox.Error? err
+function Sandbox:pause(opts)
+  local op = "pause"
+  opts = options.check(op, opts, { timeout = "seconds" })
+  if self._closed then return nil, closed(self, op) end
+  local ok, err = self.client:pause_sandbox(self.id)
+  if not ok then return nil, err end
+  self._endpoint_of_execd = nil
+  return ready.paused(self.client, op, self.id, opts.timeout)
+end
+
+--- Lets it go on after a pause, and waits until commands can run in it. Its endpoints are asked for again: they may be others.
+---@param opts? table ready_timeout (seconds, default 30)
+---@return true? ok
+---@return opensandbox.Error? err
+function Sandbox:resume(opts)
+  local op = "resume"
+  opts = options.check(op, opts, { ready_timeout = "seconds" })
+  if self._closed then return nil, closed(self, op) end
+  local ok, err = self.client:resume_sandbox(self.id)
+  if not ok then return nil, err end
+  self._endpoint_of_execd = nil
+  local info, execd = ready.wait(self.client, op, self.id, {
+    timeout = opts.ready_timeout, clock = "ready_timeout", resumes = true,
+  })
+  if not info then return nil, execd end
+  self._endpoint_of_execd = execd
+  return true
+end
+
+--- Makes a snapshot of it, and waits until that is Ready.
+---@param name? string
+---@param opts? table timeout (seconds, default 900)
+---@return opensandbox.SnapshotInfo? info its id is what create takes as snapshot_id
+---@return opensandbox.Error? err
+function Sandbox:snapshot(name, opts)
+  if self._closed then return nil, closed(self, "snapshot") end
+  local info, err = self.client:create_snapshot(self.id, { name = name })
+  if not info then return nil, err end
+  return self.client:wait_snapshot(info.id, opts)
+end
+
+--- Load and memory of the machine it runs on. It takes a second.
+---@return opensandbox.Metrics? metrics
+---@return opensandbox.Error? err
+function Sandbox:metrics()
+  local execd, err = self:_execd("metrics")
+  if not execd then return nil, err end
+  return self.client:get_metrics(execd)
+end
+
+--- Changes some of its metadata.
+---@param changes table<string, string|false> false removes
+---@return opensandbox.SandboxInfo? info
+---@return opensandbox.Error? err
+function Sandbox:patch_metadata(changes)
+  if self._closed then return nil, closed(self, "patch_metadata") end
+  return self.client:patch_metadata(self.id, changes)
+end
+
 -- What becomes of the sandbox is not this object's business any more.
 local function disown(self)
   if self._life then self.client:_forget_life(self._life) end

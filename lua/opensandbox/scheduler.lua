@@ -33,6 +33,11 @@ function scheduler.add_client(client)
   clients[client] = true
 end
 
+--- Closes all clients: the host is about to end.
+function scheduler.close_clients()
+  for client in pairs(clients) do client:close() end
+end
+
 -- A client is busy while transfers run, those in the background included.
 local function is_busy(client)
   return client._multi:inflight() > 0
@@ -133,10 +138,8 @@ function scheduler.park(waiter, wait)
   waiter.parked, waiter.woken = wait, false
   if wait.seconds then timers:add(waiter, core.now() + wait.seconds) end
   if wait.registry then wait.registry[wait.key] = waiter end
-  if not waiter.blocks then -- who blocks drives the scheduler itself
-    parked = parked + 1
-    scheduler.notify()
-  end
+  if not waiter.blocks then parked = parked + 1 end -- who blocks drives the scheduler itself
+  scheduler.notify()
   waiter:suspend()
   scheduler.unpark(waiter)
 end

@@ -31,24 +31,24 @@ local function watch_unheard(self, value, trace)
   unheard.finalizer = finalizer(function()
     if unheard.text then loop.report(unheard.text) end
   end)
+  if next(self.waiters) == nil then loop.failed() end
 end
 
 -- The end of a task: `ok` and the function's results, or false, the error and its traceback.
 local function finish(self, ok, ...)
   alive[self] = nil
   self.ended = true
+  local value, second = ...
+  local err = value
   if ok then
     self.results = pack(...)
-  else
-    self.failure = { value = (...) }
+    err = value == nil and errors.is(second) and second or nil
   end
-  local value, second = ...
-  local failed = not ok and value or (value == nil and errors.is(second) and second)
-  if self.cancelling and errors.is(failed) and failed.kind == "cancelled" then
-    self.results, self.failure = pack(nil, failed), nil
-  elseif failed then
-    watch_unheard(self, failed, not ok and select(2, ...) or nil)
+  local was_cancelled = self.cancelling and errors.is(err) and err.kind == "cancelled"
+  if not ok then
+    if was_cancelled then self.results = pack(nil, err) else self.failure = { value = value } end
   end
+  if not was_cancelled and (not ok or err) then watch_unheard(self, err, not ok and second or nil) end
   for _, waiter in pairs(self.waiters) do scheduler.wake(waiter) end
 end
 

@@ -82,18 +82,6 @@ function wire.sandbox_info(answer)
   }
 end
 
---- One page of a list of sandboxes: items, and whether there are more.
-function wire.page(answer)
-  if type(answer.items) ~= "table" then return nil, "list of sandboxes" end
-  local items = {}
-  for i, item in ipairs(answer.items) do
-    items[i] = wire.sandbox_info(item)
-    if not items[i] then return nil, "list of sandboxes" end
-  end
-  local pagination = type(answer.pagination) == "table" and answer.pagination or {}
-  return { items = items, more = pagination.hasNextPage == true and #items > 0 }
-end
-
 --- An endpoint: url, host, port, headers; nil when the answer has none that can be used.
 function wire.endpoint(answer, scheme)
   local base = type(answer.endpoint) == "string" and url.endpoint(answer.endpoint, scheme)

@@ -199,11 +199,49 @@ function Bubblewrap:spawn(box, options)
   append(argv, { ("--wd=/proc/%d/root%s"):format(box.init, options.cwd.inside), "--" })
   local confined, env = self:_confined(options)
   append(argv, confined)
-  local pid, code = spawn {
-    argv = argv, env = env, stdout = options.stdout, stderr = options.stderr, on_exit = options.on_exit,
+  local pid, code
+  pid, code = spawn {
+    argv = argv, env = env, stdout = options.stdout, stderr = options.stderr,
+    on_exit = function(...)
+      box.leaders[pid] = nil
+      options.on_exit(...)
+    end,
   }
   if not pid then return nil, code end
+  box.leaders = box.leaders or {}
+  box.leaders[pid] = true
   return function(name) signal_group(pid, name) end
+end
+
+-- The processes in the sandbox's namespace that are not in `state` yet, with their numbers out here.
+local function others(box, wanted)
+  local list = {}
+  local namespace = uv.fs_readlink(("/proc/%d/ns/pid"):format(box.init))
+  for _, entry in ipairs(names("/proc") or {}) do
+    local pid = tonumber(entry)
+    if pid and namespace and uv.fs_readlink("/proc/" .. entry .. "/ns/pid") == namespace then
+      local file = io.open("/proc/" .. entry .. "/stat")
+      local state = file and (file:read("*a") or ""):match("^.*%) (%S)")
+      if file then file:close() end
+      if state and state ~= "Z" and (state == "T") ~= wanted then list[#list + 1] = pid end
+    end
+  end
+  return list
+end
+
+-- nsenter stops with the command it waits for, and goes on only when it is told.
+local function continue_leaders(box)
+  for pid in pairs(box.leaders or {}) do uv.kill(pid, "sigcont") end
+end
+
+--- Stops every process of the sandbox, or lets all go on.
+function Bubblewrap.freeze(_, box, frozen)
+  for _ = 1, MOST_ROUNDS do -- one that forks meanwhile leaves another
+    local found = others(box, frozen)
+    for _, pid in ipairs(found) do uv.kill(pid, frozen and "sigstop" or "sigcont") end
+    if #found == 0 then break end
+  end
+  if not frozen then continue_leaders(box) end
 end
 
 --- Ends every process of the sandbox.
@@ -211,6 +249,7 @@ function Bubblewrap.close(_, box, callback)
   if not box.holder then return callback() end
   box.on_empty = callback
   if not box.init or not uv.kill(box.init, "sigkill") then uv.kill(box.holder, "sigkill") end
+  continue_leaders(box) -- the namespace ends when they have seen their commands end
 end
 
 return { new = new }

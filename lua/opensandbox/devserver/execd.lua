@@ -7,6 +7,7 @@ local directories = require "opensandbox.devserver.directories"
 local filesystem = require "opensandbox.devserver.filesystem"
 local files = require "opensandbox.devserver.files"
 local frames = require "opensandbox.devserver.frames"
+local metrics = require "opensandbox.devserver.metrics"
 local router = require "opensandbox.devserver.router"
 local stream = require "opensandbox.devserver.stream"
 local transfer = require "opensandbox.devserver.transfer"
@@ -86,7 +87,7 @@ local function run(call, body)
     gid = body.gid or (body.uid and uv.getuid() == 0 and filesystem.primary_group(body.uid)) or nil,
     envs = body.envs, cwd = cwd,
   }
-  local events = stream.new(response, command and command.id or id, sandbox.grace)
+  local events = stream.new(response, command and command.id or id, sandbox)
   if not command and body.background then
     events:fail(json.encode { code = "RUNTIME_ERROR", message = reason })
   elseif not command then
@@ -153,7 +154,7 @@ routes["DELETE /command"] = function(call)
   end)
 end
 
-for _, more in ipairs { files, directories, transfer, upload } do
+for _, more in ipairs { files, directories, transfer, upload, metrics } do
   for route, handler in pairs(more) do routes[route] = handler end
 end
 local all = router.new(routes)

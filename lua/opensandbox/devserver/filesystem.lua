@@ -3,6 +3,7 @@
 
 local uv = require "luv"
 local list_names = require "opensandbox.devserver.names"
+local spawn = require "opensandbox.devserver.spawn"
 local errno = require "opensandbox.devserver.errno"
 local time = require "opensandbox.devserver.time"
 
@@ -196,6 +197,18 @@ function filesystem.entries(sandbox, place)
     if not entry.stat then return nil, problem end
   end
   return list
+end
+
+--- Copies what is in a directory of this machine into another, with everything that belongs to it.
+-- @param callback called with nil, or with what went wrong
+function filesystem.copy_all(from, to, callback)
+  local log = assert(uv.fs_open("/dev/null", "w", 0))
+  local pid, code = spawn {
+    argv = { "/bin/cp", "-a", "--reflink=auto", from .. "/.", to }, stdout = log, stderr = log,
+    on_exit = function(exit_code) callback(exit_code ~= 0 and ("cp ended with %d"):format(exit_code) or nil) end,
+  }
+  uv.fs_close(log)
+  if not pid then callback(code) end
 end
 
 --- Removes a tree of this machine, which need not exist.

@@ -34,6 +34,16 @@ function Request:body(limit, callback)
   end)
 end
 
+--- Leaves what follows the head in the connection until `release`: the handler will look at the request later.
+function Request:hold()
+  self.connection.held = true
+end
+
+function Request:release()
+  self.connection.held = false
+  self.connection:process()
+end
+
 local Connection = {}
 Connection.__index = Connection
 
@@ -200,9 +210,9 @@ function steps.refused() return false end
 function Connection:process()
   if self.processing then return end   -- an answer given inside a handler continues in the loop below
   self.processing = true
-  while not self.closed and steps[self.state](self) do end   -- luacheck: ignore 542
+  while not self.closed and not self.held and steps[self.state](self) do end   -- luacheck: ignore 542
   self.processing = false
-  if self.closed then return end
+  if self.closed or self.held then return end
   if self.ended and not (self.request and self.request.complete) then return self:close() end
   -- Input that waits for its turn stays in the kernel.
   local full = #self.input > PIPELINE_LIMIT

@@ -11,6 +11,7 @@ local isolation = require "opensandbox.devserver.isolation"
 local lifecycle = require "opensandbox.devserver.lifecycle"
 local random = require "opensandbox.devserver.random"
 local sandboxes = require "opensandbox.devserver.sandboxes"
+local snapshots = require "opensandbox.devserver.snapshots"
 
 local devserver = {}
 
@@ -70,11 +71,15 @@ function devserver.start(options)
     directory = directory, strategy = strategy, grace = math.floor((options.grace or 1) * 1000),
   }
 
+  local kept = directory .. "/snapshots"
+  assert(uv.fs_mkdir(kept, 448)) -- 0700
+  self.snapshots = snapshots.new(kept)
+
   local problem
   self.gateway, problem = listen("--gateway-port", options.gateway_port or 0, lifecycle.gateway(self.store))
   if self.gateway then
     self.api, problem = listen("--port", options.port or 8080, lifecycle.handler {
-      store = self.store, key = self.key, gateway_port = self.gateway.port, version = devserver.VERSION,
+      store = self.store, snapshots = self.snapshots, key = self.key, gateway_port = self.gateway.port, version = devserver.VERSION,
     })
   end
   if problem then
@@ -100,6 +105,7 @@ function Server:stop(callback)
     if listener then listener:stop() end
   end
   self.store:close(guard.wrap(function()
+    self.snapshots:close()
     self:_finish()
     if callback then callback() end
   end))

@@ -3,6 +3,7 @@
 local json = require "opensandbox.json"
 local execd = require "opensandbox.devserver.execd"
 local random = require "opensandbox.devserver.random"
+local snapshots = require "opensandbox.devserver.snapshots"
 local router = require "opensandbox.devserver.router"
 local time = require "opensandbox.devserver.time"
 local url = require "opensandbox.devserver.url"
@@ -37,6 +38,22 @@ function Call:sandbox()
   self.response:fail(404, "DOCKER::SANDBOX_NOT_FOUND", ("Sandbox %s not found."):format(id))
 end
 
+--- Answers with one page of a list. `find` gives the list, or nil with the code and the message of a bad request.
+function Call:page(find, describe)
+  local entries = {}
+  local page = validation.integer(entries, { "query", "page" }, self:parameter("page") or 1, 1)
+  local size = validation.integer(entries, { "query", "pageSize" }, self:parameter("pageSize") or 20, 1, 200)
+  if entries[1] then return self:answer(validation.unprocessable(entries)) end
+  local list, code, message = find()
+  if not list then return self.response:fail(400, code, message) end
+  local items, first = json.array {}, (page - 1) * size
+  for index = first + 1, math.min(first + size, #list) do items[#items + 1] = describe(list[index]) end
+  local pages = math.ceil(#list / size)
+  self.response:json(200, { items = items, pagination = {
+    page = page, pageSize = size, totalItems = #list, totalPages = pages, hasNextPage = page < pages,
+  } })
+end
+
 local function instant(at)
   return at and time.format(at[1], at[2], 6)
 end
@@ -44,7 +61,8 @@ end
 local function description(sandbox)
   local request = sandbox.request
   return {
-    id = sandbox.id, image = { uri = request.image.uri }, platform = request.platform, status = sandbox:status(),
+    id = sandbox.id, image = request.image and { uri = request.image.uri }, snapshotId = request.snapshotId,
+    platform = request.platform, status = sandbox:status(),
     metadata = next(sandbox.metadata) and sandbox.metadata or nil, entrypoint = request.entrypoint,
     expiresAt = instant(sandbox.expires), createdAt = instant(sandbox.created),
   }
@@ -56,10 +74,19 @@ routes["POST /sandboxes"] = function(call)
   call:text(function(text)
     local request, answer = validation.create(text, call.request.headers["content-type"])
     if not request then return call:answer(answer) end
-    call.store:create(request, function(sandbox, problem)
+    local snapshot
+    if not request.image then
+      snapshot = call.snapshots:get(request.snapshotId)
+      if not snapshot then
+        return call.response:fail(404, "SNAPSHOT::NOT_FOUND", ("Snapshot %s not found"):format(request.snapshotId))
+      elseif snapshot.state ~= "Ready" then
+        return call.response:fail(409, "SNAPSHOT::NOT_READY", ("Snapshot %s is not ready"):format(snapshot.id))
+      end
+    end
+    call.store:create(request, snapshot and snapshot.directory, function(sandbox, problem)
       if not sandbox then return call.response:fail(500, "DOCKER::SANDBOX_START_FAILED", problem) end
       local made = description(sandbox)
-      made.image = nil
+      made.image, made.snapshotId = nil, nil
       made.status = {
         state = "Running", reason = "CONTAINER_RUNNING", message = "Sandbox container started successfully.",
         lastTransitionAt = instant(sandbox.created),
@@ -92,24 +119,15 @@ local function matches(sandbox, states, wanted)
 end
 
 routes["GET /sandboxes"] = function(call)
-  local entries = {}
-  local page = validation.integer(entries, { "query", "page" }, call:parameter("page") or 1, 1)
-  local size = validation.integer(entries, { "query", "pageSize" }, call:parameter("pageSize") or 20, 1, 200)
-  if entries[1] then return call:answer(validation.unprocessable(entries)) end
-  local wanted, problem = metadata_filter(call:parameter("metadata"))
-  if not wanted then return call.response:fail(400, "INVALID_METADATA_FORMAT", problem) end
-
-  local items, total, first = json.array {}, 0, (page - 1) * size
-  for _, sandbox in ipairs(call.store:list()) do
-    if matches(sandbox, call.query.state, wanted) then
-      total = total + 1
-      if total > first and total <= first + size then items[#items + 1] = description(sandbox) end
+  call:page(function()
+    local wanted, problem = metadata_filter(call:parameter("metadata"))
+    if not wanted then return nil, "INVALID_METADATA_FORMAT", problem end
+    local list = {}
+    for _, sandbox in ipairs(call.store:list()) do
+      if matches(sandbox, call.query.state, wanted) then list[#list + 1] = sandbox end
     end
-  end
-  local pages = math.ceil(total / size)
-  call.response:json(200, { items = items, pagination = {
-    page = page, pageSize = size, totalItems = total, totalPages = pages, hasNextPage = page < pages,
-  } })
+    return list
+  end, description)
 end
 
 routes["GET /sandboxes/{id}"] = function(call)
@@ -177,6 +195,47 @@ routes["PATCH /sandboxes/{id}/metadata"] = function(call)
   end)
 end
 
+routes["POST /sandboxes/{id}/pause"] = function(call)
+  local sandbox = call:sandbox()
+  if not sandbox then return end
+  if sandbox.exit then
+    return call.response:fail(409, "DOCKER::SANDBOX_NOT_RUNNING", "Sandbox is not in a running state.")
+  elseif sandbox.paused then
+    return call.response:fail(500, "DOCKER::SANDBOX_PAUSE_FAILED",
+      "Failed to pause sandbox container: 409 Conflict: Container is already paused")
+  end
+  sandbox:pause()
+  call.response:empty(202)
+end
+
+routes["POST /sandboxes/{id}/resume"] = function(call)
+  local sandbox = call:sandbox()
+  if not sandbox then return end
+  if not sandbox.paused then
+    return call.response:fail(409, "DOCKER::SANDBOX_NOT_PAUSED", "Sandbox is not in a paused state.")
+  end
+  sandbox:resume()
+  call.response:empty(202)
+end
+
+for route, handler in pairs(snapshots.routes) do routes[route] = handler end
+
+-- What only Kubernetes has, and what this version of the service does not have yet.
+for route, answer in pairs {
+  ["GET /pools"] = "pool", ["POST /pools"] = "pool", ["GET /pools/{id}"] = "pool", ["PUT /pools/{id}"] = "pool",
+  ["DELETE /pools/{id}"] = "pool", ["GET /sandboxes/{id}/diagnostics/logs"] = "diagnostics",
+  ["GET /sandboxes/{id}/diagnostics/events"] = "diagnostics",
+} do
+  routes[route] = function(call)
+    if answer == "pool" then
+      return call.response:fail(501, "KUBERNETES::POOL_NOT_SUPPORTED",
+        "Pool management is only available when runtime.type is 'kubernetes'.")
+    end
+    call.response:fail(501, "DIAGNOSTICS_NOT_IMPLEMENTED",
+      "The stable Diagnostics API is not implemented by this OpenSandbox server.")
+  end
+end
+
 local TRUE = { ["true"] = true, ["1"] = true, yes = true, on = true, t = true, y = true }
 local FALSE = { ["false"] = true, ["0"] = true, no = true, off = true, f = true, n = true }
 
@@ -222,7 +281,9 @@ local function forward(sandbox, path, request, response)
     response.json_type = "application/json"
     return response:fail(502, "BACKEND_CONNECTION_FAILED", UNREACHABLE:format(sandbox.id))
   end
-  execd.handle(sandbox, path, request, response)
+  local function answer() execd.handle(sandbox, path, request, response) end
+  if sandbox.paused then return sandbox:hold(request, response, answer) end
+  answer()
 end
 
 --- Answers requests to the gateway: `/{sandbox}/44772/...`.
@@ -242,7 +303,7 @@ end
 local Lifecycle = {}
 Lifecycle.__index = Lifecycle
 
---- @param options `store`, `key`, `gateway_port`, `version`
+--- @param options `store`, `snapshots`, `key`, `gateway_port`, `version`
 -- @treturn function for `http.listen`
 local function handler(options)
   local self = setmetatable(options, Lifecycle)
@@ -290,8 +351,8 @@ function Lifecycle:handle(request, response)
   local found, parameters = mounted:find(request.method, route)
   if found then
     return found(setmetatable({
-      store = self.store, gateway_port = self.gateway_port, request = request, response = response, mount = mount,
-      parameters = parameters, query = url.query(request.query),
+      store = self.store, snapshots = self.snapshots, gateway_port = self.gateway_port,
+      request = request, response = response, mount = mount, parameters = parameters, query = url.query(request.query),
     }, Call))
   elseif parameters[1] then
     response:header("allow", table.concat(parameters, ", "))

@@ -80,6 +80,11 @@ function Plain:spawn(box, options)
   return function(name) uv.kill(-pid, name) end
 end
 
+--- Stops every process of the sandbox, or lets all go on.
+function Plain.freeze(_, box, frozen)
+  for pid in pairs(box.groups) do uv.kill(-pid, frozen and "sigstop" or "sigcont") end
+end
+
 --- Ends every process of the sandbox.
 function Plain.close(_, box, callback)
   kill_all(box)

@@ -17,7 +17,10 @@ Sandbox.__index = Sandbox
 --- Its state, with the reason and message of a Docker server.
 function Sandbox:status()
   local exit = self.exit
-  if not exit then
+  if not exit and self.paused then
+    return { state = "Paused", reason = "CONTAINER_PAUSED", message = "Sandbox container is paused.",
+      lastTransitionAt = time.format(self.created[1], self.created[2], 6) }
+  elseif not exit then
     return { state = "Running", reason = "CONTAINER_RUNNING", message = "Sandbox container is running.",
       lastTransitionAt = time.format(self.created[1], self.created[2], 6) }
   end
@@ -28,6 +31,30 @@ function Sandbox:status()
   end
   return { state = "Failed", reason = "CONTAINER_EXITED_ERROR",
     message = ("Sandbox container exited with code %d."):format(exit.code), lastTransitionAt = at }
+end
+
+--- Stops all that runs in it. Its execd answers nobody meanwhile, as in a frozen container.
+function Sandbox:pause()
+  self.paused = {}
+  self.strategy:freeze(self.box, true)
+end
+
+--- Lets it go on, and answers those who have asked meanwhile.
+function Sandbox:resume()
+  local held = self.paused
+  self.paused = nil
+  self.strategy:freeze(self.box, false)
+  for _, answer in ipairs(held) do answer() end
+end
+
+--- Keeps a request to a paused sandbox until it goes on.
+function Sandbox:hold(request, response, answer)
+  self.responses[response] = true
+  request:hold()
+  table.insert(self.paused, guard.wrap(function()
+    answer()
+    request:release()
+  end, function() response:abort() end))
 end
 
 --- Cuts every connection to its execd, as the end of a container does.
@@ -89,8 +116,9 @@ end
 
 --- Makes a sandbox.
 -- @param request the body of POST /sandboxes, checked
+-- @param source a directory whose files it begins with, or nil
 -- @param callback gets the sandbox, or nil and a message
-function Store:create(request, callback)
+function Store:create(request, source, callback)
   local id, strategy = random.uuid(), self.strategy
   local directory = self.directory .. "/" .. id
   local root = directory .. "/root"
@@ -109,9 +137,21 @@ function Store:create(request, callback)
 
   assert(uv.fs_mkdir(directory, 448))   -- 0700: other users of this machine have no business here
   assert(uv.fs_mkdir(sandbox.spool, 448))
+  -- What was in a snapshot lies over what every sandbox has.
   isolation.make_root(root)
+  if not source then return self:_start(sandbox, callback) end
+  filesystem.copy_all(source, root, function(problem)
+    if not problem then return self:_start(sandbox, callback) end
+    filesystem.remove_all(directory)
+    callback(nil, problem)
+  end)
+end
+
+-- Starts the entrypoint of a sandbox whose files are there.
+function Store:_start(sandbox, callback)
+  local id, directory, strategy, request = sandbox.id, sandbox.directory, sandbox.strategy, sandbox.request
   local log = assert(uv.fs_open(directory .. "/entrypoint.log", "a", 384))
-  strategy:open(sandbox.box, { argv = request.entrypoint, env = variables, log = log }, function(problem)
+  strategy:open(sandbox.box, { argv = request.entrypoint, env = sandbox.environment, log = log }, function(problem)
     if problem and not sandbox.exit then
       filesystem.remove_all(directory)
       return callback(nil, problem)

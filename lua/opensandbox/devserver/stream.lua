@@ -18,16 +18,18 @@ local Stream = {}
 Stream.__index = Stream
 
 --- Begins the stream of a command with its id.
--- @param grace milliseconds to hold the connection open after the end
-local function new(response, id, grace)
-  local self = setmetatable({ response = response, grace = grace, handles = {}, sources = {} }, Stream)
+-- @param sandbox its `grace` is how long, in milliseconds, the connection is held open after the end
+local function new(response, id, sandbox)
+  local self = setmetatable({ response = response, grace = sandbox.grace, handles = {}, sources = {} }, Stream)
   local headers = {}
   for _, pair in ipairs(HEADERS) do headers[#headers + 1] = pair end
   if response.keep_alive then headers[#headers + 1] = { "Connection", "keep-alive" } end
   response.on_abort = function() self:close() end
   response:stream(200, headers)
   self:send { frames.text("init", id), frames.text("ping", "pong") }
-  self:every(PING_INTERVAL, function() self:send { frames.text("ping", "pong") } end)
+  self:every(PING_INTERVAL, function()
+    if not sandbox.paused then self:send { frames.text("ping", "pong") } end
+  end)
   return self
 end
 

@@ -221,8 +221,6 @@ local function unsupported(body)
   elseif body.secureAccess then
     return validation.refusal(400, "SANDBOX::INVALID_PARAMETER", "secureAccess is not supported when "
       .. "runtime.type='docker'. Use the Kubernetes runtime to create secured sandboxes.")
-  elseif (body.snapshotId or "") ~= "" then
-    return validation.refusal(404, "SNAPSHOT::NOT_FOUND", ("Snapshot %s not found"):format(body.snapshotId))
   end
   local volume = (body.volumes or {})[1]
   local host = type(volume) == "table" and volume.host
@@ -232,7 +230,7 @@ local function unsupported(body)
   elseif volume then
     return validation.refusal(400, "VOLUME::UNSUPPORTED_BACKEND", "The development server has no volumes.")
   end
-  if body.image.uri:find("^nope") then
+  if body.image and body.image.uri:find("^nope") then
     return validation.refusal(500, "DOCKER::SANDBOX_IMAGE_PULL_FAILED",
       ("Failed to pull image %s: pull access denied for %s"):format(body.image.uri, body.image.uri))
   end

@@ -3,11 +3,16 @@
 -- The shape of every adapter:
 --   name
 --   spawn(body)         starts a function in a coroutine that can wait
---   waiter(coroutine, chosen)   its waiter, if that coroutine can be suspended here, else nil; chosen: the adapter was, by options.loop
+--   waiter(coroutine, chosen)   its waiter, each time the same, if that coroutine can be suspended here, else nil; chosen: the adapter
+--                       was, by options.loop
 --   block(waiter)       waits in code that cannot be suspended
 --   refusal()           why blocking is out of the question here, or nil
 --   changed()           there is more, less or something else to wait for
+--   failed()            a task has failed, and nobody waits for it yet
 --   report(text)        tells about an error that nobody waits for
+-- What one does not say for itself is as here. A waiter is a table with two methods: `suspend`, called in its coroutine, gives the turn to
+-- the host and comes back when `self.woken` is true, not before; `rouse`, called anywhere, tells the host that it is. Both need no more of
+-- it. It is the adapter that lets the host watch `opensandbox.scheduler`: its pollfd() for reading, its timeout(), then its step(0).
 
 local options = require "opensandbox.options"
 local scheduler = require "opensandbox.scheduler"
@@ -16,7 +21,7 @@ local plain = { name = "plain" }
 
 local LONGEST_STEP = 60 -- seconds
 
-local waiters = setmetatable({}, { __mode = "k" }) -- by coroutine
+local waiters = setmetatable({}, { __mode = "kv" }) -- by coroutine, which holds its own while it runs
 local TOKEN = {} -- what passes between a task and the scheduler, and between nobody else
 
 local Waiter = {}
@@ -59,6 +64,8 @@ end
 function plain.refusal() end
 
 function plain.changed() end
+
+function plain.failed() end
 
 function plain.report(text)
   io.stderr:write(text, "\n")

@@ -1,7 +1,10 @@
---- libuv: luv scripts and Neovim. Tasks are our own coroutines; the loop watches the scheduler's descriptor and one timer.
+--- libuv: luv scripts and Neovim. Tasks are our own coroutines; the loop watches the scheduler's descriptor, which tells about
+--- times too; a timer where there is none.
 
-local scheduler = require "opensandbox.scheduler"
+local loop = require "opensandbox.loop"
+local options = require "opensandbox.options"
 local plain = require "opensandbox.loop.plain"
+local scheduler = require "opensandbox.scheduler"
 
 local vim = rawget(_G, "vim")
 local in_neovim = type(vim) == "table" and (vim.uv or vim.loop) and true or false
@@ -9,9 +12,12 @@ local uv = in_neovim and (vim.uv or vim.loop) or require "luv"
 
 local adapter = { name = "uv" }
 
-local POLLED_STEP = 0.005 -- seconds between steps where there is no descriptor to watch
+local POLLED_STEP = 5         -- milliseconds between steps where there is no descriptor to watch
+local LOOK_AGAIN = 100        -- milliseconds: vim.wait() of Neovim 0.7 tells about Ctrl-C when its time is over
+local LOOK_FOR_UNHEARD = 1000 -- milliseconds
 
-local poll, watched, timer
+local poll, watched
+local timer -- only where there is no descriptor: vim.wait() of Neovim 0.7 sleeps on when a timer has scheduled something
 local due = false -- a step has been asked for
 
 local function step()
@@ -19,45 +25,44 @@ local function step()
   scheduler:step(0)
 end
 
--- In Neovim the loop calls back in a fast context, where most of its API is out of bounds; the tasks want all of it.
+-- In Neovim the loop calls back in a fast event, where most of its API is out of bounds; the tasks want all of it. The step may have to
+-- wait for a prompt to end: until then nothing is watched, for the loop would spin.
 local function on_event()
   if due then return end
   due = true
-  if in_neovim then vim.schedule(step) else step() end
+  if not in_neovim then return step() end
+  if poll then poll:stop() end
+  vim.schedule(step)
 end
 
+-- Both give the handle that is active now.
 local function watch(fd)
   if watched ~= fd then
     if poll then poll:close() end
-    poll, watched = fd and uv.new_poll(fd) or nil, fd
+    poll, watched = uv.new_poll(fd), fd
   end
-  if poll and not poll:is_active() then poll:start("r", on_event) end
+  if not poll:is_active() then poll:start("r", on_event) end
+  return poll
 end
 
-local function wake_after(seconds)
+local function wake_up_soon()
+  timer = timer or uv.new_timer()
   uv.update_time()
-  timer:start(math.ceil(seconds * 1000), 0, on_event)
-end
-
--- What only moves in the background must not keep the loop from ending.
-local function set_referenced(handle, referenced)
-  if not handle then return end
-  if referenced then handle:ref() else handle:unref() end
+  timer:start(math.ceil(math.min((scheduler:timeout() or 1) * 1000, POLLED_STEP)), 0, on_event)
+  return timer
 end
 
 function adapter.changed()
+  if due then return end -- the step will tell
   if not scheduler.can_go_on() then
     if poll then poll:stop() end
     if timer then timer:stop() end
     return
   end
-  timer = timer or uv.new_timer()
-  local fd, seconds = scheduler:pollfd(), scheduler:timeout()
-  if fd then watch(fd) else seconds = math.min(seconds or POLLED_STEP, POLLED_STEP) end
-  if seconds then wake_after(seconds) else timer:stop() end
-  local referenced = scheduler.has_waiting()
-  set_referenced(poll, referenced)
-  set_referenced(timer, referenced)
+  local fd = scheduler:pollfd()
+  local handle = fd and scheduler:alarm() and watch(fd) or wake_up_soon()
+  -- What only moves in the background must not keep the loop from ending.
+  if scheduler.has_waiting() then handle:ref() else handle:unref() end
 end
 
 if in_neovim then
@@ -68,13 +73,45 @@ if in_neovim then
   end
 
   function adapter.block(waiter)
-    local _, why = vim.wait(2 ^ 31 - 1, function() return waiter.woken end, 50)
-    if why == -2 then error("interrupted", 0) end
+    adapter.changed()
+    local interval = timer and POLLED_STEP or LOOK_AGAIN
+    repeat
+      local woken, why = vim.wait(LOOK_AGAIN, function() return waiter.woken end, interval)
+      if why == -2 then
+        loop.abandon(waiter)
+        options.raise("opensandbox", "interrupted")
+      end
+    until woken
   end
 
   function adapter.report(text)
     vim.schedule(function() vim.notify(text, vim.log.levels.ERROR) end)
   end
+
+  -- An editor runs for days, and its collector may come round in an hour: it is sent to look whether anybody holds the failed task.
+  local looking = false
+  function adapter.failed()
+    if looking then return end
+    looking = true
+    vim.defer_fn(function()
+      looking = false
+      collectgarbage()
+    end, LOOK_FOR_UNHEARD)
+  end
+
+  -- Neovim does not close its Lua state, so no finalizer would end the sandboxes of this session.
+  local function at_exit()
+    vim.api.nvim_create_autocmd("VimLeavePre", {
+      desc = "opensandbox: end the sandboxes of this session",
+      callback = function()
+        scheduler.close_clients()
+        if poll then poll:close() end
+        if timer then timer:close() end
+        poll, watched, timer = nil, nil, nil
+      end,
+    })
+  end
+  if vim.in_fast_event() then vim.schedule(at_exit) else at_exit() end
 else
   -- While others wait too, they and the rest of the loop go on meanwhile; inside a callback of the loop it cannot be run.
   function adapter.block(waiter)

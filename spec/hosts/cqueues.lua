@@ -1,0 +1,142 @@
+--- cqueues: coroutines of one controller, and what its users do besides.
+
+local cqueues = require "cqueues"
+local opensandbox = require "opensandbox"
+local stage = require "spec.hosts.stage"
+
+local unpack = table.unpack or unpack -- luacheck: std max
+
+local cq = cqueues.new()
+
+local function beat()
+  while not stage.over do
+    stage.beat()
+    cqueues.sleep(stage.heartbeat)
+  end
+end
+
+local function echo(sandbox, word)
+  return (opensandbox.assert(sandbox:run("sleep 0.3; echo " .. word)).stdout:gsub("\n", ""))
+end
+
+local own = {}
+
+-- Coroutines that we have not made call us, at once.
+function own.wrapped()
+  local sandbox = stage.sandbox()
+  local began, outputs, left = opensandbox.now(), {}, 10
+  for i = 1, left do
+    cq:wrap(function()
+      outputs[i] = echo(sandbox, i)
+      left = left - 1
+    end)
+  end
+  while left > 0 do cqueues.sleep(0.01) end
+  stage.see("outputs", table.concat(outputs, " "))
+  stage.see("seconds", opensandbox.now() - began)
+  sandbox.client:close()
+end
+
+-- A callback raises in a coroutine of the controller: loop() gives the error, the others and the next loop() go on.
+function own.failing()
+  local sandbox = stage.sandbox()
+  local failed, outputs = false, {}
+  cq:wrap(function()
+    failed = true
+    sandbox:run("echo now; sleep 60", { on_stdout = function() error("raised in a callback", 0) end })
+  end)
+  cq:wrap(function() outputs[1] = echo(sandbox, "other") end)
+  while not (failed and outputs[1]) do cqueues.sleep(0.01) end
+  stage.see("outputs", table.concat(outputs, " "))
+  sandbox.client:close()
+end
+
+-- A controller inside a coroutine of another; both wait for us.
+function own.nested()
+  local sandbox = stage.sandbox()
+  local inner, outputs = cqueues.new(), {}
+  local function run(i) outputs[i] = echo(sandbox, i) end
+  inner:wrap(run, 1)
+  inner:wrap(run, 2)
+  local outer = opensandbox.spawn(run, 3)
+  assert(inner:loop())
+  outer:wait()
+  stage.see("outputs", table.concat(outputs, " "))
+  sandbox.client:close()
+end
+
+-- Code that is not a scene of one controller.
+local outside = {}
+
+function outside.blocking()
+  stage.block(function(fn)
+    cq:wrap(fn)
+    assert(cq:step(0))
+  end, function() assert(cq:loop()) end)
+end
+
+-- The loop ends, and is run again with other coroutines.
+function outside.twice()
+  local sandbox, outputs = stage.sandbox(), {}
+  for i = 1, 2 do
+    cq:wrap(function() outputs[i] = echo(sandbox, i) end)
+    assert(cq:loop())
+  end
+  stage.see("outputs", table.concat(outputs, " "))
+  sandbox.client:close()
+end
+
+-- Two controllers that wait at once, stepped in turn. Neither may keep the other busy.
+function outside.two()
+  local sandbox, outputs, turns = stage.sandbox(), {}, 0
+  local both = { cq, cqueues.new() }
+  for i, one in ipairs(both) do one:wrap(function() outputs[i] = echo(sandbox, i) end) end
+  local all = cqueues.new()
+  for _, one in ipairs(both) do
+    all:wrap(function()
+      while not one:empty() do
+        turns = turns + 1
+        assert(one:step())
+      end
+    end)
+  end
+  local processor = os.clock()
+  assert(all:loop())
+  stage.see("processor", os.clock() - processor)
+  stage.see("turns", turns)
+  stage.see("outputs", table.concat(outputs, " "))
+  sandbox.client:close()
+end
+
+-- A controller is dropped while its coroutines wait: it can be collected, and everybody else goes on.
+function outside.dropped()
+  local sandbox = stage.sandbox()
+  local held = setmetatable({}, { __mode = "k" })
+  do
+    local one = cqueues.new()
+    held[one] = true
+    one:wrap(function() sandbox:run("sleep 60") end)
+    opensandbox.now()
+    for _ = 1, 20 do assert(one:step(0.01)) end
+  end
+  for _ = 1, 4 do collectgarbage() end
+  stage.see("collected", next(held) == nil)
+  local output
+  cq:wrap(function() output = echo(sandbox, "after") end)
+  assert(cq:loop())
+  stage.see("outputs", output)
+  sandbox.client:close()
+end
+
+if outside[stage.scene] then
+  outside[stage.scene]()
+  stage.over = true
+else
+  cq:wrap(beat)
+  cq:wrap(stage.play, unpack { own[stage.scene] })
+  repeat
+    local ok, problem = cq:loop()
+    if not ok then stage.see("problem", problem) end
+  until ok
+end
+stage.report()

@@ -1,0 +1,61 @@
+--- A host that nobody has heard of, and the adapter that somebody wrote for it.
+--
+-- Its threads yield a function that tells whether they can go on; it asks them all again and again, every millisecond.
+
+local opensandbox = require "opensandbox"
+local scheduler = require "opensandbox.scheduler"
+local stage = require "spec.hosts.stage"
+
+local threads = {}
+local waiters = setmetatable({}, { __mode = "k" }) -- by coroutine
+
+local Waiter = {}
+Waiter.__index = Waiter
+
+function Waiter:suspend()
+  coroutine.yield(function() return self.woken end)
+end
+
+function Waiter:rouse() end
+
+local function start(fn)
+  local thread = coroutine.create(fn)
+  waiters[thread] = setmetatable({}, Waiter)
+  threads[#threads + 1] = { coroutine = thread, can_go_on = function() return true end }
+end
+
+local function run()
+  while threads[1] do
+    for i = #threads, 1, -1 do
+      local thread = threads[i]
+      if thread.can_go_on() then
+        local ok, can_go_on = coroutine.resume(thread.coroutine)
+        if not ok then error(can_go_on, 0) end
+        thread.can_go_on = can_go_on
+        if coroutine.status(thread.coroutine) == "dead" then table.remove(threads, i) end
+      end
+    end
+    scheduler:step(0.001)
+  end
+end
+
+local changes = 0
+local adapter = {
+  name = "made-up",
+  spawn = start,
+  waiter = function(running) return waiters[running] end,
+  changed = function() changes = changes + 1 end,
+}
+
+opensandbox.new(nil, nil, { loop = adapter }):close()
+start(function()
+  while not stage.over do
+    stage.beat()
+    local at = opensandbox.now() + stage.heartbeat
+    coroutine.yield(function() return opensandbox.now() >= at end)
+  end
+end)
+start(function() stage.play() end)
+run()
+stage.see("changes", changes)
+stage.report()

@@ -1,0 +1,249 @@
+--- What neovim_spec.lua runs in a real Neovim: the scenario that $SCENARIO names. Each ends with `finish`, which writes what it saw as one
+-- line of JSON and quits; an error is written instead.
+
+-- luacheck: globals vim
+
+local uv = vim.loop
+local root = vim.env.OPENSANDBOX_ROOT
+local url, key = vim.env.OPEN_SANDBOX_DOMAIN, vim.env.OPEN_SANDBOX_API_KEY
+
+-- Neovim has no lua-cjson of its own; what this machine may have does not count.
+package.preload.cjson = function() error("not here", 0) end
+
+-- The library's handles on the loop: uv.walk() does not bear Neovim's own.
+local handles = {}
+for _, name in ipairs { "new_timer", "new_poll" } do
+  local make = uv[name]
+  uv[name] = function(...)
+    local handle = make(...)
+    local from = debug.getinfo(2, "S").source
+    if from:find("opensandbox/loop/uv.lua", 1, true) then handles[#handles + 1] = handle end
+    return handle
+  end
+end
+
+local function say(value)
+  io.stdout:write(vim.json.encode(value), "\n")
+  io.stdout:flush()
+end
+
+local function finish(seen)
+  say(seen)
+  vim.cmd "qa!"
+end
+
+-- Calls `fn`; what it raises ends the scenario.
+local function try(fn, ...)
+  local ok, problem = xpcall(fn, debug.traceback, ...)
+  if not ok then finish { problem = problem } end
+end
+
+-- How late a timer of the loop is called at worst, in milliseconds: how long the editor was held up.
+local function heartbeat()
+  local beat = { count = 0, late = 0 }
+  local timer, last = uv.new_timer(), uv.hrtime()
+  timer:start(10, 10, function()
+    local now = uv.hrtime()
+    beat.late = math.max(beat.late, (now - last) / 1e6 - 10)
+    beat.count, last = beat.count + 1, now
+  end)
+  function beat.stop()
+    timer:close()
+    return { count = beat.count, late = beat.late }
+  end
+  return beat
+end
+
+local function create(opensandbox)
+  local client = opensandbox.new(url, key)
+  return assert(client:create { image = "any" }), client
+end
+
+-- Starts a task that ends the scenario when it fails.
+local function spawn(opensandbox, fn)
+  return opensandbox.spawn(function() try(fn) end)
+end
+
+-- Calls back when `done()` is true.
+local function once(done, fn)
+  vim.defer_fn(function()
+    if done() then try(fn) else once(done, fn) end
+  end, 10)
+end
+
+local scenarios = {}
+
+function scenarios.workflow()
+  local opensandbox = require "opensandbox"
+  local workflow = dofile(root .. "/spec/hosts/workflow.lua")
+  spawn(opensandbox, function()
+    local beat = heartbeat()
+    local seen = workflow(opensandbox, url, key)
+    seen.beat = beat.stop()
+    seen.empty_object = require("opensandbox.json").encode { a = {} }
+    finish(seen)
+  end)
+end
+
+function scenarios.quit()
+  local opensandbox = require "opensandbox"
+  spawn(opensandbox, function()
+    local sandbox = create(opensandbox)
+    local beat = heartbeat()
+    vim.defer_fn(function()
+      say { beat = beat.stop(), id = sandbox.id }
+      vim.cmd "qa"
+    end, 1000)
+    sandbox:run "sleep 60"
+  end)
+end
+
+function scenarios.callbacks()
+  local opensandbox = require "opensandbox"
+  spawn(opensandbox, function()
+    local sandbox = create(opensandbox)
+    local fast
+    assert(sandbox:run("echo one; echo two >&2; sleep 0.1; echo three", {
+      on_stdout = function(text)
+        fast = fast or vim.in_fast_event()
+        vim.api.nvim_buf_set_lines(0, -1, -1, false, { (text:gsub("\n", "")) })
+      end,
+      on_stderr = function(text) vim.cmd("let g:stderr = " .. vim.fn.json_encode(text)) end,
+    }))
+    finish { fast = fast, lines = vim.api.nvim_buf_get_lines(0, 0, -1, false), stderr = vim.g.stderr }
+  end)
+end
+
+function scenarios.blocking()
+  local opensandbox = require "opensandbox"
+  local sandbox = create(opensandbox)
+  local beat = heartbeat()
+  local others = 0
+  vim.schedule(function() others = others + 1 end)
+  opensandbox.spawn(function() others = others + 1 end)
+  local began = opensandbox.now()
+  local result = assert(sandbox:run "sleep 0.5; echo done")
+  local seen = { seconds = opensandbox.now() - began, stdout = result.stdout, others = others, beat = beat.stop() }
+  began = opensandbox.now()
+  opensandbox.spawn(function()
+    for _ = 1, 20 do assert(sandbox:run "true") end
+  end):wait()
+  seen.twenty = opensandbox.now() - began
+  finish(seen)
+end
+
+function scenarios.interrupt()
+  local opensandbox = require "opensandbox"
+  local sandbox = create(opensandbox)
+  spawn(opensandbox, function()
+    while not sandbox.files:exists "/tmp/pid" do opensandbox.sleep(0.01) end
+    vim.api.nvim_input "<C-c>"
+  end)
+  local seen = {}
+  local began = opensandbox.now()
+  local ok, problem = pcall(function()
+    seen.line = debug.getinfo(1, "l").currentline + 1
+    sandbox:run "echo $$ > /tmp/pid; exec sleep 60"
+  end)
+  seen.seconds = opensandbox.now() - began
+  seen.problem_raised = not ok and problem
+  local deadline = opensandbox.now() + 5
+  repeat
+    seen.stopped = assert(sandbox:run "kill -0 $(cat /tmp/pid)").exit_code ~= 0
+  until seen.stopped or opensandbox.now() > deadline
+  finish(seen)
+end
+
+-- Everything begins in a fast event here: the modules are loaded in it, and the client is made.
+function scenarios.fast()
+  local timer = uv.new_timer()
+  timer:start(0, 0, function()
+    timer:close()
+    local seen = { fast = vim.in_fast_event() }
+    local ok, problem = pcall(function()
+      local opensandbox = require "opensandbox"
+      local client = opensandbox.new(url, key)
+      seen.raised, seen.text = pcall(function()
+        seen.line = debug.getinfo(1, "l").currentline + 1
+        client:list_sandboxes()
+      end)
+      spawn(opensandbox, function()
+        local sandbox = create(opensandbox)
+        seen.stdout = assert(sandbox:run "echo from a task").stdout
+        seen.id = sandbox.id
+        finish(seen)
+      end)
+    end)
+    if not ok then vim.schedule(function() finish { problem = problem } end) end
+  end)
+end
+
+function scenarios.health()
+  package.preload.cjson = nil
+  local began = uv.hrtime()
+  vim.cmd "checkhealth opensandbox"
+  local seconds = (uv.hrtime() - began) / 1e9
+  finish { text = table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, false), "\n"), seconds = seconds }
+end
+
+function scenarios.unheard()
+  local opensandbox = require "opensandbox"
+  opensandbox.spawn(function() error "oops" end)
+  local function messages() return vim.fn.execute "messages" end
+  once(function() return messages():find("oops", 1, true) end, function() finish { text = messages() } end)
+end
+
+function scenarios.handles()
+  local opensandbox = require "opensandbox"
+  local function active()
+    local count = 0
+    for _, handle in ipairs(handles) do
+      if not handle:is_closing() and handle:is_active() then count = count + 1 end
+    end
+    return count
+  end
+  spawn(opensandbox, function()
+    local sandbox, client = create(opensandbox)
+    opensandbox.map({ 1, 2, 3, 4, 5 }, function() return sandbox:run "true" end)
+    sandbox:kill()
+    once(function() return active() == 0 end, function()
+      client:close()
+      finish { made = #handles }
+    end)
+  end)
+end
+
+function scenarios.example()
+  vim.opt.rtp:append(root .. "/examples/neovim")
+  vim.cmd "runtime plugin/sandbox.lua"
+  vim.bo.filetype = "sh"
+  vim.api.nvim_buf_set_lines(0, 0, -1, false, { "echo not this", "echo one; sleep 0.3; echo two >&2", "exit 3" })
+  local code = vim.api.nvim_get_current_buf()
+  local function output()
+    local text
+    for _, buffer in ipairs(vim.api.nvim_list_bufs()) do
+      if buffer ~= code then text = table.concat(vim.api.nvim_buf_get_lines(buffer, 0, -1, false), "\n") end
+    end
+    return text or ""
+  end
+  local function shows(text) return function() return output():find(text, 1, true) end end
+  local seen = {}
+  vim.cmd "2,3SandboxRun"
+  once(shows "one", function()
+    seen.first = output()
+    once(shows "[", function()
+      seen.whole = output()
+      vim.api.nvim_buf_set_lines(code, 0, -1, false, { "echo begun; sleep 60" })
+      vim.cmd "SandboxRun"
+      once(shows "begun", function()
+        vim.cmd "SandboxStop"
+        once(shows "[", function()
+          seen.stopped = output()
+          finish(seen)
+        end)
+      end)
+    end)
+  end)
+end
+
+try(scenarios[vim.env.SCENARIO])

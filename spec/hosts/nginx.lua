@@ -1,0 +1,187 @@
+--- nginx with its Lua module, for tests: whether it is here, and a server with workers that ends with the test process.
+--
+-- The configuration is a template; words between @ signs are filled in. nginx lives in a directory of its own, and a shell beside it
+-- ends it when standard input ends, so that it never outlives a test run that crashed.
+
+local uv = require "luv"
+local http = require "spec.support.http"
+local loop = require "spec.support.loop"
+local process = require "spec.support.process"
+
+local nginx = { PACKAGES = "nginx-light, libnginx-mod-http-lua and lua-resty-core (Debian's names), or OpenResty" }
+
+local MODULES = { "ndk_http_module.so", "ngx_http_lua_module.so" }
+local TRIES = 3
+
+-- Runs nginx and stands guard over it. Its own output goes where the shell's goes.
+local GUARD = [[
+"$2" -p "$1" -c "$1/nginx.conf" -e stderr >&2 & pid=$!
+trap 'kill -TERM $pid' TERM
+( wait_for=$pid; while kill -0 $wait_for 2>/dev/null; do sleep 0.05; done; echo ended ) &
+echo $pid
+cat >/dev/null
+kill -TERM $pid 2>/dev/null
+wait $pid
+]]
+
+-- Debian keeps it out of the PATH of ordinary users.
+local PROGRAMS = { "nginx", "openresty", "/usr/sbin/nginx", "/usr/local/openresty/nginx/sbin/nginx" }
+
+local program
+
+-- What `nginx -V` says, or nil when there is no nginx.
+local function configuration()
+  for _, candidate in ipairs(PROGRAMS) do
+    local ok, child = pcall(process.start, { argv = { candidate, "-V" } })
+    if ok then
+      program = candidate
+      child:wait(10)
+      child:stop()
+      return child:stderr_text()
+    end
+  end
+end
+
+-- The directives that load the Lua module; nil when there is none.
+local function load_modules()
+  local text = configuration()
+  if not text then return nil end
+  local directory = text:match("%-%-modules%-path=(%S+)")
+  local lines = {}
+  for _, name in ipairs(MODULES) do
+    if directory and uv.fs_stat(directory .. "/" .. name) then
+      lines[#lines + 1] = ("load_module %s/%s;\n"):format(directory, name)
+    end
+  end
+  if #lines == #MODULES then return table.concat(lines) end
+  return text:find("ngx_lua", 1, true) and "" or nil -- built in, as in OpenResty
+end
+
+local loading
+
+--- Whether there is an nginx that can run Lua.
+function nginx.installed()
+  loading = loading or load_modules()
+  return loading ~= nil
+end
+
+--- Builds the core for LuaJIT if that has not been done. Gives whether it is there.
+function nginx.core()
+  if uv.fs_stat("build/jit/opensandbox/core.so") then return true end
+  local child = process.start { argv = { "make", "-s", "LUA=luajit", "core" } }
+  child:wait(120)
+  child:stop()
+  return uv.fs_stat("build/jit/opensandbox/core.so") ~= nil
+end
+
+local function free_port()
+  local socket = uv.new_tcp()
+  assert(socket:bind("127.0.0.1", 0))
+  local port = socket:getsockname().port
+  loop.close(socket)
+  return port
+end
+
+local function write(path, text)
+  local file = assert(io.open(path, "w"))
+  file:write(text)
+  file:close()
+end
+
+local function remove(path)
+  local stat = uv.fs_lstat(path)
+  if not stat then return end
+  if stat.type ~= "directory" then
+    uv.fs_unlink(path)
+    return
+  end
+  local scan, names = uv.fs_scandir(path), {}
+  local name = scan and uv.fs_scandir_next(scan)
+  while name do
+    names[#names + 1] = name
+    name = uv.fs_scandir_next(scan)
+  end
+  for _, one in ipairs(names) do remove(path .. "/" .. one) end
+  uv.fs_rmdir(path)
+end
+
+local Server = {}
+Server.__index = Server
+
+--- One request; gives the response of spec/support/http.lua.
+function Server:get(path, options)
+  options = options or {}
+  options.url = self.url .. path
+  return http.request(options)
+end
+
+--- The body of a good answer; raises for any other.
+function Server:ask(path, options)
+  local response, problem = self:get(path, options)
+  if not response then error(("%s: %s\n%s"):format(path, problem, self.child:stderr_text()), 2) end
+  if response.status ~= 200 then
+    error(("%s: %d %s\n%s"):format(path, response.status, response.body, self.child:stderr_text()), 2)
+  end
+  return response.body
+end
+
+--- Asks the master to end when its requests are done. Gives the seconds that took; nil when it did not within 10.
+function Server:quit()
+  local began = loop.now()
+  uv.kill(self.master, "sigquit")
+  local line = self.child:read_line(10)
+  return line == "ended" and (loop.now() - began) / 1000 or nil
+end
+
+--- What was logged so far.
+function Server:log()
+  return self.child:stderr_text()
+end
+
+function Server:stop()
+  self.child:stop()
+  remove(self.prefix)
+end
+
+local function start(template, options)
+  local prefix = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/opensandbox-nginx-XXXXXX"))
+  local port = free_port()
+  local known = {
+    modules = loading, user = uv.getuid() == 0 and "user root;" or "", port = tostring(port), tree = uv.cwd(), workers = "1",
+  }
+  for name, value in pairs(options.values or {}) do known[name] = tostring(value) end
+  write(prefix .. "/nginx.conf", (template:gsub("@(%w+)@", known)))
+  local child = process.start { argv = { "sh", "-c", GUARD, "sh", prefix, program }, env = options.env }
+  local self = setmetatable({
+    child = child, prefix = prefix, url = "http://127.0.0.1:" .. port, master = tonumber(child:read_line() or ""),
+  }, Server)
+  local deadline = loop.now() + 10000
+  while loop.now() < deadline and child.buffer == "" do
+    if self:get("/plain", { timeout = 1 }) then return self end
+    loop.sleep(0.02)
+  end
+  local log = child:stderr_text()
+  self:stop()
+  return nil, log
+end
+
+--- Starts a server; raises when it does not start.
+---@param path string the configuration
+---@param options table values (for the words between @ signs), edit (a function: makes a template of its text), env (changes to the environment)
+function nginx.start(path, options)
+  assert(nginx.installed(), "nginx with its Lua module is not installed")
+  local file = assert(io.open(path))
+  local template = file:read("*a")
+  file:close()
+  if options.edit then template = options.edit(template) end
+  local log
+  for _ = 1, TRIES do -- another may take the port before nginx does
+    local server
+    server, log = start(template, options)
+    if server then return server end
+    if not log:find("Address already in use", 1, true) then break end
+  end
+  error("nginx did not start:\n" .. log, 2)
+end
+
+return nginx

@@ -1,0 +1,265 @@
+--- The library in event loops: luv, cqueues, copas, luasocket's select(), one that nobody knows, and none. Each host is a process of its
+--- own (spec/hosts/), for this one has luv loaded; it plays a scene, prints what it saw, and ends because its loop has nothing left.
+
+local core = require "opensandbox.core"
+local loop = require "spec.support.loop"
+local process = require "spec.support.process"
+local uv = require "luv"
+
+local SANITIZED = os.getenv("OPENSANDBOX_TEST_PRELOAD") ~= nil
+local LATEST = SANITIZED and 0.1 or 0.02 -- seconds: how late a host's heartbeat may come; sanitizers are slow
+local TRIES = 3     -- of what is timed, on a machine that others use too
+
+local server
+
+local function start_server()
+  local isolation = os.getenv("OPENSANDBOX_TEST_ISOLATION")
+  server = process.devserver { grace = 0.2, args = isolation and { "--isolation", isolation } or nil }
+end
+
+-- Whether this Lua finds a module; loading it here could change what this process takes for its host.
+local function is_installed(name)
+  for template in (package.path .. ";" .. package.cpath):gmatch("[^;]+") do
+    local file = io.open((template:gsub("%?", (name:gsub("%.", "/")))))
+    if file then
+      file:close()
+      return true
+    end
+  end
+  return false
+end
+
+-- Waits for the end of a child. Gives its code, and by how many seconds the machine let a heartbeat in this process be late meanwhile.
+local function wait_beating(child)
+  local timer, last, latest = uv.new_timer(), nil, 0
+  timer:start(0, 10, function()
+    local now = loop.now() / 1000
+    if last then latest = math.max(latest, now - last - 0.01) end
+    last = now
+  end)
+  local code = child:wait(30)
+  loop.close(timer)
+  return code, latest
+end
+
+-- Plays a scene in a host that must end by itself, well and quietly. Gives what it saw.
+local function play(host, scene, name, env)
+  local environment = process.module_paths()
+  for variable, value in pairs(env or {}) do environment[variable] = value end
+  local child = process.start {
+    argv = { process.lua(), "spec/hosts/" .. host .. ".lua", scene, server.url, server.key, name }, env = environment,
+  }
+  local code, machine_late = wait_beating(child)
+  local output = child:output()
+  child:stop()
+  assert.equal("", child:stderr_text())
+  assert.equal(0, code, "it does not end: " .. output)
+  local seen = {}
+  for key, value in output:gmatch("([^=\n]+)=([^\n]*)") do seen[key] = tonumber(value) or value end
+  assert.is_nil(seen.error)
+  seen.machine_late = machine_late
+  assert.equal("true", seen.over, "the loop ended before the scene")
+  return seen
+end
+
+local function numbers(last)
+  local list = {}
+  for i = 1, last do list[i] = i end
+  return table.concat(list, " ")
+end
+
+-- Plays a scene until its timing is right, a few times at most.
+local function play_in_time(is_in_time, ...)
+  local seen
+  for _ = 1, TRIES do
+    seen = play(...)
+    if is_in_time(seen) then return seen end
+  end
+  error(("not in time: heartbeat %g s late (here %g s), %s s in all, slowest command %s s"):format(seen.late, seen.machine_late,
+    tostring(seen.seconds), tostring(seen.slowest)))
+end
+
+-- A heartbeat that came late has been held up by us, or by a machine that held up the one here too.
+local function has_beaten(seen)
+  return seen.late <= LATEST + seen.machine_late
+end
+
+local function plays_the_workflow(...)
+  local seen = play_in_time(function(seen)
+    return has_beaten(seen) and seen.seconds <= 1.3 * seen.slowest + 0.1
+  end, ...)
+  assert.equal("some bytes|", seen.text)
+  assert.equal(numbers(50), seen.outputs)
+  assert.equal("cancelled", seen.cancelled)
+  assert.equal("true", seen.stopped)
+end
+
+-- The scenes that every host plays in the same way.
+local function plays_all(host, name)
+  it("runs the whole workflow, fifty commands at once, and its heartbeat is not held up", function()
+    plays_the_workflow(host, "workflow", name)
+  end)
+
+  it("has several clients at work at once", function()
+    local seen = play_in_time(function(seen) return seen.seconds < 0.9 end, host, "clients", name)
+    assert.equal("aA bB cC", seen.outputs)
+  end)
+
+  it("blocks in a generator of the user's, whose values stay its own", function()
+    assert.equal("1 2 3 4", play(host, "generator", name).outputs)
+  end)
+
+  it("waits inside opensandbox.pcall while others go on, and lets errors through", function()
+    local seen = play(host, "pcall", name)
+    assert.equal("inner", seen.inner)
+    assert.equal("raised", seen.problem)
+    assert.equal("true", seen.ok)
+    assert.equal("outer", seen.output)
+    assert.equal("true", seen.others_went_on)
+  end)
+
+  it("cancels tasks before they begin, while they wait, and in the moment in which they end", function()
+    local seen = play_in_time(function(seen) return seen.seconds < 1 end, host, "cancel", name)
+    assert.equal("cancelled", seen.unborn)
+    assert.equal("false", seen.unborn_ran)
+    assert.equal("cancelled", seen.sleeping)
+    assert.equal("cancelled", seen.running)
+    assert.equal(10, seen.raced)
+    assert.equal("fine", seen.afterwards)
+  end)
+end
+
+local function plays_what_others_leave(host, name, goes_on_meanwhile)
+  it("lets code outside of any coroutine block while its coroutines wait", function()
+    local seen = play(host, "blocking", name)
+    assert.equal("outside", seen.outside)
+    assert.equal("inside", seen.inside)
+    assert.equal("again", seen.again)
+    assert.equal(tostring(goes_on_meanwhile), seen.went_on_meanwhile)
+  end)
+
+  it("ends though a client is open and the rest of a response is under way", function()
+    assert.is_true(play(host, "unclosed", name).ended_after < 0.5)
+  end)
+end
+
+-- Tests of a host, or one that says what to install for them.
+local function host(title, module, package_name, tests)
+  describe(title, function()
+    if is_installed(module) then
+      setup(start_server)
+      teardown(function() server:stop() end)
+      tests()
+    else
+      pending(("needs the module %s for %s (Debian: %s)"):format(module, rawget(_G, "jit") and "LuaJIT" or _VERSION, package_name))
+    end
+  end)
+end
+
+describe("plain Lua", function()
+  setup(start_server)
+  teardown(function() server:stop() end)
+  plays_all("plain")
+  plays_what_others_leave("plain", nil, true)
+end)
+
+host("luv", "luv", "lua-luv", function()
+  plays_all("luv")
+  plays_what_others_leave("luv", "uv", true)
+end)
+
+host("cqueues", "_cqueues", "lua-cqueues", function()
+  plays_all("cqueues")
+  plays_what_others_leave("cqueues", "cqueues", false)
+
+  it("runs calls in coroutines that we have not made, at once and without holding up the others", function()
+    local seen = play_in_time(function(seen) return has_beaten(seen) and seen.seconds < 1.5 end, "cqueues", "wrapped")
+    assert.equal(numbers(10), seen.outputs)
+  end)
+
+  it("gives an error of a callback to the controller's loop, which can go on", function()
+    local seen = play("cqueues", "failing")
+    assert.equal("raised in a callback", seen.problem)
+    assert.equal("other", seen.outputs)
+  end)
+
+  it("waits in a controller inside another", function()
+    assert.equal("1 2 3", play("cqueues", "nested").outputs)
+  end)
+
+  it("runs the loop a second time", function()
+    assert.equal("1 2", play("cqueues", "twice").outputs)
+  end)
+
+  it("waits in two controllers at once, and neither keeps the other busy", function()
+    local seen = play("cqueues", "two")
+    assert.equal("1 2", seen.outputs)
+    assert.is_true(seen.turns < 500, seen.turns .. " turns")
+  end)
+
+  it("can drop a controller whose coroutines wait", function()
+    local seen = play("cqueues", "dropped")
+    assert.equal("true", seen.collected)
+    assert.equal("after", seen.outputs)
+  end)
+end)
+
+host("copas", "copas", "lua-copas, for Lua 5.1 and 5.2", function()
+  if not core.poller():pollfd() then
+    pending("needs epoll: copas can wait for nothing but descriptors")
+    return
+  end
+  plays_all("copas")
+  plays_what_others_leave("copas", "copas", true)
+
+  it("is called in the handlers of a server, when it is the chosen loop, and serves others meanwhile", function()
+    local seen = play_in_time(function(seen) return has_beaten(seen) and seen.seconds < 0.9 end, "copas", "server", "copas")
+    assert.equal("answer 1 answer 2", seen.answers)
+  end)
+
+  it("is stepped by who blocks, in a script that does not run it", function()
+    assert.equal("1 2 3", play("copas", "unused").outputs)
+  end)
+
+  it("blocks in a generator when it is the chosen loop, too", function()
+    assert.equal("1 2 3 4", play("copas", "generator", "copas").outputs)
+  end)
+end)
+
+host("luasocket's select", "socket.core", "lua-socket", function()
+  plays_all("select", "socket")
+  plays_what_others_leave("select", "socket", true)
+end)
+
+describe("a host of the user's own, with an adapter given as the option loop,", function()
+  setup(start_server)
+  teardown(function() server:stop() end)
+  plays_all("custom")
+end)
+
+-- The poll() set has no descriptor that a loop could watch.
+describe("without epoll", function()
+  local paths
+  local abi = rawget(_G, "jit") and "jit" or _VERSION:match("%d+%.%d+")
+
+  setup(function()
+    start_server()
+    local make = process.start {
+      argv = { "make", "-s", "LUA=" .. process.lua(), "POLLER=poll", "core" },
+      env = { MAKEFLAGS = false, MFLAGS = false, MAKELEVEL = false, SANITIZE = false, LD_PRELOAD = false },
+    }
+    local code = make:wait(120)
+    make:stop()
+    assert.equal(0, code, make:stderr_text())
+    paths = { LUA_CPATH = "build/" .. abi .. "-poll/?.so;" .. package.cpath }
+  end)
+  teardown(function() server:stop() end)
+
+  for name, module in pairs { luv = "luv", cqueues = "_cqueues" } do
+    if is_installed(module) then
+      it("runs the whole workflow in " .. name, function()
+        plays_the_workflow(name, "workflow", nil, paths)
+      end)
+    end
+  end
+end)

@@ -1,0 +1,159 @@
+--- What happens to a sandbox between its creation and its end: it is paused, labelled, copied, measured.
+
+local core = require "opensandbox.core"
+local opensandbox = require "opensandbox"
+local process = require "spec.support.process"
+
+for _, isolation in ipairs { "auto", "none" } do
+  describe("a sandbox, with isolation " .. isolation .. ",", function()
+    local server, client, sandbox
+
+    setup(function()
+      server = process.devserver { grace = 0.1, args = { "--isolation", isolation } }
+      client = opensandbox.new(server.url, server.key)
+    end)
+    teardown(function()
+      client:close()
+      server:stop()
+    end)
+    before_each(function() sandbox = assert(client:create { image = "any" }) end)
+    after_each(function() assert(sandbox:kill()) end)
+
+    it("stands still while it is paused, and goes on where it was", function()
+      local count = opensandbox.spawn(function()
+        return sandbox:run("for i in 1 2 3 4 5 6 7 8; do echo $i; echo $i > tmp/count; sleep 0.05; done")
+      end)
+      while not sandbox.files:exists("/tmp/count") do opensandbox.sleep(0.01) end
+      assert(sandbox:pause())
+      assert.equal("Paused", sandbox:info().state)
+
+      local _, err = sandbox:pause()
+      assert.equal(500, err.status)
+      assert.is_false(count:done())
+      assert.is_nil((count:wait(0.6)))  -- longer than it would have needed
+      assert.is_false(count:done())
+
+      assert(sandbox:resume())
+      assert.equal("Running", sandbox:info().state)
+      local result = assert(count:wait())
+      assert.same({ 0, "1\n2\n3\n4\n5\n6\n7\n8\n" }, { result.exit_code, result.stdout })
+      _, err = sandbox:resume()
+      assert.equal("DOCKER::SANDBOX_NOT_PAUSED", err.code)
+    end)
+
+    it("answers what it was asked while it was paused, once it goes on", function()
+      assert(sandbox:pause())
+      local asked = opensandbox.spawn(function() return client:run_command(client:discover_execd(sandbox.id), "echo back") end)
+      assert.is_nil((asked:wait(0.2)))
+      assert(sandbox:resume())
+      assert.equal("back\n", assert(asked:wait()).stdout)
+    end)
+
+    it("can be killed while it is paused", function()
+      local waiting = opensandbox.spawn(function() return sandbox:run("sleep 100") end)
+      opensandbox.sleep(0.1)
+      assert(sandbox:pause())
+      local began = core.now()
+      assert(sandbox:kill())
+      assert.is_true(core.now() - began < 2)
+      local _, err = waiting:wait()
+      assert.equal("stream", err.kind)
+    end)
+
+    it("refuses commands at once, with what to do, when one connects to it while it is paused", function()
+      assert(sandbox:pause())
+      local _, err = client:connect(sandbox.id)
+      assert.same({ "state", "sandbox_paused", "Resume it first" }, { err.kind, err.code, err.hint })
+    end)
+
+    it("lives on in a snapshot, after its own end", function()
+      assert(sandbox.files:write("/work/kept.txt", "kept", { mode = "0640" }))
+      assert(sandbox:run("ln -s kept.txt work/link"))
+      local snapshot = assert(sandbox:snapshot("first"))
+      assert.same({ "Ready", "first", sandbox.id }, { snapshot.state, snapshot.name, snapshot.sandbox_id })
+      assert(sandbox.files:write("/work/kept.txt", "changed"))
+      assert(sandbox:kill())
+
+      local again = assert(client:create { snapshot_id = snapshot.id })
+      assert.equal("kept", assert(again.files:read("/work/kept.txt")))
+      assert.equal("0640", assert(again.files:stat("/work/kept.txt")).mode)
+      assert.equal("symlink", assert(again.files:stat("/work/link")).type)
+      assert.equal(snapshot.id, assert(again:info()).snapshot_id)
+      assert(again:kill())
+
+      assert.equal(1, #assert(client:list_snapshots { name = "first" }))
+      assert.same({}, assert(client:list_snapshots { name = "second" }))
+      assert.same({}, assert(client:list_snapshots { sandbox_id = "another" }))
+      assert.equal(1, #assert(client:list_snapshots { sandbox_id = sandbox.id, states = { "Ready" } }))
+      assert(client:delete_snapshot(snapshot.id))
+      assert(client:delete_snapshot(snapshot.id))
+      local _, err = client:create { snapshot_id = snapshot.id }
+      assert.equal("SNAPSHOT::NOT_FOUND", err.code)
+    end)
+
+    it("carries metadata that can be changed", function()
+      assert(sandbox:patch_metadata { ["example.com/team"] = "core", stage = "one" })
+      local info = assert(sandbox:patch_metadata { stage = false })
+      assert.same({ ["example.com/team"] = "core" }, info.metadata)
+      assert.equal(sandbox.id, assert(client:list_sandboxes { metadata = info.metadata })[1].id)
+    end)
+
+    it("has files that can be moved, changed and made", function()
+      assert(sandbox.files:mkdir("/work/a/b", { mode = "0700" }))
+      assert.equal("0700", assert(sandbox.files:stat("/work/a/b")).mode)
+      assert(sandbox.files:write("/work/x", "one two one"))
+      assert.equal(2, assert(sandbox.files:replace("/work/x", "one", "1")))
+      assert.equal(0, assert(sandbox.files:replace("/work/x", "three", "3")))
+      assert(sandbox.files:chmod("/work/x", "rw-------"))
+      assert(sandbox.files:move("/work/x", "/work/a/b/new/x"))
+      assert.equal("1 two 1", assert(sandbox.files:read("/work/a/b/new/x")))
+      assert.equal("0600", assert(sandbox.files:stat("/work/a/b/new/x")).mode)
+      local _, err = sandbox.files:move("/work/none", "/work/y")
+      assert.same({ "FILE_NOT_FOUND", "files:move" }, { err.code, err.op })
+      assert(sandbox.files:rmdir("/work/a"))
+      assert.is_false(sandbox.files:exists("/work/a"))
+    end)
+  end)
+end
+
+describe("metrics", function()
+  local server, client, sandbox
+
+  setup(function()
+    server = process.devserver()
+    client = opensandbox.new(server.url, server.key)
+    sandbox = assert(client:create { image = "any" })
+  end)
+  teardown(function()
+    client:close()
+    server:stop()
+  end)
+
+  it("are those of this moment, or come as a stream until it is closed", function()
+    local function check(metrics)
+      assert.is_true(metrics.cpu_count >= 1 and metrics.cpu_used_percent >= 0 and metrics.cpu_used_percent <= 100)
+      assert.is_true(metrics.memory_total > metrics.memory_used and metrics.memory_used > 0)
+      assert.is_true(math.abs(metrics.time - core.wall_clock()) < 10)
+    end
+    check(assert(sandbox:metrics()))
+    local watch = assert(client:watch_metrics(assert(client:discover_execd(sandbox.id))))
+    check(watch:events()())
+    watch:close()
+    local _, err = watch:next()
+    assert.equal("closed", err.kind)
+    assert.has_error(function() watch:events()() end)
+  end)
+end)
+
+describe("a server", function()
+  it("tells its version and whether it is well, below whatever path its API lies", function()
+    local server = process.devserver()
+    for _, path in ipairs { "", "/v1", "/v1/" } do
+      local client = opensandbox.new(server.url .. path, server.key)
+      assert.is_true(client:health())
+      assert.matches("^%d+%.%d+", (assert(client:get_version())))
+      client:close()
+    end
+    server:stop()
+  end)
+end)
