@@ -71,9 +71,7 @@ function devserver.start(options)
     directory = directory, strategy = strategy, grace = math.floor((options.grace or 1) * 1000),
   }
 
-  local kept = directory .. "/snapshots"
-  assert(uv.fs_mkdir(kept, 448)) -- 0700
-  self.snapshots = snapshots.new(kept)
+  self.snapshots = snapshots.new(directory .. "/snapshots")
 
   local problem
   self.gateway, problem = listen("--gateway-port", options.gateway_port or 0, lifecycle.gateway(self.store))

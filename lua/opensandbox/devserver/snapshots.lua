@@ -11,7 +11,7 @@ local validation = require "opensandbox.devserver.validation"
 local Snapshots = {}
 Snapshots.__index = Snapshots
 
---- @param directory where they live; it must exist
+--- @param directory where they will live
 local function new(directory)
   return setmetatable({ directory = directory, by_id = {}, made = 0 }, Snapshots)
 end
@@ -42,7 +42,8 @@ function Snapshots:create(sandbox, name)
     state = "Creating", reason = "snapshot_accepted", message = "Snapshot creation accepted.",
   }
   self.by_id[id] = snapshot
-  assert(uv.fs_mkdir(snapshot.directory, 448)) -- 0700
+  uv.fs_mkdir(self.directory, 448) -- 0700; there since the first
+  assert(uv.fs_mkdir(snapshot.directory, 448))
   filesystem.copy_all(sandbox.root, snapshot.directory, guard.wrap(function(problem) settle(snapshot, problem) end))
   return snapshot
 end
