@@ -39,6 +39,7 @@ build = {
     ["opensandbox.capture"] = "lua/opensandbox/capture.lua",
     ["opensandbox.client"] = "lua/opensandbox/client.lua",
     ["opensandbox.command"] = "lua/opensandbox/command.lua",
+    ["opensandbox.command_handle"] = "lua/opensandbox/command_handle.lua",
     ["opensandbox.devserver"] = "lua/opensandbox/devserver/init.lua",
     ["opensandbox.devserver.bubblewrap"] = "lua/opensandbox/devserver/bubblewrap.lua",
     ["opensandbox.devserver.commands"] = "lua/opensandbox/devserver/commands.lua",

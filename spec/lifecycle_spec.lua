@@ -145,6 +145,36 @@ describe("metrics", function()
   end)
 end)
 
+describe("many sandboxes", function()
+  it("can be gone over and ended by what they have in common", function()
+    local server = process.devserver()
+    local client = opensandbox.new(server.url, server.key)
+    local ids = {}
+    for i = 1, 5 do
+      ids[i] = assert(client:create { image = "any", metadata = { batch = i < 5 and "one" or "two" } }):detach().id
+    end
+    local found = {}
+    for sandbox, info in client:sandboxes { metadata = { batch = "one" } } do
+      assert.equal(sandbox.id, info.id)
+      assert.equal("hello\n", assert(sandbox:run("echo hello")).stdout)
+      found[#found + 1] = sandbox.id
+    end
+    assert.same({ ids[4], ids[3], ids[2], ids[1] }, found)
+    assert.equal(4, assert(client:kill_all { metadata = { batch = "one" } }))
+    assert.equal(0, assert(client:kill_all { metadata = { batch = "one" } }))
+    assert.has_error(function() client:kill_all() end)
+    assert.equal(ids[5], assert(client:list_sandboxes())[1].id)
+    assert.equal(1, assert(client:kill_all {}))
+    client:close()
+    server:stop()
+    local dead = opensandbox.new(server.url, server.key, { retry = false })
+    local _, err = dead:kill_all {}
+    assert.equal("transport", err.kind)
+    assert.is_false((pcall(dead.sandboxes, dead)))
+    dead:close()
+  end)
+end)
+
 describe("a server", function()
   it("tells its version and whether it is well, below whatever path its API lies", function()
     local server = process.devserver()

@@ -17,6 +17,8 @@ local task = require "opensandbox.task"
 
 clients.Client.create = sandboxes.create
 clients.Client.connect = sandboxes.connect
+clients.Client.sandboxes = sandboxes.each
+clients.Client.kill_all = sandboxes.kill_all
 
 -- assert() of PUC Lua 5.1 and 5.2 takes no error but a string, and the lua program of 5.1 prints no other.
 local prints_strings_only = _VERSION == "Lua 5.1" and not rawget(_G, "jit")

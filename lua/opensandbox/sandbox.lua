@@ -1,12 +1,14 @@
 --- A sandbox, as most scripts use one.
 
 local command = require "opensandbox.command"
+local handles = require "opensandbox.command_handle"
 local errors = require "opensandbox.errors"
 local files = require "opensandbox.files"
 local finalizer = require "opensandbox.finalizer"
 local options = require "opensandbox.options"
 local protect = require "opensandbox.protect"
 local ready = require "opensandbox.ready"
+local task = require "opensandbox.task"
 local wire = require "opensandbox.wire"
 
 ---@class opensandbox.Sandbox
@@ -88,6 +90,39 @@ function sandboxes.connect(client, id, opts)
   return self
 end
 
+--- Goes over the sandboxes that fit a filter, newest first: `for sandbox in client:sandboxes { states = { "Running" } } do`. Closing
+--- one of these objects does not end the sandbox. An error is raised, for a loop would hide it.
+---@param client opensandbox.Client
+---@param filter? table as for list_sandboxes
+---@return fun(): opensandbox.Sandbox?, opensandbox.SandboxInfo?
+function sandboxes.each(client, filter)
+  local list, err = client:list_sandboxes(filter)
+  if not list then error(err, 0) end
+  local at = 0
+  return function()
+    at = at + 1
+    if list[at] then return new(client, list[at].id, false), list[at] end
+  end
+end
+
+--- Ends all sandboxes that fit a filter, several at a time. All are tried, also when one fails.
+---@param client opensandbox.Client
+---@param filter table as for list_sandboxes; {} for all
+---@return integer? count how many there were
+---@return opensandbox.Error? err the first one
+function sandboxes.kill_all(client, filter)
+  local op = "kill_all"
+  options.argument(op, "the filter ({} for all)", filter, "table")
+  local list, err = client:list_sandboxes(filter)
+  if not list then return nil, err end
+  local results, failures = task.map(list, function(info) return client:delete_sandbox(info.id) end)
+  if not results then return nil, failures end
+  for i = 1, #list do
+    if failures and failures[i] then return nil, failures[i] end
+  end
+  return #list
+end
+
 local function closed(self, op)
   return errors.new { kind = "closed", code = "closed", op = op, sandbox_id = self.id, message = "the sandbox object is closed" }
 end
@@ -113,6 +148,32 @@ function Sandbox:run(given, opts)
   local execd, err = self:_execd("run")
   if not execd then return nil, err end
   return self.client:run_command(execd, given, opts)
+end
+
+local start_options = { cwd = "text", env = "strings", timeout = "seconds", uid = "count", gid = "count" }
+
+--- Starts a command in the background. It goes on when the handle is dropped, and when this process ends.
+---@param given string|string[] as for run
+---@param opts? table cwd, env, timeout (seconds; execd kills the command then), uid, gid
+---@return opensandbox.Command? command
+---@return opensandbox.Error? err
+function Sandbox:start(given, opts)
+  local op = "start"
+  command.line(op, given)
+  opts = options.check(op, opts, start_options)
+  local execd, err = self:_execd(op)
+  if not execd then return nil, err end
+  local result
+  result, err = self.client:run_command(execd, given, options.merge(opts, { background = true }))
+  if not result then return nil, err end
+  return handles.new(self, result.id, true)
+end
+
+--- A handle on a command that was started before, by another process perhaps. Nothing is sent.
+---@param id string
+---@return opensandbox.Command
+function Sandbox:command(id)
+  return handles.new(self, options.identifier("command", "the command id", id), false)
 end
 
 --- Where a port of the sandbox can be reached.

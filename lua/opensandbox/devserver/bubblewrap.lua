@@ -179,11 +179,24 @@ local MOST_ROUNDS = 20   -- a command that forks while it is killed gets some mo
 -- command ends. Were it killed too, its child would be the orphan of the machine's first process, and the namespace
 -- could not end before that one has looked after it, which some take seconds for.
 local function signal_group(leader, name)
+  local reached = 0
   for _ = 1, name == "sigkill" and MOST_ROUNDS or 1 do
     local found = members(leader)
     for _, pid in ipairs(found) do uv.kill(pid, name) end
-    if #found == 0 then return end
+    if #found == 0 then break end
+    reached = reached + #found
   end
+  return reached > 0
+end
+
+-- The same for a command that may have been started so recently that nsenter has not made its process yet.
+local function signal_soon(leader, name, is_running)
+  if signal_group(leader, name) then return end
+  local timer, tries = uv.new_timer(), 0
+  timer:start(10, 10, guard.wrap(function()
+    tries = tries + 1
+    if not is_running() or tries > MOST_ROUNDS or signal_group(leader, name) then timer:close() end
+  end))
 end
 
 --- Starts a command.
@@ -210,7 +223,7 @@ function Bubblewrap:spawn(box, options)
   if not pid then return nil, code end
   box.leaders = box.leaders or {}
   box.leaders[pid] = true
-  return function(name) signal_group(pid, name) end
+  return function(name) signal_soon(pid, name, function() return box.leaders[pid] end) end
 end
 
 -- The processes in the sandbox's namespace that are not in `state` yet, with their numbers out here.

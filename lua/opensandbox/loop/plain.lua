@@ -55,6 +55,7 @@ end
 function plain.block(waiter)
   while not waiter.woken do
     if not scheduler.can_go_on() then
+      scheduler.unpark(waiter)
       options.raise("opensandbox", "this would wait for ever: nothing is left that could end the wait")
     end
     scheduler:step(LONGEST_STEP)

@@ -1,0 +1,137 @@
+--- Commands in the background: a handle on one, from the process that started it and from another.
+
+local core = require "opensandbox.core"
+local faults = require "spec.support.faults"
+local opensandbox = require "opensandbox"
+local process = require "spec.support.process"
+
+describe("a command in the background", function()
+  local server, client, sandbox
+
+  setup(function()
+    server = process.devserver { grace = 0.2 }
+    client = opensandbox.new(server.url, server.key)
+    sandbox = assert(client:create { image = "any" })
+  end)
+  teardown(function()
+    client:close()
+    server:stop()
+  end)
+
+  it("has started when start returns, and goes on by itself", function()
+    local began = core.now()
+    local command = assert(sandbox:start("sleep 0.3; echo done > tmp/mark; exit 7"))
+    assert.is_true(core.now() - began < 0.25)
+    assert.is_true(assert(command:status()).running)
+    local ended = assert(command:wait())
+    assert.same({ command.id, 7, "exit status 7" }, { ended.id, ended.exit_code, ended.error })
+    assert.is_nil(ended.signal)
+    assert.is_true(ended.duration >= 0.25 and ended.duration < 10)
+    assert.is_false(assert(command:status()).running)
+    assert.equal("done\n", assert(sandbox.files:read("/tmp/mark")))
+  end)
+
+  it("gives its output while it runs, both streams in order, and then how it ended", function()
+    local command = assert(sandbox:start("echo one; sleep 0.2; echo two >&2; sleep 0.2; printf three; exit 3"))
+    local texts, last = {}, nil
+    for event in command:events() do
+      last = event
+      if event.type == "output" then texts[#texts + 1] = event.text end
+    end
+    assert.equal("one\ntwo\nthree", table.concat(texts))
+    assert.is_true(#texts >= 2)
+    assert.same({ "exit", 3 }, { last.type, last.exit_code })
+  end)
+
+  it("can be followed from a cursor, and by another handle on the same id", function()
+    local command = assert(sandbox:start({ "sh", "-c", "echo one; echo two" }))
+    assert(command:wait())
+    local same = sandbox:command(command.id)
+    local text, cursor = same:logs()
+    assert.same({ "one\ntwo\n", 8 }, { text, cursor })
+    assert.same({ "", 8 }, { same:logs(8) })
+    local events = same:events { cursor = 4 }
+    assert.same({ type = "output", text = "two\n", cursor = 8 }, events:next())
+    assert.equal("exit", events:next().type)
+    assert.is_nil(events:next())
+    local other = assert(assert(client:connect(sandbox.id)):command(command.id):wait())
+    assert.equal(0, other.exit_code)
+  end)
+
+  it("ends when it is killed, and killing it again is no error", function()
+    local command = assert(sandbox:start("exec sleep 100"))
+    assert(command:kill())
+    local ended = assert(command:wait { timeout = 5 })
+    assert.same({ -1, "terminated" }, { ended.exit_code, ended.signal })
+    assert(command:kill())
+  end)
+
+  it("is ended by its own timeout", function()
+    local ended = assert(assert(sandbox:start("exec sleep 100", { timeout = 0.2 })):wait())
+    assert.same({ -1, "killed" }, { ended.exit_code, ended.signal })
+  end)
+
+  it("goes on when the waiting for it ends", function()
+    local command = assert(sandbox:start("sleep 100"))
+    local _, err = command:wait { timeout = 0.1 }
+    assert.same({ "timeout", "wait_timeout", "command:wait" }, { err.kind, err.code, err.op })
+    assert.is_true(assert(command:status()).running)
+    assert(command:kill())
+  end)
+
+  it("is waited for beside others in tasks", function()
+    local began = core.now()
+    local ended = opensandbox.map({ 1, 2, 3 }, function(code)
+      return assert(assert(sandbox:start("sleep 0.3; exit " .. code)):wait()).exit_code
+    end)
+    assert.same({ 1, 2, 3 }, ended)
+    assert.is_true(core.now() - began < 0.85)
+  end)
+
+  it("is an error at once when execd does not know it", function()
+    local unknown = sandbox:command("0123456789abcdef")
+    local began = core.now()
+    for _, name in ipairs { "status", "logs", "wait", "kill" } do
+      local value, err = unknown[name](unknown)
+      assert.is_nil(value)
+      assert.same({ "http", "command:" .. name }, { err.kind, err.op })
+    end
+    local ok, raised = pcall(function() for _ in unknown:events() do end end) -- luacheck: ignore 542
+    assert.is_false(ok)
+    assert.equal("command:events", raised.op)
+    assert.is_true(core.now() - began < 1)
+    assert.has_error(function() sandbox:command("") end)
+    assert.has_error(function() sandbox:start("x", { on_stdout = print }) end)
+  end)
+end)
+
+describe("a command that execd has started but does not know yet", function()
+  it("is asked for again, for a moment", function()
+    local server = faults.start [[
+      local asked = 0
+      return function(request, connection)
+        if request.path:find("/endpoints/", 1, true) then
+          return connection:respond(200, { ["Content-Type"] = "application/json" },
+            '{"endpoint":"' .. request.headers.host .. '"}')
+        elseif request.method == "POST" then
+          connection:start(200, { ["Content-Type"] = "text/event-stream" })
+          connection:event { type = "init", text = "c1", timestamp = 1 }
+          connection:event { type = "execution_complete", timestamp = 2 }
+          return connection:finish()
+        end
+        asked = asked + 1
+        if asked <= 3 then
+          return connection:respond(404, { ["Content-Type"] = "application/json" },
+            '{"code":"INVALID_REQUEST_BODY","message":"command not found: c1"}')
+        end
+        connection:respond(200, { ["Content-Type"] = "application/json" }, '{"id":"c1","running":false,"exit_code":5}')
+      end
+    ]]
+    local client = opensandbox.new(server.url, "", { retry = false })
+    local sandbox = assert(client:connect("sb", { wait = false }))
+    local command = assert(sandbox:start("true"))
+    assert.equal(5, assert(command:wait()).exit_code)
+    client:close()
+    server:stop()
+  end)
+end)
