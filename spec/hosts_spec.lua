@@ -166,6 +166,32 @@ end)
 host("luv", "luv", "lua-luv", function()
   plays_all("luv")
   plays_what_others_leave("luv", "uv", true)
+
+  it("ends a wait in main at once when a timer of its loop ended what was waited for, and nothing else happens", function()
+    local child = process.start { env = process.module_paths(), argv = { process.lua(), "-e", [[
+      local uv, opensandbox = require "luv", require "opensandbox"
+      local inner
+      local other = opensandbox.spawn(function() opensandbox.sleep(30) end)
+      local task = opensandbox.spawn(function()
+        inner = coroutine.running()
+        coroutine.yield()
+        return "done"
+      end)
+      local timer = uv.new_timer()
+      opensandbox.sleep(0.05)
+      timer:start(0, 0, function() coroutine.resume(inner) end)
+      local began = opensandbox.now()
+      local value = task:wait()
+      print(value, opensandbox.now() - began < 5)
+      other:cancel()
+      timer:close()
+      uv.run() -- luv for Lua 5.1 cannot end with a handle that is being closed
+    ]] } }
+    local code = child:wait(20)
+    local output = child:output()
+    child:stop()
+    assert.same({ 0, "done\ttrue\n" }, { code, output })
+  end)
 end)
 
 host("cqueues", "_cqueues", "lua-cqueues", function()

@@ -113,27 +113,26 @@ static void notice_fork(osb_multi *multi)
 }
 
 /*
- * libcurl makes the wake-up descriptors of a multi handle without CLOEXEC and does not tell them: they are those among the lowest
- * free ones that were closed before and are open after.
+ * libcurl makes the wake-up descriptors of a multi handle without CLOEXEC and does not tell them: they are among the lowest free ones,
+ * and open after.
  */
 static CURLM *new_curl_multi(void)
 {
     enum { LOOKED_AT = 8 };
-    int was_open[LOOKED_AT];
-    int first = fcntl(0, F_DUPFD, 3);
+    int lowest[LOOKED_AT];
+    int found = 0;
     CURLM *curl;
     int i;
 
-    if (first < 0)
-        return curl_multi_init();
-    close(first);
-    for (i = 0; i < LOOKED_AT; ++i)
-        was_open[i] = fcntl(first + i, F_GETFD) >= 0;
+    while (found < LOOKED_AT && (lowest[found] = fcntl(0, F_DUPFD_CLOEXEC, 3)) >= 0)
+        ++found;
+    for (i = 0; i < found; ++i)
+        close(lowest[i]);
     curl = curl_multi_init();
-    for (i = 0; i < LOOKED_AT; ++i) {
-        int flags = was_open[i] ? -1 : fcntl(first + i, F_GETFD);
+    for (i = 0; i < found; ++i) {
+        int flags = fcntl(lowest[i], F_GETFD);
         if (flags >= 0)
-            fcntl(first + i, F_SETFD, flags | FD_CLOEXEC);
+            fcntl(lowest[i], F_SETFD, flags | FD_CLOEXEC);
     }
     return curl;
 }

@@ -3,6 +3,7 @@
 
 #if !OSB_POLLER_IS_EPOLL
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 
@@ -42,6 +43,8 @@ int osb_poller_set(osb_poller *poller, int fd, int events)
             poller->set[i] = poller->set[--poller->count];
         return 0;
     }
+    if (i == poller->count && fcntl(fd, F_GETFD) < 0)
+        return -1; /* as epoll says it */
     if (i == poller->capacity) {
         size_t capacity = poller->capacity ? poller->capacity * 2 : 16;
         struct pollfd *set = realloc(poller->set, capacity * sizeof *set);

@@ -70,7 +70,7 @@ Blocking.__index = Blocking
 
 function Blocking:suspend() self.adapter.block(self) end
 
-function Blocking:rouse() end
+function Blocking:rouse() self.adapter.unblock() end
 
 -- The waiter of the running code.
 local function waiter()
@@ -139,6 +139,7 @@ function loop.spawn(task, body)
     local own = waiter()
     own.task, task.waiter = task, own
     body()
+    scheduler.unpark(own) -- PUC Lua 5.1 raises an error instead of yielding where it cannot
     own.task, task.waiter = nil, nil
   end)
 end

@@ -34,11 +34,20 @@ local function watch_unheard(self, value, trace)
   if next(self.waiters) == nil then loop.failed() end
 end
 
+-- What PUC Lua 5.1 says of it does not tell what to do.
+local function with_hint(value)
+  local is_it = type(value) == "string" and value:find("attempt to yield across metamethod/C-call boundary", 1, true)
+  if not is_it then return value end
+  return value .. ": on Lua 5.1 a task cannot wait inside pcall or a for loop's iterator; "
+    .. "use opensandbox.pcall, and :next() or :read() in a while loop"
+end
+
 -- The end of a task: `ok` and the function's results, or false, the error and its traceback.
 local function finish(self, ok, ...)
   alive[self] = nil
   self.ended = true
   local value, second = ...
+  if not ok then value = with_hint(value) end
   local err = value
   if ok then
     self.results = pack(...)

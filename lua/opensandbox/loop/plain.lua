@@ -6,6 +6,7 @@
 --   waiter(coroutine, chosen)   its waiter, each time the same, if that coroutine can be suspended here, else nil; chosen: the adapter
 --                       was, by options.loop
 --   block(waiter)       waits in code that cannot be suspended
+--   unblock()           the wait of somebody that blocks is over: what it waits in should come back
 --   refusal()           why blocking is out of the question here, or nil
 --   changed()           there is more, less or something else to wait for
 --   failed()            a task has failed, and nobody waits for it yet
@@ -61,6 +62,8 @@ function plain.block(waiter)
     scheduler:step(LONGEST_STEP)
   end
 end
+
+function plain.unblock() end
 
 function plain.refusal() end
 

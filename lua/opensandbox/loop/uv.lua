@@ -114,11 +114,21 @@ if in_neovim then
   if vim.in_fast_event() then vim.schedule(at_exit) else at_exit() end
 else
   -- While others wait too, they and the rest of the loop go on meanwhile; inside a callback of the loop it cannot be run.
+  local runs_here = false
+
   function adapter.block(waiter)
     while not waiter.woken and scheduler.has_waiting() and not uv.loop_mode() do
-      if not uv.run("once") and not scheduler.can_go_on() then break end
+      runs_here = true
+      local is_alive = uv.run("once")
+      runs_here = false
+      if not is_alive and not scheduler.can_go_on() then break end
     end
     plain.block(waiter)
+  end
+
+  -- The loop looks at its timers first and then waits for something else: it may be one of them that ended our wait.
+  function adapter.unblock()
+    if runs_here then uv.stop() end
   end
 end
 
