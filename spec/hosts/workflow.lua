@@ -29,7 +29,7 @@ return function(opensandbox, url, key, options)
   opensandbox.assert(not errors, errors and next(errors) and select(2, next(errors)))
 
   local task = opensandbox.spawn(function()
-    local _, err = sandbox:run("echo $$ > /tmp/pid; exec sleep 100")
+    local _, err = sandbox:run("echo $$ > tmp/pid; exec sleep 100")
     return err and err.kind
   end)
   while not sandbox.files:exists("/tmp/pid") do opensandbox.sleep(0.01) end
@@ -37,7 +37,7 @@ return function(opensandbox, url, key, options)
   seen.cancelled = task:wait()
   local deadline = opensandbox.now() + 5
   repeat
-    local result = opensandbox.assert(sandbox:run("kill -0 $(cat /tmp/pid)"))
+    local result = opensandbox.assert(sandbox:run("kill -0 $(cat tmp/pid)"))
     seen.stopped = result.exit_code ~= 0
     if not seen.stopped then opensandbox.sleep(0.05) end
   until seen.stopped or opensandbox.now() > deadline
