@@ -93,6 +93,7 @@ build = {
     ["opensandbox.options"] = "lua/opensandbox/options.lua",
     ["opensandbox.pages"] = "lua/opensandbox/pages.lua",
     ["opensandbox.paths"] = "lua/opensandbox/paths.lua",
+    ["opensandbox.poll"] = "lua/opensandbox/poll.lua",
     ["opensandbox.pools"] = "lua/opensandbox/pools.lua",
     ["opensandbox.protect"] = "lua/opensandbox/protect.lua",
     ["opensandbox.random"] = "lua/opensandbox/random.lua",

@@ -108,8 +108,8 @@ function call.open(client, request)
 end
 
 --- Makes a call. `request` as in exchange.start, and: json (a value to send); decode (makes the result of the decoded JSON answer,
---- or gives nil and the name of what is missing) or read (makes it of the body's bytes and the headers); may_repeat (default: by method); timeout = seconds for all tries together, 0: the
---- idle clock is enough.
+--- or gives nil and the name of what is missing) or read (makes it of the body's bytes and the headers); may_repeat (default: by
+--- method); timeout = seconds for all tries together, 0: the idle clock is enough.
 ---@return any value what decode or read gives, or the body's bytes
 ---@return opensandbox.Error? err
 function call.run(client, request)

@@ -8,8 +8,8 @@ local capture = require "opensandbox.capture"
 local core = require "opensandbox.core"
 local json = require "opensandbox.json"
 local options = require "opensandbox.options"
-local task = require "opensandbox.task"
 local shell = require "opensandbox.shell"
+local task = require "opensandbox.task"
 local url = require "opensandbox.url"
 
 local command = {}

@@ -4,6 +4,7 @@ local core = require "opensandbox.core"
 local errors = require "opensandbox.errors"
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.options"
+local poll = require "opensandbox.poll"
 
 local FIRST_PAUSE = 0.02    -- seconds between two looks
 local LONGEST_PAUSE = 0.5   -- seconds
@@ -89,22 +90,16 @@ local wait_options = { timeout = "seconds" }
 function Command:wait(opts)
   local op = "command:wait"
   opts = options.check(op, opts, wait_options)
-  local deadline = opts.timeout and core.now() + opts.timeout
-  local pause = FIRST_PAUSE
-  while true do
-    local status, err = ask(self, op, "get_command_status")
-    if not status then return nil, err end
-    if not status.running then return ending(status) end
-    local left = deadline and deadline - core.now() or pause
-    if left <= 0 then
-      return nil, errors.new { kind = "timeout", code = "wait_timeout", clock = "timeout", op = op, sandbox_id = self._sandbox.id,
-        message = ("the command has not ended: timeout of %g s ran out"):format(opts.timeout),
-        hint = "It goes on: wait again, or kill it" }
-    end
-    err = loop.pause(op, math.min(pause, left))
-    if err then return nil, err end
-    pause = math.min(pause * 1.5, LONGEST_PAUSE)
-  end
+  local every = { first = FIRST_PAUSE, longest = LONGEST_PAUSE, deadline = opts.timeout and core.now() + opts.timeout }
+  local ended, err = poll(op, every, function()
+    local status, problem = ask(self, op, "get_command_status")
+    if not status then return nil, problem end
+    return not status.running and ending(status) or nil
+  end)
+  if ended or err then return ended, err end
+  return nil, errors.new { kind = "timeout", code = "wait_timeout", clock = "timeout", op = op, sandbox_id = self._sandbox.id,
+    message = ("the command has not ended: timeout of %g s ran out"):format(opts.timeout),
+    hint = "It goes on: wait again, or kill it" }
 end
 
 --- Ends it: SIGTERM to its processes, SIGKILL after 3 seconds. One that has ended already is a success.

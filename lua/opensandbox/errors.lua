@@ -50,4 +50,10 @@ function errors.is(value)
   return getmetatable(value) == Error
 end
 
+--- Whether a server says that what was asked for is not there; one that does not know the route is not meant.
+---@param err opensandbox.Error
+function errors.is_absence(err)
+  return err.status == 404 and err.code ~= "HTTP_404"
+end
+
 return errors

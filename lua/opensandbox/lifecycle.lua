@@ -1,6 +1,7 @@
 --- The lifecycle API: a client method for each route.
 
 local core = require "opensandbox.core"
+local errors = require "opensandbox.errors"
 local json = require "opensandbox.json"
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.options"
@@ -148,7 +149,7 @@ end
 function lifecycle.delete_sandbox(self, id)
   local op = "delete_sandbox"
   local _, err = self:_call { op = op, method = "DELETE", path = sandbox_path(op, id), sandbox_id = id, ends_things = true }
-  if err and not (err.status == 404 and err.code ~= "HTTP_404") then return nil, err end
+  if err and not errors.is_absence(err) then return nil, err end
   return true
 end
 

@@ -1,6 +1,7 @@
 --- Pools of prepared sandboxes on the server: a client method for each route. Only on Kubernetes; other servers answer 501. A create
 --- takes a sandbox from one with `extensions = { poolRef = name }`.
 
+local errors = require "opensandbox.errors"
 local options = require "opensandbox.options"
 local time = require "opensandbox.time"
 local url = require "opensandbox.url"
@@ -116,7 +117,7 @@ end
 function pools.delete_pool(self, name)
   local op = "delete_pool"
   local _, err = self:_call { op = op, method = "DELETE", path = pool_path(op, name), ends_things = true }
-  if err and not (err.status == 404 and err.code ~= "HTTP_404") then return nil, err end
+  if err and not errors.is_absence(err) then return nil, err end
   return true
 end
 

@@ -6,6 +6,7 @@
 local core = require "opensandbox.core"
 local errors = require "opensandbox.errors"
 local loop = require "opensandbox.loop"
+local poll = require "opensandbox.poll"
 
 local ready = {}
 
@@ -114,26 +115,23 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function ready.paused(client, op, id, timeout)
-  local deadline = core.now() + (timeout or PAUSE_TIMEOUT)
-  local pause = FIRST_PAUSE
-  while true do
+  timeout = timeout or PAUSE_TIMEOUT
+  local state
+  local function look()
     local info, err = client:get_sandbox(id)
     if not info then
       err.op = op
       return nil, err
     end
-    if info.state == "Paused" then return true end
-    if final_states[info.state] then return nil, failed(op, id, info) end
-    local left = deadline - core.now()
-    if left <= 0 then
-      return nil, errors.new { kind = "timeout", code = "not_paused", clock = "timeout", op = op, sandbox_id = id,
-        message = ("not paused in time: timeout of %g s ran out; the state is %s"):format(timeout or PAUSE_TIMEOUT, info.state),
-        hint = "Raise the option timeout if it needs longer" }
-    end
-    err = loop.pause(op, math.min(pause, left))
-    if err then return nil, err end
-    pause = math.min(pause * 1.5, LONGEST_PAUSE)
+    state = info.state
+    if state == "Paused" then return true end
+    if final_states[state] then return nil, failed(op, id, info) end
   end
+  local ok, err = poll(op, { first = FIRST_PAUSE, longest = LONGEST_PAUSE, deadline = core.now() + timeout }, look)
+  if ok or err then return ok, err end
+  return nil, errors.new { kind = "timeout", code = "not_paused", clock = "timeout", op = op, sandbox_id = id,
+    message = ("not paused in time: timeout of %g s ran out; the state is %s"):format(timeout, state),
+    hint = "Raise the option timeout if it needs longer" }
 end
 
 return ready

@@ -3,9 +3,9 @@
 
 local core = require "opensandbox.core"
 local errors = require "opensandbox.errors"
-local loop = require "opensandbox.loop"
 local options = require "opensandbox.options"
 local pages = require "opensandbox.pages"
+local poll = require "opensandbox.poll"
 local time = require "opensandbox.time"
 local url = require "opensandbox.url"
 
@@ -94,7 +94,7 @@ end
 function snapshots.delete_snapshot(self, id)
   local op = "delete_snapshot"
   local _, err = self:_call { op = op, method = "DELETE", path = snapshot_path(op, id), ends_things = true }
-  if err and not (err.status == 404 and err.code ~= "HTTP_404") then return nil, err end
+  if err and not errors.is_absence(err) then return nil, err end
   return true
 end
 
@@ -110,28 +110,22 @@ function snapshots.wait_snapshot(self, id, opts)
   local op = "wait_snapshot"
   opts = options.check(op, opts, wait_options)
   local timeout = opts.timeout or DEFAULT_WAIT
-  local deadline, pause = core.now() + timeout, FIRST_PAUSE
-  while true do
+  local function look()
     local info, err = self:get_snapshot(id)
     if not info then
       err.op = op
       return nil, err
     end
     if info.state == "Ready" then return info end
-    if info.state ~= "Creating" then
-      return nil, errors.new { kind = "state", code = "snapshot_" .. info.state:lower(), op = op,
-        message = ("the snapshot is %s: %s"):format(info.state, info.message or info.reason or "no reason given") }
-    end
-    local left = deadline - core.now()
-    if left <= 0 then
-      return nil, errors.new { kind = "timeout", code = "not_ready", clock = "timeout", op = op,
-        message = ("the snapshot is still being made: timeout of %g s ran out"):format(timeout),
-        hint = "Raise the option timeout if it needs longer" }
-    end
-    err = loop.pause(op, math.min(pause, left))
-    if err then return nil, err end
-    pause = math.min(pause * 1.5, LONGEST_PAUSE)
+    if info.state == "Creating" then return nil end
+    return nil, errors.new { kind = "state", code = "snapshot_" .. info.state:lower(), op = op,
+      message = ("the snapshot is %s: %s"):format(info.state, info.message or info.reason or "no reason given") }
   end
+  local info, err = poll(op, { first = FIRST_PAUSE, longest = LONGEST_PAUSE, deadline = core.now() + timeout }, look)
+  if info or err then return info, err end
+  return nil, errors.new { kind = "timeout", code = "not_ready", clock = "timeout", op = op,
+    message = ("the snapshot is still being made: timeout of %g s ran out"):format(timeout),
+    hint = "Raise the option timeout if it needs longer" }
 end
 
 return snapshots
