@@ -1,10 +1,10 @@
 --- Cancelling: whatever a task waits in, it is told at once, its connection is closed, and what it began on the server is ended.
 
-local command = require "opensandbox.command"
 local core = require "opensandbox.core"
 local faults = require "spec.support.faults"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
+local run = require "opensandbox.run"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
@@ -508,16 +508,10 @@ describe("a command that nobody waits for any more", function()
   end)
 
   it("because its time and the grace are over is stopped", function()
-    local grace -- which is 10 seconds: too long for a test
-    for i = 1, 100 do
-      local name, value = debug.getupvalue(command.run_command, i)
-      if name == "GRACE" then
-        grace = { i, value }
-        debug.setupvalue(command.run_command, i, 0.1)
-      end
-    end
+    local grace = run.GRACE -- 10 seconds: too long for a test
+    run.GRACE = 0.1
     local result, err = client:run_command(execd "deadline.run", "sleep 100", { timeout = 0.1 })
-    debug.setupvalue(command.run_command, grace[1], grace[2])
+    run.GRACE = grace
     assert.is_nil(result)
     assert.equal("timeout", err.kind)
     assert.equal("some output\n", err.result.stdout)

@@ -66,9 +66,14 @@ local function complete(client, request)
   local body
   body, err = ex:body(LONGEST_BODY)
   if err then return nil, err end
-  if request.read then return request.read(body, ex.headers) end
+  local value, problem
+  if request.read then
+    value, problem = request.read(body, ex.headers)
+    if value == nil then return nil, call.surprise(ex, "the answer holds no " .. problem) end
+    return value
+  end
   if not request.decode then return body end
-  local value, problem = json.decode(body)
+  value, problem = json.decode(body)
   if problem or type(value) ~= "table" then
     return nil, call.surprise(ex, body:find("%S") and "the answer is not the JSON that was expected" or "the answer is empty")
   end

@@ -113,6 +113,7 @@ local function new(base, api_key, opts)
     _clocks = {},
     _clearing = {}, -- tasks that stop or delete what nobody waits for any more
     _waiting = {}, -- by the id of the transfer that they wait for
+    _lacks = setmetatable({}, { __mode = "k" }), -- by endpoint: see lacks.lua
   }
   for name, value in pairs(DEFAULTS) do self._clocks[name] = opts[name] or value end
   if opts.loop ~= nil then loop.use(op, opts.loop) end

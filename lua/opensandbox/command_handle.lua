@@ -2,13 +2,13 @@
 
 local core = require "opensandbox.core"
 local errors = require "opensandbox.errors"
-local loop = require "opensandbox.loop"
+local follow = require "opensandbox.follow"
 local options = require "opensandbox.options"
 local poll = require "opensandbox.poll"
+local routes = require "opensandbox.command_routes"
 
 local FIRST_PAUSE = 0.02    -- seconds between two looks
 local LONGEST_PAUSE = 0.5   -- seconds
-local START_PATIENCE = 2    -- seconds: execd says that a command has started a little before it knows it
 
 ---@class opensandbox.Command
 ---@field id string execd's id: what sandbox:command() takes, in another process too
@@ -23,39 +23,24 @@ local handles = {}
 ---@param id string
 ---@param is_fresh boolean it was started just now
 function handles.new(sandbox, id, is_fresh)
-  return setmetatable({ id = id, _sandbox = sandbox, _known_by = is_fresh and core.now() + START_PATIENCE or 0 }, Command)
+  return setmetatable({ id = id, _sandbox = sandbox, _known_by = is_fresh and core.now() + routes.START_PATIENCE or 0 }, Command)
 end
 
--- execd's words for a command that it does not know: three routes, three ways to say it.
-local function is_unknown(err)
-  local message = tostring(err.message)
-  return err.kind == "http" and (message:find("command not found", 1, true) or message:find("no such session", 1, true))
-end
-
--- Calls a client method for this command. One that was started a moment ago may not be known yet.
-local function ask(self, op, method, ...)
+-- Asks execd about this command. One that was started a moment ago may not be known yet.
+local function ask(self, op, route, ...)
   local execd, err = self._sandbox:_execd(op)
   if not execd then return nil, err end
-  local client = self._sandbox.client
-  local pause = FIRST_PAUSE
-  while true do
-    local value, second = client[method](client, execd, self.id, ...)
-    if value ~= nil then return value, second end
-    if not is_unknown(second) or core.now() > self._known_by then
-      second.op = op
-      return nil, second
-    end
-    err = loop.pause(op, pause)
-    if err then return nil, err end
-    pause = pause * 1.5
-  end
+  local client, arguments = self._sandbox.client, { ... }
+  return routes.patiently(op, self._known_by, function()
+    return route(client, execd, self.id, arguments[1])
+  end)
 end
 
 --- How it is doing.
 ---@return opensandbox.CommandStatus? status
 ---@return opensandbox.Error? err
 function Command:status()
-  return ask(self, "command:status", "get_command_status")
+  return ask(self, "command:status", routes.status)
 end
 
 --- What it has written, stdout and stderr in the order they were written.
@@ -63,7 +48,10 @@ end
 ---@return string? text
 ---@return integer|opensandbox.Error cursor for the next call, or the error
 function Command:logs(cursor)
-  return ask(self, "command:logs", "get_command_logs", cursor)
+  if cursor ~= nil then options.argument("command:logs", "the cursor", cursor, "count") end
+  local log, err = ask(self, "command:logs", routes.logs, cursor or 0)
+  if not log then return nil, err end
+  return log.text, log.cursor
 end
 
 ---@class opensandbox.CommandEnd
@@ -74,11 +62,8 @@ end
 ---@field error? string execd's words for how it ended
 
 local function ending(status)
-  local duration = status.started_at and status.finished_at and status.finished_at - status.started_at
-  return {
-    id = status.id, exit_code = status.exit_code, error = status.error, duration = duration,
-    signal = status.exit_code == -1 and (tostring(status.error):match("signal: (.+)") or "unknown") or nil,
-  }
+  local ended = routes.outcome(status)
+  return { id = status.id, exit_code = ended.exit_code, error = status.error, duration = ended.duration, signal = ended.signal }
 end
 
 local wait_options = { timeout = "seconds" }
@@ -92,7 +77,7 @@ function Command:wait(opts)
   opts = options.check(op, opts, wait_options)
   local every = { first = FIRST_PAUSE, longest = LONGEST_PAUSE, deadline = opts.timeout and core.now() + opts.timeout }
   local ended, err = poll(op, every, function()
-    local status, problem = ask(self, op, "get_command_status")
+    local status, problem = ask(self, op, routes.status)
     if not status then return nil, problem end
     return not status.running and ending(status) or nil
   end)
@@ -102,11 +87,15 @@ function Command:wait(opts)
     hint = "It goes on: wait again, or kill it" }
 end
 
+local function interrupt(client, execd, id)
+  return client:interrupt_command(execd, id)
+end
+
 --- Ends it: SIGTERM to its processes, SIGKILL after 3 seconds. One that has ended already is a success.
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Command:kill()
-  local ok, err = ask(self, "command:kill", "interrupt_command")
+  local ok, err = ask(self, "command:kill", interrupt)
   if ok then return true end
   if tostring(err.message):find("is not running", 1, true) then return true end
   return nil, err
@@ -127,29 +116,13 @@ Events.__index = Events
 ---@return opensandbox.Error? err
 function Events:next()
   if self.over then return nil end
-  local op, pause = "command:events", FIRST_PAUSE
-  while true do
-    local text, cursor = ask(self.command, op, "get_command_logs", self.cursor)
-    if not text then return nil, cursor end
-    self.cursor = cursor
-    if text ~= "" then return { type = "output", text = text, cursor = cursor } end
-    -- It had ended before this look, so there will be no more.
-    if self.status then
-      self.over = true
-      local event = ending(self.status)
-      event.type = "exit"
-      return event
-    end
-    local status, err = ask(self.command, op, "get_command_status")
-    if not status then return nil, err end
-    if status.running then
-      err = loop.pause(op, pause)
-      if err then return nil, err end
-      pause = math.min(pause * 1.5, LONGEST_PAUSE)
-    else
-      self.status = status
-    end
-  end
+  local text, cursor, status, err = self.log:next()
+  if text then return { type = "output", text = text, cursor = cursor } end
+  if not status then return nil, err end
+  self.over = true
+  local event = ending(status)
+  event.type = "exit"
+  return event
 end
 
 -- `for event in command:events() do`: an error is raised, for a loop would hide it.
@@ -166,8 +139,13 @@ local events_options = { cursor = "count" }
 ---@param opts? table cursor (byte offset to begin at)
 ---@return opensandbox.CommandEvents
 function Command:events(opts)
-  opts = options.check("command:events", opts, events_options)
-  return setmetatable({ command = self, cursor = opts.cursor or 0 }, Events)
+  local op = "command:events"
+  opts = options.check(op, opts, events_options)
+  return setmetatable({ log = follow {
+    op = op, cursor = opts.cursor or 0,
+    logs = function(cursor) return ask(self, op, routes.logs, cursor) end,
+    look = function() return ask(self, op, routes.status) end,
+  } }, Events)
 end
 
 function Command:__tostring()

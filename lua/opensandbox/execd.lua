@@ -2,13 +2,12 @@
 --- or a plain URL.
 
 local command = require "opensandbox.command"
+local command_routes = require "opensandbox.command_routes"
 local filesystem = require "opensandbox.filesystem"
 local options = require "opensandbox.options"
 local stream = require "opensandbox.stream"
-local time = require "opensandbox.time"
-local url = require "opensandbox.url"
 
-local execd = options.merge(filesystem, { run_command = command.run_command })
+local execd = options.merge(filesystem, command_routes.methods, { run_command = command.run_command })
 
 local ping_options = { timeout = "seconds" }
 
@@ -21,66 +20,6 @@ local ping_options = { timeout = "seconds" }
 function execd.ping(self, endpoint, opts)
   opts = options.check("ping", opts, ping_options)
   local _, err = self:_execd(endpoint, { op = "ping", method = "GET", path = "/ping", timeout = opts.timeout })
-  if err then return nil, err end
-  return true
-end
-
----@class opensandbox.CommandStatus
----@field id string
----@field command string
----@field running boolean
----@field exit_code? integer nil while it runs; -1 when a signal ended it
----@field error? string
----@field started_at? number Unix seconds
----@field finished_at? number Unix seconds
-
---- How a command is doing: GET /command/status/{id}.
----@param self opensandbox.Client
----@param endpoint opensandbox.Endpoint|string
----@param id string
----@return opensandbox.CommandStatus? status
----@return opensandbox.Error? err
-function execd.get_command_status(self, endpoint, id)
-  local op = "get_command_status"
-  options.identifier(op, "the command id", id)
-  return self:_execd(endpoint, { op = op, method = "GET", path = "/command/status/" .. url.escape(id), decode = function(answer)
-    if type(answer.running) ~= "boolean" then return nil, "status" end
-    return { id = answer.id, command = answer.content, running = answer.running, exit_code = answer.exit_code, error = answer.error,
-      started_at = time.parse(answer.started_at), finished_at = time.parse(answer.finished_at) }
-  end })
-end
-
---- Output of a background command, stdout and stderr in the order they were written: GET /command/{id}/logs.
----@param self opensandbox.Client
----@param endpoint opensandbox.Endpoint|string
----@param id string
----@param cursor? integer byte offset to go on from, default 0
----@return string? text
----@return integer|opensandbox.Error cursor for the next call, or the error
-function execd.get_command_logs(self, endpoint, id, cursor)
-  local op = "get_command_logs"
-  options.identifier(op, "the command id", id)
-  if cursor ~= nil then options.argument(op, "the cursor", cursor, "count") end
-  local log, err = self:_execd(endpoint, { op = op, method = "GET",
-    path = "/command/" .. url.escape(id) .. "/logs" .. url.query { { "cursor", ("%d"):format(cursor or 0) } },
-    read = function(text, headers)
-      return { text = text, cursor = tonumber(headers["execd-commands-tail-cursor"]) or (cursor or 0) + #text }
-    end })
-  if not log then return nil, err end
-  return log.text, log.cursor
-end
-
---- Ends a running command: SIGTERM to its process group, SIGKILL after 3 seconds: DELETE /command.
----@param self opensandbox.Client
----@param endpoint opensandbox.Endpoint|string
----@param id string
----@return true? ok
----@return opensandbox.Error? err
-function execd.interrupt_command(self, endpoint, id)
-  local op = "interrupt_command"
-  options.identifier(op, "the command id", id)
-  local path = "/command" .. url.query { { "id", id } }
-  local _, err = self:_execd(endpoint, { op = op, method = "DELETE", path = path, may_repeat = false, ends_things = true })
   if err then return nil, err end
   return true
 end

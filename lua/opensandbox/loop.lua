@@ -105,10 +105,11 @@ function loop.wait(wait)
 end
 
 --- Lets time pass.
----@param shielded? boolean
+---@param shielded? boolean as in loop.wait
+---@param owner? table as in loop.wait
 ---@return opensandbox.Error? err when the task was cancelled
-function loop.pause(op, seconds, shielded)
-  local stopped, detail = loop.wait { seconds = seconds, shielded = shielded }
+function loop.pause(op, seconds, shielded, owner)
+  local stopped, detail = loop.wait { seconds = seconds, shielded = shielded, owner = owner }
   if stopped then return loop.stop(op, stopped, detail) end
 end
 

@@ -7,7 +7,7 @@ local GROWTH = 1.5
 
 --- Calls `look` until it gives a value or an error.
 ---@param op string the operation, for errors
----@param every table first, longest: seconds between two looks; deadline: on the clock of core.now(), nil for none
+---@param every table first, longest: seconds between two looks; deadline: on the clock of core.now(), nil for none; owner: see loop.wait
 ---@param look fun(): any, opensandbox.Error? nothing: look again
 ---@return any value nil, and no error, when the deadline has passed
 ---@return opensandbox.Error? err
@@ -18,7 +18,7 @@ return function(op, every, look)
     if value ~= nil or err then return value, err end
     local left = every.deadline and every.deadline - core.now() or pause
     if left <= 0 then return nil end
-    err = loop.pause(op, math.min(pause, left))
+    err = loop.pause(op, math.min(pause, left), nil, every.owner)
     if err then return nil, err end
     pause = math.min(pause * GROWTH, every.longest)
   end

@@ -29,11 +29,33 @@ local function explain_directory(err, announced)
   return err
 end
 
+-- A server or a proxy may pass over the Range and send the whole file: what was not asked for is dropped here.
+local function asked_for(self, bytes)
+  if self.skip > 0 then
+    local skipped = math.min(self.skip, #bytes)
+    self.skip = self.skip - skipped
+    bytes = bytes:sub(skipped + 1)
+  end
+  if self.left then
+    bytes = bytes:sub(1, self.left)
+    self.left = self.left - #bytes
+    if self.left == 0 then
+      self.ended = true
+      self.exchange:close()
+    end
+  end
+  return bytes
+end
+
 -- More bytes into the reader's own buffer. True; false at the end; nil and the error.
 local function fill(self, most)
   if self.err then return nil, self.err end
   if self.ended then return false end
   local bytes, err = self.exchange:read(most)
+  if bytes and self.skip then
+    bytes = asked_for(self, bytes)
+    if bytes == "" then return fill(self, most) end
+  end
   if bytes then
     self.buffer = self.buffer == "" and bytes or self.buffer .. bytes
     return true
@@ -180,8 +202,13 @@ function reader.download_file(self, endpoint, path, opts)
   opts = options.check(op, opts, download_options)
   local ex, announced = start(self, endpoint, request_of(op, path, opts), opts)
   if not ex then return nil, announced end
-  return setmetatable({ exchange = ex, buffer = "", announced = announced,
-    size = announced and announced < HUGE and announced or nil }, Reader)
+  local made = setmetatable({ exchange = ex, buffer = "", announced = announced }, Reader)
+  if (opts.offset or opts.length) and ex.status == 200 then
+    made.skip, made.left = opts.offset or 0, opts.length
+  elseif announced and announced < HUGE then
+    made.size = announced
+  end
+  return made
 end
 
 local save_options = { on_progress = "function", idle_timeout = "seconds", mode = "count" }

@@ -2,36 +2,17 @@
 
 local json = require "opensandbox.json"
 local time = require "opensandbox.devserver.time"
+local utf8 = require "opensandbox.utf8"
 
 local frames = {}
 
--- The length of the UTF-8 character at a position, nil for a byte that begins none.
-local function character_length(text, position)
-  local first, second = text:byte(position, position + 1)
-  local length = first >= 0xC2 and first <= 0xDF and 2 or first >= 0xE0 and first <= 0xEF and 3
-    or first >= 0xF0 and first <= 0xF4 and 4
-  if not length or not second then return nil end
-  local low = first == 0xE0 and 0xA0 or first == 0xF0 and 0x90 or 0x80
-  local high = first == 0xED and 0x9F or first == 0xF4 and 0x8F or 0xBF
-  if second < low or second > high then return nil end
-  for index = position + 2, position + length - 1 do
-    local byte = text:byte(index)
-    if not byte or byte < 0x80 or byte > 0xBF then return nil end
-  end
-  return length
-end
-
 -- A run of bytes beyond ASCII: invalid ones become U+FFFD each, the two line separators of Unicode are escaped.
 local function beyond_ascii(run)
-  local parts, position = {}, 1
-  while position <= #run do
-    local length = character_length(run, position)
-    local piece = length and run:sub(position, position + length - 1) or "\\ufffd"
-    if piece == "\226\128\168" then piece = "\\u2028" elseif piece == "\226\128\169" then piece = "\\u2029" end
-    parts[#parts + 1] = piece
-    position = position + (length or 1)
-  end
-  return table.concat(parts)
+  return utf8.map(run, function(character)
+    if not character then return "\\ufffd" end
+    if character == "\226\128\168" then return "\\u2028" end
+    return character == "\226\128\169" and "\\u2029" or character
+  end)
 end
 
 local ESCAPES = { ["<"] = "\\u003c", [">"] = "\\u003e", ["&"] = "\\u0026", ["\\/"] = "/" }

@@ -1,0 +1,22 @@
+--- What an endpoint's server is known to lack, found out by asking: once for each endpoint, not for each call.
+
+local lacks = {}
+
+--- Whether the server behind an endpoint was found to lack a feature.
+---@param client opensandbox.Client
+---@param endpoint opensandbox.Endpoint|string
+---@param feature string
+---@return boolean
+function lacks.known(client, endpoint, feature)
+  local known = client._lacks[endpoint]
+  return known ~= nil and known[feature] == true
+end
+
+--- Remembers that it lacks the feature.
+function lacks.learn(client, endpoint, feature)
+  local known = client._lacks[endpoint] or {}
+  known[feature] = true
+  client._lacks[endpoint] = known
+end
+
+return lacks

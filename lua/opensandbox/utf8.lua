@@ -1,0 +1,45 @@
+--- UTF-8 as execd's JSON encoder sees it.
+
+local utf8 = {}
+
+--- The length of the character at a position; nil for a byte that begins none.
+function utf8.character_length(text, position)
+  local first, second = text:byte(position, position + 1)
+  local length = first >= 0xC2 and first <= 0xDF and 2 or first >= 0xE0 and first <= 0xEF and 3
+    or first >= 0xF0 and first <= 0xF4 and 4
+  if not length or not second then return nil end
+  local low = first == 0xE0 and 0xA0 or first == 0xF0 and 0x90 or 0x80
+  local high = first == 0xED and 0x9F or first == 0xF4 and 0x8F or 0xBF
+  if second < low or second > high then return nil end
+  for index = position + 2, position + length - 1 do
+    local byte = text:byte(index)
+    if not byte or byte < 0x80 or byte > 0xBF then return nil end
+  end
+  return length
+end
+
+--- Replaces each character of a run of bytes beyond ASCII by what `replace` gives for it; a byte that belongs to none is given as nil.
+---@param run string
+---@param replace fun(character: string?): string
+function utf8.map(run, replace)
+  local parts, position = {}, 1
+  while position <= #run do
+    local length = utf8.character_length(run, position)
+    parts[#parts + 1] = replace(length and run:sub(position, position + length - 1) or nil)
+    position = position + (length or 1)
+  end
+  return table.concat(parts)
+end
+
+local REPLACEMENT = "\239\191\189" -- U+FFFD
+
+local function sound(run)
+  return utf8.map(run, function(character) return character or REPLACEMENT end)
+end
+
+--- The text with U+FFFD for each byte that is not UTF-8.
+function utf8.sound(text)
+  return (text:gsub("[\128-\255]+", sound))
+end
+
+return utf8
