@@ -11,7 +11,8 @@ end
 
 describe("base64", function()
   it("writes and reads the examples of RFC 4648", function()
-    local examples = { [""] = "", f = "Zg==", fo = "Zm8=", foo = "Zm9v", foob = "Zm9vYg==", fooba = "Zm9vYmE=", foobar = "Zm9vYmFy" }
+    local examples = { [""] = "", f = "Zg==", fo = "Zm8=", foo = "Zm9v", foob = "Zm9vYg==", fooba = "Zm9vYmE=",
+      foobar = "Zm9vYmFy" }
     for bytes, text in pairs(examples) do
       assert.equal(text, base64.encode(bytes))
       assert.equal(bytes, base64.decode(text))
