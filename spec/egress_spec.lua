@@ -36,8 +36,8 @@ local SERVER = [[
       return connection:respond(202, JSON, '{"id":"new","status":{"state":"Running"}}')
     end
     local name = request.path:match("^/sidecar/([%w_]+)/policy$")
-    if name == "echo" then return connection:respond(400, TEXT, "what is " .. request.headers["opensandbox-egress-auth"] .. "?\n") end
     local refusal = refusals[name]
+    if name == "echo" then refusal = { 400, "what is " .. request.headers["opensandbox-egress-auth"] .. "?\n" } end
     if refusal then return connection:respond(refusal[1], TEXT, refusal[2]) end
     if request.method == "GET" then return connection:respond(200, JSON, policies[name] or "") end
     connection:respond(200, JSON, '{"status":"ok","mode":"enforcing","enforcementMode":"dns","reason":"done"}')
