@@ -18,7 +18,7 @@ local SERVER = [[
     ID = '{"status":"ok","mode":"enforcing","enforcementMode":"dns","policy":{"egress":[{"action":"allow","target":"pypi.org"},'
       .. '{"action":"deny","target":"10.0.0.0/8","ports":[22,80]}],"defaultAction":"deny"}}',
     none = '{"status":"ok","mode":"deny_all","enforcementMode":"dns+nft","policy":{"egress":null,"defaultAction":"deny"}}',
-    page = '[]',
+    page = '[]', no_policy = '{"status":"ok"}', no_rules = '{"status":"ok","policy":{"egress":[1]}}', no_status = '{"policy":{}}',
   }
   return function(request, connection)
     local id = request.path:match("/v1/sandboxes/([%w_]+)/endpoints/18080")
@@ -157,7 +157,7 @@ describe("a refusal of the sidecar", function()
   end)
 
   it("that is no JSON, or other JSON, is an unexpected answer", function()
-    for _, name in ipairs { "page", "nothing" } do
+    for _, name in ipairs { "page", "nothing", "no_policy", "no_rules", "no_status" } do
       local err = refused(name, read)
       assert.same({ "protocol", "unexpected_answer" }, { err.kind, err.code })
     end

@@ -32,6 +32,7 @@ local SERVER = [[
     if name == "starting" and tries[name] < 3 then refusal = refusals.never end
     if name == "echo" then refusal = { 400, "cannot take " .. request.body .. " nor " .. request.body:gsub("\\/", "/") } end
     if refusal then return connection:respond(refusal[1], TEXT, refusal[2] .. "\n") end
+    if name == "garbage" then return connection:respond(200, JSON, '{"revision":1,"credentials":[1],"bindings":[{}]}') end
     if request.method == "DELETE" then return connection:respond(204, {}, "") end
     local answer = STATE
     if rest == "/credentials" then answer = { revision = 3, credentials = STATE.credentials } end
@@ -210,6 +211,19 @@ describe("a refusal of the vault", function()
     _, err = client:get_credential_vault(at "none")
     assert.matches("create_credential_vault", err.hint)
     assert.is_true(core.now() - began < 3)
+  end)
+end)
+
+describe("an answer that is none", function()
+  it("is an unexpected one", function()
+    for _, name in ipairs { "get_credential_vault", "list_vault_credentials", "list_vault_bindings" } do
+      local _, err = client[name](client, at "garbage")
+      assert.same({ "protocol", "unexpected_answer", name }, { err.kind, err.code, err.op })
+    end
+    local _, err = client:get_vault_credential(at "garbage", "token")
+    assert.equal("protocol", err.kind)
+    _, err = client:get_vault_binding(at "garbage", "api")
+    assert.equal("protocol", err.kind)
   end)
 end)
 

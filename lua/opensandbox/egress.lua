@@ -21,10 +21,16 @@ local egress = {}
 ---@return string? missing
 local function egress_status(answer)
   if type(answer.status) ~= "string" then return nil, "status of a policy" end
-  return {
-    status = answer.status, mode = answer.mode, enforcement_mode = answer.enforcementMode, reason = answer.reason,
-    policy = type(answer.policy) == "table" and network_policy.from_wire(answer.policy) or nil,
-  }
+  local policy = type(answer.policy) == "table" and network_policy.from_wire(answer.policy) or nil
+  if answer.policy ~= nil and not policy then return nil, "policy" end
+  return { status = answer.status, mode = answer.mode, enforcement_mode = answer.enforcementMode, reason = answer.reason,
+    policy = policy }
+end
+
+local function status_with_policy(answer)
+  local status, missing = egress_status(answer)
+  if status and not status.policy then return nil, "policy" end
+  return status, missing
 end
 
 local function hints(err)
@@ -33,9 +39,11 @@ local function hints(err)
   end
 end
 
-local function policy_call(self, endpoint, op, method, needs, body)
-  return sidecar.call(self, endpoint, { op = op, method = method, path = "/policy", json = body, decode = egress_status,
-    needs = needs, hints = hints, may_repeat = true }) -- each sets what it says, however often it is said
+-- A call to /policy, in the first versions of the sidecar if it does not say otherwise. Each sets what it says, however often it is said.
+local function policy_call(self, endpoint, request)
+  request.path, request.hints, request.may_repeat = "/policy", hints, true
+  request.decode, request.needs = request.decode or egress_status, request.needs or "1.0.0"
+  return sidecar.call(self, endpoint, request)
 end
 
 --- The policy: GET /policy. What the operator of the server always allows or denies is not in it.
@@ -44,7 +52,7 @@ end
 ---@return opensandbox.EgressStatus? status with its policy
 ---@return opensandbox.Error? err
 function egress.get_egress_policy(self, endpoint)
-  return policy_call(self, endpoint, "get_egress_policy", "GET", "1.0.0")
+  return policy_call(self, endpoint, { op = "get_egress_policy", method = "GET", decode = status_with_policy })
 end
 
 --- Adds rules, before those there are: PATCH /policy. A rule for a target that has one replaces it; the default action stays.
@@ -57,7 +65,7 @@ function egress.patch_egress_policy(self, endpoint, rules)
   local op = "patch_egress_policy"
   network_policy.check_rules(op, rules)
   if #rules == 0 then options.raise(op, "the list of rules must not be empty") end
-  return policy_call(self, endpoint, op, "PATCH", "1.0.0", network_policy.rules_to_wire(rules))
+  return policy_call(self, endpoint, { op = op, method = "PATCH", json = network_policy.rules_to_wire(rules) })
 end
 
 --- Removes the rules for some targets: DELETE /policy (egress from 1.0.13). Targets without a rule are passed over.
@@ -72,7 +80,7 @@ function egress.delete_egress_rules(self, endpoint, targets)
   options.argument(op, "the targets", targets, "list")
   if #targets == 0 then options.raise(op, "the list of targets must not be empty") end
   for i, target in ipairs(targets) do network_policy.check_target(op, "target " .. i, target) end
-  return policy_call(self, endpoint, op, "DELETE", "1.0.13", json.array(options.merge(targets)))
+  return policy_call(self, endpoint, { op = op, method = "DELETE", json = json.array(options.merge(targets)), needs = "1.0.13" })
 end
 
 --- Puts another policy in the place of the whole: PUT /policy. The only way to change the default action.
@@ -84,7 +92,7 @@ end
 function egress.replace_egress_policy(self, endpoint, policy)
   local op = "replace_egress_policy"
   network_policy.check(op, policy)
-  return policy_call(self, endpoint, op, "PUT", "1.0.0", network_policy.to_wire(policy))
+  return policy_call(self, endpoint, { op = op, method = "PUT", json = network_policy.to_wire(policy) })
 end
 
 return egress

@@ -85,10 +85,11 @@ function network_policy.to_wire(policy)
 end
 
 --- A policy as it came, in the form that callers write.
----@return opensandbox.NetworkPolicy
+---@return opensandbox.NetworkPolicy? policy nil when it is none
 function network_policy.from_wire(answer)
   local rules = {}
   for i, rule in ipairs(type(answer.egress) == "table" and answer.egress or {}) do
+    if type(rule) ~= "table" then return nil end
     rules[i] = { action = rule.action, target = rule.target, ports = rule.ports }
   end
   return { default_action = answer.defaultAction, egress = rules }

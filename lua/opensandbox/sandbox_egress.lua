@@ -40,7 +40,7 @@ end
 function Egress:policy()
   local status, err = ask(self, "egress:policy", "get_egress_policy")
   if not status then return nil, err end
-  return status.policy or network_policy.from_wire {}
+  return status.policy
 end
 
 local function add_rules(self, op, action, ...)

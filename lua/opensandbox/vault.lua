@@ -237,24 +237,25 @@ end
 
 local function all(answers, info)
   local list = {}
-  for i, answer in ipairs(type(answers) == "table" and answers or {}) do list[i] = info(answer) end
+  for i, answer in ipairs(type(answers) == "table" and answers or {}) do
+    list[i] = info(answer)
+    if not list[i] then return nil end
+  end
   return list
 end
 
 local function vault_state(answer)
-  if type(answer.revision) ~= "number" then return nil, "state of a credential vault" end
-  return { revision = answer.revision, credentials = all(answer.credentials, credential_info),
-    bindings = all(answer.bindings, binding_info) }
+  local credentials, bindings = all(answer.credentials, credential_info), all(answer.bindings, binding_info)
+  if type(answer.revision) ~= "number" or not credentials or not bindings then return nil, "state of a credential vault" end
+  return { revision = answer.revision, credentials = credentials, bindings = bindings }
 end
 
 local function credential_list(answer)
-  if type(answer.credentials) ~= "table" then return nil, "list of credentials" end
-  return all(answer.credentials, credential_info)
+  return type(answer.credentials) == "table" and all(answer.credentials, credential_info) or nil, "list of credentials"
 end
 
 local function binding_list(answer)
-  if type(answer.bindings) ~= "table" then return nil, "list of bindings" end
-  return all(answer.bindings, binding_info)
+  return type(answer.bindings) == "table" and all(answer.bindings, binding_info) or nil, "list of bindings"
 end
 
 local function hints(err)

@@ -26,7 +26,7 @@ wire.EGRESS_PORT = 18080
 ---@field timeout? number|false seconds until it ends by itself: at least 60, default 600; false: never
 ---@field resource_limits? table<string, string> default cpu = "1", memory = "2Gi"
 ---@field resource_requests? table<string, string> Kubernetes only
----@field network_policy? opensandbox.NetworkPolicy
+---@field network_policy? opensandbox.NetworkPolicy what can be reached from it, for example opensandbox.egress.only("pypi", "my.host.example")
 ---@field platform? table os, arch
 ---@field volumes? table[] as the API describes them, keys in snake_case
 ---@field secure_access? boolean
