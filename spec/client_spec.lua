@@ -213,7 +213,7 @@ describe("a mistake in the arguments of a call", function()
   before_each(function()
     client = new("http://127.0.0.1:1")
     sandbox = assert(client:connect("a", { wait = false }))
-    sandbox._endpoint_of_execd = { url = EXECD, headers = {} }
+    sandbox._endpoints[opensandbox.EXECD_PORT] = { url = EXECD, headers = {} }
   end)
   after_each(close_clients)
 

@@ -217,6 +217,8 @@ function Client:_complete(request)
   request.secrets = request.secrets or {}
   if self._key then request.secrets[#request.secrets + 1] = self._key end
   for _, value in ipairs(self._header_secrets) do request.secrets[#request.secrets + 1] = value end
+  -- Longest first: one may begin as another does.
+  table.sort(request.secrets, function(a, b) return #a > #b end)
   self:_requested(request)
   return request
 end
@@ -251,7 +253,7 @@ function Client:_endpoint(endpoint, request)
   if endpoint.proxied and self._key and same_origin(url.parse(endpoint.url), self._origin) then
     request.headers[KEY_HEADER] = self._key
   end
-  request.secrets = {}
+  request.secrets = request.secrets or {}
   for _, value in pairs(endpoint.headers or {}) do request.secrets[#request.secrets + 1] = value end
   return self:_complete(request)
 end
@@ -269,7 +271,7 @@ function Client:_call(request)
   return call.run(self, self:_lifecycle(request))
 end
 
-for _, part in ipairs { "lifecycle", "snapshots", "pools", "diagnostics", "execd" } do
+for _, part in ipairs { "lifecycle", "snapshots", "pools", "diagnostics", "execd", "egress", "vault" } do
   for name, method in pairs(require("opensandbox." .. part)) do Client[name] = method end
 end
 

@@ -10,10 +10,12 @@ require "opensandbox.intree" -- first: the others want the core
 local clients = require "opensandbox.client"
 local core = require "opensandbox.core"
 local errors = require "opensandbox.errors"
+local presets = require "opensandbox.presets"
 local protect = require "opensandbox.protect"
 local sandboxes = require "opensandbox.sandbox"
 local shell = require "opensandbox.shell"
 local task = require "opensandbox.task"
+local wire = require "opensandbox.wire"
 
 clients.Client.create = sandboxes.create
 clients.Client.connect = sandboxes.connect
@@ -33,9 +35,10 @@ end
 
 return {
   _VERSION = require "opensandbox.version",
-  EXECD_PORT = 44772,
-  EGRESS_PORT = 18080,
+  EXECD_PORT = wire.EXECD_PORT,
+  EGRESS_PORT = wire.EGRESS_PORT,
   new = clients.new,
+  egress = { presets = presets.known, only = presets.only, none = presets.none }, -- network policies
   is_error = errors.is,
   assert = check,
   quote = shell.quote,

@@ -4,6 +4,7 @@ local core = require "opensandbox.core"
 local errors = require "opensandbox.errors"
 local json = require "opensandbox.json"
 local loop = require "opensandbox.loop"
+local network_policy = require "opensandbox.network_policy"
 local options = require "opensandbox.options"
 local pages = require "opensandbox.pages"
 local random = require "opensandbox.random"
@@ -15,11 +16,7 @@ local wire = require "opensandbox.wire"
 
 local lifecycle = {}
 
-local EXECD_PORT = 44772
 local SEARCH_FOR_LOST = 30 -- seconds: how long a create whose answer was lost is looked for
-
-local known_policy = { default_action = "text", egress = "table" }
-local known_rule = { action = "text", target = "text" }
 
 local function sandbox_path(op, id, rest)
   return "/sandboxes/" .. url.escape(options.identifier(op, "the sandbox id", id)) .. (rest or "")
@@ -36,9 +33,12 @@ local function check_create(op, opts)
     options.raise(op, "one of the options 'image' and 'snapshot_id' is needed, for example image = \"python:3.12\"")
   end
   if opts.entrypoint and #opts.entrypoint == 0 then options.raise(op, "option 'entrypoint' must not be empty") end
-  if opts.network_policy then
-    options.check(op, opts.network_policy, known_policy)
-    for _, rule in ipairs(opts.network_policy.egress or {}) do options.check(op, rule, known_rule) end
+  if opts.network_policy then network_policy.check(op, opts.network_policy) end
+  local proxy = opts.credential_proxy
+  if proxy ~= nil and type(proxy) ~= "table" then options.argument(op, "option 'credential_proxy'", proxy, "boolean") end
+  local wants_proxy = proxy == true or (proxy and proxy.enabled)
+  if wants_proxy and not opts.network_policy then
+    options.raise(op, "option 'credential_proxy' needs option 'network_policy', which allows the hosts that get credentials")
   end
 end
 
@@ -259,7 +259,18 @@ end
 ---@return opensandbox.Endpoint? execd
 ---@return opensandbox.Error? err
 function lifecycle.discover_execd(self, id, opts)
-  return self:get_endpoint(id, EXECD_PORT, opts)
+  return self:get_endpoint(id, wire.EXECD_PORT, opts)
+end
+
+--- Where the egress API of a sandbox can be reached: its endpoint for port 18080. Only a sandbox that was created with a
+--- network_policy has one; an endpoint is given for others, too.
+---@param self opensandbox.Client
+---@param id string
+---@param opts? table as for get_endpoint
+---@return opensandbox.Endpoint? egress
+---@return opensandbox.Error? err
+function lifecycle.discover_egress(self, id, opts)
+  return self:get_endpoint(id, wire.EGRESS_PORT, opts)
 end
 
 local ready_options = { timeout = "seconds", ping = "boolean", on_state = "function" }
@@ -296,6 +307,27 @@ function lifecycle.get_version(self)
   return self:_call { op = "get_version", method = "GET", path = "/version", at_root = true, decode = function(answer)
     return type(answer.version) == "string" and answer.version or nil, "version"
   end }
+end
+
+local event_options = { success = "boolean", duration = "seconds or 0", sandbox_id = "text", image = "text" }
+
+--- Tells the server how a create went, for its statistics: POST /metrics/events (servers from 0.2.2). The library never calls this
+--- by itself: nothing is reported unless you do.
+---@param self opensandbox.Client
+---@param event table success (boolean), duration (seconds), and perhaps sandbox_id, image (or the id of a snapshot)
+---@return true? ok
+---@return opensandbox.Error? err
+function lifecycle.record_create_event(self, event)
+  local op = "record_create_event"
+  options.argument(op, "the event", event, "table")
+  options.check(op, event, event_options)
+  options.argument(op, "option 'success'", event.success, "boolean")
+  options.argument(op, "option 'duration'", event.duration, "seconds or 0")
+  local _, err = self:_call { op = op, method = "POST", path = "/metrics/events", sandbox_id = event.sandbox_id,
+    json = { eventType = "sandbox.create", createDurationMs = math.floor(event.duration * 1000 + 0.5), success = event.success,
+      sandboxId = event.sandbox_id, image = event.image } }
+  if err then return nil, err end
+  return true
 end
 
 return lifecycle

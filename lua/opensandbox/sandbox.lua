@@ -8,6 +8,7 @@ local finalizer = require "opensandbox.finalizer"
 local options = require "opensandbox.options"
 local protect = require "opensandbox.protect"
 local ready = require "opensandbox.ready"
+local sandbox_egress = require "opensandbox.sandbox_egress"
 local task = require "opensandbox.task"
 local wire = require "opensandbox.wire"
 
@@ -15,6 +16,8 @@ local wire = require "opensandbox.wire"
 ---@field id string
 ---@field client opensandbox.Client
 ---@field files opensandbox.Files
+---@field egress opensandbox.Egress
+---@field vault opensandbox.Vault
 local Sandbox = {}
 Sandbox.__index = Sandbox
 Sandbox.__name = "opensandbox.Sandbox"
@@ -23,8 +26,9 @@ local sandboxes = {}
 
 -- `owned`: this process made it, and ends it when the object is closed or collected.
 local function new(client, id, owned)
-  local self = setmetatable({ id = id, client = client }, Sandbox)
+  local self = setmetatable({ id = id, client = client, _endpoints = {} }, Sandbox)
   self.files = files.of(self)
+  self.egress, self.vault = sandbox_egress.of(self)
   if owned then
     local life = client:_begin_life(id)
     self._life = life
@@ -66,7 +70,7 @@ function sandboxes.create(client, opts)
     self:kill() -- whether this works or not, the first error is the one to tell
     return nil, execd
   end
-  self._endpoint_of_execd = execd
+  self._endpoints[wire.EXECD_PORT] = execd
   return self
 end
 
@@ -86,7 +90,7 @@ function sandboxes.connect(client, id, opts)
   if opts.wait == false then return self end
   local info, execd = ready.wait(client, op, id, { timeout = opts.ready_timeout, clock = "ready_timeout" })
   if not info then return nil, execd end
-  self._endpoint_of_execd = execd
+  self._endpoints[wire.EXECD_PORT] = execd
   return self
 end
 
@@ -127,15 +131,21 @@ local function closed(self, op)
   return errors.new { kind = "closed", code = "closed", op = op, sandbox_id = self.id, message = "the sandbox object is closed" }
 end
 
--- The endpoint of execd, asked for once.
-function Sandbox:_execd(op)
+-- The endpoint for a port, asked for once; a pause forgets it.
+function Sandbox:_endpoint_for(op, port)
   if self._closed then return nil, closed(self, op) end
-  if not self._endpoint_of_execd then
-    local execd, err = self.client:discover_execd(self.id)
-    if not execd then return nil, err end
-    self._endpoint_of_execd = execd
+  local endpoint = self._endpoints[port]
+  if not endpoint then
+    local err
+    endpoint, err = self.client:get_endpoint(self.id, port)
+    if not endpoint then return nil, err end
+    self._endpoints[port] = endpoint
   end
-  return self._endpoint_of_execd
+  return endpoint
+end
+
+function Sandbox:_execd(op)
+  return self:_endpoint_for(op, wire.EXECD_PORT)
 end
 
 --- Runs a command and waits for its end. A string is for the shell; a list is a program and its arguments, quoted.
@@ -213,7 +223,7 @@ function Sandbox:pause(opts)
   if self._closed then return nil, closed(self, op) end
   local ok, err = self.client:pause_sandbox(self.id)
   if not ok then return nil, err end
-  self._endpoint_of_execd = nil
+  self._endpoints = {}
   return ready.paused(self.client, op, self.id, opts.timeout)
 end
 
@@ -227,12 +237,12 @@ function Sandbox:resume(opts)
   if self._closed then return nil, closed(self, op) end
   local ok, err = self.client:resume_sandbox(self.id)
   if not ok then return nil, err end
-  self._endpoint_of_execd = nil
+  self._endpoints = {}
   local info, execd = ready.wait(self.client, op, self.id, {
     timeout = opts.ready_timeout, clock = "ready_timeout", resumes = true,
   })
   if not info then return nil, execd end
-  self._endpoint_of_execd = execd
+  self._endpoints[wire.EXECD_PORT] = execd
   return true
 end
 

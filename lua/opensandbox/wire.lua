@@ -2,6 +2,7 @@
 
 local headers = require "opensandbox.headers"
 local json = require "opensandbox.json"
+local network_policy = require "opensandbox.network_policy"
 local time = require "opensandbox.time"
 local url = require "opensandbox.url"
 
@@ -10,13 +11,9 @@ local wire = {}
 --- The label that marks who sent a create, so that one whose answer was lost can be found. Not shown to users.
 wire.CREATE_LABEL = "opensandbox-lua-create"
 
----@class opensandbox.EgressRule
----@field action string "allow" or "deny"
----@field target string a host name, `*.suffix` (not the suffix itself), an address or a CIDR
-
----@class opensandbox.NetworkPolicy
----@field default_action? string "allow" or "deny" for what no rule matches; the server's default is "deny"
----@field egress? opensandbox.EgressRule[] the first match wins
+--- The ports of what runs in and beside each sandbox.
+wire.EXECD_PORT = 44772
+wire.EGRESS_PORT = 18080
 
 ---@class opensandbox.SandboxOpts
 ---@field image? string|table name of an image, or { uri =, auth = { username =, password = } }; needed unless there is a snapshot_id or template_id
@@ -29,11 +26,11 @@ wire.CREATE_LABEL = "opensandbox-lua-create"
 ---@field timeout? number|false seconds until it ends by itself: at least 60, default 600; false: never
 ---@field resource_limits? table<string, string> default cpu = "1", memory = "2Gi"
 ---@field resource_requests? table<string, string> Kubernetes only
----@field network_policy? opensandbox.NetworkPolicy
+---@field network_policy? opensandbox.NetworkPolicy what can be reached from it, for example opensandbox.egress.only("pypi", "my.host.example")
 ---@field platform? table os, arch
 ---@field volumes? table[] as the API describes them, keys in snake_case
 ---@field secure_access? boolean
----@field credential_proxy? boolean|table
+---@field credential_proxy? boolean|table true: credentials can be put into requests on their way out, see vault.lua; needs a network_policy
 ---@field lifecycle? table as the API describes it, keys in snake_case
 ---@field extensions? table<string, string>
 
@@ -103,12 +100,6 @@ local function camel(value)
   return copy
 end
 
-local function network_policy(policy)
-  local rules = {}
-  for i, rule in ipairs(policy.egress or {}) do rules[i] = { action = rule.action, target = rule.target } end
-  return { defaultAction = policy.default_action, egress = policy.egress and json.array(rules) or nil }
-end
-
 --- What create_sandbox takes, by name, with the tests of options.lua.
 wire.create_options = {
   image = "any", image_auth = "table", snapshot_id = "text", entrypoint = "list", env = "strings", metadata = "strings",
@@ -142,7 +133,7 @@ function wire.create_request(opts, label)
     timeout = timeout and math.ceil(timeout) or nil, -- whole seconds; absent: it never expires
     resourceLimits = opts.resource_limits or DEFAULT_LIMITS,
     resourceRequests = opts.resource_requests,
-    networkPolicy = opts.network_policy and network_policy(opts.network_policy) or nil,
+    networkPolicy = opts.network_policy and network_policy.to_wire(opts.network_policy),
     platform = opts.platform,
     volumes = opts.volumes and json.array(camel(opts.volumes)) or nil,
     secureAccess = opts.secure_access,
