@@ -6,6 +6,7 @@ local json = require "opensandbox.json"
 local policy = require "opensandbox.devserver.policy"
 local random = require "opensandbox.devserver.random"
 local router = require "opensandbox.devserver.router"
+local validation = require "opensandbox.devserver.validation"
 local vault = require "opensandbox.devserver.vault"
 
 local BODY_LIMIT = 1024 * 1024
@@ -107,7 +108,7 @@ end
 
 routes["DELETE /policy"] = function(call)
   call:body("array", function(targets)
-    if not policy.is_list(targets) or #targets == 0 then return call:fail(400, "at least one target is required") end
+    if not validation.is_list(targets) or #targets == 0 then return call:fail(400, "at least one target is required") end
     for _, target in ipairs(targets) do
       if type(target) ~= "string" then return call:fail(400, "invalid request body: json: a target must be a string") end
     end

@@ -45,6 +45,11 @@ function Request:release()
   self.connection:process()
 end
 
+--- Takes the end of the client's side as its going away, as proxies do. Otherwise it may still be there to read.
+function Request:end_with_client()
+  self.ends_with_client = true
+end
+
 local Connection = {}
 Connection.__index = Connection
 
@@ -186,6 +191,8 @@ function Connection:read()
     if problem then return self:close() end
     if data then
       self.input = self.input == "" and data or self.input .. data
+    elseif self.request and self.request.ends_with_client then
+      return self:close()
     else
       self.ended = true
     end

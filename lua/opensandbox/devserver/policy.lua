@@ -3,16 +3,12 @@
 -- A policy is `{ default = "allow" | "deny", rules = { { action, target }... } }`; the first rule that matches decides.
 
 local json = require "opensandbox.json"
+local validation = require "opensandbox.devserver.validation"
 
 local policy = {}
 
 local ACTIONS = { allow = true, deny = true }
 local RULE = { action = true, target = true }
-
---- Whether a decoded value is an array, as far as one can tell from an empty table.
-function policy.is_list(value)
-  return type(value) == "table" and (value[1] ~= nil or next(value) == nil)
-end
 
 local function trimmed(text)
   return text:match("^%s*(.-)%s*$")
@@ -40,7 +36,7 @@ end
 -- @treturn[2] nil
 -- @treturn[2] string what is wrong with them
 function policy.rules(list)
-  if not policy.is_list(list) then return nil, "json: the rules must be an array" end
+  if not validation.is_list(list) then return nil, "json: the rules must be an array" end
   local rules = {}
   for index, given in ipairs(list) do
     local problem

@@ -178,6 +178,7 @@ function proxy.forward(request, response, port, failed)
   end
   if port < 1 or port > 65535 then return refused() end
   response.on_abort = function() self:close() end
+  request:end_with_client()
   self.socket:connect("127.0.0.1", port, guard.wrap(function(problem)
     if self.over then return end
     if problem then return refused() end

@@ -24,7 +24,13 @@ function validation.refusal(status, code, message)
 end
 
 local function is_map(value) return type(value) == "table" and value[1] == nil end
-local function is_list(value) return type(value) == "table" and (value[1] ~= nil or next(value) == nil) end
+
+--- Whether a decoded value is an array, as far as one can tell from an empty table.
+function validation.is_list(value)
+  return type(value) == "table" and (value[1] ~= nil or next(value) == nil)
+end
+
+local is_list = validation.is_list
 
 local function at(location, name)
   local longer = {}

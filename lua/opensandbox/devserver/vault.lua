@@ -5,6 +5,7 @@
 
 local json = require "opensandbox.json"
 local policy = require "opensandbox.devserver.policy"
+local validation = require "opensandbox.devserver.validation"
 
 local TOKEN = "^[%w!#$%%&'*+%-.^_`|~]+$"
 local METHODS = { "GET", "POST", "PUT", "PATCH", "DELETE" }
@@ -57,7 +58,7 @@ end
 
 -- An array whose items `check` takes; an absent or empty one is the default, if there is one.
 local function list(value, what, check, default)
-  if value ~= nil and not policy.is_list(value) then refuse("%s must be an array", what) end
+  if value ~= nil and not validation.is_list(value) then refuse("%s must be an array", what) end
   if not value or #value == 0 then return default or refuse("%s must not be empty", what) end
   local items = json.array {}
   for index, item in ipairs(value) do items[index] = check(item, what) end
