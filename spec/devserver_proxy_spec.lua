@@ -1,5 +1,6 @@
 --- The ways to a sandbox's ports through the development server: its gateway, the lifecycle server's proxy, execd's proxy.
 
+local uv = require "luv"
 local json = require "opensandbox.json"
 local api = require "spec.support.api"
 local faults = require "spec.support.faults"
@@ -32,8 +33,18 @@ local PROGRAM = [[
     connection:finish()
   end
 
+  function actions.huge(_, connection)
+    connection:start(200, {})
+    for _ = 1, 32 do connection:chunk(("y"):rep(1024 * 1024)) end
+    connection:finish()
+  end
+
   return {
+    on_headers = function(request, connection)
+      if request.path == "/slow" then connection:pause_reading():after(500, connection.resume_reading) end
+    end,
     on_request = function(request, connection)
+      if request.path == "/slow" then return connection:respond(200, {}, tostring(request.body_bytes)) end
       local action = actions[request.path:match("^/([a-z]+)$")]
       if action then return action(request, connection) end
       local heads = {}
@@ -155,6 +166,23 @@ describe("the development server's way to a port", function()
       end)
     end)
   end
+
+  it("holds little of what a slow side has not taken", function()
+    if not process.rss() then return pending("no /proc here") end
+    local endpoint = proxied()
+    endpoint:send("GET", "/large")
+    local base = process.rss(server.pid).peak
+    local size = 32 * 1024 * 1024
+    assert.equal(tostring(size), endpoint:send("POST", "/slow", { body = ("x"):rep(size) }).body)
+    local first = true
+    local answer = endpoint:send("GET", "/huge", { on_chunk = function()
+      if first then uv.sleep(600) end   -- reads nothing meanwhile
+      first = false
+    end })
+    assert.equal(size, #answer.body)
+    local grown = process.rss(server.pid).peak - base
+    assert.is_true(grown < 16 * 1024, grown .. " KiB")
+  end)
 
   it("answers 502 where nothing listens, with a code that says so", function()
     local closed = faults.start "return function() end"
