@@ -235,6 +235,7 @@ describe("the development server's way to a port", function()
       ["/?a=1&b=2&a=3&c"] = "/?a=1&a=3&b=2&c=", ["/?q=a%20b+c%2Bd"] = "/?q=a+b+c%2Bd", ["/?&&x=%C3%BC~"] = "/?x=%C3%BC~",
       ["/a%20b/%C3%BC"] = "/a%20b/%C3%BC", ["/a%2Fb"] = "/a/b", ["/a%3Fb=c"] = "/a?b=c", ["/a%3Fb=c?d=e"] = "/a?d=e",
       ["/a%23b"] = "/a", ["/a%2541"] = "/a%41", ["/a/./b/../c"] = "/a/c", ["/x//y/"] = "/x//y/", ["/a+b"] = "/a+b",
+      ["/a%3Fb=c%20%C3%BC"] = "/a?b=c%20%C3%BC",
     } do
       assert.equal(arrives, proxied():send("GET", sent).value.target, sent)
     end

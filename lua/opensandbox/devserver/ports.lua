@@ -86,18 +86,19 @@ end
 -- A path as the real service sends it on: decoded, and what comes out read as a part of a URL. So "%3F" begins a query,
 -- what follows "%23" is lost, and "%25" stands for a percent sign that is decoded once more.
 -- @treturn[1] string the path
--- @treturn[1] string the query that was in it, or nil
+-- @treturn[1] string the query that was in it
 -- @treturn[2] nil
 -- @treturn[2] string what is wrong with it
 local function resent(path)
   local decoded = url.decode(path)
   local bad = decoded:find("[%z\1-\31\127]")
   if bad then return nil, ("Invalid non-printable ASCII character in URL, byte %d."):format(decoded:byte(bad)) end
-  local before, query = decoded:gsub("#.*$", ""):match("^([^?]*)%??(.*)$")
-  local encoded = without_dots(before):gsub('[ "<>`{}\128-\255]', function(character)
+  local text = decoded:gsub("#.*$", ""):gsub('[ "<>`{}\128-\255]', function(character)
     return ("%%%02X"):format(character:byte())
   end)
-  return encoded == "" and "/" or encoded, query ~= "" and query or nil
+  local before, query = text:match("^([^?]*)%??(.*)$")
+  before = without_dots(before)
+  return before == "" and "/" or before, query
 end
 
 --- The lifecycle server's proxy, `/sandboxes/{id}/proxy/{port}/...`: no key is asked for, and none is passed on.
@@ -114,7 +115,7 @@ function ports.proxied(store, id, port, path, request, response)
   end
   local target, query = resent(path)
   if not target then return unknown(500, "An internal error occurred in the proxy: " .. query) end
-  request.path, request.query = target, request.query ~= "" and rewritten(request.query) or query or ""
+  request.path, request.query = target, request.query ~= "" and rewritten(request.query) or query
   proxy.introduce(request)
   request.headers["x-forwarded-host"] = request.headers["x-forwarded-host"] or request.headers.host
   for _, name in ipairs(WITHHELD) do request.headers[name] = nil end
