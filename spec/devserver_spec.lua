@@ -200,7 +200,7 @@ describe("the lifecycle API", function()
     "create-from-unknown-snapshot", "create-host-volume", "create-image-pull-failed", "create-number-limit",
     "create-pool-ref", "create-reserved-metadata", "create-secure-access", "create-timeout-59",
     "create-timeout-too-large", "create", "create-metadata-slash-key", "create-network-policy", "create-no-expiry",
-    "diagnostics-scope", "endpoint-missing", "get-missing", "health", "list-metadata-malformed", "list-page-size-201", "pools",
+    "endpoint-missing", "get-missing", "health", "list-metadata-malformed", "list-page-size-201", "pools",
     "snapshot-get-missing", "unknown-route",
   }
   for _, name in ipairs(STATELESS) do
@@ -316,7 +316,8 @@ describe("the lifecycle API", function()
       assert.equal(200, ping.status)
       assert.equal(401, http.request({ url = "http://" .. proxied.endpoint .. "/ping" }).status)
     end
-    assert.equal(400, api("GET", "/v1/sandboxes/" .. id .. "/endpoints/8080?use_server_proxy=1").status)
+    local any = json.decode(api("GET", "/v1/sandboxes/" .. id .. "/endpoints/8080?use_server_proxy=1").body)
+    assert.same({ endpoint = ("%s/v1/sandboxes/%s/proxy/8080"):format(host, id) }, any)
   end)
 
   it("reports a sandbox whose entrypoint fails as Failed and its execd as unreachable", function()

@@ -8,6 +8,7 @@ local filesystem = require "opensandbox.devserver.filesystem"
 local files = require "opensandbox.devserver.files"
 local frames = require "opensandbox.devserver.frames"
 local metrics = require "opensandbox.devserver.metrics"
+local proxy = require "opensandbox.devserver.proxy"
 local router = require "opensandbox.devserver.router"
 local stream = require "opensandbox.devserver.stream"
 local transfer = require "opensandbox.devserver.transfer"
@@ -223,11 +224,12 @@ end
 --- Answers a request to a sandbox's execd.
 -- @param path the request's path without what leads to this sandbox
 function execd.handle(sandbox, path, request, response)
-  sandbox.responses[response] = true
   response.json_type = "application/json; charset=utf-8"
   if request.headers["x-execd-access-token"] ~= sandbox.token then
     return response:json(401, { error = "Unauthorized: invalid or missing header X-EXECD-ACCESS-TOKEN" })
   end
+  local port, rest = path:match("^/proxy/([^/]*)(.*)$")
+  if port then return proxy.serve(port, rest, request, response) end
   local handler, parameters = all:find(request.method, path)
   if not handler then return response:send(404, { { "Content-Type", "text/plain" } }, "404 page not found") end
   handler(setmetatable({

@@ -4,6 +4,7 @@
 -- costs little memory.
 
 local uv = require "luv"
+local body = require "opensandbox.devserver.body"
 local guard = require "opensandbox.devserver.guard"
 local response = require "opensandbox.devserver.response"
 
@@ -34,7 +35,7 @@ function Request:body(limit, callback)
   end)
 end
 
---- Leaves what follows the head in the connection until `release`: the handler will look at the request later.
+--- Leaves what has not been read yet in the connection until `release`: the handler will look at it later.
 function Request:hold()
   self.connection.held = true
 end
@@ -42,6 +43,11 @@ end
 function Request:release()
   self.connection.held = false
   self.connection:process()
+end
+
+--- Takes the end of the client's side as its going away, as proxies do. Otherwise it may still be there to read.
+function Request:end_with_client()
+  self.ends_with_client = true
 end
 
 local Connection = {}
@@ -89,13 +95,13 @@ end
 function Connection:begin(request)
   self.request, request.connection = request, self
   local headers = request.headers
-  if (headers["transfer-encoding"] or ""):lower():find("chunked", 1, true) then
-    self.state, self.left = "chunk-size", 0
-  else
-    self.left = tonumber(headers["content-length"] or "0")
-    if not self.left or self.left < 0 or self.left % 1 ~= 0 then return self:refuse(400, "bad Content-Length") end
-    self.state = self.left > 0 and "body" or "received"
+  request.chunked = (headers["transfer-encoding"] or ""):lower():find("chunked", 1, true) ~= nil
+  local length = tonumber(headers["content-length"] or "0")
+  if not request.chunked and not (length and length >= 0 and length % 1 == 0) then
+    return self:refuse(400, "bad Content-Length")
   end
+  self.body = body.new(request.chunked and "chunked" or length)
+  self.state = self.body.done and "received" or "body"
   local answer = response.new(self.socket, request, function(keep_alive) self:answered(keep_alive) end)
   request.response = answer
   request.complete = self.state == "received"
@@ -129,19 +135,6 @@ function Connection:answered(keep_alive)
   self:process()
 end
 
--- Hands a piece of the body to the handler and drops it from the input.
-function Connection:take(count)
-  local data = self.input
-  if #data > count then
-    data, self.input = data:sub(1, count), data:sub(count + 1)
-  else
-    self.input = ""
-  end
-  self.left = self.left - #data
-  local request = self.request
-  if request.on_data and not request.answered then self:protected(request.on_data, data) end
-end
-
 local steps = {}
 
 function steps.head(self)
@@ -159,43 +152,14 @@ function steps.head(self)
 end
 
 function steps.body(self)
-  if self.input == "" then return false end
-  self:take(self.left)
-  if self.left == 0 then self:received() end
-  return true
-end
-
-steps["chunk-size"] = function(self)
-  local size, last = self.input:match("^([%x]+)[^\r\n]*\r\n()")
-  if not size then
-    if #self.input > HEAD_LIMIT or self.input:find("^[^%x]") then self:refuse(400, "bad chunk") end
-    return false
-  end
-  self.input = self.input:sub(last)
-  self.left = tonumber(size, 16)
-  self.state = self.left > 0 and "chunk-data" or "trailer"
-  return true
-end
-
-steps["chunk-data"] = function(self)
-  if self.input == "" then return false end
-  self:take(self.left)
-  if self.left == 0 then self.state = "chunk-end" end
-  return true
-end
-
-steps["chunk-end"] = function(self)
-  if #self.input < 2 then return false end
-  self.input = self.input:sub(3)
-  self.state = "chunk-size"
-  return true
-end
-
-function steps.trailer(self)
-  local line, last = self.input:match("^([^\r\n]*)\r\n()")
-  if not line then return false end
-  self.input = self.input:sub(last)
-  if line == "" then self:received() end
+  local rest, malformed = self.body:step(self.input, function(data)
+    local request = self.request
+    if request.on_data and not request.answered then self:protected(request.on_data, data) end
+  end)
+  if malformed then self:refuse(400, "bad chunk") end
+  if not rest then return false end
+  self.input = rest
+  if self.body.done and not self.closed then self:received() end
   return true
 end
 
@@ -212,8 +176,8 @@ function Connection:process()
   self.processing = true
   while not self.closed and not self.held and steps[self.state](self) do end   -- luacheck: ignore 542
   self.processing = false
-  if self.closed or self.held then return end
-  if self.ended and not (self.request and self.request.complete) then return self:close() end
+  if self.closed then return end
+  if self.ended and not self.held and not (self.request and self.request.complete) then return self:close() end
   -- Input that waits for its turn stays in the kernel.
   local full = #self.input > PIPELINE_LIMIT
   if full ~= (self.paused or false) then
@@ -227,6 +191,8 @@ function Connection:read()
     if problem then return self:close() end
     if data then
       self.input = self.input == "" and data or self.input .. data
+    elseif self.request and self.request.ends_with_client then
+      return self:close()
     else
       self.ended = true
     end

@@ -1,7 +1,8 @@
 --- A server for development and tests that speaks the lifecycle API and the execd API on loopback ports and runs
 -- commands as processes of this machine, each sandbox in a directory of its own.
 --
--- It behaves as the real services do. It is not for real work: it has no images, network policies or resource limits.
+-- It behaves as the real services do. It is not for real work: it has no images and no resource limits, and network
+-- policies and credentials are kept and shown, but not enforced.
 
 local uv = require "luv"
 local filesystem = require "opensandbox.devserver.filesystem"
@@ -9,6 +10,7 @@ local guard = require "opensandbox.devserver.guard"
 local http = require "opensandbox.devserver.http"
 local isolation = require "opensandbox.devserver.isolation"
 local lifecycle = require "opensandbox.devserver.lifecycle"
+local ports = require "opensandbox.devserver.ports"
 local random = require "opensandbox.devserver.random"
 local sandboxes = require "opensandbox.devserver.sandboxes"
 local snapshots = require "opensandbox.devserver.snapshots"
@@ -74,7 +76,7 @@ function devserver.start(options)
   self.snapshots = snapshots.new(directory .. "/snapshots")
 
   local problem
-  self.gateway, problem = listen("--gateway-port", options.gateway_port or 0, lifecycle.gateway(self.store))
+  self.gateway, problem = listen("--gateway-port", options.gateway_port or 0, ports.gateway(self.store))
   if self.gateway then
     self.api, problem = listen("--port", options.port or 8080, lifecycle.handler {
       store = self.store, snapshots = self.snapshots, key = self.key, gateway_port = self.gateway.port, version = devserver.VERSION,

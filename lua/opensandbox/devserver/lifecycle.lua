@@ -1,7 +1,9 @@
 --- The lifecycle API: sandboxes and their endpoints, at `/` and at `/v1`.
 
 local json = require "opensandbox.json"
-local execd = require "opensandbox.devserver.execd"
+local diagnostics = require "opensandbox.devserver.diagnostics"
+local egress = require "opensandbox.devserver.egress"
+local ports = require "opensandbox.devserver.ports"
 local random = require "opensandbox.devserver.random"
 local snapshots = require "opensandbox.devserver.snapshots"
 local router = require "opensandbox.devserver.router"
@@ -9,9 +11,7 @@ local time = require "opensandbox.devserver.time"
 local url = require "opensandbox.devserver.url"
 local validation = require "opensandbox.devserver.validation"
 
-local EXECD_PORT = 44772
 local BODY_LIMIT = 16 * 1024 * 1024
-local PROXY_METHODS = { GET = true, POST = true, PUT = true, DELETE = true, PATCH = true }
 
 local Call = {}
 Call.__index = Call
@@ -60,9 +60,11 @@ end
 
 local function description(sandbox)
   local request = sandbox.request
+  local extensions = request.extensions
   return {
     id = sandbox.id, image = request.image and { uri = request.image.uri }, snapshotId = request.snapshotId,
     platform = request.platform, status = sandbox:status(),
+    extensions = extensions and next(extensions) and extensions or nil,
     metadata = next(sandbox.metadata) and sandbox.metadata or nil, entrypoint = request.entrypoint,
     expiresAt = instant(sandbox.expires), createdAt = instant(sandbox.created),
   }
@@ -83,8 +85,12 @@ routes["POST /sandboxes"] = function(call)
         return call.response:fail(409, "SNAPSHOT::NOT_READY", ("Snapshot %s is not ready"):format(snapshot.id))
       end
     end
+    local function failed(problem) call.response:fail(500, "DOCKER::SANDBOX_START_FAILED", problem) end
+    local sidecar, refusal = egress.new(request.networkPolicy, request.credentialProxy)
+    if refusal then return failed("Egress sidecar failed to start: " .. refusal) end
     call.store:create(request, snapshot and snapshot.directory, function(sandbox, problem)
-      if not sandbox then return call.response:fail(500, "DOCKER::SANDBOX_START_FAILED", problem) end
+      if not sandbox then return failed(problem) end
+      sandbox.egress = sidecar
       local made = description(sandbox)
       made.image, made.snapshotId = nil, nil
       made.status = {
@@ -218,22 +224,26 @@ routes["POST /sandboxes/{id}/resume"] = function(call)
   call.response:empty(202)
 end
 
-for route, handler in pairs(snapshots.routes) do routes[route] = handler end
+for _, more in ipairs { diagnostics, snapshots.routes } do
+  for route, handler in pairs(more) do routes[route] = handler end
+end
 
--- What only Kubernetes has, and what this version of the service does not have yet.
-for route, answer in pairs {
-  ["GET /pools"] = "pool", ["POST /pools"] = "pool", ["GET /pools/{id}"] = "pool", ["PUT /pools/{id}"] = "pool",
-  ["DELETE /pools/{id}"] = "pool", ["GET /sandboxes/{id}/diagnostics/logs"] = "diagnostics",
-  ["GET /sandboxes/{id}/diagnostics/events"] = "diagnostics",
-} do
+-- What only Kubernetes has.
+for _, route in ipairs { "GET /pools", "POST /pools", "GET /pools/{id}", "PUT /pools/{id}", "DELETE /pools/{id}" } do
   routes[route] = function(call)
-    if answer == "pool" then
-      return call.response:fail(501, "KUBERNETES::POOL_NOT_SUPPORTED",
-        "Pool management is only available when runtime.type is 'kubernetes'.")
-    end
-    call.response:fail(501, "DIAGNOSTICS_NOT_IMPLEMENTED",
-      "The stable Diagnostics API is not implemented by this OpenSandbox server.")
+    call.response:fail(501, "KUBERNETES::POOL_NOT_SUPPORTED",
+      "Pool management is only available when runtime.type is 'kubernetes'.")
   end
+end
+
+-- What client libraries tell about themselves. It is there under /v1 only, and nothing is done with it.
+routes["POST /metrics/events"] = function(call)
+  if call.mount == "" then return call.response:json(404, { detail = "Not Found" }) end
+  call:text(function(text)
+    local answer = validation.event(text, call.request.headers["content-type"])
+    if answer then return call:answer(answer) end
+    call.response:empty(204)
+  end)
 end
 
 local TRUE = { ["true"] = true, ["1"] = true, yes = true, on = true, t = true, y = true }
@@ -260,45 +270,17 @@ routes["GET /sandboxes/{id}/endpoints/{port}"] = function(call)
   elseif expires then
     return response:fail(400, "SANDBOX::API_NOT_SUPPORTED", "Signed routes (expires parameter) are not supported when "
       .. "runtime.type='docker'. Use the Kubernetes runtime for signed routes.")
-  elseif TRUE[proxy] and port ~= EXECD_PORT then
-    return response:fail(400, "SANDBOX::API_NOT_SUPPORTED", "The development server proxies execd only: ask for the "
-      .. "endpoint without use_server_proxy.")
-  elseif port ~= EXECD_PORT then
-    return response:json(200, { endpoint = ("127.0.0.1:%d"):format(port) })
   end
+  local known = port == ports.EXECD or port == ports.EGRESS
   local endpoint = TRUE[proxy]
     and ("%s%s/sandboxes/%s/proxy/%d"):format(call.request.headers.host or "", call.mount, sandbox.id, port)
-    or ("127.0.0.1:%d/%s/%d"):format(call.gateway_port, sandbox.id, port)
-  response:json(200, { endpoint = endpoint, headers = { ["X-EXECD-ACCESS-TOKEN"] = sandbox.token } })
+    or known and ("127.0.0.1:%d/%s/%d"):format(call.gateway_port, sandbox.id, port) or ("127.0.0.1:%d"):format(port)
+  local headers = port == ports.EXECD and { ["X-EXECD-ACCESS-TOKEN"] = sandbox.token }
+    or port == ports.EGRESS and sandbox.egress and { ["OPENSANDBOX-EGRESS-AUTH"] = sandbox.egress.token } or nil
+  response:json(200, { endpoint = endpoint, headers = headers })
 end
 
 local mounted = router.new(routes)
-local UNREACHABLE = "Could not connect to the backend sandbox %s: connection refused"
-
---- Hands a request to a sandbox's execd, which is there as long as the sandbox runs.
-local function forward(sandbox, path, request, response)
-  if sandbox.exit then
-    response.json_type = "application/json"
-    return response:fail(502, "BACKEND_CONNECTION_FAILED", UNREACHABLE:format(sandbox.id))
-  end
-  local function answer() execd.handle(sandbox, path, request, response) end
-  if sandbox.paused then return sandbox:hold(request, response, answer) end
-  answer()
-end
-
---- Answers requests to the gateway: `/{sandbox}/44772/...`.
--- @treturn function for `http.listen`
-local function gateway(store)
-  return function(request, response)
-    local id, port, path = request.path:match("^/([^/]+)/(%d+)(.*)$")
-    local sandbox = id and tonumber(port) == EXECD_PORT and store:get(id)
-    if not sandbox then
-      return response:send(404, { { "Content-Type", "text/plain; charset=utf-8" } },
-        ("OpenSandbox Ingress: sandbox %s not found"):format(id or ""))
-    end
-    forward(sandbox, path, request, response)
-  end
-end
 
 local Lifecycle = {}
 Lifecycle.__index = Lifecycle
@@ -308,17 +290,6 @@ Lifecycle.__index = Lifecycle
 local function handler(options)
   local self = setmetatable(options, Lifecycle)
   return function(request, response) self:handle(request, response) end
-end
-
-function Lifecycle:proxy(request, response, id, port, path)
-  if not PROXY_METHODS[request.method] then return response:json(405, { detail = "Method Not Allowed" }) end
-  local sandbox = self.store:get(id)
-  if not sandbox then
-    return response:fail(404, "DOCKER::SANDBOX_NOT_FOUND", ("Sandbox %s not found."):format(id))
-  elseif tonumber(port) ~= EXECD_PORT then
-    return response:fail(502, "BACKEND_CONNECTION_FAILED", UNREACHABLE:format(id))
-  end
-  forward(sandbox, path, request, response)
 end
 
 function Lifecycle:authorized(request, response)
@@ -339,8 +310,8 @@ function Lifecycle:handle(request, response)
   response:header("X-Request-ID", id ~= "" and id or random.hex(16))
 
   local path = request.path
-  local sandbox, port, rest = path:gsub("^/v1/", "/"):match("^/sandboxes/([^/]+)/proxy/(%d+)(.*)$")
-  if sandbox then return self:proxy(request, response, sandbox, port, rest) end
+  local sandbox, port, rest = path:gsub("^/v1/", "/"):match("^/sandboxes/([^/]+)/proxy/(%d+)%f[/%z](.*)$")
+  if sandbox then return ports.proxied(self.store, sandbox, port, rest, request, response) end
   local get = request.method == "GET"
   if get and path == "/health" then return response:json(200, { status = "healthy" }) end
   if get and path == "/version" then return response:json(200, { version = self.version }) end
@@ -368,4 +339,4 @@ function Lifecycle:handle(request, response)
   response:json(404, { detail = "Not Found" })
 end
 
-return { handler = handler, gateway = gateway }
+return { handler = handler }

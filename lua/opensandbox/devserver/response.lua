@@ -11,9 +11,9 @@ local REASONS = {
   [200] = "OK", [201] = "Created", [202] = "Accepted", [204] = "No Content", [206] = "Partial Content",
   [301] = "Moved Permanently", [304] = "Not Modified", [307] = "Temporary Redirect", [400] = "Bad Request",
   [401] = "Unauthorized", [403] = "Forbidden", [404] = "Not Found", [405] = "Method Not Allowed", [409] = "Conflict",
-  [413] = "Request Entity Too Large", [416] = "Requested Range Not Satisfiable", [422] = "Unprocessable Entity",
-  [431] = "Request Header Fields Too Large", [500] = "Internal Server Error", [501] = "Not Implemented",
-  [502] = "Bad Gateway", [503] = "Service Unavailable",
+  [412] = "Precondition Failed", [413] = "Request Entity Too Large", [416] = "Requested Range Not Satisfiable",
+  [422] = "Unprocessable Entity", [431] = "Request Header Fields Too Large", [500] = "Internal Server Error",
+  [501] = "Not Implemented", [502] = "Bad Gateway", [503] = "Service Unavailable", [504] = "Gateway Timeout",
 }
 local FILE_PIECE = 256 * 1024
 
@@ -107,12 +107,15 @@ function Response:cut(status, headers, body)
   self:_put(self:_head(status, headers) .. body, function() self:abort() end)
 end
 
---- Starts a response of unknown length.
-function Response:stream(status, headers)
+--- Starts a response that is written piece by piece.
+-- @param length how many bytes it will have, when that is known
+function Response:stream(status, headers, length)
   local list = {}
   for _, pair in ipairs(headers) do list[#list + 1] = pair end
-  self.chunked = self.request.version == "1.1"
-  if self.chunked then
+  self.chunked = not length and self.request.version == "1.1"
+  if length then
+    list[#list + 1] = { "Content-Length", ("%.0f"):format(length) }
+  elseif self.chunked then
     list[#list + 1] = { "Transfer-Encoding", "chunked" }
   else
     self.keep_alive = false

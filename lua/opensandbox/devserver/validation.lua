@@ -24,7 +24,13 @@ function validation.refusal(status, code, message)
 end
 
 local function is_map(value) return type(value) == "table" and value[1] == nil end
-local function is_list(value) return type(value) == "table" and (value[1] ~= nil or next(value) == nil) end
+
+--- Whether a decoded value is an array, as far as one can tell from an empty table.
+function validation.is_list(value)
+  return type(value) == "table" and (value[1] ~= nil or next(value) == nil)
+end
+
+local is_list = validation.is_list
 
 local function at(location, name)
   local longer = {}
@@ -83,23 +89,6 @@ function check.object(entries, location, value)
   return true
 end
 
-function check.image(entries, location, value)
-  if not check.object(entries, location, value) then return end
-  local function member(object, path, name)
-    if object[name] == nil then
-      entries[#entries + 1] = validation.entry("missing", at(path, name), "Field required", object)
-    else
-      check.string(entries, at(path, name), object[name])
-    end
-  end
-  member(value, location, "uri")
-  local path = at(location, "auth")
-  if value.auth ~= nil and check.object(entries, path, value.auth) then
-    member(value.auth, path, "username")
-    member(value.auth, path, "password")
-  end
-end
-
 --- An integer, which may be written as text or as a number like 60.0.
 -- @treturn number the integer, or nil when `entries` has grown
 function validation.integer(entries, location, value, least, most)
@@ -123,13 +112,58 @@ function validation.integer(entries, location, value, least, most)
   end
 end
 
+-- Adds what is missing of the members that an object must have; what is there is checked by its kind.
+local function members(entries, location, value, wanted)
+  for _, member in ipairs(wanted) do
+    local name, kind, optional = member[1], member[2], member[3]
+    if value[name] ~= nil then
+      kind(entries, at(location, name), value[name])
+    elseif not optional then
+      entries[#entries + 1] = validation.entry("missing", at(location, name), "Field required", value)
+    end
+  end
+end
+
+function check.image(entries, location, value)
+  if not check.object(entries, location, value) then return end
+  members(entries, location, value, { { "uri", check.string } })
+  local path = at(location, "auth")
+  if value.auth ~= nil and check.object(entries, path, value.auth) then
+    members(entries, path, value.auth, { { "username", check.string }, { "password", check.string } })
+  end
+end
+
+function check.policy(entries, location, value)
+  if not check.object(entries, location, value) then return end
+  members(entries, location, value, { { "defaultAction", check.string, true }, { "egress", check.list, true } })
+  if not is_list(value.egress) then return end
+  for index, rule in ipairs(value.egress) do
+    local path = at(at(location, "egress"), index - 1)
+    if check.object(entries, path, rule) then
+      members(entries, path, rule, { { "action", check.string }, { "target", check.string } })
+    end
+  end
+end
+
+function check.credential_proxy(entries, location, value)
+  if check.object(entries, location, value) then members(entries, location, value, { { "enabled", check.boolean, true } }) end
+end
+
 local FIELDS = {
   { "image", check.image }, { "snapshotId", check.string }, { "platform", check.object },
   { "resourceLimits", check.strings }, { "resourceRequests", check.strings }, { "env", check.strings },
-  { "metadata", check.strings }, { "entrypoint", check.string_list }, { "networkPolicy", check.object },
-  { "credentialProxy", check.object }, { "secureAccess", check.boolean }, { "volumes", check.list },
-  { "extensions", check.strings },
+  { "metadata", check.strings }, { "entrypoint", check.string_list }, { "networkPolicy", check.policy },
+  { "credentialProxy", check.credential_proxy }, { "secureAccess", check.boolean }, { "volumes", check.list },
+  { "extensions", check.strings }, { "templateId", check.string },
 }
+
+-- What a template has settled already.
+local TEMPLATED = {
+  "image", "snapshotId", "entrypoint", "env", "resourceLimits", "resourceRequests", "volumes", "platform", "credentialProxy",
+  "secureAccess", "lifecycle",
+}
+local SIDECAR_PREFIX = "^OPENSANDBOX_EGRESS_"
+local SIDECAR_OWN = { RULES = true, MODE = true, TOKEN = true, SANDBOX_ID = true, MITMPROXY_SCRIPT = true }
 
 --- Reads a JSON body.
 -- @treturn[1] table
@@ -192,6 +226,12 @@ end
 
 -- What the service's model refuses although every field has its type.
 local function model_problem(body)
+  if body.templateId then
+    for _, name in ipairs(TEMPLATED) do
+      if body[name] ~= nil then return name .. " is not allowed when templateId is provided." end
+    end
+    return not body.timeout and "timeout is required when templateId is provided." or nil
+  end
   local has_image = body.image ~= nil and body.image.uri:find("%S") ~= nil
   local has_snapshot = (body.snapshotId or ""):find("%S") ~= nil
   if (body.credentialProxy or {}).enabled and not body.networkPolicy then
@@ -210,6 +250,21 @@ local function unsupported(body)
   if (body.extensions or {}).poolRef then
     return validation.refusal(400, "SANDBOX::UNSUPPORTED_POOL_REF", "poolRef is not supported by the Docker provider. "
       .. "Use Kubernetes BatchSandbox provider instead.")
+  end
+  if body.templateId then
+    return validation.refusal(501, "SANDBOX::API_NOT_SUPPORTED", "Templates are not supported when runtime.type='docker'.")
+  end
+  for name in pairs(body.env or {}) do
+    local rest = name:gsub(SIDECAR_PREFIX, "")
+    if rest ~= name and SIDECAR_OWN[rest] then
+      return validation.refusal(400, "SANDBOX::INVALID_PARAMETER", ("Environment variable %s is reserved."):format(name))
+    end
+  end
+  local renewal = (body.extensions or {})["access.renew.extend.seconds"]
+  local seconds = renewal and tonumber(renewal:match("^%d+$"))
+  if renewal and not (seconds and seconds >= 300 and seconds <= LONGEST_TIMEOUT) then
+    return validation.refusal(400, "SANDBOX::INVALID_PARAMETER",
+      "extensions['access.renew.extend.seconds'] must be an integer from 300 to 86400.")
   end
   for key, value in pairs(body.metadata or {}) do
     local refusal = validation.label(key, value)
@@ -273,7 +328,32 @@ function validation.create(text, content_type)
   local refusal = unsupported(body)
   if refusal then return nil, refusal end
   body.entrypoint = body.entrypoint or DEFAULT_ENTRYPOINT
+  -- These are for the egress sidecar, and the sandbox does not see them.
+  for name in pairs(body.env or {}) do
+    if name:find(SIDECAR_PREFIX) then body.env[name] = nil end
+  end
   return body
+end
+
+--- Checks the body of POST /metrics/events.
+-- @treturn table the answer to one that is wrong
+function validation.event(text, content_type)
+  local body, answer = validation.body(text, content_type)
+  if answer then return answer end
+  local entries = {}
+  body = without_nulls(body)
+  if check.object(entries, { "body" }, body) then
+    members(entries, { "body" }, body, {
+      { "eventType", check.string }, { "createDurationMs", function(list, location, value)
+        validation.integer(list, location, value, 0)
+      end }, { "success", check.boolean }, { "sandboxId", check.string, true }, { "image", check.string, true },
+    })
+    if type(body.eventType) == "string" and body.eventType ~= "sandbox.create" then
+      entries[#entries + 1] = validation.entry("literal_error", { "body", "eventType" }, "Input should be 'sandbox.create'",
+        body.eventType, { expected = "'sandbox.create'" })
+    end
+  end
+  return entries[1] and validation.unprocessable(entries) or nil
 end
 
 return validation

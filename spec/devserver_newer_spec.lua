@@ -1,0 +1,116 @@
+--- What newer servers have, and the development server with them: fields of a new sandbox, diagnostics, telemetry.
+
+local api = require "spec.support.api"
+local loop = require "spec.support.loop"
+local process = require "spec.support.process"
+
+-- Asks until the answer is right.
+local function eventually(right)
+  local deadline = loop.now() + 10000
+  while not right() do
+    if loop.now() > deadline then return false end
+    loop.sleep(0.02)
+  end
+  return true
+end
+
+describe("the development server, as a newer one,", function()
+  local server, lifecycle
+
+  setup(function()
+    server = process.devserver { grace = 0.05 }
+    lifecycle = api.new(server)
+  end)
+  teardown(function() server:stop() end)
+
+  local function get(path) return lifecycle:call("GET", "/v1/sandboxes/" .. path) end
+
+  it("shows extensions again, and takes resource requests", function()
+    local extensions = { ["opensandbox.extensions.a"] = "b", ["access.renew.extend.seconds"] = "300" }
+    local made = lifecycle:create { extensions = extensions, resourceRequests = { cpu = "250m" } }
+    assert.same(extensions, made.extensions)
+    assert.same(extensions, get(made.id).value.extensions)
+    assert.is_nil(lifecycle:create({ extensions = {} }).extensions)
+    assert.equal(422, lifecycle:try_create({ resourceRequests = { cpu = 1 } }).status)
+    assert.equal(422, lifecycle:try_create({ extensions = { a = 1 } }).status)
+    for _, bad in ipairs { "299", "86401", "x", "" } do
+      local answer = lifecycle:try_create { extensions = { ["access.renew.extend.seconds"] = bad } }
+      assert.same({ 400, "SANDBOX::INVALID_PARAMETER" }, { answer.status, answer.value.code })
+    end
+  end)
+
+  it("has no templates, and says first what does not go with one", function()
+    assert.equal(422, lifecycle:try_create({ templateId = "t", timeout = 60 }).status)
+    local bare = { templateId = "t", image = false, entrypoint = false, resourceLimits = false }
+    assert.equal(422, lifecycle:try_create(bare).status)
+    bare.timeout = 60
+    assert.equal(501, lifecycle:try_create(bare).status)
+  end)
+
+  it("keeps the variables of the egress sidecar out of the sandbox, and refuses its own", function()
+    local id = lifecycle:create({ env = { OPENSANDBOX_EGRESS_LOG = "x", MINE = "y" } }).id
+    local answer = lifecycle:endpoint(id, 44772):send("POST", "/command", { body = { command = "env | sort" } })
+    assert.truthy(answer.body:find("MINE=y", 1, true))
+    assert.is_nil(answer.body:find("OPENSANDBOX_EGRESS_", 1, true))
+    for _, name in ipairs { "RULES", "MODE", "TOKEN", "SANDBOX_ID", "MITMPROXY_SCRIPT" } do
+      assert.equal(400, lifecycle:try_create({ env = { ["OPENSANDBOX_EGRESS_" .. name] = "x" } }).status)
+    end
+  end)
+
+  it("gives the log of the entrypoint", function()
+    local id = lifecycle:create({ entrypoint = { "sh", "-c", "echo one; echo two >&2; echo three; exec tail -f /dev/null" } }).id
+    local text = "one\ntwo\nthree\n"
+    assert.is_true(eventually(function() return get(id .. "/diagnostics/logs").body == text end))
+    for _, scope in ipairs { "container", "all" } do
+      local answer = get(id .. "/diagnostics/logs?scope=" .. scope)
+      assert.same({
+        sandboxId = id, kind = "logs", scope = scope, delivery = "inline", contentType = "text/plain; charset=utf-8",
+        content = text, contentLength = #text, truncated = false, warnings = answer.value.warnings,
+      }, answer.value)
+      assert.equal(scope == "all", answer.value.warnings ~= nil)
+    end
+    local old = get(id .. "/diagnostics/logs?tail=2")
+    assert.same({ "two\nthree\n", "true", "text/plain; charset=utf-8" },
+      { old.body, old.headers.deprecation, old.headers["content-type"] })
+    assert.equal(422, get(id .. "/diagnostics/logs?tail=0").status)
+  end)
+
+  it("tells what became of a sandbox", function()
+    local id = lifecycle:create({ entrypoint = { "sh", "-c", "exit 3" }, timeout = 60 }).id
+    assert.is_true(eventually(function() return get(id).value.status.state == "Failed" end))
+    for _, scope in ipairs { "runtime", "lifecycle", "all" } do
+      local value = get(id .. "/diagnostics/events?scope=" .. scope).value
+      assert.same({ id, "events", scope }, { value.sandboxId, value.kind, value.scope })
+      assert.truthy(value.content:find("^%S+Z created entrypoint: sh %-c exit 3\n%S+Z exited exit code 3\n%S+Z expires [^\n]+\n$"),
+        value.content)
+    end
+    assert.truthy(get(id .. "/diagnostics/events?limit=1").body:find("^%S+ expires [^\n]+\n$"))
+  end)
+
+  it("refuses scopes it does not know, and knows no unknown sandbox", function()
+    local id = lifecycle:create().id
+    for _, path in ipairs { "logs?scope=runtime", "logs?scope=", "events?scope=container" } do
+      local answer = get(id .. "/diagnostics/" .. path)
+      assert.same({ 400, "DIAGNOSTICS_SCOPE_UNSUPPORTED" }, { answer.status, answer.value.code })
+    end
+    assert.equal(404, get("none/diagnostics/logs?scope=all").status)
+    assert.equal(404, get("none/diagnostics/events").status)
+  end)
+
+  it("takes what client libraries tell of themselves, under /v1 only", function()
+    local event = { eventType = "sandbox.create", createDurationMs = 12, success = true, image = "any" }
+    local answer = lifecycle:call("POST", "/v1/metrics/events", event)
+    assert.same({ 204, "" }, { answer.status, answer.body })
+    assert.equal(404, lifecycle:call("POST", "/metrics/events", event).status)
+    assert.equal(401, lifecycle:call("POST", "/v1/metrics/events", event, { ["OPEN-SANDBOX-API-KEY"] = "x" }).status)
+    for member, value in pairs { eventType = "other", createDurationMs = -1, success = "maybe", sandboxId = 1 } do
+      local good = event[member]
+      event[member] = value
+      answer = lifecycle:call("POST", "/v1/metrics/events", event)
+      assert.equal(422, answer.status)
+      assert.same({ "body", member }, answer.value.detail[1].loc)
+      event[member] = good
+    end
+    assert.equal(3, #lifecycle:call("POST", "/v1/metrics/events", "{}").value.detail)
+  end)
+end)
