@@ -71,6 +71,7 @@ handlers["error"] = function(self, event)
   local report = type(event.error) == "table" and event.error or {}
   self:ended(event)
   local traceback = type(report.traceback) == "table" and report.traceback or {}
+  if report.evalue == nil then self.broken = "the event of the end does not say how it ended" end
   self:reported { name = report.ename, value = report.evalue, traceback = traceback }
 end
 
@@ -172,9 +173,9 @@ function Run:at_end()
   return self:cut()
 end
 
--- Of an event that a server wrote, there is more than a blank line left when it is not whole.
+-- Whether a frame that is not JSON began as an event.
 local function is_torn(frame)
-  return frame:find('^{"') ~= nil
+  return frame:find('^{+"') ~= nil
 end
 
 --- Follows the events to the end of the run.
