@@ -80,7 +80,8 @@ end
 local Store = {}
 Store.__index = Store
 
---- @param options `directory` (where sandboxes live), `strategy` (the isolation), `grace` (milliseconds)
+--- `gateway_port` is set before the first sandbox is made.
+-- @param options `directory` (where sandboxes live), `strategy` (the isolation), `grace` (milliseconds)
 local function new(options)
   return setmetatable({
     directory = options.directory, strategy = options.strategy, grace = options.grace, by_id = {}, made = 0,
@@ -130,7 +131,9 @@ function Store:create(request, source, callback)
   local directory = self.directory .. "/" .. id
   local root = directory .. "/root"
   self.made = self.made + 1
-  local own = environment(strategy:environment(root), request.env)
+  -- The official code interpreter waits until somebody listens where Jupyter does. What takes its place is this server.
+  local jupyter = { JUPYTER_PORT = ("%d"):format(self.gateway_port) }
+  local own = environment(strategy:environment(root), jupyter, request.env)
   local created = { time.now() }
   local sandbox = setmetatable({
     id = id, number = self.made, token = random.hex(24), directory = directory, root = root,
