@@ -759,6 +759,22 @@ describe("the program", function()
     assert.falsy(uv.fs_stat(root))
   end)
 
+  it("cleans up to the end when it is told twice to stop", function()
+    local one = process.devserver { grace = 0.05 }
+    local root = one.child:stderr_text():match("files in (%S+)")
+    local mine = server
+    server = one
+    new_sandbox()
+    server = mine
+    one.child:kill("sigterm")
+    loop.wait(function() return false end, 0.002)
+    one.child:kill("sigterm")
+    local code, signal = one.child:wait(10)
+    assert.same({ 0, 0 }, { code, signal })
+    one:stop()
+    assert.falsy(uv.fs_stat(root))
+  end)
+
   it("runs commands inside the sandbox's directory without isolation too", function()
     local mine = server
     server = process.devserver { grace = 0.05, args = { "--isolation", "none" } }
