@@ -24,6 +24,7 @@ from opensandbox.models.filesystem import (
 from opensandbox.models.sandboxes import (
     Credential, CredentialBinding, CredentialProxyConfig, NetworkPolicy, NetworkRule, SandboxFilter, SnapshotFilter,
 )
+from opensandbox.pool import InMemoryAsyncPoolStateStore, PoolCreationSpec, SandboxPoolAsync
 from opensandbox.services.command import Commands
 from opensandbox.services.filesystem import Filesystem
 
@@ -541,6 +542,42 @@ async def egress(box):
         await guarded.delete_egress_rules(["pypi.org", "not.there"])
         got = await guarded.get_egress_policy()
         equal((got.default_action, rules(got)), ("deny", [("allow", "*.example.com")]))
+
+
+@step("diagnostics", lacks=not hasattr(Sandbox, "get_diagnostic_logs") and "diagnostics")
+async def diagnostics(box):
+    async with sandbox(entrypoint=["sh", "-c", "echo begun; exec sleep 600"]) as talking:
+        async def written():
+            logs = await talking.get_diagnostic_logs("container")
+            return logs.content and logs
+        logs = await until(written, "log")
+        equal((logs.sandbox_id, logs.kind, logs.delivery, logs.content), (talking.id, "logs", "inline", "begun\n"))
+        check((await talking.get_diagnostic_events("lifecycle")).content, "it has been created")
+        async with fails(400):
+            await talking.get_diagnostic_logs("nothing")
+
+
+@step("a pool")
+async def pool(box):
+    async with SandboxPoolAsync(
+        pool_name="interop", max_idle=1, connection_config=ConnectionConfig(),
+        state_store=InMemoryAsyncPoolStateStore(),
+        creation_spec=PoolCreationSpec(image="python:3.12", metadata={"run": RUN}),
+    ) as pool:
+        try:
+            async def warm():
+                return (await pool.snapshot()).idle_count == 1
+            await until(warm, "warm sandbox")
+            taken = await pool.acquire(sandbox_timeout=timedelta(minutes=5))
+            try:
+                equal(lines((await taken.commands.run("echo pooled")).logs.stdout), ["pooled"])
+                left = (await taken.get_info()).expires_at - datetime.now(timezone.utc)
+                check(left < timedelta(minutes=6), "it was renewed")
+            finally:
+                await end(taken)
+        finally:
+            await pool.resize(0)
+            await pool.release_all_idle()
 
 
 @step("credential vault")
