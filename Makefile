@@ -2,6 +2,7 @@
 # make demo       a whole sandbox workflow; sets up what is missing
 # make test       the tests; sets up what is missing
 # make bench      speed and memory, beside curl and the official JavaScript SDK
+# make interop    the development server, driven by the official Python and JavaScript SDKs
 # make -s env     the exports that let `$(LUA) script.lua` use the tree
 # make install    into $(PREFIX)
 #
@@ -46,7 +47,8 @@ OBJECTS = $(SOURCES:src/%.c=$(BUILD)/%.o)
 CORE = $(BUILD)/opensandbox/core.so
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo test bench soak lint fuzz env install clean setup-build setup-test setup-demo setup-bench run-test run-demo
+.PHONY: all core demo test bench interop soak lint fuzz env install clean setup-build setup-test setup-demo setup-bench \
+  setup-interop run-test run-demo
 
 all: core
 
@@ -56,7 +58,7 @@ demo: setup-demo
 test: setup-test
 	@$(MAKE) --no-print-directory run-test
 
-setup-build setup-test setup-demo setup-bench: setup-%:
+setup-build setup-test setup-demo setup-bench setup-interop: setup-%:
 	@sh .ci/setup $* "$(LUA)"
 
 core: $(CORE)
@@ -90,6 +92,16 @@ build/js/installed: bench/package.json
 	@mkdir -p $(@D)
 	@cp $< $(@D)/
 	npm install --prefix $(@D) --no-audit --no-fund --silent --fetch-retries=1 --fetch-timeout=20000
+	@touch $@
+
+interop: setup-interop
+	@$(MAKE) --no-print-directory build/js/installed build/python-1.1/installed build/python-0.1/installed
+	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) spec/interop/run.lua
+
+build/python-%/installed: spec/interop/requirements-%.txt
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "The Python SDK needs Python 3.10 or newer" >&2; exit 1; }
+	python3 -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --retries 1 --timeout 20 --requirement $<
 	@touch $@
 
 # 1,000 sandboxes, one after the other: nothing may stay behind.

@@ -10,6 +10,7 @@ local json = require "opensandbox.json"
 local names = require "opensandbox.devserver.names"
 local guard = require "opensandbox.devserver.guard"
 local spawn = require "opensandbox.devserver.spawn"
+local variables = require "opensandbox.devserver.variables"
 
 local PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 local SHARED = { "usr", "etc", "opt", "bin", "sbin", "lib", "lib32", "lib64", "libx32" }
@@ -53,7 +54,7 @@ end
 
 --- The environment that commands start with.
 function Bubblewrap.environment()
-  return { PATH = PATH, HOME = "/root", LANG = "C.UTF-8", TERM = "dumb" }
+  return { PATH = PATH, HOME = "/root", LANG = "C.UTF-8", TERM = "dumb", EXECD_ENVS = variables.PATH }
 end
 
 --- The home directory as the file API names it.

@@ -96,10 +96,7 @@ function Commands:start(request)
     id = id, content = request.command, background = request.background or false, running = true, waiting = {},
     files = {}, began = uv.hrtime(), started = { time.now() },
   }, Command)
-  local env = {}
-  for _, variables in ipairs { sandbox.environment, request.envs or {} } do
-    for name, value in pairs(variables) do env[name] = value end
-  end
+  local env = sandbox:variables(request.envs)
   local outputs = {}
   for index, name in ipairs(request.background and { ".output" } or { ".stdout", ".stderr" }) do
     local fd, code, path = output_file(sandbox, id .. name)

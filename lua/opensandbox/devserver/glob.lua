@@ -58,7 +58,9 @@ function parse_sequence(source, position, separator, closing)
     local character = source[position]
     local token
     position = position + 1
-    if character == "*" then
+    if character == "*" and #tokens == 0 and source[position] == "*" and source[position + 1] == "/" then
+      position = position + 2   -- any directories, and a base name has none
+    elseif character == "*" then
       token = { kind = "any" }
     elseif character == "?" then
       token = { kind = "one" }

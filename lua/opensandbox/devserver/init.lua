@@ -78,6 +78,7 @@ function devserver.start(options)
   local problem
   self.gateway, problem = listen("--gateway-port", options.gateway_port or 0, ports.gateway(self.store))
   if self.gateway then
+    self.store.gateway_port = self.gateway.port
     self.api, problem = listen("--port", options.port or 8080, lifecycle.handler {
       store = self.store, snapshots = self.snapshots, key = self.key, gateway_port = self.gateway.port, version = devserver.VERSION,
     })

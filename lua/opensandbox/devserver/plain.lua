@@ -5,6 +5,7 @@
 
 local uv = require "luv"
 local spawn = require "opensandbox.devserver.spawn"
+local variables = require "opensandbox.devserver.variables"
 
 local Plain = {}
 Plain.__index = Plain
@@ -20,6 +21,7 @@ end
 function Plain.environment(_, root)
   return {
     PATH = os.getenv("PATH") or "/usr/bin:/bin", HOME = root, TMPDIR = root .. "/tmp", LANG = "C.UTF-8", TERM = "dumb",
+    EXECD_ENVS = root .. variables.PATH,
   }
 end
 

@@ -8,11 +8,26 @@ local isolation = require "opensandbox.devserver.isolation"
 local paths = require "opensandbox.devserver.paths"
 local random = require "opensandbox.devserver.random"
 local time = require "opensandbox.devserver.time"
+local variables = require "opensandbox.devserver.variables"
 
 local LONGEST_TIMER = 24 * 3600   -- seconds; a later expiry is a timer that is set again
 
+local function environment(base, env, changes)
+  local merged = {}
+  for _, source in ipairs { base, env or {}, changes or {} } do
+    for name, value in pairs(source) do merged[name] = value end
+  end
+  return merged
+end
+
 local Sandbox = {}
 Sandbox.__index = Sandbox
+
+--- The variables of a command: the sandbox's own, those of the file of variables, and `envs` of the request.
+function Sandbox:variables(envs)
+  local place = self.paths:resolve(variables.PATH)
+  return environment(self.environment, place and variables.read(place.path, self.environment), envs)
+end
 
 --- Its state, with the reason and message of a Docker server.
 function Sandbox:status()
@@ -65,7 +80,8 @@ end
 local Store = {}
 Store.__index = Store
 
---- @param options `directory` (where sandboxes live), `strategy` (the isolation), `grace` (milliseconds)
+--- `gateway_port` is set before the first sandbox is made.
+-- @param options `directory` (where sandboxes live), `strategy` (the isolation), `grace` (milliseconds)
 local function new(options)
   return setmetatable({
     directory = options.directory, strategy = options.strategy, grace = options.grace, by_id = {}, made = 0,
@@ -106,14 +122,6 @@ function Store:renew(sandbox, seconds, microseconds)
   self:_arm(sandbox)
 end
 
-local function environment(base, env, changes)
-  local variables = {}
-  for _, source in ipairs { base, env or {}, changes or {} } do
-    for name, value in pairs(source) do variables[name] = value end
-  end
-  return variables
-end
-
 --- Makes a sandbox.
 -- @param request the body of POST /sandboxes, checked
 -- @param source a directory whose files it begins with, or nil
@@ -123,16 +131,18 @@ function Store:create(request, source, callback)
   local directory = self.directory .. "/" .. id
   local root = directory .. "/root"
   self.made = self.made + 1
-  local variables = environment(strategy:environment(root), request.env)
+  -- The official code interpreter waits until somebody listens where Jupyter does. What takes its place is this server.
+  local jupyter = { JUPYTER_PORT = ("%d"):format(self.gateway_port) }
+  local own = environment(strategy:environment(root), jupyter, request.env)
   local created = { time.now() }
   local sandbox = setmetatable({
     id = id, number = self.made, token = random.hex(24), directory = directory, root = root,
     spool = directory .. "/spool", strategy = strategy, box = { root = root }, grace = self.grace,
-    responses = setmetatable({}, { __mode = "k" }), environment = variables, created = created, request = request,
+    responses = setmetatable({}, { __mode = "k" }), environment = own, created = created, request = request,
     metadata = environment(request.metadata or {}),
     expires = request.timeout and { created[1] + request.timeout, created[2] } or nil,
   }, Sandbox)
-  sandbox.paths = paths.new(root, strategy.host_trees, environment(variables, nil, { HOME = strategy:home() }))
+  sandbox.paths = paths.new(root, strategy.host_trees, environment(own, nil, { HOME = strategy:home() }))
   sandbox.commands = commands.new(sandbox)
 
   assert(uv.fs_mkdir(directory, 448))   -- 0700: other users of this machine have no business here
