@@ -190,7 +190,8 @@ describe("a command whose output cannot be redirected", function()
     local server = faults.start [[
       return function(request, connection)
         if request.method == "GET" then
-          return connection:respond(404, { ["Content-Type"] = "application/json" }, '{"code":"FILE_NOT_FOUND","message":"file not found"}')
+          local body = '{"code":"FILE_NOT_FOUND","message":"file not found"}'
+          return connection:respond(404, { ["Content-Type"] = "application/json" }, body)
         elseif request.method == "DELETE" then
           return connection:respond(200, {}, "")
         end
