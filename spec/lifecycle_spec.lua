@@ -1,6 +1,7 @@
 --- What happens to a sandbox between its creation and its end: it is paused, labelled, copied, measured.
 
 local core = require "opensandbox.core"
+local faults = require "spec.support.faults"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 
@@ -185,5 +186,46 @@ describe("a server", function()
       client:close()
     end
     server:stop()
+  end)
+end)
+
+describe("an option that an older server would pass over", function()
+  local function create_on(answer)
+    local server = faults.start(([[
+      local answer = ANSWER
+      return function(request, connection)
+        state[request.path] = (state[request.path] or 0) + 1
+        local body = request.path == "/version" and answer or '{"id":"a","status":{"state":"Running"}}'
+        local status = body == "" and 404 or 200
+        if status == 404 then body = '{"detail":"Not Found"}' end
+        connection:respond(status, { ["Content-Type"] = "application/json" }, body)
+      end
+    ]]):gsub("ANSWER", function() return ("%q"):format(answer) end))
+    local client = opensandbox.new(server.url, "", { retry = false })
+    local made, err
+    for _ = 1, 2 do made, err = client:create_sandbox { image = "x", lifecycle = { pre_start = { command = { "true" } } } } end
+    assert(client:create_sandbox { image = "x", resource_requests = { cpu = "1" } })
+    local asked = server:state()
+    client:close()
+    server:stop()
+    return made, err, asked
+  end
+
+  it("is an error that says so, and the server's version is asked for once", function()
+    for _, answer in ipairs { "", '{"version":"0.2.2"}' } do
+      local made, err, asked = create_on(answer)
+      assert.is_nil(made)
+      assert.same({ "state", "unsupported", "create_sandbox" }, { err.kind, err.code, err.op })
+      assert.is_truthy(err.message:find("'lifecycle'", 1, true) and err.message:find("0.2.3", 1, true))
+      assert.same({ ["/version"] = 1, ["/v1/sandboxes"] = 1 }, asked)
+    end
+  end)
+
+  it("is sent to a server that has it, or that does not tell its release", function()
+    for _, answer in ipairs { '{"version":"0.2.3"}', '{"version":"1.2.0"}', '{"version":"0.1.0.dev0"}' } do
+      local made, _, asked = create_on(answer)
+      assert.equal("a", made.id)
+      assert.same({ ["/version"] = 1, ["/v1/sandboxes"] = 3 }, asked)
+    end
   end)
 end)

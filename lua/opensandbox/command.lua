@@ -107,7 +107,7 @@ local function start_without_shell(self, execd, op, argv, body, opts)
   if result or err.status ~= 400 then return result, err end
   body.command, body.argv = line, nil
   result, err = start(self, execd, op, body, opts)
-  if result or err.status ~= 400 then lacks.learn(self, execd, "argv") end
+  if result or err.status ~= 400 then lacks.learn(self, execd, "argv", true) end
   return result, err
 end
 

@@ -6,16 +6,17 @@ local lacks = {}
 ---@param client opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param feature string
----@return boolean
+---@return boolean? lacking nil: not asked yet
 function lacks.known(client, endpoint, feature)
   local known = client._lacks[endpoint]
-  return known ~= nil and known[feature] == true
+  return known and known[feature]
 end
 
---- Remembers that it lacks the feature.
-function lacks.learn(client, endpoint, feature)
+--- Remembers whether it lacks the feature.
+---@param lacking boolean
+function lacks.learn(client, endpoint, feature, lacking)
   local known = client._lacks[endpoint] or {}
-  known[feature] = true
+  known[feature] = lacking
   client._lacks[endpoint] = known
 end
 

@@ -9,6 +9,7 @@ local options = require "opensandbox.options"
 local pages = require "opensandbox.pages"
 local random = require "opensandbox.random"
 local ready = require "opensandbox.ready"
+local since = require "opensandbox.since"
 local task = require "opensandbox.task"
 local time = require "opensandbox.time"
 local url = require "opensandbox.url"
@@ -81,6 +82,8 @@ end
 function lifecycle.create_sandbox(self, opts)
   local op = "create_sandbox"
   check_create(op, opts)
+  local can, problem_of_version = since(self, op, opts)
+  if not can then return nil, problem_of_version end
   local label = random.hex(16)
   local info, err = self:_call {
     op = op, method = "POST", path = "/sandboxes", json = wire.create_request(opts, label), decode = wire.sandbox_info,

@@ -25,13 +25,13 @@ wire.EGRESS_PORT = 18080
 ---@field metadata? table<string, string> Kubernetes label grammar: values of at most 63 letters, digits, `-`, `_`, `.`
 ---@field timeout? number|false seconds until it ends by itself: at least 60, default 600; false: never
 ---@field resource_limits? table<string, string> default cpu = "1", memory = "2Gi"
----@field resource_requests? table<string, string> Kubernetes only
+---@field resource_requests? table<string, string> Kubernetes only; servers before 0.2.1 take the limits for them
 ---@field network_policy? opensandbox.NetworkPolicy what can be reached from it, for example opensandbox.egress.only("pypi", "my.host.example")
 ---@field platform? table os, arch
 ---@field volumes? table[] as the API describes them, keys in snake_case
 ---@field secure_access? boolean
 ---@field credential_proxy? boolean|table true: credentials can be put into requests on their way out, see vault.lua; needs a network_policy
----@field lifecycle? table as the API describes it, keys in snake_case
+---@field lifecycle? table as the API describes it, keys in snake_case; an error on servers before 0.2.3, which would pass over it
 ---@field extensions? table<string, string>
 
 ---@alias opensandbox.SandboxResponse opensandbox.SandboxInfo
