@@ -1,6 +1,7 @@
 --- The files of one sandbox: `sandbox.files`.
 
 local core = require "opensandbox.core"
+local directories = require "opensandbox.directories"
 local errors = require "opensandbox.errors"
 local options = require "opensandbox.options"
 local paths = require "opensandbox.paths"
@@ -28,6 +29,10 @@ local function with_execd(self, op, method, ...)
   if err then err.op = op end
   return value, err
 end
+
+Files._with_execd = with_execd
+
+for name, method in pairs(directories) do Files[name] = method end
 
 local write_options = { mode = "any", owner = "text", group = "text" }
 
