@@ -1,6 +1,7 @@
 --- Whether what arrived is what was sent: size and CRC on both sides, as POSIX `cksum` tells them.
 
 local core = require "opensandbox.core"
+local deadline = require "opensandbox.deadline"
 local errors = require "opensandbox.errors"
 local inside = require "opensandbox.inside"
 local loop = require "opensandbox.loop"
@@ -42,6 +43,8 @@ function verify.counted(content)
   local read = content
   if io.type(content) then
     read = function() return content:read(PIECE) end
+  elseif type(content) ~= "function" then
+    return content, sum -- refused where all contents are
   end
   return function()
     local bytes, problem = read()
@@ -124,6 +127,52 @@ function verify.compare(job, name, here, there)
   return nil, errors.new { kind = "state", code = "verify_failed", op = job.op,
     message = ("%s is not the same on both sides: CRC and size are %s here, %s in the sandbox"):format(name, here, there),
     hint = "Try again; it may have been changed while it was sent" }
+end
+
+-- Compares the sum of one file with that of a file in the sandbox.
+local function same(files, job, path, sum)
+  local absolute, err = inside.absolute(files, job, path)
+  if not absolute then return nil, err end
+  local there
+  there, err = verify.remote(files, job, { absolute })
+  if not there then return nil, err end
+  return verify.compare(job, path, sum, there[1])
+end
+
+--- Uploads one file and looks whether it arrived as it was.
+---@param files opensandbox.Files
+---@param op string
+---@param file opensandbox.FileUpload
+---@param opts table as for upload_files
+---@return true? ok
+---@return opensandbox.Error? err
+function verify.upload(files, op, file, opts)
+  local job = { op = op, deadline = deadline.new() }
+  local ok, err = verify.available(files, job)
+  if not ok then return nil, err end
+  local sum
+  if file.file then
+    sum, err = verify.file(op, file.file)
+    if not sum then return nil, err end
+  else
+    file.content, sum = verify.counted(file.content)
+  end
+  ok, err = files:_with_execd(op, "upload_files", { file }, opts)
+  if not ok then return nil, err end
+  return same(files, job, file.path, sum)
+end
+
+--- Looks whether a local file is what a file of the sandbox is.
+---@param files opensandbox.Files
+---@param op string
+---@param path string in the sandbox
+---@param here string local path
+---@return true? ok
+---@return opensandbox.Error? err
+function verify.download(files, op, path, here)
+  local sum, err = verify.file(op, here)
+  if not sum then return nil, err end
+  return same(files, { op = op, deadline = deadline.new() }, path, sum)
 end
 
 return verify
