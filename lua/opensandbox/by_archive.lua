@@ -142,16 +142,21 @@ local function bad_archive(job, problem)
     message = "the sandbox's archive cannot be read: " .. problem }
 end
 
--- The archive as it comes: a function that gives its pieces, and its size if that is known.
+-- The archive as it comes: a function that gives its pieces.
 local function stream(job, path)
   local reader, err = job:call("download_file", path, { idle_timeout = job:idle_timeout() })
   if not reader then return nil, err end
   job:at_end(function() reader:close() end)
+  local done = 0
   return function()
     local bytes, problem = reader:read()
     if problem then problem.op = job.op end
+    if bytes then
+      done = done + #bytes
+      job:progress(done, reader.size)
+    end
     return bytes, problem
-  end, reader.size
+  end
 end
 
 -- The archive by way of a local file, whose sum must be the one that was told before anything of it is used.
@@ -175,7 +180,7 @@ local function verified(job, path, told)
     local bytes
     bytes, problem = handle:read(PIECE)
     return bytes, problem and tree.error(job.op, part, problem)
-  end, sum.size
+  end
 end
 
 --- Fetches the directory `job.from` of the sandbox into the local directory `job.to`.
@@ -189,18 +194,17 @@ function by_archive.download(job)
   local writer, err = tree_writer.new(job.op, job.to)
   if not writer then return nil, err end
   job:at_end(function() writer:discard() end)
-  local read, size = (job.opts.verify and verified or stream)(job, path, told)
-  if not read then return nil, size end
-  local archive, done = tar.reader(sink_of(job, writer)), 0
+  local read
+  read, err = (job.opts.verify and verified or stream)(job, path, told)
+  if not read then return nil, err end
+  local archive = tar.reader(sink_of(job, writer))
   while true do
     local bytes, problem = read()
     if problem then return nil, problem end
     if not bytes then break end
-    done = done + #bytes
     ok, problem = archive:feed(bytes)
     if not ok then return nil, bad_archive(job, problem) end
     if job.deadline:over() then return nil, job.deadline:error(job.op) end
-    job:progress(done, size)
   end
   ok, err = archive:close()
   if not ok then return nil, bad_archive(job, err) end
