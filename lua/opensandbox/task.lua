@@ -81,6 +81,7 @@ function task.spawn(fn, ...)
 end
 
 --- Starts a function that clears something away for a client. Closing the client waits for it, for a moment.
+---@return opensandbox.Task
 function task.background(client, fn)
   local one
   one = task.spawn(function()
@@ -88,6 +89,7 @@ function task.background(client, fn)
     client._clearing[one] = nil
   end)
   client._clearing[one] = true
+  return one
 end
 
 --- Whether the task has ended, well or not.
