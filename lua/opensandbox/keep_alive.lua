@@ -38,6 +38,13 @@ function keep_alive.stop(client, keeper)
   if client._keepers[keeper.id] == keeper then client._keepers[keeper.id] = nil end
 end
 
+--- Another time at which the sandbox expires is known. Gives the one before.
+function Keeper:told(expires_at)
+  local before = self.expires_at
+  self.expires_at = expires_at or before
+  return before
+end
+
 --- Something has moved for the sandbox. Renews it when that is due; a life that is longer than ours would be is left as it is.
 ---@param ex table the exchange
 function Keeper:moved(ex)

@@ -104,12 +104,6 @@ function lifecycle.create_sandbox(self, opts)
   return nil, err
 end
 
--- What the server has just said about when a sandbox expires, for whoever keeps it alive.
-local function expires(self, id, expires_at)
-  local keeper = self._keepers[id]
-  if keeper and expires_at then keeper.expires_at = expires_at end
-end
-
 local get_options = { timeout = "seconds" }
 
 --- One sandbox: GET /sandboxes/{id}.
@@ -123,7 +117,8 @@ function lifecycle.get_sandbox(self, id, opts)
   opts = options.check(op, opts, get_options)
   local info, err = self:_call { op = op, method = "GET", path = sandbox_path(op, id), decode = wire.sandbox_info, sandbox_id = id,
     timeout = opts.timeout }
-  if info then expires(self, id, info.expires_at) end
+  local keeper = self._keepers[id]
+  if keeper and info then keeper:told(info.expires_at) end
   return info, err
 end
 
@@ -186,8 +181,10 @@ function lifecycle.renew_sandbox(self, id, seconds)
   local expires_at = core.wall_clock() + seconds
   local request = renewal(op, id, expires_at)
   function request.decode(answer) return time.parse(answer.expiresAt) or expires_at end
+  local keeper = self._keepers[id]
+  local before = keeper and keeper:told(expires_at) -- already now, so that it does not renew for less meanwhile
   local renewed, err = self:_call(request)
-  expires(self, id, renewed)
+  if keeper then keeper:told(renewed or before) end
   return renewed, err
 end
 

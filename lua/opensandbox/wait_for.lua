@@ -1,4 +1,4 @@
---- Waiting until something is there in the sandbox: one command that looks again and again inside, with nothing but /bin/sh and sleep.
+--- Waiting until something is there in the sandbox: one command that looks again and again inside, with nothing but a shell, sleep and cat.
 
 local errors = require "opensandbox.errors"
 local options = require "opensandbox.options"
@@ -8,24 +8,25 @@ local wait_for = {}
 
 local DEFAULT_TIMEOUT = 30    -- seconds
 local DEFAULT_INTERVAL = 0.1  -- seconds
-local CANNOT_SLEEP, CANNOT_TELL = 3, 4 -- exit codes of our script
+local NO_TOOLS, NO_TABLES = 3, 4 -- exit codes of our script
 
 -- Not every sleep takes a fraction.
 local LOOP = [[
 while ! there; do sleep %s 2>/dev/null || sleep 1 || exit %d; done]]
 
--- A line of the tables: number, local address and port in hexadecimal, remote address, state; 0A is LISTEN.
+-- A line of the tables holds the local address and port in hexadecimal, the remote ones, and the state; 0A is LISTEN. They are looked
+-- at as one text: there may be thousands of lines, and a shell's `read` takes a byte at a time, or seeks.
 local LISTENS = [[
 there() {
-  tables=0
+  tables=
   for table in /proc/net/tcp /proc/net/tcp6; do
     [ -r "$table" ] || continue
-    tables=1
-    while read -r number here peer state rest; do
-      case "$state ${here##*:}" in "0A %04X") return 0;; esac
-    done < "$table"
+    tables=$tables$(cat "$table") || exit %d
   done
-  [ $tables = 1 ] || exit %d
+  case $tables in
+    '') exit %d;;
+    *":%04X "????????:????" 0A "* | *":%04X "????????????????????????????????:????" 0A "*) return 0;;
+  esac
   return 1
 }
 ]]
@@ -33,12 +34,12 @@ there() {
 local known_options = { timeout = "seconds", interval = "seconds" }
 
 -- Runs a script until its function `there` succeeds. execd ends it when the time is over. `late`: code, message and hint of the error
--- then; `unable`: message and hint when it found that it cannot tell.
-local function wait_until(sandbox, op, script, opts, late, unable)
+-- then.
+local function wait_until(sandbox, op, script, opts, late)
   opts = options.check(op, opts, known_options)
   local timeout = opts.timeout or DEFAULT_TIMEOUT
   local interval = ("%.3f"):format(math.max(opts.interval or DEFAULT_INTERVAL, 0.001)):gsub(",", ".")
-  local result, err = sandbox:run(script .. LOOP:format(interval, CANNOT_SLEEP), { timeout = timeout })
+  local result, err = sandbox:run(script .. LOOP:format(interval, NO_TOOLS), { timeout = timeout })
   if not result then
     err.op = op
     return nil, err
@@ -49,10 +50,11 @@ local function wait_until(sandbox, op, script, opts, late, unable)
       message = ("%s: timeout of %g s ran out"):format(late.message, timeout), hint = late.hint }
   end
   local message, hint = "the command that looks ended with " .. tostring(result.signal or result.exit_code), nil
-  if result.exit_code == CANNOT_SLEEP then
-    message, hint = "the sandbox has no command sleep", "Use an image with coreutils or busybox"
-  elseif result.exit_code == CANNOT_TELL then
-    message, hint = unable.message, unable.hint
+  if result.exit_code == NO_TOOLS then
+    message, hint = "the sandbox has no sleep or cat that works", "Use an image with coreutils or busybox"
+  elseif result.exit_code == NO_TABLES then
+    message = "the sandbox has no /proc/net/tcp, so what listens in it cannot be seen"
+    hint = "Try to connect to sandbox:endpoint(port) instead"
   elseif result.stderr ~= "" then
     message = message .. ": " .. result.stderr
   end
@@ -68,12 +70,9 @@ end
 function wait_for.port(self, port, opts)
   local op = "wait_for_port"
   options.port(op, port)
-  return wait_until(self, op, LISTENS:format(port, CANNOT_TELL), opts, {
+  return wait_until(self, op, LISTENS:format(NO_TOOLS, NO_TABLES, port, port), opts, {
     code = "not_listening", message = ("nothing listens on port %d"):format(port),
     hint = "Check that the server in the sandbox has started and uses that port, or raise the option timeout if it needs longer",
-  }, {
-    message = "the sandbox has no /proc/net/tcp, so what listens in it cannot be seen",
-    hint = ("Try to connect to sandbox:endpoint(%d) instead"):format(port),
   })
 end
 
