@@ -271,6 +271,7 @@ describe("a pool", function()
     for _, case in ipairs {
       { function() error("not warm", 0) end, "warm_up failed: not warm" },
       { function() return nil, "cold" end, "warm_up failed: cold" },
+      { function(sandbox) sandbox:kill() end, "warm_up failed: it has closed" },
       { function(sandbox) return sandbox.files:read("/no/such/file") end, "no/such/file" },
     } do
       pool = new_pool { min = 1, max = 2, warm_up = case[1] }
@@ -332,6 +333,36 @@ describe("a pool", function()
     assert.equal("closed", err.kind, tostring(err))
     fails("closed", "closed", pool:acquire())
     nothing_left()
+  end)
+
+  it("is closed with its client while it makes sandboxes", function()
+    for _, seconds in ipairs { 0, 0.01, 0.05 } do
+      local one = opensandbox.new(server.url, server.key)
+      local pool = one:pool { image = "any", min = 4 }
+      sleep(seconds)
+      one:close()
+      assert.equal(0, pool:stats().creating)
+      nothing_left()
+    end
+  end)
+
+  it("loses no place and no sandbox under a collector that is always at work", function()
+    local pause, multiplier = collectgarbage("setpause", 50), collectgarbage("setstepmul", 1000)
+    finally(function()
+      collectgarbage("setpause", pause)
+      collectgarbage("setstepmul", multiplier)
+    end)
+    local pool = new_pool { min = 1, max = 3 }
+    local _, failures = opensandbox.map({ 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 }, function(n)
+      local sandbox, err = pool:acquire()
+      if not sandbox then return nil, err end
+      if n % 3 == 0 then return true end -- it is dropped
+      return pool:release(sandbox)
+    end)
+    assert.is_nil(failures, failures and tostring(select(2, next(failures))))
+    collect()
+    wait_until(function() return pool:stats().busy == 0 end, "a place is lost")
+    pool:close()
   end)
 
   it("that nobody holds is collected, with what it had ready and what was being made", function()

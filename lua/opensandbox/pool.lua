@@ -77,14 +77,16 @@ function pool.new(client, opts)
     _idle = {},      -- { sandbox, since }, the oldest first
     _busy = 0,       -- handed out, being looked at, being killed
     _creates = {},   -- tasks, by the token that each knows
+    _rests = {},     -- the task, if any, that comes back when the rest after a failure is over
     _queue = {},     -- tickets
     _watchers = {},  -- who waits in fill()
     _failures = 0,   -- creates that failed since the last that worked
   }, Pool)
   self._ref = setmetatable({ pool = self }, { __mode = "v" })
-  local creates = self._creates
+  local creates, rests = self._creates, self._rests
   self._finalizer = finalizer(function()
     for _, one in pairs(creates) do one:cancel() end
+    for _, one in pairs(rests) do one:cancel() end
   end)
   client._pools[self] = true
   self:_tend()
@@ -102,9 +104,9 @@ local function make(recipe)
   if not sandbox then return nil, err end
   if not recipe.warm_up then return sandbox end
   local ok, value, problem = protect.pcall(recipe.warm_up, sandbox)
-  if ok and (value or problem == nil) then return sandbox end
+  if ok and (value or problem == nil) and sandbox._life then return sandbox end
   finish(sandbox)
-  if ok then value = problem end
+  if ok then value = not value and problem or "it has closed or detached the sandbox" end
   if errors.is(value) then return nil, value end
   return nil, errors.new { kind = "state", code = "warm_up_failed", op = "pool", sandbox_id = sandbox.id,
     message = "warm_up failed: " .. tostring(value) }
@@ -207,13 +209,14 @@ end
 
 -- Comes back to the reserve when the rest after a failure is over.
 local function come_back(self)
-  if not self._rests_until or #self._idle >= self.min or (self._resting and not self._resting:done()) then return end
+  local one = self._rests[1]
+  if not self._rests_until or #self._idle >= self.min or (one and not one:done()) then return end
   local ref, seconds = self._ref, self._rests_until - core.now()
   if seconds <= 0 then return end -- all places are taken: who frees one comes here
-  self._resting = task.spawn(function()
+  self._rests[1] = task.background(self.client, function()
     task.sleep(seconds)
     if not ref.pool then return end
-    ref.pool._resting = nil
+    ref.pool._rests[1] = nil
     ref.pool:_tend()
   end)
 end
@@ -390,15 +393,16 @@ function Pool:_shut()
   if self._closed then return {} end
   self._closed = true
   local clearing = {}
-  for _, one in pairs(self._creates) do
-    one:cancel()
-    clearing[#clearing + 1] = one
+  for _, tasks in ipairs { self._creates, self._rests } do
+    for _, one in pairs(tasks) do
+      one:cancel()
+      clearing[#clearing + 1] = one
+    end
   end
   for _, entry in ipairs(self._idle) do
     clearing[#clearing + 1] = task.background(self.client, function() finish(entry.sandbox) end)
   end
   self._idle = {}
-  if self._resting then self._resting:cancel() end
   for _, ticket in ipairs(self._queue) do ticket:wake() end
   for _, watcher in pairs(self._watchers) do scheduler.wake(watcher) end
   self._queue = {}
