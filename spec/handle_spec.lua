@@ -107,6 +107,32 @@ describe("a handle", function()
     assert.equal("handle", err.op)
   end)
 
+  it("of a sandbox that was paused and resumed has the endpoint of afterwards", function()
+    local moving = faults.start [[
+      local state, generation = "Running", 1
+      return function(request, connection)
+        local JSON, path = { ["Content-Type"] = "application/json" }, request.path
+        if path:find("/pause$") then state = "Paused" end
+        if path:find("/resume$") then state, generation = "Running", generation + 1 end
+        if request.method == "POST" then return connection:respond(202, {}, "") end
+        if path:find("/ping$") then return connection:respond(path == "/execd" .. generation .. "/ping" and 200 or 502, {}, "") end
+        local endpoint = path:find("/endpoints/") and request.headers.host .. "/execd" .. generation or nil
+        connection:respond(200, JSON, json.encode { id = "x", status = { state = state }, endpoint = endpoint })
+      end
+    ]]
+    local one = opensandbox.new(moving.url, "")
+    local connected = assert(one:connect("x"))
+    local before = assert(connected:handle())
+    assert.is_true(connected:pause())
+    assert.is_true(connected:resume())
+    local after = assert(connected:handle())
+    assert.truthy(before.endpoints["44772"].url:find("/execd1$"))
+    assert.truthy(after.endpoints["44772"].url:find("/execd2$"))
+    assert.same(after, assert(one:connect(before)):handle())
+    one:close()
+    moving:stop()
+  end)
+
   it("of a sandbox that is gone says so", function()
     local handle = assert(sandbox:handle())
     assert(sandbox:kill())

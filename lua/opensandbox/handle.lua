@@ -16,8 +16,8 @@ local handle = {}
 
 local EXECD_PORT = "44772" -- a string: numbers are no keys in JSON
 
---- A table that stands for the sandbox in another process. Close or collect the object here and the sandbox ends, unless it was
---- connected or detached.
+--- A table that stands for the sandbox in another process. It keeps nothing alive: a sandbox that was created here ends with its
+--- object, unless that is detached.
 ---@param self opensandbox.Sandbox
 ---@return opensandbox.Handle? handle
 ---@return opensandbox.Error? err
@@ -50,7 +50,7 @@ end
 ---@return string? id
 ---@return opensandbox.Endpoint|opensandbox.Error|nil execd the endpoint if the handle holds it, or the error when it is of another server
 function handle.read(client, op, given)
-  local id = options.identifier(op, "the handle's id", given.id)
+  local id = options.identifier(op, "the sandbox id of the handle", given.id)
   options.argument(op, "the handle's url", given.url, "text")
   local execd = options.argument(op, "the handle's endpoints", given.endpoints or {}, "table")[EXECD_PORT]
   if execd ~= nil then execd = endpoint(op, id, execd) end

@@ -176,7 +176,6 @@ end
 ---@return opensandbox.Error? err
 function lifecycle.renew_sandbox(self, id, seconds)
   local op = "renew_sandbox"
-  options.identifier(op, "the sandbox id", id)
   options.argument(op, "the time", seconds, "seconds")
   local expires_at = core.wall_clock() + seconds
   local request = renewal(op, id, expires_at)

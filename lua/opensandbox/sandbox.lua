@@ -88,7 +88,7 @@ local connect_options = { ready_timeout = "seconds", wait = "boolean", keep_aliv
 
 --- An existing sandbox. Closing the object does not end it.
 ---@param client opensandbox.Client
----@param id string|opensandbox.Handle a handle's endpoint is used when it answers, else it is asked for again
+---@param id string|opensandbox.Handle a handle's endpoint is used when it answers, or when nothing waits; else it is asked for again
 ---@param opts? table wait (false: do not wait until it is ready), ready_timeout (seconds, default 30), keep_alive (seconds, see Sandbox:keep_alive)
 ---@return opensandbox.Sandbox? sandbox
 ---@return opensandbox.Error? err
@@ -227,6 +227,7 @@ end
 --- Keeps it alive while it is in use: whenever something moves for it, a command that runs included, its life is made `seconds` long
 --- again, in the background, once more than a third of that has passed. A longer life is never made shorter, and one that is not used
 --- expires. It ends when the object is closed, detached or collected. A silent command moves every 3 seconds: choose 10 or more.
+--- Of two objects for one sandbox, the one that was told last does it.
 ---@param seconds number|false false ends it
 ---@return true? ok
 ---@return opensandbox.Error? err when it cannot be asked for how long it lives now: GET /sandboxes/{id}
