@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -181,6 +182,7 @@ static int change_time(lua_State *L)
 
 /* The CRC of POSIX cksum: eight bytes at a time, by eight tables. */
 static uint32_t tables[8][256];
+static pthread_once_t tables_once = PTHREAD_ONCE_INIT; /* several Lua states of a process, in threads perhaps */
 
 static void make_tables(void)
 {
@@ -197,10 +199,19 @@ static void make_tables(void)
             tables[k][i] = tables[k - 1][i] << 8 ^ tables[0][tables[k - 1][i] >> 24];
 }
 
+/* The state of a sum, which is what cksum gave, or 0. */
+static uint32_t check_state(lua_State *L)
+{
+    lua_Number state = luaL_checknumber(L, 1);
+
+    luaL_argcheck(L, state >= 0 && state <= 4294967295.0, 1, "not a sum's state");
+    return (uint32_t)state;
+}
+
 /* core.cksum(state, bytes) -> the state after these bytes; it begins with 0 */
 static int cksum(lua_State *L)
 {
-    uint32_t crc = (uint32_t)luaL_checknumber(L, 1);
+    uint32_t crc = check_state(L);
     size_t length;
     const unsigned char *at = (const unsigned char *)luaL_checklstring(L, 2, &length);
 
@@ -218,10 +229,12 @@ static int cksum(lua_State *L)
 /* core.cksum_end(state, size) -> what cksum prints for `size` bytes */
 static int cksum_end(lua_State *L)
 {
-    uint32_t crc = (uint32_t)luaL_checknumber(L, 1);
-    uint64_t size = (uint64_t)luaL_checknumber(L, 2);
+    uint32_t crc = check_state(L);
+    lua_Number bytes = luaL_checknumber(L, 2);
+    uint64_t size;
 
-    for (; size > 0; size >>= 8)
+    luaL_argcheck(L, bytes >= 0 && bytes < 9007199254740992.0, 2, "not a size");
+    for (size = (uint64_t)bytes; size > 0; size >>= 8)
         crc = crc << 8 ^ tables[0][crc >> 24 ^ (size & 255)];
     push_whole(L, (int64_t)(~crc & 0xffffffffu));
     return 1;
@@ -238,7 +251,7 @@ void osb_open_files(lua_State *L)
     };
     const luaL_Reg *entry;
 
-    make_tables();
+    pthread_once(&tables_once, make_tables);
     osb_new_class(L, DIRECTORY_CLASS, methods, meta);
     lua_pop(L, 1);
     for (entry = functions; entry->name; ++entry) {
