@@ -171,7 +171,7 @@ end
 
 --- Runs a command and waits for its end. A string is for the shell; a list is a program and its arguments, quoted.
 ---@param given string|string[]
----@param opts? table cwd, env, timeout (seconds), uid, gid, on_stdout, on_stderr (called with text as it comes), max_output (bytes), idle_timeout (seconds)
+---@param opts? table cwd, env, timeout (seconds), uid, gid, on_stdout, on_stderr (called with text as it comes), max_output (bytes), idle_timeout (seconds), durable, capture = "exact", shell = false: as for run_command
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
 function Sandbox:run(given, opts)
@@ -181,11 +181,11 @@ function Sandbox:run(given, opts)
   return self.client:run_command(execd, given, opts)
 end
 
-local start_options = { cwd = "text", env = "strings", timeout = "seconds", uid = "count", gid = "count" }
+local start_options = { cwd = "text", env = "strings", timeout = "seconds", uid = "count", gid = "count", shell = "boolean" }
 
 --- Starts a command in the background. It goes on when the handle is dropped, and when this process ends.
 ---@param given string|string[] as for run
----@param opts? table cwd, env, timeout (seconds; execd kills the command then), uid, gid
+---@param opts? table cwd, env, timeout (seconds; execd kills the command then), uid, gid, shell (false: start a list without a shell)
 ---@return opensandbox.Command? command
 ---@return opensandbox.Error? err
 function Sandbox:start(given, opts)
