@@ -2,6 +2,7 @@
 
 local uv = require "luv"
 local json = require "opensandbox.json"
+local code = require "opensandbox.devserver.code"
 local directories = require "opensandbox.devserver.directories"
 local filesystem = require "opensandbox.devserver.filesystem"
 local files = require "opensandbox.devserver.files"
@@ -89,11 +90,11 @@ routes["GET /command/{id}/logs"] = function(call)
   }, fd, cursor, length)
 end
 
--- Interrupts a command; closes a session, as DELETE of the session does.
+-- Interrupts a command, or what a context runs; closes a session, as DELETE of the session does.
 routes["DELETE /command"] = function(call)
   local response, id = call.response, call:required("id")
   if not id then return end
-  if call.sandbox.sessions:close(id) then return response:empty(200) end
+  if call.sandbox.contexts:interrupt(id) or call.sandbox.sessions:close(id) then return response:empty(200) end
   local command = call.sandbox.commands:get(id)
   if not command or not command.running then
     local why = command and ("command session %s is not running"):format(id) or "no such session"
@@ -108,7 +109,9 @@ routes["DELETE /command"] = function(call)
   end)
 end
 
-for _, more in ipairs { files, directories, transfer, upload, metrics, sessions.routes } do
+routes["DELETE /code"] = routes["DELETE /command"]
+
+for _, more in ipairs { files, directories, transfer, upload, metrics, sessions.routes, code.routes } do
   for route, handler in pairs(more) do routes[route] = handler end
 end
 local all = router.new(routes)

@@ -2,6 +2,7 @@
 
 local uv = require "luv"
 local commands = require "opensandbox.devserver.commands"
+local contexts = require "opensandbox.devserver.code"
 local filesystem = require "opensandbox.devserver.filesystem"
 local guard = require "opensandbox.devserver.guard"
 local isolation = require "opensandbox.devserver.isolation"
@@ -134,7 +135,7 @@ function Store:create(request, source, callback)
     expires = request.timeout and { created[1] + request.timeout, created[2] } or nil,
   }, Sandbox)
   sandbox.paths = paths.new(root, strategy.host_trees, environment(variables, nil, { HOME = strategy:home() }))
-  sandbox.commands, sandbox.sessions = commands.new(sandbox), sessions.new(sandbox)
+  sandbox.commands, sandbox.sessions, sandbox.contexts = commands.new(sandbox), sessions.new(sandbox), contexts.new(sandbox)
 
   assert(uv.fs_mkdir(directory, 448))   -- 0700: other users of this machine have no business here
   assert(uv.fs_mkdir(sandbox.spool, 448))
