@@ -80,6 +80,7 @@ function Kernel:_exited()
   self.run = nil
   if run then run:done(nil) end
   self:_settled()
+  if self.on_exit then self.on_exit() end
   for _, callback in ipairs(self.waiting) do guard.call(nil, callback) end
   self.waiting = {}
 end
@@ -160,7 +161,7 @@ end
 
 --- Starts a process.
 -- @param options `language` ("python" or "bash"), `cwd` (a resolved path), `env`; `merged` (standard error goes where standard
--- output goes), `uid`, `gid`, `on_message(word, value)` for what does not belong to a run
+-- output goes), `uid`, `gid`, `on_message(word, value)` for what does not belong to a run, `on_exit()`
 -- @treturn[1] table
 -- @treturn[2] nil
 -- @treturn[2] string why it cannot be started
