@@ -19,7 +19,8 @@ function Lines:feed(bytes)
   if bytes == "" then return "" end
   if self.after_cr and bytes:byte(1) == 10 then bytes = bytes:sub(2) end -- the line has ended already
   self.after_cr = bytes:byte(-1) == 13
-  local last = bytes:match("^.*()[\r\n]")
+  local has_end = bytes:find("\n", 1, true) or bytes:find("\r", 1, true) -- plain searches: a line may be megabytes long
+  local last = has_end and bytes:match("^.*()[\r\n]")
   if not last then
     self.rest[#self.rest + 1] = bytes
     return ""
