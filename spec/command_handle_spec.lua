@@ -43,6 +43,26 @@ describe("a command in the background", function()
     assert.same({ "exit", 3 }, { last.type, last.exit_code })
   end)
 
+  it("that writes more than fits in memory is followed piece by piece", function()
+    local command = assert(sandbox:start("head -c 100000000 /dev/zero; echo end"))
+    assert(command:wait { timeout = 60 })
+    collectgarbage()
+    local before = process.rss()
+    local size, largest, last = 0, 0, nil
+    local events = command:events()
+    local event = assert(events:next())
+    while event do
+      if event.text then
+        size, largest, last = size + #event.text, math.max(largest, #event.text), event.text:sub(-4)
+        assert.equal(size, event.cursor)
+      end
+      event = events:next()
+    end
+    assert.same({ 100000004, "end\n" }, { size, last })
+    assert.is_true(largest < 20 * 1024 * 1024)
+    if before then assert.is_true(process.rss().peak - before.current < 150 * 1024) end
+  end)
+
   it("can be followed from a cursor, and by another handle on the same id", function()
     local command = assert(sandbox:start({ "sh", "-c", "echo one; echo two" }))
     assert(command:wait())

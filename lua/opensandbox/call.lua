@@ -63,12 +63,12 @@ end
 local function complete(client, request)
   local ex, err = open(client, request)
   if not ex then return nil, err end
-  local body
-  body, err = ex:body(LONGEST_BODY)
+  local body, is_beginning
+  body, err, is_beginning = ex:body(request.at_most or LONGEST_BODY, request.at_most ~= nil)
   if err then return nil, err end
   local value, problem
   if request.read then
-    value, problem = request.read(body, ex.headers)
+    value, problem = request.read(body, ex.headers, is_beginning)
     if value == nil then return nil, call.surprise(ex, "the answer holds no " .. problem) end
     return value
   end
@@ -113,7 +113,7 @@ function call.open(client, request)
 end
 
 --- Makes a call. `request` as in exchange.start, and: json (a value to send); decode (makes the result of the decoded JSON answer,
---- or gives nil and the name of what is missing) or read (makes it of the body's bytes and the headers); may_repeat (default: by
+--- or gives nil and the name of what is missing) or read (makes it of the body's bytes, the headers, and whether there was more); at_most (bytes of the body to take, where its beginning will do); may_repeat (default: by
 --- method); timeout = seconds for all tries together, 0: the idle clock is enough.
 ---@return any value what decode or read gives, or the body's bytes
 ---@return opensandbox.Error? err

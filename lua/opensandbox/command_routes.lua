@@ -8,6 +8,7 @@ local url = require "opensandbox.url"
 
 local FIRST_PAUSE = 0.02    -- seconds
 local GROWTH = 1.5
+local LONGEST_LOG = 16 * 1024 * 1024 -- bytes taken at a time
 
 local routes = {}
 
@@ -40,24 +41,25 @@ end
 
 -- The part of a log that begins at `cursor`. What lies between is told by the cursor that came along: a server or a cache that repeats
 -- old bytes must not make them count twice.
-local function log_from(cursor, text, header)
+local function log_from(cursor, text, header, is_beginning)
   local following = tonumber(header)
-  if not following then return { text = text, cursor = cursor + #text } end
+  if is_beginning or not following then return { text = text, cursor = cursor + #text } end
   local first = following - #text
   if first == cursor or text == "" then return { text = text, cursor = following } end
   if first > cursor or first < 0 then return nil end
   return { text = text:sub(cursor - first + 1), cursor = math.max(following, cursor) }
 end
 
---- GET /command/{id}/logs: the text from a byte offset on, and where the next begins.
+--- GET /command/{id}/logs: the text from a byte offset on, or as much of it as is taken at a time, and where the next begins.
 ---@return { text: string, cursor: integer }? log
 ---@return opensandbox.Error? err
 function routes.logs(client, endpoint, id, cursor, more)
   return client:_execd(endpoint, options.merge({
     op = "get_command_logs", method = "GET",
     path = "/command/" .. url.escape(id) .. "/logs" .. url.query { { "cursor", ("%d"):format(cursor) } },
-    read = function(text, headers)
-      local log = log_from(cursor, text, headers["execd-commands-tail-cursor"])
+    at_most = LONGEST_LOG,
+    read = function(text, headers, is_beginning)
+      local log = log_from(cursor, text, headers["execd-commands-tail-cursor"], is_beginning)
       return log, not log and "log from the byte that was asked for" or nil
     end,
   }, more))
@@ -124,7 +126,7 @@ end
 ---@param endpoint opensandbox.Endpoint|string
 ---@param id string
 ---@param cursor? integer byte offset to go on from, default 0
----@return string? text
+---@return string? text of a very long log some 16 MiB at a time
 ---@return integer|opensandbox.Error cursor for the next call, or the error
 function routes.methods.get_command_logs(self, endpoint, id, cursor)
   local op = "get_command_logs"

@@ -200,16 +200,22 @@ end
 
 --- The whole body.
 ---@param limit number bytes
+---@param may_be_longer? boolean a longer one is no error: its beginning will do
 ---@return string? body
 ---@return opensandbox.Error? err
-function Exchange:body(limit)
+---@return boolean? is_beginning
+function Exchange:body(limit, may_be_longer)
   local pieces, size = {}, 0
   while true do
     local bytes, err = self:read(1048576)
     if err then return nil, err end
     if not bytes then return table.concat(pieces) end
     size = size + #bytes
-    if size > limit then
+    if size > limit and may_be_longer then
+      self:close()
+      pieces[#pieces + 1] = bytes
+      return table.concat(pieces), nil, true
+    elseif size > limit then
       self:close()
       return nil, self:error { kind = "protocol", code = "body_too_large",
         message = ("the response is longer than %d bytes"):format(limit) }
