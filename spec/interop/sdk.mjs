@@ -485,7 +485,7 @@ step("credential vault", async () => {
 // A session in a sandbox that may have some.
 async function withIsolated(use) {
   await withSandbox({ extensions: { "bootstrap.execd.isolation": "enable" } }, async (host) => {
-    await use(host, await host.isolation.create({ workspace: { path: "/workspace", mode: "overlay" } }));
+    await use(host, await host.isolation.create({ workspace: { path: "/workspace", mode: "rw" } }));
   });
 }
 
@@ -501,7 +501,7 @@ step("isolated sessions", async () => {
     assert.deepEqual((await host.isolation.list()).map((one) => one.session_id), [session.sessionId]);
     const attached = await host.isolation.attach(session.sessionId);
     assert.deepEqual(lines((await attached.run("echo $COLOUR")).logs.stdout), ["red"]);
-    const once = await host.isolation.runOnce("echo once", "/workspace");
+    const once = await host.isolation.runOnce("echo once", "/workspace", { workspaceMode: "rw" });
     assert.deepEqual(lines(once.logs.stdout), ["once"]);
     assert.equal((await host.isolation.list()).length, 1);
     await session.delete();
