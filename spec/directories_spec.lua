@@ -549,9 +549,12 @@ describe("a directory on its way", function()
           function() return sandbox.files:download_dir("/work/m", target .. "/t", opts) end,
         } do
           one = opensandbox.spawn(work)
-          local ok, err = one:wait()
-          assert.is_nil(ok)
-          assert.equal("cancelled", err.kind)
+          local count, err = one:wait()
+          if count then -- all had come before the first word about it, and there was nothing more to wait for
+            same_trees(root, target .. "/t")
+          else
+            assert.equal("cancelled", err.kind)
+          end
           assert.same({}, parts_in(target))
         end
       end
