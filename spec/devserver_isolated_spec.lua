@@ -194,9 +194,11 @@ describe("a run in the background of an isolated session", function()
   end
 
   local function ended(path)
-    local before, state = loop.now()
-    repeat state = select(2, request("GET", path)) until not state.running or loop.now() - before > 10000
-    return state
+    local before = loop.now()
+    while true do
+      local state = select(2, request("GET", path))
+      if not state.running or loop.now() - before > 10000 then return state end
+    end
   end
 
   it("leaves status and logs, by a cursor", function()
@@ -266,4 +268,17 @@ describe("the files of an isolated session", function()
     assert.equal(200, (request("DELETE", base .. "/files?path=/workspace/files/up")))
     assert.equal(404, (request("GET", BASE .. "/nope/files/info?path=/")))
   end)
+end)
+
+it("leaves no descriptor open in the server when sessions are deleted", function()
+  local function use()
+    local id = create()
+    run(id, "echo")
+    run(id, "exit")
+    assert.equal(200, (request("DELETE", BASE .. "/" .. id)))
+  end
+  use()
+  local before = process.descriptors(server.pid)
+  for _ = 1, 3 do use() end
+  assert.truthy(process.descriptors(server.pid) <= before)
 end)
