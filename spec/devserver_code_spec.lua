@@ -180,10 +180,10 @@ describe("python code", function()
     assert.equal("e\noops\n", execd.text(list, "stderr"))
     assert.equal(("\195\169"):rep(50001) .. "\nchild\n", execd.text(list, "stdout"))
     local seen
-    run(create("python"), "import time\nprint('early')\ntime.sleep(1)", { on_chunk = function(text, ms)
+    run(create("python"), "import time\nprint('early')\ntime.sleep(2)", { on_chunk = function(text, ms)
       if text:find("early", 1, true) then seen = ms end
     end })
-    assert.truthy(seen and seen < 900)
+    assert.truthy(seen and seen < 1800)
   end)
 
   it("tells what went wrong", function()
@@ -237,6 +237,24 @@ describe("python code", function()
     assert.truthy(list[#list].message:find("kernel died", 1, true))
     list = run(id, "x")
     assert.equal("NameError", list[#list].error.ename)
+  end)
+
+  it("leaves no descriptor open in the server when its context is deleted", function()
+    local function use()
+      local id = create("python")
+      run(id, "print(1)")
+      run(id, "import os; os._exit(1)")
+      run(id, "1")
+      assert.equal(200, sandbox:send("DELETE", "/code/contexts/" .. id).status)
+    end
+    use()
+    local before = process.descriptors(server.pid)
+    for _ = 1, 3 do use() end
+    assert.truthy(loop.wait(function() return process.descriptors(server.pid) <= before end, 5))
+  end)
+
+  it("has results of any size", function()
+    assert.equal(5000002, #shown("'x' * 5000000").text)
   end)
 
   it("waits while a client is slow, and sends all", function()

@@ -196,7 +196,7 @@ describe("a run in the background of an isolated session", function()
   local function ended(path)
     local before = loop.now()
     while true do
-      local _, state = request("GET", path)
+      local state = select(2, request("GET", path))
       if not state.running or loop.now() - before > 10000 then return state end
     end
   end
@@ -268,4 +268,17 @@ describe("the files of an isolated session", function()
     assert.equal(200, (request("DELETE", base .. "/files?path=/workspace/files/up")))
     assert.equal(404, (request("GET", BASE .. "/nope/files/info?path=/")))
   end)
+end)
+
+it("leaves no descriptor open in the server when sessions are deleted", function()
+  local function use()
+    local id = create()
+    run(id, "echo")
+    run(id, "exit")
+    assert.equal(200, (request("DELETE", BASE .. "/" .. id)))
+  end
+  use()
+  local before = process.descriptors(server.pid)
+  for _ = 1, 3 do use() end
+  assert.truthy(loop.wait(function() return process.descriptors(server.pid) <= before end, 5))
 end)

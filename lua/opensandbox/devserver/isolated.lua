@@ -1,7 +1,9 @@
 --- Isolated sessions: a bash each that keeps its state, with its streams, runs in the background, and files.
 --
 -- On one machine they are as isolated as the sandbox itself, no more: their workspace is a directory of the sandbox, written to
--- directly (mode "rw"), /tmp and the network are the sandbox's. What would need more is answered with NOT_SUPPORTED.
+-- directly (mode "rw"), /tmp and the network are the sandbox's. What would need more is answered with NOT_SUPPORTED. Code does
+-- not come through the shell's standard input, as it does in execd: a command that reads it finds its end there, and does not
+-- swallow what tells the end of the run.
 
 local uv = require "luv"
 local json = require "opensandbox.json"
@@ -60,12 +62,18 @@ end
 function Session:_wait_idly()
   if self.idle_timeout == 0 or self.closed then return end
   self.timer:start(math.min(self.idle_timeout, LONGEST_IDLE) * 1000, 0, guard.wrap(function()
-    if not self.kernel.run then self.owner:remove(self.id) end
+    if self.kernel.run then return end
+    for _, one in pairs(self.runs) do
+      if one.running then return self:_wait_idly() end
+    end
+    self.owner:remove(self.id)
   end))
 end
 
+-- Begins the count again.
 function Session:used()
   self.last_run = { time.now() }
+  self:_wait_idly()
 end
 
 function Session:state()
@@ -154,6 +162,7 @@ end
 function Background:ended(code, problem)
   if not self.running then return end
   self.running, self.exit_code, self.problem, self.finished = false, code, problem, { time.now() }
+  self.session:used()
 end
 
 function Background:status()
@@ -381,7 +390,7 @@ route("POST", "/run", function(call, session)
       return session:run(body.code, body.envs, body.timeout_seconds, stream.new(call.response, call.sandbox))
     end
     session:start(body.code, body.envs, function(one)
-      if not one then return call.response:fail(500, "RUNTIME_ERROR", "session process has exited") end
+      if not one then return invalid(call, "session is not active") end
       call.response:json(202, { session_id = session.id, run_id = one.id, started_at = instant(one.started) })
     end)
   end)
@@ -390,7 +399,7 @@ end)
 -- The run in the background that the path names, or the answer that there is none.
 local function named(call, session)
   local one = session.runs[call.parameters.run]
-  if not one then call.response:fail(404, "CONTEXT_NOT_FOUND", "background run not found") end
+  if not one then call.response:fail(404, "SESSION_NOT_FOUND", "session not found") end
   return one
 end
 
