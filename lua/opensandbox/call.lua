@@ -105,6 +105,14 @@ local function persist(client, request, try, seconds, shared)
   end
 end
 
+--- Writes the value `json` of a request as its body.
+function call.write_json(request)
+  local problem
+  request.body, problem = json.encode(request.json)
+  if not request.body then options.raise(request.op, problem) end
+  request.headers["Content-Type"] = "application/json"
+end
+
 --- Opens a response that is read piece by piece: gives the exchange once the head of a good response has arrived.
 ---@return table? exchange
 ---@return opensandbox.Error? err
@@ -118,12 +126,7 @@ end
 ---@return any value what decode or read gives, or the body's bytes
 ---@return opensandbox.Error? err
 function call.run(client, request)
-  if request.json ~= nil then
-    local problem
-    request.body, problem = json.encode(request.json)
-    if not request.body then options.raise(request.op, problem) end
-    request.headers["Content-Type"] = "application/json"
-  end
+  if request.json ~= nil then call.write_json(request) end
   request.budget = request.timeout
   local bounded = request.timeout > 0
   return persist(client, request, complete, bounded and request.timeout or client._clocks.timeout, bounded)
