@@ -11,7 +11,7 @@ local url = require "opensandbox.url"
 
 local call = {}
 
-local LONGEST_BODY = 64 * 1024 * 1024 -- bytes
+call.LONGEST_BODY = 64 * 1024 * 1024 -- bytes
 
 local idempotent = { GET = true, PUT = true, DELETE = true }
 
@@ -23,7 +23,7 @@ local hints = {
 --- The error for a response with status 400 or above. Reads its body.
 ---@param ex table exchange whose head has arrived
 function call.refusal(ex)
-  local body, err = ex:body(LONGEST_BODY)
+  local body, err = ex:body(call.LONGEST_BODY)
   if err and err.kind ~= "stream" then return err end -- a cut error body says less, but the status stands
   local function scrub(text) return ex:scrub(text) end
   local code, message = response.explain(ex.status, body or "", ex.headers["content-type"], scrub)
@@ -64,7 +64,7 @@ local function complete(client, request)
   local ex, err = open(client, request)
   if not ex then return nil, err end
   local body, is_beginning
-  body, err, is_beginning = ex:body(request.at_most or LONGEST_BODY, request.at_most ~= nil)
+  body, err, is_beginning = ex:body(request.at_most or call.LONGEST_BODY, request.at_most ~= nil)
   if err then return nil, err end
   local value, problem
   if request.read then
@@ -105,6 +105,14 @@ local function persist(client, request, try, seconds, shared)
   end
 end
 
+--- Writes the value `json` of a request as its body.
+function call.write_json(request)
+  local problem
+  request.body, problem = json.encode(request.json)
+  if not request.body then options.raise(request.op, problem) end
+  request.headers["Content-Type"] = "application/json"
+end
+
 --- Opens a response that is read piece by piece: gives the exchange once the head of a good response has arrived.
 ---@return table? exchange
 ---@return opensandbox.Error? err
@@ -118,12 +126,7 @@ end
 ---@return any value what decode or read gives, or the body's bytes
 ---@return opensandbox.Error? err
 function call.run(client, request)
-  if request.json ~= nil then
-    local problem
-    request.body, problem = json.encode(request.json)
-    if not request.body then options.raise(request.op, problem) end
-    request.headers["Content-Type"] = "application/json"
-  end
+  if request.json ~= nil then call.write_json(request) end
   request.budget = request.timeout
   local bounded = request.timeout > 0
   return persist(client, request, complete, bounded and request.timeout or client._clocks.timeout, bounded)
