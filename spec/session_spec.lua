@@ -89,6 +89,18 @@ describe("a shell session of a sandbox", function()
     assert.is_true(session:close())
   end)
 
+  it("is deleted at the end of its scope, where Lua has that", function()
+    local chunk = (rawget(_G, "loadstring") or load)([[
+      local sandbox = ...
+      local session <close> = assert(sandbox:session())
+      return session.id, session:run("echo here").stdout
+    ]])
+    if not chunk then return pending("this Lua has no <close>") end
+    local id, text = chunk(sandbox)
+    assert.equal("here\n", text)
+    assert.equal(500, select(2, sandbox:session({ id = id }):run("true")).status)
+  end)
+
   it("needs no closing when its sandbox was killed", function()
     local other = assert(client:create { image = "any" })
     local session = assert(other:session())

@@ -9,6 +9,7 @@ local errors = require "opensandbox.errors"
 local json = require "opensandbox.json"
 local options = require "opensandbox.options"
 local run = require "opensandbox.run"
+local undo = require "opensandbox.undo"
 local url = require "opensandbox.url"
 
 local code = {}
@@ -54,8 +55,9 @@ function code.create_code_context(self, execd, language, opts)
   local op = "create_code_context"
   language = check_language(op, language or LANGUAGE)
   opts = options.check(op, opts, create_options)
-  local context, err = self:_execd(execd, { op = op, method = "POST", path = "/code/context",
-    json = { language = language, cwd = opts.cwd }, timeout = opts.timeout or CREATE_TIMEOUT, decode = context_of })
+  local request = { op = op, method = "POST", path = "/code/context", json = { language = language, cwd = opts.cwd },
+    timeout = opts.timeout or CREATE_TIMEOUT, decode = context_of }
+  local context, err = self:_execd(execd, undo(self, request, function(made) self:delete_code_context(execd, made.id) end))
   if err and err.clock == "timeout" then
     err.hint = ("execd tries for ever where it finds no kernel for %q: check that the sandbox's image has a code interpreter with "
       .. "that language and that it runs, or raise the option timeout"):format(language)

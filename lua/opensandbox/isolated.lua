@@ -8,6 +8,7 @@ local options = require "opensandbox.options"
 local paths = require "opensandbox.paths"
 local support = require "opensandbox.isolated_support"
 local time = require "opensandbox.time"
+local undo = require "opensandbox.undo"
 local url = require "opensandbox.url"
 
 local isolated = options.merge(isolated_run)
@@ -174,10 +175,12 @@ function isolated.create_isolated_session(self, execd, opts)
       return nil, err
     end
   end
-  return support.call(self, execd, "isolated", { op = op, method = "POST", path = BASE, json = body, decode = function(answer)
+  local request = { op = op, method = "POST", path = BASE, json = body, decode = function(answer)
     if type(answer.session_id) ~= "string" then return nil, "session id" end
     return { id = answer.session_id, created_at = time.parse(answer.created_at) }
-  end })
+  end }
+  return support.call(self, execd, "isolated",
+    undo(self, request, function(made) self:delete_isolated_session(execd, made.id) end))
 end
 
 --- How a session is doing: GET /v1/isolated/session/{id}.

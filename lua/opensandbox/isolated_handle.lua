@@ -5,7 +5,7 @@ local files = require "opensandbox.files"
 local options = require "opensandbox.options"
 local part = require "opensandbox.part"
 
----@class opensandbox.Isolated
+---@class opensandbox.Isolated: opensandbox.Part
 ---@field id string what sandbox:isolated{ id = } takes, in another process too
 ---@field files opensandbox.Files its own files: what an overlay holds is only seen here and by what runs in it
 local Isolated = part.class { _class = "Isolated", _name = "isolated", _what = "isolated session",

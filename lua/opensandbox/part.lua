@@ -11,6 +11,8 @@ local wire = require "opensandbox.wire"
 
 local part = {}
 
+---@class opensandbox.Part
+---@field id string
 local Part = {}
 
 -- Where its execd is now: a pause may have moved it. Does not wait.
