@@ -164,6 +164,7 @@ build = {
     ["opensandbox.timers"] = "lua/opensandbox/timers.lua",
     ["opensandbox.tree"] = "lua/opensandbox/tree.lua",
     ["opensandbox.tree_writer"] = "lua/opensandbox/tree_writer.lua",
+    ["opensandbox.undo"] = "lua/opensandbox/undo.lua",
     ["opensandbox.upload"] = "lua/opensandbox/upload.lua",
     ["opensandbox.url"] = "lua/opensandbox/url.lua",
     ["opensandbox.utf8"] = "lua/opensandbox/utf8.lua",

@@ -18,12 +18,16 @@ local frames = {
   [[{"type":"stdout","text":"more","timestamp":1,"type":"stderr"}]],
   [[{"type":"stdout","text":"space", "timestamp":1}]],
   [[{"type":"stdout","text":"float","timestamp":1.5}]],
-  [[{"type":"stdout","text":"none","timestamp":}]],
-  [[{"type":"stdout","text":"cut","timestamp":1]],
   [[{"type":"stdout","text":"trailing","timestamp":1} ]],
   [[{"type":"stdwhat","text":"x","timestamp":1}]],
   [[{"type":"stdout","text":5,"timestamp":1}]],
   [[{"type":"stdout"}]],
+}
+
+-- Events that are not whole: output may be missing, so what they are in is no result.
+local torn = {
+  [[{"type":"stdout","text":"none","timestamp":}]],
+  [[{"type":"stdout","text":"cut","timestamp":1]],
 }
 
 describe("the short cut for lines of output", function()
@@ -47,6 +51,33 @@ describe("the short cut for lines of output", function()
     assert.equal(long.stderr, short.stderr)
     assert.truthy(short.stdout:find('caf\195\169 <a>\nquote " and \\\n\nraw', 1, true))
     assert.truthy(short.stderr:find("more", 1, true), "the last of two equal keys wins, as in JSON decoders")
+  end)
+
+  it("takes no event that is torn", function()
+    local server = faults.start([[
+      local frames = ]] .. ("%q"):format(table.concat(torn, "\1")) .. [[
+
+      local list = {}
+      for frame in frames:gmatch("[^\1]+") do list[#list + 1] = frame end
+      return function(request, connection)
+        connection:start(200, { ["Content-Type"] = "text/event-stream" })
+        connection:chunk(list[tonumber(request.path:match("%d+"))] .. "\n\n")
+        connection:event { type = "execution_complete", timestamp = 1 }
+        connection:finish()
+      end
+    ]])
+    local client = opensandbox.new(server.url, "key")
+    finally(function()
+      client:close()
+      server:stop()
+    end)
+    for index = 1, #torn do
+      for _, options in ipairs { {}, { on_event = function() end } } do
+        local result, err = client:run_command(server.url .. "/" .. index, "x", options)
+        assert.is_nil(result)
+        assert.same({ "stream", "broken_event", "" }, { err.kind, err.code, err.result.stdout })
+      end
+    end
   end)
 
   it("takes lines that need no decoding, and leaves all others", function()
