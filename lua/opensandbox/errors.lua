@@ -56,4 +56,10 @@ function errors.is_absence(err)
   return err.status == 404 and err.code ~= "HTTP_404"
 end
 
+--- Whether execd or a sidecar does not know the route, or the method on it: an older one, or something else altogether.
+---@param err opensandbox.Error
+function errors.is_unknown_route(err)
+  return err.status == 405 or (err.status == 404 and tostring(err.message):find("page not found", 1, true) ~= nil)
+end
+
 return errors

@@ -40,7 +40,7 @@ function support.ask(client, op, execd, feature, call)
   local value, second = call()
   if value ~= nil or not second then return value, second end
   local err = second
-  if err.status == 404 and tostring(err.message):find("page not found", 1, true) then
+  if errors.is_unknown_route(err) then
     lacks.learn(client, execd, feature, true)
     return nil, support.missing(op, execd, feature, err)
   end

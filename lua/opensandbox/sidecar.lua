@@ -1,20 +1,16 @@
 --- Calls to the egress sidecar, which stands beside a sandbox that has a network policy: what its refusals, one line of plain text
 --- each, mean to the caller.
 
+local errors = require "opensandbox.errors"
+
 local sidecar = {}
 
 local NO_SIDECAR = "A sandbox has an egress API only when it was created with a network_policy"
 
---- Whether the sidecar does not know the route, or the method on it.
----@param err opensandbox.Error
-function sidecar.is_unknown_route(err)
-  return err.status == 405 or (err.status == 404 and tostring(err.message):find("page not found", 1, true) ~= nil)
-end
-
 local function general_hint(err, needs)
   if err.code == "connect_failed" or err.status == 502 then return NO_SIDECAR end
   if err.status == 401 then return "Check the endpoint's headers: use what client:discover_egress returns" end
-  if sidecar.is_unknown_route(err) then
+  if errors.is_unknown_route(err) then
     return ("Use the endpoint that client:discover_egress returns; if it is that one, its sidecar is too old: this needs egress %s "
       .. "or newer"):format(needs)
   end

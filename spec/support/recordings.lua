@@ -1,32 +1,11 @@
 --- The recorded exchanges in spec/recordings, with their bytes decoded.
 
+local base64 = require "opensandbox.base64"
 local json = require "opensandbox.json"
 
 local recordings = {}
 
 local directory = debug.getinfo(1, "S").source:gsub("^@", ""):gsub("support/[^/]*$", "") .. "recordings/"
-
-local alphabet = {}
-for index = 1, 64 do
-  alphabet[("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"):byte(index)] = index - 1
-end
-
-local function base64(text)
-  local bytes, value, bits = {}, 0, 0
-  for index = 1, #text do
-    local digit = alphabet[text:byte(index)]
-    if digit then
-      value, bits = value * 64 + digit, bits + 6
-      if bits >= 8 then
-        bits = bits - 8
-        local scale = 2 ^ bits
-        bytes[#bytes + 1] = string.char(math.floor(value / scale))
-        value = value % scale
-      end
-    end
-  end
-  return table.concat(bytes)
-end
 
 --- Reads a recording.
 -- @tparam string name like "execd/command-echo"
@@ -43,13 +22,13 @@ function recordings.load(name)
   if not recording then return nil, problem end
   local request, response = recording.request, recording.response
   recording.name = name
-  request.body = request.body_base64 and base64(request.body_base64) or request.body or ""
+  request.body = request.body_base64 and base64.decode(request.body_base64) or request.body or ""
   if not response.chunks then
     response.chunks = (response.body or "") ~= "" and { { 0, response.body } } or {}
   end
   local parts = {}
   for index, chunk in ipairs(response.chunks) do
-    if type(chunk[2]) == "table" then chunk[2] = base64(chunk[2].base64) end
+    if type(chunk[2]) == "table" then chunk[2] = base64.decode(chunk[2].base64) end
     parts[index] = chunk[2]
   end
   response.body, response.end_ms = table.concat(parts), response.end_ms or 0
