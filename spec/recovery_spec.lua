@@ -171,14 +171,23 @@ describe("of a thousand random breaks,", function()
     for name in pairs(brokenstreams.commands) do names[#names + 1] = name end
     table.sort(names)
     local kinds = { "chunk", "eof", "reset", "repeat", "restart" }
-    local settled, lost = 0, 0
+    local plans = {}
     for round = 1, 1000 do
       local name = names[random(#names)]
-      local fault = round % 40 == 0 and "silence" or kinds[random(#kinds)]
-      local keeps = ({ "kept", "kept", "gone", "broken", "stubborn" })[random(5)]
-      local position = random(#body_of(name)) - 1
-      if check(name, fault, position, keeps, random(2) == 1) then settled = settled + 1 else lost = lost + 1 end
+      plans[round] = {
+        name = name, fault = round % 40 == 0 and "silence" or kinds[random(#kinds)], position = random(#body_of(name)) - 1,
+        keeps = ({ "kept", "kept", "gone", "broken", "stubborn" })[random(5)], callbacks = random(2) == 1,
+      }
     end
+    for _, name in ipairs(names) do truth(name) end
+    local settled, lost = 0, 0
+    opensandbox.map(plans, function(plan)
+      if check(plan.name, plan.fault, plan.position, plan.keeps, plan.callbacks) then
+        settled = settled + 1
+      else
+        lost = lost + 1
+      end
+    end, { concurrency = 16 })
     assert.is_true(settled > 400 and lost > 100, ("%d settled, %d lost"):format(settled, lost))
   end)
 end)
