@@ -233,6 +233,20 @@ local function works_in_requests(bound)
     assert.equal("cancelled", seen.slept)
   end)
 
+  it("keeps a pool that outlives the requests, and holds none of them up to fill it again", function()
+    local function idle() return json.decode(server:ask("/do/pool_stats")).idle == 1 end
+    for _ = 1, 2 do
+      assert.equal("pooled\n\n", server:ask("/do/pool"))
+      eventually("the pool was filled", 5, idle)
+    end
+    local began = core.now()
+    assert.equal("pooled\n\n", server:ask("/do/pool"))
+    assert.is_true(core.now() - began < 0.9, "the request waited for the new sandbox")
+    eventually("the pool was filled", 5, idle)
+    assert.equal("closed\n", server:ask("/do/close_pool"))
+    rests()
+  end)
+
   it("sends output on as it comes", function()
     local gaps = {}
     local response = assert(server:get(path("do/stream", "echo 1; sleep 0.3; echo 2"), {

@@ -110,6 +110,8 @@ local function new(base, api_key, opts)
     _on_response = opts.on_response,
     _multi = core.multi(),
     _lives = {},
+    _keepers = setmetatable({}, { __mode = "v" }), -- by the id of the sandbox that they keep alive
+    _pools = setmetatable({}, { __mode = "k" }),
     _clocks = {},
     _clearing = {}, -- tasks that stop or delete what nobody waits for any more
     _waiting = {}, -- by the id of the transfer that they wait for
@@ -125,6 +127,7 @@ end
 --- under way end.
 function Client:close()
   local deadline = core.now() + CLEARING_TIME
+  for pool in pairs(self._pools) do pool:_shut() end
   local one = next(self._clearing) -- there may be more while we wait
   while one do
     one:_join(deadline - core.now())
@@ -137,7 +140,7 @@ function Client:close()
 end
 
 -- A life stands for a sandbox that this client created and has to end. It does not refer to the Sandbox object, so that it can
--- outlive it in the object's finalizer.
+-- outlive it in the object's finalizer. Its `on_end`, if any, is called once it is over; in a finalizer, too.
 function Client:_begin_life(id)
   local life = { id = id }
   self._lives[life] = true
@@ -146,13 +149,15 @@ end
 
 -- The sandbox was deleted, or is not ours any more.
 function Client:_forget_life(life)
+  if not self._lives[life] then return end
   self._lives[life] = nil
+  if life.on_end then life.on_end() end
 end
 
 -- Deletes the sandbox without waiting. Closing the client waits for it.
 function Client:_end_life(life)
   if not self._lives[life] then return end
-  self._lives[life] = nil
+  self:_forget_life(life)
   local path = "/sandboxes/" .. url.escape(life.id)
   local request = self:_lifecycle { op = "delete_sandbox", method = "DELETE", path = path, sandbox_id = life.id, may_repeat = true }
   self:_forget(request, true)

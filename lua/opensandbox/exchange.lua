@@ -150,6 +150,8 @@ function Exchange:pump()
     return loop.stop(self.call.op, stopped, detail,
       self:error { kind = "cancelled", code = "cancelled", message = "the task was cancelled", not_sent = not_sent })
   end
+  local keeper = self.client._keepers[self.call.sandbox_id]
+  if keeper then keeper:moved(self) end
   if self.call.on_pump then self:guard(self.call.on_pump, self.transfer:progress()) end
 end
 

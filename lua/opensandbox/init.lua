@@ -10,6 +10,7 @@ require "opensandbox.intree" -- first: the others want the core
 local clients = require "opensandbox.client"
 local core = require "opensandbox.core"
 local errors = require "opensandbox.errors"
+local pool = require "opensandbox.pool"
 local presets = require "opensandbox.presets"
 local protect = require "opensandbox.protect"
 local sandboxes = require "opensandbox.sandbox"
@@ -21,6 +22,7 @@ clients.Client.create = sandboxes.create
 clients.Client.connect = sandboxes.connect
 clients.Client.sandboxes = sandboxes.each
 clients.Client.kill_all = sandboxes.kill_all
+clients.Client.pool = pool.new
 
 -- assert() of PUC Lua 5.1 and 5.2 takes no error but a string, and the lua program of 5.1 prints no other.
 local prints_strings_only = _VERSION == "Lua 5.1" and not rawget(_G, "jit")

@@ -22,7 +22,8 @@ local function sandbox_path(op, id, rest)
   return "/sandboxes/" .. url.escape(options.identifier(op, "the sandbox id", id)) .. (rest or "")
 end
 
-local function check_create(op, opts)
+-- Raises for options that no server would take.
+function lifecycle._check_create(_, op, opts)
   options.argument(op, "the options", opts, "table")
   options.check(op, opts, wire.create_options)
   local image = opts.image
@@ -80,7 +81,7 @@ end
 ---@return opensandbox.Error? err
 function lifecycle.create_sandbox(self, opts)
   local op = "create_sandbox"
-  check_create(op, opts)
+  self:_check_create(op, opts)
   local label = random.hex(16)
   local info, err = self:_call {
     op = op, method = "POST", path = "/sandboxes", json = wire.create_request(opts, label), decode = wire.sandbox_info,
@@ -114,8 +115,11 @@ local get_options = { timeout = "seconds" }
 function lifecycle.get_sandbox(self, id, opts)
   local op = "get_sandbox"
   opts = options.check(op, opts, get_options)
-  return self:_call { op = op, method = "GET", path = sandbox_path(op, id), decode = wire.sandbox_info, sandbox_id = id,
+  local info, err = self:_call { op = op, method = "GET", path = sandbox_path(op, id), decode = wire.sandbox_info, sandbox_id = id,
     timeout = opts.timeout }
+  local keeper = self._keepers[id]
+  if keeper and info then keeper:told(info.expires_at) end
+  return info, err
 end
 
 -- Metadata travels as one query value that is itself form-encoded.
@@ -153,6 +157,17 @@ function lifecycle.delete_sandbox(self, id)
   return true
 end
 
+local function renewal(op, id, expires_at)
+  return { op = op, method = "POST", path = sandbox_path(op, id, "/renew-expiration"), sandbox_id = id,
+    body = json.encode { expiresAt = time.format(expires_at) }, headers = { ["Content-Type"] = "application/json" },
+    may_repeat = true } -- an absolute time: twice is as good as once
+end
+
+-- Moves the time at which a sandbox expires, and does not wait for the answer.
+function lifecycle._renew_later(self, id, expires_at)
+  self:_forget(self:_lifecycle(renewal("renew_sandbox", id, expires_at)))
+end
+
 --- Moves the time at which a sandbox expires to `seconds` from now: POST /sandboxes/{id}/renew-expiration.
 ---@param self opensandbox.Client
 ---@param id string
@@ -161,12 +176,15 @@ end
 ---@return opensandbox.Error? err
 function lifecycle.renew_sandbox(self, id, seconds)
   local op = "renew_sandbox"
-  local path = sandbox_path(op, id, "/renew-expiration")
   options.argument(op, "the time", seconds, "seconds")
   local expires_at = core.wall_clock() + seconds
-  return self:_call { op = op, method = "POST", path = path, sandbox_id = id, json = { expiresAt = time.format(expires_at) },
-    may_repeat = true, -- an absolute time: twice is as good as once
-    decode = function(answer) return time.parse(answer.expiresAt) or expires_at end }
+  local request = renewal(op, id, expires_at)
+  function request.decode(answer) return time.parse(answer.expiresAt) or expires_at end
+  local keeper = self._keepers[id]
+  local before = keeper and keeper:told(expires_at) -- already now, so that it does not renew for less meanwhile
+  local renewed, err = self:_call(request)
+  if keeper then keeper:told(renewed or before) end
+  return renewed, err
 end
 
 -- A call for one sandbox whose good answer is empty.
@@ -236,8 +254,7 @@ local endpoint_options = { use_server_proxy = "boolean", expires = "count", time
 ---@return opensandbox.Error? err
 function lifecycle.get_endpoint(self, id, port, opts)
   local op = "get_endpoint"
-  options.argument(op, "the port", port, "count")
-  if port < 1 or port > 65535 then options.raise(op, "the port must be between 1 and 65535, not " .. port) end
+  options.port(op, port)
   opts = options.check(op, opts, endpoint_options)
   local proxied = opts.use_server_proxy
   if proxied == nil then proxied = self.use_server_proxy and not opts.expires end

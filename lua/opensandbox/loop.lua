@@ -134,7 +134,8 @@ end
 --- Starts a function in a coroutine that can wait. It runs later, not before this returns.
 ---@param task table kept as the waiter's `task`
 ---@param body fun() which raises no error
-function loop.spawn(task, body)
+---@param in_background? boolean it is not the running coroutine's business, and does not end with it
+function loop.spawn(task, body, in_background)
   local adapter = current()
   adapter.spawn(function()
     local own = waiter()
@@ -142,7 +143,7 @@ function loop.spawn(task, body)
     body()
     scheduler.unpark(own) -- PUC Lua 5.1 raises an error instead of yielding where it cannot
     own.task, task.waiter = nil, nil
-  end)
+  end, in_background)
 end
 
 --- The name of the loop of the running code.

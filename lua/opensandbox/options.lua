@@ -112,6 +112,13 @@ function options.identifier(op, what, value)
   return value
 end
 
+--- Checks the number of a TCP port.
+function options.port(op, port)
+  options.argument(op, "the port", port, "count")
+  if port < 1 or port > 65535 then options.raise(op, "the port must be between 1 and 65535, not " .. port) end
+  return port
+end
+
 --- Checks an option table against `known` (name -> test) and returns it, or an empty one for nil. An unknown name raises.
 ---@param op string
 ---@param given? table

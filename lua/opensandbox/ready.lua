@@ -63,7 +63,7 @@ end
 ---@param client opensandbox.Client
 ---@param op string the operation, for errors
 ---@param id string
----@param opts table timeout (seconds), clock (that option's name), ping (false: the state is enough), on_state; info: what is known already; resumes: it was told to go on, so a state of rest passes
+---@param opts table timeout (seconds), clock (that option's name), ping (false: the state is enough), on_state; info, execd: what is known already; resumes: it was told to go on, so a state of rest passes
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Endpoint|opensandbox.Error execd the endpoint that answered, or the error
 function ready.wait(client, op, id, opts)
@@ -71,7 +71,7 @@ function ready.wait(client, op, id, opts)
   local deadline = core.now() + timeout
   local pause = FIRST_PAUSE
   local info = opts.info
-  local execd, cause, seen
+  local execd, cause, seen = opts.execd, nil, nil
   while true do
     if not info then
       local err
@@ -92,7 +92,11 @@ function ready.wait(client, op, id, opts)
       if stays then return nil, failed(op, id, info) end
       if info.state == "Running" and opts.ping == false then return info end
       if info.state ~= "Pending" and not idle_states[info.state] then
-        execd, cause = reach(client, id, execd, math.max(deadline - core.now(), 0.05))
+        local known = execd
+        execd, cause = reach(client, id, known, math.max(deadline - core.now(), 0.05))
+        if cause and cause.kind ~= "cancelled" and known and known == opts.execd then -- it may be another by now
+          execd, cause = reach(client, id, nil, math.max(deadline - core.now(), 0.05))
+        end
         if execd and not cause then
           if info.state == "Running" then return info, execd end
         elseif not may_pass(cause) then

@@ -5,11 +5,14 @@ local handles = require "opensandbox.command_handle"
 local errors = require "opensandbox.errors"
 local files = require "opensandbox.files"
 local finalizer = require "opensandbox.finalizer"
+local handle = require "opensandbox.handle"
+local keep_alive = require "opensandbox.keep_alive"
 local options = require "opensandbox.options"
 local protect = require "opensandbox.protect"
 local ready = require "opensandbox.ready"
 local sandbox_egress = require "opensandbox.sandbox_egress"
 local task = require "opensandbox.task"
+local wait_for = require "opensandbox.wait_for"
 local wire = require "opensandbox.wire"
 
 ---@class opensandbox.Sandbox
@@ -37,12 +40,23 @@ local function new(client, id, owned)
   return self
 end
 
-local own_options = { wait = "boolean", ready_timeout = "seconds", on_state = "function" }
+-- Keeps it alive if the options say so.
+local function kept(self, op, seconds, info)
+  if not seconds then return self end
+  local err
+  self._keeper, err = keep_alive.begin(self.client, self.id, seconds, info)
+  if not err then return self end
+  self:close()
+  err.op = op
+  return nil, err
+end
+
+local own_options = { wait = "boolean", ready_timeout = "seconds", on_state = "function", keep_alive = "seconds or false" }
 
 --- Creates a sandbox and waits until commands can run in it. It is killed when the object is closed or collected; a failure after
 --- the create kills it too.
 ---@param client opensandbox.Client
----@param opts opensandbox.SandboxOpts|table those of create_sandbox, and: wait (false: do not wait), ready_timeout (seconds, default 30), on_state (called with each new info)
+---@param opts opensandbox.SandboxOpts|table those of create_sandbox, and: wait (false: do not wait), ready_timeout (seconds, default 30), on_state (called with each new info), keep_alive (seconds, see Sandbox:keep_alive)
 ---@return opensandbox.Sandbox? sandbox
 ---@return opensandbox.Error? err
 function sandboxes.create(client, opts)
@@ -56,7 +70,7 @@ function sandboxes.create(client, opts)
   local info, err = client:create_sandbox(create_options)
   if not info then return nil, err end
   local self = new(client, info.id, true)
-  if own.wait == false then return self end
+  if own.wait == false then return kept(self, op, own.keep_alive, info) end
   local on_state = own.on_state and function(state)
     local ok, problem = protect.pcall(own.on_state, state)
     if ok then return end
@@ -71,27 +85,34 @@ function sandboxes.create(client, opts)
     return nil, execd
   end
   self._endpoints[wire.EXECD_PORT] = execd
-  return self
+  return kept(self, op, own.keep_alive, ready_info)
 end
 
-local connect_options = { ready_timeout = "seconds", wait = "boolean" }
+local connect_options = { ready_timeout = "seconds", wait = "boolean", keep_alive = "seconds or false" }
 
 --- An existing sandbox. Closing the object does not end it.
 ---@param client opensandbox.Client
----@param id string
----@param opts? table wait (false: do not wait until it is ready), ready_timeout (seconds, default 30)
+---@param id string|opensandbox.Handle a handle's endpoint is used when it answers, or when nothing waits; else it is asked for again
+---@param opts? table wait (false: do not wait until it is ready), ready_timeout (seconds, default 30), keep_alive (seconds, see Sandbox:keep_alive)
 ---@return opensandbox.Sandbox? sandbox
 ---@return opensandbox.Error? err
 function sandboxes.connect(client, id, opts)
   local op = "connect"
-  options.argument(op, "the sandbox id", id, "text")
   opts = options.check(op, opts, connect_options)
+  local known
+  if type(id) == "table" then
+    id, known = handle.read(client, op, id)
+    if not id then return nil, known end
+  else
+    options.argument(op, "the sandbox id", id, "text")
+  end
   local self = new(client, id, false)
-  if opts.wait == false then return self end
-  local info, execd = ready.wait(client, op, id, { timeout = opts.ready_timeout, clock = "ready_timeout" })
+  self._endpoints[wire.EXECD_PORT] = known
+  if opts.wait == false then return kept(self, op, opts.keep_alive) end
+  local info, execd = ready.wait(client, op, id, { timeout = opts.ready_timeout, clock = "ready_timeout", execd = known })
   if not info then return nil, execd end
   self._endpoints[wire.EXECD_PORT] = execd
-  return self
+  return kept(self, op, opts.keep_alive, info)
 end
 
 --- Goes over the sandboxes that fit a filter, newest first: `for sandbox in client:sandboxes { states = { "Running" } } do`. Closing
@@ -213,6 +234,32 @@ function Sandbox:renew(seconds)
   return self.client:renew_sandbox(self.id, seconds)
 end
 
+--- Keeps it alive while it is in use: whenever something moves for it, a command that runs included, its life is made `seconds` long
+--- again, in the background, once more than a third of that has passed. A longer life is never made shorter, and one that is not used
+--- expires. It ends when the object is closed, detached or collected. A silent command moves every 3 seconds: choose 10 or more.
+--- Of two objects for one sandbox, the one that was told last does it.
+---@param seconds number|false false ends it
+---@return true? ok
+---@return opensandbox.Error? err when it cannot be asked for how long it lives now: GET /sandboxes/{id}
+function Sandbox:keep_alive(seconds)
+  local op = "keep_alive"
+  options.argument(op, "the time", seconds, "seconds or false")
+  if self._keeper then keep_alive.stop(self.client, self._keeper) end
+  self._keeper = nil
+  if not seconds then return true end
+  if self._closed then return nil, closed(self, op) end
+  local err
+  self._keeper, err = keep_alive.begin(self.client, self.id, seconds)
+  if err then
+    err.op = op
+    return nil, err
+  end
+  return true
+end
+
+Sandbox.wait_for_port, Sandbox.wait_for_file = wait_for.port, wait_for.file
+Sandbox.handle = handle.of
+
 --- Freezes it, and waits until it is Paused. Its time goes on running out.
 ---@param opts? table timeout (seconds, default 60)
 ---@return true? ok
@@ -278,8 +325,9 @@ end
 
 -- What becomes of the sandbox is not this object's business any more.
 local function disown(self)
+  if self._keeper then keep_alive.stop(self.client, self._keeper) end
   if self._life then self.client:_forget_life(self._life) end
-  self._life = nil
+  self._keeper, self._life = nil, nil
 end
 
 --- Ends the sandbox. One that is gone already is a success.
@@ -301,8 +349,16 @@ end
 function Sandbox:close()
   if self._closed then return true end
   if self._life then return self:kill() end
+  disown(self)
   self._closed = true
   return true
+end
+
+-- Ends the sandbox without waiting, and without hearing how it went.
+function Sandbox:_drop()
+  if self._life then self.client:_end_life(self._life) end
+  disown(self)
+  self._closed = true
 end
 
 --- Lets the sandbox go on after this object is closed or collected, and after this process ends.

@@ -61,12 +61,7 @@ local function finish(self, ok, ...)
   for _, waiter in pairs(self.waiters) do scheduler.wake(waiter) end
 end
 
---- Starts a function as a task. It begins when the caller waits, returns to the host's loop or ends, not before this returns.
----@param fn function
----@param ... any its arguments
----@return opensandbox.Task
-function task.spawn(fn, ...)
-  options.argument("spawn", "the function", fn, "function")
+local function start(in_background, fn, ...)
   local self = setmetatable({ waiters = {} }, Task)
   local arguments = pack(...)
   alive[self] = true
@@ -76,18 +71,30 @@ function task.spawn(fn, ...)
     else
       finish(self, protect.traced(fn, unpack(arguments, 1, arguments.n)))
     end
-  end)
+  end, in_background)
   return self
 end
 
---- Starts a function that clears something away for a client. Closing the client waits for it, for a moment.
+--- Starts a function as a task. It begins when the caller waits, returns to the host's loop or ends, not before this returns.
+---@param fn function
+---@param ... any its arguments
+---@return opensandbox.Task
+function task.spawn(fn, ...)
+  options.argument("spawn", "the function", fn, "function")
+  return start(false, fn, ...)
+end
+
+--- Starts a function that works for a client, and not for whoever called us: it goes on when the host ends the caller's coroutine.
+--- Closing the client waits for it, for a moment.
+---@return opensandbox.Task
 function task.background(client, fn)
   local one
-  one = task.spawn(function()
+  one = start(true, function()
     fn()
     client._clearing[one] = nil
   end)
   client._clearing[one] = true
+  return one
 end
 
 --- Whether the task has ended, well or not.

@@ -108,7 +108,7 @@ wire.create_options = {
   template_id = "text", extensions = "strings",
 }
 
-local DEFAULT_TIMEOUT = 600 -- seconds, as in the official clients: a sandbox that nobody ends, ends
+wire.DEFAULT_TIMEOUT = 600 -- seconds, as in the official clients: a sandbox that nobody ends, ends
 local DEFAULT_ENTRYPOINT = { "tail", "-f", "/dev/null" }
 local DEFAULT_LIMITS = { cpu = "1", memory = "2Gi" }
 
@@ -121,7 +121,7 @@ function wire.create_request(opts, label)
   local image = opts.image
   if type(image) == "string" then image = { uri = image, auth = opts.image_auth } end
   local timeout = opts.timeout
-  if timeout == nil then timeout = DEFAULT_TIMEOUT end
+  if timeout == nil then timeout = wire.DEFAULT_TIMEOUT end
   local credential_proxy = opts.credential_proxy
   if credential_proxy == true then credential_proxy = { enabled = true } end
   return {

@@ -87,6 +87,25 @@ function shared.latencies()
   ngx.say(json.encode(times))
 end
 
+local pool -- the worker's, from its first use on
+
+--- What is left to do for the pool is not the request's business: a new sandbox takes a second to warm up.
+function shared.pool()
+  pool = pool or client:pool { image = "any", min = 1, max = 3, warm_up = function() assert(opensandbox.sleep(1)) end }
+  local result = assert(pool:with(function(box) return box:run("echo pooled") end))
+  ngx.say(result.stdout)
+end
+
+function shared.pool_stats()
+  ngx.say(json.encode(pool:stats()))
+end
+
+function shared.close_pool()
+  pool:close()
+  pool = nil
+  ngx.say("closed")
+end
+
 local beating
 
 --- Beats every 5 ms until it is told to be still. Answers with the milliseconds by which the latest beat was late because of this

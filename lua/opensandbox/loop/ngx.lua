@@ -181,19 +181,24 @@ function adapter.changed()
   end
 end
 
-function adapter.spawn(body)
-  if can_wait[ngx.get_phase()] then
-    local turn = semaphore.new(0) -- nginx starts threads at once
-    ngx.thread.spawn(function()
-      turn:wait(LONGEST_WAIT)
-      body()
-    end)
-    turn:post(1)
-  else
-    local called, started, problem = pcall(ngx.timer.at, 0, body)
+-- A light thread belongs to a request, which does not end before it, and takes it along when it is aborted. A timer is on its own.
+function adapter.spawn(body, in_background)
+  local can_thread = can_wait[ngx.get_phase()]
+  local problem
+  if in_background or not can_thread then
+    local called, started, why = pcall(ngx.timer.at, 0, function() body() end)
     if called and started then return end
-    options.raise("spawn", ("nginx starts no task in the phase %q: %s"):format(ngx.get_phase(), problem or started))
+    problem = why or started
   end
+  if not can_thread then
+    options.raise("spawn", ("nginx starts no task in the phase %q: %s"):format(ngx.get_phase(), problem))
+  end
+  local turn = semaphore.new(0) -- nginx starts threads at once
+  ngx.thread.spawn(function()
+    turn:wait(LONGEST_WAIT)
+    body()
+  end)
+  turn:post(1)
 end
 
 function adapter.waiter(running)

@@ -2,7 +2,7 @@
 --
 -- The shape of every adapter:
 --   name
---   spawn(body)         starts a function in a coroutine that can wait
+--   spawn(body, in_background)   starts a function in a coroutine that can wait; in_background: and that does not end with the running one
 --   waiter(coroutine, chosen)   its waiter, each time the same, if that coroutine can be suspended here, else nil; chosen: the adapter
 --                       was, by options.loop
 --   block(waiter)       waits in code that cannot be suspended
