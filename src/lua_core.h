@@ -17,6 +17,7 @@ void osb_open_frames(lua_State *L);
 void osb_open_poller(lua_State *L);
 void osb_open_notifier(lua_State *L);
 void osb_open_system(lua_State *L);
+void osb_open_files(lua_State *L);
 
 /* multi:request(table), which lives with the transfers. */
 int osb_lua_request(lua_State *L);

@@ -1,10 +1,14 @@
 --- The files of one sandbox: `sandbox.files`.
 
 local core = require "opensandbox.core"
+local deadline = require "opensandbox.deadline"
+local directories = require "opensandbox.directories"
 local errors = require "opensandbox.errors"
 local options = require "opensandbox.options"
 local paths = require "opensandbox.paths"
+local protect = require "opensandbox.protect"
 local random = require "opensandbox.random"
+local verify = require "opensandbox.verify"
 
 ---@class opensandbox.Files
 local Files = {}
@@ -29,20 +33,30 @@ local function with_execd(self, op, method, ...)
   return value, err
 end
 
-local write_options = { mode = "any", owner = "text", group = "text" }
+Files._with_execd = with_execd
+
+for name, method in pairs(directories) do Files[name] = method end
+
+-- Sends one file; with `verify`, what arrived is compared.
+local function send(self, op, file, opts, progress)
+  file.mode, file.owner, file.group = opts.mode, opts.owner, opts.group
+  if opts.verify then return verify.upload(self, op, file, { on_progress = progress }) end
+  return with_execd(self, op, "upload_files", { file }, { on_progress = progress })
+end
+
+local write_options = { mode = "any", owner = "text", group = "text", verify = "boolean" }
 
 --- Writes a file; its directories are made.
 ---@param path string
 ---@param content string|file*|fun(): string?
----@param opts? table mode ("0644", "rw-r--r--" or 644), owner, group
+---@param opts? table mode ("0644", "rw-r--r--" or 644), owner, group, verify (compare size and CRC of what arrived)
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Files:write(path, content, opts)
   local op = "files:write"
   paths.check(op, path)
   opts = options.check(op, opts, write_options)
-  return with_execd(self, op, "upload_files",
-    { { path = path, content = content, mode = opts.mode, owner = opts.owner, group = opts.group } })
+  return send(self, op, { path = path, content = content }, opts)
 end
 
 --- The bytes of a file.
@@ -183,7 +197,7 @@ function Files:replace(path, old, new)
   return counts[path] or 0
 end
 
-local upload_options = { mode = "any", owner = "text", group = "text", on_progress = "function" }
+local upload_options = { mode = "any", owner = "text", group = "text", on_progress = "function", verify = "boolean" }
 
 local function local_error(op, text)
   return errors.new { kind = "state", code = "local_file", op = op, message = text }
@@ -192,7 +206,7 @@ end
 --- Uploads a local file, reading it while it is sent.
 ---@param from string local path
 ---@param to string path in the sandbox
----@param opts? table mode, owner, group, on_progress (called with bytes done and bytes in all)
+---@param opts? table mode, owner, group, on_progress (called with bytes done and bytes in all), verify (compare size and CRC of what arrived)
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Files:upload(from, to, opts)
@@ -206,17 +220,24 @@ function Files:upload(from, to, opts)
     return nil, local_error(op, what:find(from, 1, true) and what or from .. ": " .. what)
   end
   local progress = opts.on_progress and function(done) opts.on_progress(done, size) end
-  return with_execd(self, op, "upload_files",
-    { { path = to, file = from, mode = opts.mode, owner = opts.owner, group = opts.group } }, { on_progress = progress })
+  return send(self, op, { path = to, file = from }, opts, progress)
 end
 
-local download_options = { on_progress = "function" }
+local download_options = { on_progress = "function", verify = "boolean" }
+
+-- Looks whether what arrived is what is there. The partial file is removed, too, when the task is told again that it was cancelled.
+local function verified(self, op, from, partial)
+  local ok, same, err = protect.pcall(verify.download, self, op, from, partial)
+  if ok then return same, err end
+  os.remove(partial)
+  error(same, 0)
+end
 
 --- Downloads a file to a local path. It is written under a temporary name beside the target and renamed when it is complete: after
 --- any failure the old file is still there, and nothing else.
 ---@param from string path in the sandbox
 ---@param to string local path
----@param opts? table on_progress (called with bytes done and bytes in all)
+---@param opts? table on_progress (called with bytes done and bytes in all), verify (compare size and CRC of what arrived, before the rename)
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Files:download(from, to, opts)
@@ -226,10 +247,16 @@ function Files:download(from, to, opts)
   opts = options.check(op, opts, download_options)
   local kind, _, mode = core.file_kind(to)
   if kind == "directory" then return nil, local_error(op, to .. ": is a directory") end
+  local ok, err
+  if opts.verify then
+    ok, err = verify.available(self, { op = op, deadline = deadline.new() })
+    if not ok then return nil, err end
+  end
   local partial = ("%s.%s.part"):format(to, random.hex(6))
-  local ok, err = with_execd(self, op, "save_file", from, partial, {
+  ok, err = with_execd(self, op, "save_file", from, partial, {
     on_progress = opts.on_progress, mode = mode, -- who could not read the old file cannot read the new one
   })
+  if ok and opts.verify then ok, err = verified(self, op, from, partial) end
   if ok then
     local problem
     ok, problem = os.rename(partial, to)

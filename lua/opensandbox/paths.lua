@@ -4,11 +4,18 @@ local options = require "opensandbox.options"
 
 local paths = {}
 
---- Checks a path for the file routes. execd expands `$NAME` in every path, and drops `$` with a digit or one of `*#$@!?-` behind
---- it without a word: such a path would name another file, so it is refused. An empty path would mean execd's own directory.
+--- What execd would expand or drop in a path: it expands `$NAME`, and drops `$` with a digit or one of `*#$@!?-` behind it without a
+--- word. Nil when it takes the path as it is.
+---@return string?
+function paths.expansion(path)
+  return path:match("%$[%w_{*#$@!?-]")
+end
+
+--- Checks a path for the file routes. One in which execd would expand something would name another file, so it is refused. An empty
+--- path would mean execd's own directory.
 function paths.check(op, path, what)
   options.argument(op, what or "the path", path, "text")
-  local found = path:match("%$[%w_{*#$@!?-]")
+  local found = paths.expansion(path)
   if found then
     options.raise(op, ("%s %q holds '%s', which execd would expand or drop; rename the file, or reach it through a command"):format(
       what or "the path", path, found))

@@ -1,0 +1,39 @@
+--- A directory of 1,000 files of 4 KiB up and down: as one archive, as many files to a request, and with a request for each file.
+
+local process = require "spec.support.process"
+local programs = require "bench.programs"
+local uv = require "luv"
+
+local MEMORY = "/dev/shm" -- ext4 makes files slowly for seconds after many were removed, at the cost of whoever comes next
+
+local FIGURES = { "archiveup", "filesup", "singlyup", "archivedown", "filesdown", "singlydown" }
+
+-- Makes a directory, measures in it, and removes it with all that is in it.
+local function measure(server, place)
+  local directory = assert(uv.fs_mkdtemp(place .. "/opensandbox-bench-XXXXXX"))
+  local ok, figures = pcall(programs.figures, { process.lua(), "bench/directories_work.lua", server.url, server.key, directory })
+  programs.run { "rm", "-rf", "--", directory }
+  if not ok then error(figures, 0) end
+  return figures
+end
+
+return function(report, rounds)
+  local in_memory = uv.fs_access(MEMORY, "w")
+  local server = process.devserver { grace = 1, env = in_memory and { TMPDIR = MEMORY } or nil }
+  local seconds = {}
+  for _, name in ipairs(FIGURES) do seconds[name] = {} end
+  local ok, err = pcall(function()
+    for round = 1, rounds do
+      local figures = measure(server, in_memory and MEMORY or os.getenv("TMPDIR") or "/tmp")
+      for _, name in ipairs(FIGURES) do seconds[name][round] = figures[name] end
+    end
+  end)
+  server:stop()
+  if not ok then error(err, 0) end
+  report:heading("DIRECTORY 1,000 files of 4 KiB", "one each")
+  report:row { name = "up, as one archive", unit = "s", ours = seconds.archiveup, other = seconds.singlyup }
+  report:row { name = "up, 500 files to a request", unit = "s", ours = seconds.filesup, other = seconds.singlyup }
+  report:row { name = "down, as one archive", unit = "s", ours = seconds.archivedown, other = seconds.singlydown }
+  report:row { name = "down, 8 requests at a time", unit = "s", ours = seconds.filesdown, other = seconds.singlydown }
+  report:note "one each: a request for each file, one after the other, over one connection; the development server, on this machine"
+end
