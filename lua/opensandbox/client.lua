@@ -123,8 +123,8 @@ local function new(base, api_key, opts)
   return setmetatable(self, Client)
 end
 
---- Closes the client: sandboxes that it created and nobody closed or detached are deleted, which gets up to 2 seconds; requests
---- under way end.
+--- Closes the client: sandboxes that it created and nobody closed or detached are deleted, which gets up to 2 seconds, and so
+--- is what it made in other sandboxes; requests under way end.
 function Client:close()
   local deadline = core.now() + CLEARING_TIME
   for pool in pairs(self._pools) do pool:_shut() end
@@ -134,33 +134,35 @@ function Client:close()
     self._clearing[one] = nil
     one = next(self._clearing)
   end
-  for life in pairs(self._lives) do self:_end_life(life) end
+  for life in pairs(self._lives) do
+    if not (life.sandbox and life.sandbox._life) then self:_end_life(life) end -- what is in a sandbox of ours ends with it
+  end
   self._multi:close()
   for _, waiter in pairs(self._waiting) do scheduler.wake(waiter) end
 end
 
--- A life stands for a sandbox that this client created and has to end. It does not refer to the Sandbox object, so that it can
--- outlive it in the object's finalizer. Its `on_end`, if any, is called once it is over; in a finalizer, too.
-function Client:_begin_life(id)
-  local life = { id = id }
+-- A life stands for a sandbox that this client created and has to end, or for something that it made in one (see part.lua). It does
+-- not refer to the object of its own, so that it can outlive it in the object's finalizer. `ending` makes the request that ends it, or
+-- nil when that is not needed any more. Its `on_end`, if any, is called once it is over; in a finalizer, too.
+function Client:_begin_life(ending)
+  local life = { ending = ending }
   self._lives[life] = true
   return life
 end
 
--- The sandbox was deleted, or is not ours any more.
+-- It was ended, or is not ours any more.
 function Client:_forget_life(life)
   if not self._lives[life] then return end
   self._lives[life] = nil
   if life.on_end then life.on_end() end
 end
 
--- Deletes the sandbox without waiting. Closing the client waits for it.
+-- Ends it without waiting. Closing the client waits for it.
 function Client:_end_life(life)
   if not self._lives[life] then return end
   self:_forget_life(life)
-  local path = "/sandboxes/" .. url.escape(life.id)
-  local request = self:_lifecycle { op = "delete_sandbox", method = "DELETE", path = path, sandbox_id = life.id, may_repeat = true }
-  self:_forget(request, true)
+  local request = life.ending()
+  if request then self:_forget(request, true) end
 end
 
 -- Sends a request and does not wait for its answer. With `must_arrive`, closing the client does.
@@ -276,7 +278,7 @@ function Client:_call(request)
   return call.run(self, self:_lifecycle(request))
 end
 
-for _, part in ipairs { "lifecycle", "snapshots", "pools", "diagnostics", "execd", "egress", "vault" } do
+for _, part in ipairs { "lifecycle", "snapshots", "pools", "diagnostics", "execd", "session", "code", "egress", "vault" } do
   for name, method in pairs(require("opensandbox." .. part)) do Client[name] = method end
 end
 

@@ -13,7 +13,6 @@ local recovery = require "opensandbox.recovery"
 local routes = require "opensandbox.command_routes"
 local run = require "opensandbox.run"
 local shell = require "opensandbox.shell"
-local task = require "opensandbox.task"
 
 local command = {}
 
@@ -66,30 +65,7 @@ function Run:stop(silent)
   self.client:_forget(self.client:_endpoint(self.endpoint, routes.interrupt(self.id)), not silent)
 end
 
--- Its id comes with the first event: until then a command cannot be stopped, so the stream goes on in the background up to there.
-function Run:abandon()
-  local ex = self.exchange
-  if self.done or not (self.id or ex.transfer:sent()) then return false end
-  if self.id then
-    self:stop()
-    return false
-  end
-  ex.call.on_abandon = nil
-  task.background(self.client, function()
-    local frame = ex:head() and ex:frame()
-    while frame and not self.id do
-      local event = json.decode_raw(frame)
-      if type(event) == "table" and event.type == "init" then
-        self.id = event.text
-        self:stop()
-      else
-        frame = ex:frame()
-      end
-    end
-    ex:close()
-  end)
-  return true
-end
+Run.abandon = run.stop_once_known
 
 local function start(self, execd, op, body, opts)
   return run.start(Run, self, execd, {

@@ -124,6 +124,11 @@ function json.decode_raw(text)
   return nil, (tostring(value):gsub("^[^:]+:%d+: ", ""))
 end
 
+--- A value of `decode_raw` as `decode` gives it.
+function json.normalise(value)
+  return normalised(value, json.null)
+end
+
 --- Reads a JSON text.
 -- @tparam string text
 -- @return[1] the value: integral numbers as integers, nulls in objects absent
@@ -132,7 +137,7 @@ end
 function json.decode(text)
   local value, problem = json.decode_raw(text)
   if problem then return nil, problem end
-  return normalised(value, json.null)
+  return json.normalise(value)
 end
 
 return json

@@ -8,6 +8,7 @@ local capture = require "opensandbox.capture"
 local core = require "opensandbox.core"
 local json = require "opensandbox.json"
 local options = require "opensandbox.options"
+local task = require "opensandbox.task"
 
 local run = {}
 
@@ -26,8 +27,14 @@ end
 local Run = {}
 Run.__index = Run
 
+--- What a kind falls back on in a method of its own.
+run.base = Run
+
 --- The text that an event of output stands for.
 Run.text_of = capture.line
+
+--- What runs, in the words of errors.
+Run.what = "command"
 
 local function output(self, store, callback, text)
   if type(text) ~= "string" or self.broken then return end -- what was told stays the beginning of the whole
@@ -105,16 +112,18 @@ function Run:result()
   local duration = self.duration or core.now() - self.began
   return {
     id = self.id, exit_code = self.exit_code, signal = self.signal, duration = duration,
-    timed_out = run.timed_out(self.exit_code, duration, self.opts.timeout),
+    timed_out = self.timed_out or run.timed_out(self.exit_code, duration, self.opts.timeout),
     stdout = stdout, stderr = stderr, stdout_dropped = stdout_dropped, stderr_dropped = stderr_dropped,
     error = self.report,
   }
 end
 
---- The outcome of a failure that came after the first event.
+--- The outcome of a failure that came after the first event. Where another run holds the place, this one did not begin.
 function Run:failed()
   local failure = self.failure
-  return nil, self.exchange:error { kind = "state", code = failure.code, message = failure.message, result = self:result() }
+  local is_busy = failure.message:find("session is busy", 1, true) ~= nil
+  return nil, self.exchange:error { kind = "state", code = is_busy and "busy" or failure.code, message = failure.message,
+    retryable = is_busy, result = self:result() }
 end
 
 --- The outcome after the terminal event.
@@ -137,8 +146,38 @@ end
 --- Nobody waits for the run any more. Returns whether the exchange goes on in the background for it.
 function Run.abandon() return false end
 
+--- For kinds with `stop`, which takes the id that comes with the first event: until then the stream goes on in the background.
+function run.stop_once_known(self)
+  local ex = self.exchange
+  if self.done or not (self.id or ex.transfer:sent()) then return false end
+  if self.id then
+    self:stop()
+    return false
+  end
+  ex.call.on_abandon = nil
+  task.background(self.client, function()
+    local frame = ex:head() and ex:frame()
+    while frame and not self.id do
+      local event = json.decode_raw(frame)
+      if type(event) == "table" and event.type == "init" then
+        self.id = event.text
+        self:stop()
+      else
+        frame = ex:frame()
+      end
+    end
+    ex:close()
+  end)
+  return true
+end
+
 --- Stops the run on the server, without waiting for the answer. `silent`: the server does not answer anyway.
 function Run.stop() end
+
+--- The time for the whole has run out, and the connection is closed; `err` says so, and may be told more.
+function Run:overdue()
+  if self.id then self:stop() end
+end
 
 --- Finds out by other ways how a run ended whose stream broke: gives its result, or nil and the error to return.
 function Run.settle(_, err) return nil, err end
@@ -153,18 +192,19 @@ function Run:cut(err)
       return nil, call.surprise(ex, "the answer is not an event stream")
     end
     err = ex:error { kind = "stream", code = "cut",
-      message = "the event stream ended before the command did" .. (self.id and "" or ", without a single event") }
+      message = ("the event stream ended before the %s did%s"):format(self.what,
+        (self.id or self:result().stdout ~= "") and "" or ", without a single event") }
   end
   local gave_up = err.kind == "cancelled" or err.kind == "closed" -- the exchange has seen to it
   if err.kind == "timeout" and err.clock == "timeout" then
-    self:stop()
+    self:overdue(err)
   elseif self.id and not gave_up then
     local result
     result, err = self:settle(err)
     if result then return result end
   end
   err.result = self:result()
-  err.command_id = self.id
+  err.command_id = err.result.id
   return nil, err
 end
 
@@ -223,14 +263,14 @@ end
 ---@param endpoint opensandbox.Endpoint|string
 ---@param request table op, path, json, headers; `timeout` (seconds for the whole, 0: none)
 ---@param opts table on_stdout, on_stderr, on_event, max_output, idle_timeout, timeout, and what the kind looks at
+---@param own? table fields that the run has from the beginning, for its kind
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
-function run.start(kind, client, endpoint, request, opts)
+function run.start(kind, client, endpoint, request, opts, own)
   local limit = opts.max_output or client.max_output
-  local self = setmetatable({
-    client = client, endpoint = endpoint, opts = opts, began = core.now(), limit = limit,
-    stdout = capture.new(limit), stderr = capture.new(limit),
-  }, kind)
+  local self = setmetatable(own or {}, kind)
+  self.client, self.endpoint, self.opts, self.began, self.limit = client, endpoint, opts, core.now(), limit
+  self.stdout, self.stderr = capture.new(limit), capture.new(limit)
   request.method, request.may_repeat, request.framed, request.frame_limit = "POST", false, true, LONGEST_EVENT
   local problem
   request.body, problem = json.encode(request.json)

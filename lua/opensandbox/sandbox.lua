@@ -1,5 +1,6 @@
 --- A sandbox, as most scripts use one.
 
+local codes = require "opensandbox.code_handle"
 local command = require "opensandbox.command"
 local handles = require "opensandbox.command_handle"
 local errors = require "opensandbox.errors"
@@ -8,10 +9,13 @@ local finalizer = require "opensandbox.finalizer"
 local handle = require "opensandbox.handle"
 local keep_alive = require "opensandbox.keep_alive"
 local options = require "opensandbox.options"
+local part = require "opensandbox.part"
 local protect = require "opensandbox.protect"
 local ready = require "opensandbox.ready"
 local sandbox_egress = require "opensandbox.sandbox_egress"
+local sessions = require "opensandbox.session_handle"
 local task = require "opensandbox.task"
+local url = require "opensandbox.url"
 local wait_for = require "opensandbox.wait_for"
 local wire = require "opensandbox.wire"
 
@@ -33,7 +37,10 @@ local function new(client, id, owned)
   self.files = files.of(self)
   self.egress, self.vault = sandbox_egress.of(self)
   if owned then
-    local life = client:_begin_life(id)
+    local life = client:_begin_life(function()
+      return client:_lifecycle { op = "delete_sandbox", method = "DELETE", path = "/sandboxes/" .. url.escape(id), sandbox_id = id,
+        may_repeat = true }
+    end)
     self._life = life
     self._finalizer = finalizer(function() client:_end_life(life) end)
   end
@@ -207,6 +214,32 @@ function Sandbox:command(id)
   return handles.new(self, options.identifier("command", "the command id", id), false)
 end
 
+--- A shell session: its directory and its exported variables last from one run to the next. It is deleted when the object is closed or
+--- collected.
+---@param opts? table cwd (made if it is missing); or id: of a session that is there, which is not deleted then. Nothing is sent
+---@return opensandbox.Session? session
+---@return opensandbox.Error? err
+function Sandbox:session(opts)
+  return sessions.open(self, opts)
+end
+
+--- A code context: a kernel that keeps its variables from one run to the next. It is deleted when the object is closed or collected.
+---@param language? string "python" (default), "bash", "java", "javascript", "typescript" or "go", as far as the image has them
+---@param opts? table cwd (made if it is missing), timeout (seconds for the start, default 30); or id: of a context that is there, which is not deleted then. Nothing is sent
+---@return opensandbox.Code? code
+---@return opensandbox.Error? err
+function Sandbox:code(language, opts)
+  return codes.open(self, language, opts)
+end
+
+--- The code contexts that there are.
+---@param language? string only those of this one
+---@return opensandbox.CodeContext[]? contexts
+---@return opensandbox.Error? err
+function Sandbox:code_contexts(language)
+  return part.ask(self, "code_contexts", "list_code_contexts", language)
+end
+
 --- Where a port of the sandbox can be reached.
 ---@param port integer
 ---@param opts? table use_server_proxy, expires (Unix seconds)
@@ -338,7 +371,7 @@ function Sandbox:kill()
   local ok, err = self.client:delete_sandbox(self.id)
   if ok then
     disown(self)
-    self._closed = true
+    self._closed, self._killed = true, true
   end
   return ok, err
 end

@@ -158,17 +158,18 @@ function Bubblewrap:refuses(uid, gid)
   return not fine and "EPERM" or nil
 end
 
--- The living members of a process group but its leader.
-local function members(leader)
+-- The living members of a process group but its leader; only the leader's child when `alone` is set.
+local function members(leader, alone)
   local list = {}
   for _, entry in ipairs(names("/proc") or {}) do
     local pid = tonumber(entry)
     local file = pid and pid ~= leader and io.open("/proc/" .. entry .. "/stat")
     if file then
       -- The name, in parentheses, may hold anything; then come the state, the parent and the group.
-      local state, group = (file:read("*a") or ""):match("^.*%) (%S) %d+ (%d+)")
+      local state, parent, group = (file:read("*a") or ""):match("^.*%) (%S) (%d+) (%d+)")
       file:close()
-      if tonumber(group) == leader and state ~= "Z" then list[#list + 1] = pid end
+      local wanted = tonumber(group) == leader and (not alone or tonumber(parent) == leader)
+      if wanted and state ~= "Z" then list[#list + 1] = pid end
     end
   end
   return list
@@ -179,10 +180,10 @@ local MOST_ROUNDS = 20   -- a command that forks while it is killed gets some mo
 -- Sends a signal to a command's process group without nsenter, which leads it: nsenter must live on to pass on how the
 -- command ends. Were it killed too, its child would be the orphan of the machine's first process, and the namespace
 -- could not end before that one has looked after it, which some take seconds for.
-local function signal_group(leader, name)
+local function signal_group(leader, name, alone)
   local reached = 0
-  for _ = 1, name == "sigkill" and MOST_ROUNDS or 1 do
-    local found = members(leader)
+  for _ = 1, name == "sigkill" and not alone and MOST_ROUNDS or 1 do
+    local found = members(leader, alone)
     for _, pid in ipairs(found) do uv.kill(pid, name) end
     if #found == 0 then break end
     reached = reached + #found
@@ -191,18 +192,18 @@ local function signal_group(leader, name)
 end
 
 -- The same for a command that may have been started so recently that nsenter has not made its process yet.
-local function signal_soon(leader, name, is_running)
-  if signal_group(leader, name) then return end
+local function signal_soon(leader, name, alone, is_running)
+  if signal_group(leader, name, alone) then return end
   local timer, tries = uv.new_timer(), 0
   timer:start(10, 10, guard.wrap(function()
     tries = tries + 1
-    if not is_running() or tries > MOST_ROUNDS or signal_group(leader, name) then timer:close() end
+    if not is_running() or tries > MOST_ROUNDS or signal_group(leader, name, alone) then timer:close() end
   end))
 end
 
 --- Starts a command.
 -- @param options as for `spawn`, but `cwd` is a resolved path
--- @treturn[1] function sends a signal to the command's process group
+-- @treturn[1] function sends a signal to the command's process group, or with `true` to its first process only
 -- @treturn[2] nil
 -- @treturn[2] string the error's code
 function Bubblewrap:spawn(box, options)
@@ -215,7 +216,7 @@ function Bubblewrap:spawn(box, options)
   append(argv, confined)
   local pid, code
   pid, code = spawn {
-    argv = argv, env = env, stdout = options.stdout, stderr = options.stderr,
+    argv = argv, env = env, stdout = options.stdout, stderr = options.stderr, pipes = options.pipes,
     on_exit = function(...)
       box.leaders[pid] = nil
       options.on_exit(...)
@@ -224,8 +225,14 @@ function Bubblewrap:spawn(box, options)
   if not pid then return nil, code end
   box.leaders = box.leaders or {}
   box.leaders[pid] = true
-  return function(name) signal_soon(pid, name, function() return box.leaders[pid] end) end
+  return function(name, alone) signal_soon(pid, name, alone, function() return box.leaders[pid] end) end
 end
+
+--- How commands name a place.
+function Bubblewrap.name_of(_, place) return place.inside end
+
+--- The place that commands name so, or nil: nothing of it is taken for granted, because they made it.
+function Bubblewrap.place_of(_, paths, name) return (paths:resolve(name)) end
 
 -- The processes in the sandbox's namespace that are not in `state` yet, with their numbers out here.
 local function others(box, wanted)

@@ -6,6 +6,8 @@
 local uv = require "luv"
 local errno = require "opensandbox.devserver.errno"
 local guard = require "opensandbox.devserver.guard"
+local json = require "opensandbox.json"
+local programs = require "opensandbox.devserver.programs"
 local random = require "opensandbox.devserver.random"
 local time = require "opensandbox.devserver.time"
 
@@ -75,12 +77,36 @@ local function output_file(sandbox, name)
   return fd, code, place.path
 end
 
-local function start_problem(shell, code)
-  return ("fork/exec %s: %s"):format(shell, errno.text(code))
+local function start_problem(program, code)
+  return ("fork/exec %s: %s"):format(program, errno.text(code))
 end
 
---- Starts a shell command.
--- @param request `command`, `background`, `timeout` (milliseconds), `uid`, `gid`, `envs`; `cwd` is a resolved path
+-- The arguments that run a request's shell command or its program, and the path that messages name; nil, and why there are none.
+local function arguments(sandbox, request, env)
+  local strategy = sandbox.strategy
+  if not request.argv then
+    -- By its name, because messages of the shell begin with it; by its path where the name may not be found.
+    local usual = env.PATH == strategy:environment(sandbox.root).PATH
+    return { usual and strategy.shell:match("[^/]+$") or strategy.shell, "-c", request.command }, strategy.shell
+  end
+  local name = request.argv[1]
+  local path = programs.find(sandbox, name, env.PATH)
+  if not path then return nil, ('exec: "%s": executable file not found in $PATH'):format(name) end
+  if path:find("/", 1, true) and path:sub(1, 1) ~= "/" then
+    path = strategy:name_of(request.cwd):gsub("/$", "") .. "/" .. path
+  end
+  local place = strategy:place_of(sandbox.paths, path)
+  local stat = place and uv.fs_stat(place.path)
+  local code = not stat and "ENOENT" or (stat.type ~= "file" or not uv.fs_access(place.path, "X")) and "EACCES"
+  if code then return nil, start_problem(path, code) end
+  local argv = { path }
+  for index = 2, #request.argv do argv[index] = request.argv[index] end
+  return argv, path
+end
+
+--- Starts a command.
+-- @param request `command` for the shell, or `argv`; `background`, `timeout` (milliseconds), `uid`, `gid`, `envs`; `cwd` is a
+-- resolved path
 -- @treturn[1] table the command; its `files` are its output files in the order stdout, stderr
 -- @treturn[2] nil
 -- @treturn[2] string why it cannot be started
@@ -88,15 +114,20 @@ end
 function Commands:start(request)
   local sandbox, strategy = self.sandbox, self.sandbox.strategy
   local id = random.hex(16)
-  local function fail(code) return nil, start_problem(strategy.shell, code), id end
-  if request.command:find("\0", 1, true) then return fail("EINVAL") end
-  if #request.command >= ARGUMENT_LIMIT then return fail("E2BIG") end
+  local env = sandbox:variables(request.envs)
+  local argv, program = arguments(sandbox, request, env)
+  if not argv then return nil, program, id end
+  local function fail(code) return nil, start_problem(program, code), id end
+  for _, argument in ipairs(argv) do
+    if argument:find("\0", 1, true) then return fail("EINVAL") end
+    if #argument >= ARGUMENT_LIMIT then return fail("E2BIG") end
+  end
 
   local command = setmetatable({
-    id = id, content = request.command, background = request.background or false, running = true, waiting = {},
+    id = id, content = request.argv and json.encode(json.array(request.argv)) or request.command,
+    background = request.background or false, running = true, waiting = {},
     files = {}, began = uv.hrtime(), started = { time.now() },
   }, Command)
-  local env = sandbox:variables(request.envs)
   local outputs = {}
   for index, name in ipairs(request.background and { ".output" } or { ".stdout", ".stderr" }) do
     local fd, code, path = output_file(sandbox, id .. name)
@@ -107,11 +138,8 @@ function Commands:start(request)
     outputs[index], command.files[index] = fd, path
   end
 
-  -- By its name, because messages of the shell begin with it; by its path where the name may not be found.
-  local usual = env.PATH == strategy:environment(sandbox.root).PATH
-  local shell = usual and strategy.shell:match("[^/]+$") or strategy.shell
   local send, code = strategy:spawn(sandbox.box, {
-    argv = { shell, "-c", request.command }, env = env, cwd = request.cwd, uid = request.uid,
+    argv = argv, env = env, cwd = request.cwd, uid = request.uid,
     gid = request.gid, stdout = outputs[1], stderr = outputs[2] or outputs[1],
     on_exit = function(...) command:_ended(...) end,
   })

@@ -2,15 +2,15 @@
 
 local uv = require "luv"
 local json = require "opensandbox.json"
-local errno = require "opensandbox.devserver.errno"
+local code = require "opensandbox.devserver.code"
 local directories = require "opensandbox.devserver.directories"
 local filesystem = require "opensandbox.devserver.filesystem"
 local files = require "opensandbox.devserver.files"
-local frames = require "opensandbox.devserver.frames"
 local metrics = require "opensandbox.devserver.metrics"
 local proxy = require "opensandbox.devserver.proxy"
 local router = require "opensandbox.devserver.router"
-local stream = require "opensandbox.devserver.stream"
+local run = require "opensandbox.devserver.run"
+local sessions = require "opensandbox.devserver.sessions"
 local transfer = require "opensandbox.devserver.transfer"
 local upload = require "opensandbox.devserver.upload"
 local url = require "opensandbox.devserver.url"
@@ -23,81 +23,23 @@ local function invalid(response, message)
   response:fail(400, "INVALID_REQUEST_BODY", message)
 end
 
-local function unsigned(value)
-  return value == nil or (type(value) == "number" and value % 1 == 0 and value >= 0 and value < 2 ^ 32)
-end
-
-local function strings(value)
-  if value == nil then return true end
-  if type(value) ~= "table" then return false end
-  for name, item in pairs(value) do
-    if type(name) ~= "string" or type(item) ~= "string" then return false end
-  end
-  return true
-end
+local REQUEST, NAME = "RunCommandRequest", "invalid request, validation error "
 
 -- What is wrong with the body of POST /command; nil when nothing is.
 local function problem_of(body)
-  local types = {
-    command = body.command == nil or type(body.command) == "string",
-    cwd = body.cwd == nil or type(body.cwd) == "string",
-    background = body.background == nil or type(body.background) == "boolean",
-    timeout = body.timeout == nil or (type(body.timeout) == "number" and body.timeout % 1 == 0),
-    uid = unsigned(body.uid), gid = unsigned(body.gid), envs = strings(body.envs),
-  }
-  for _, name in ipairs { "command", "cwd", "background", "timeout", "uid", "gid", "envs" } do
-    if not types[name] then
-      return "error parsing request, MAYBE invalid body format. json: cannot unmarshal " .. type(body[name])
-        .. " into Go struct field RunCommandRequest." .. name
-    end
-  end
-  local rule = (body.command or "") == "" and "Key: 'RunCommandRequest.Command' Error:Field validation for 'Command' "
-    .. "failed on the 'required' tag"
-    or (body.timeout or 0) < 0 and "Key: 'RunCommandRequest.Timeout' Error:Field validation for 'Timeout' failed on "
-    .. "the 'gte' tag"
+  local wrong = run.type_problem(body, REQUEST, {
+    { "command", "string" }, { "argv", "list" }, { "cwd", "string" }, { "background", "boolean" }, { "timeout", "integer" },
+    { "uid", "unsigned" }, { "gid", "unsigned" }, { "envs", "strings" },
+  })
+  if wrong then return "error parsing request, MAYBE invalid body format. " .. wrong end
+  local has_command = (body.command or "") ~= ""
+  local rule = not has_command and not body.argv and run.rule_problem(REQUEST, "Command", "required")
+    or has_command and body.argv and "exactly one of command and argv is allowed"
+    or body.argv and (body.argv[1] or "") == "" and "argv requires a non-empty executable"
+    or body.argv and table.concat(body.argv):find("\0", 1, true) and "argv must not contain NUL"
+    or (body.timeout or 0) < 0 and run.rule_problem(REQUEST, "Timeout", "gte")
     or body.gid and not body.uid and "uid is required when gid is provided"
-  if rule then return "invalid request, validation error " .. rule end
-end
-
--- The working directory as a resolved path, or what is wrong with it.
-local function working_directory(sandbox, cwd)
-  if (cwd or "") == "" then return sandbox.paths:resolve("/") end
-  local expanded, problem = sandbox.paths:expand(cwd)
-  if not expanded then return nil, problem.message end
-  local place, code = sandbox.paths:resolve(expanded)
-  local stat = place and uv.fs_stat(place.path)
-  if not stat then
-    local text = errno.text(code or "ENOENT")
-    return nil, ("working directory does not exist: %s: stat %s: %s"):format(cwd, expanded, text)
-  elseif stat.type ~= "directory" then
-    return nil, "working directory is not a directory: " .. cwd
-  end
-  return place
-end
-
-local function run(call, body)
-  local response, sandbox = call.response, call.sandbox
-  local problem = problem_of(body)
-  if problem then return invalid(response, problem) end
-  local cwd
-  cwd, problem = working_directory(sandbox, body.cwd)
-  if not cwd then return invalid(response, "invalid request, validation error " .. problem) end
-
-  local command, reason, id = sandbox.commands:start {
-    command = body.command, background = body.background, timeout = body.timeout, uid = body.uid,
-    gid = body.gid or (body.uid and uv.getuid() == 0 and filesystem.primary_group(body.uid)) or nil,
-    envs = body.envs, cwd = cwd,
-  }
-  local events = stream.new(response, command and command.id or id, sandbox)
-  if not command and body.background then
-    events:fail(json.encode { code = "RUNTIME_ERROR", message = reason })
-  elseif not command then
-    events:finish { frames.failure(reason, reason) }
-  elseif body.background then
-    events:finish { frames.complete() }
-  else
-    events:follow(command)
-  end
+  if rule then return NAME .. rule end
 end
 
 local routes = {}
@@ -107,7 +49,18 @@ routes["GET /ping"] = function(call)
 end
 
 routes["POST /command"] = function(call)
-  call:json_body("object", function(body) run(call, body) end)
+  call:json_body("object", function(body)
+    local problem = problem_of(body)
+    if problem then return invalid(call.response, problem) end
+    local cwd
+    cwd, problem = run.directory(call.sandbox, body.cwd, body.envs)
+    if not cwd then return invalid(call.response, NAME .. problem) end
+    run.command(call, {
+      command = body.command, argv = body.argv, background = body.background, timeout = body.timeout, uid = body.uid,
+      gid = body.gid or (body.uid and uv.getuid() == 0 and filesystem.primary_group(body.uid)) or nil,
+      envs = body.envs, cwd = cwd,
+    })
+  end)
 end
 
 routes["GET /command/status/{id}"] = function(call)
@@ -138,9 +91,11 @@ routes["GET /command/{id}/logs"] = function(call)
   }, fd, cursor, length)
 end
 
+-- Interrupts a command, or what a context runs; closes a session, as DELETE of the session does.
 routes["DELETE /command"] = function(call)
   local response, id = call.response, call:required("id")
   if not id then return end
+  if call.sandbox.contexts:interrupt(id) or call.sandbox.sessions:close(id) then return response:empty(200) end
   local command = call.sandbox.commands:get(id)
   if not command or not command.running then
     local why = command and ("command session %s is not running"):format(id) or "no such session"
@@ -155,7 +110,9 @@ routes["DELETE /command"] = function(call)
   end)
 end
 
-for _, more in ipairs { files, directories, transfer, upload, metrics } do
+routes["DELETE /code"] = routes["DELETE /command"]
+
+for _, more in ipairs { files, directories, transfer, upload, metrics, sessions.routes, code.routes } do
   for route, handler in pairs(more) do routes[route] = handler end
 end
 local all = router.new(routes)
@@ -185,11 +142,13 @@ function Call:fail(problem, words)
 end
 
 --- Reads the request's body as JSON of one kind, "object" or "array"; anything else is answered here.
-function Call:json_body(kind, callback)
+-- @param or_nothing taken for a body that is empty
+function Call:json_body(kind, callback, or_nothing)
   self.request:body(64 * 1024 * 1024, function(text)
     local value, problem = json.decode(text)
     local opening = text:match("^%s*(.?)")
     if opening == "" then
+      if or_nothing then return callback(or_nothing) end
       problem = "EOF"
     elseif value == nil then
       -- Go tells a body that stops early from one that is wrong.

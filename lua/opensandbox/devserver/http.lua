@@ -195,6 +195,9 @@ function Connection:read()
       return self:close()
     else
       self.ended = true
+      -- Like Go's server: to one that is still answering, the end of the client's half means that the client has gone.
+      local answer = self.request and self.request.response
+      if answer and answer.on_gone and not answer.closed then answer.on_gone() end
     end
     self:process()
   end, function() self:close() end))

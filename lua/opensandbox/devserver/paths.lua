@@ -27,14 +27,16 @@ function Paths:_host(components)
 end
 
 --- Expands `$NAME`, `${NAME}` and a leading `~`, as execd does, including that `$` before a digit or sign disappears.
+-- @param variables further ones, which are looked at first
 -- @treturn[1] string
 -- @treturn[2] nil
 -- @treturn[2] table the error
-function Paths:expand(path)
+function Paths:expand(path, variables)
   local missing
   local function value(name)
-    if not self.variables[name] then missing = missing or name end
-    return self.variables[name] or ""
+    local found = variables and variables[name] or self.variables[name]
+    if not found then missing = missing or name end
+    return found or ""
   end
   path = path:gsub("%${([%a_][%w_]*)}", value):gsub("%$([%a_][%w_]*)", value):gsub("%$[%d%*#%$@!%?%-]", "")
   if missing then return nil, errno.new(nil, "undefined environment variable: " .. missing) end

@@ -59,7 +59,7 @@ end
 
 --- Starts a command.
 -- @param options as for `spawn`, but `cwd` is a resolved path
--- @treturn[1] function sends a signal to the command's process group
+-- @treturn[1] function sends a signal to the command's process group, or with `true` to its first process only
 -- @treturn[2] nil
 -- @treturn[2] string the error's code
 function Plain:spawn(box, options)
@@ -68,7 +68,7 @@ function Plain:spawn(box, options)
   local pid, code
   pid, code = spawn {
     argv = options.argv, env = options.env, cwd = options.cwd.path, stdout = options.stdout, stderr = options.stderr,
-    uid = options.uid, gid = options.gid,
+    pipes = options.pipes, uid = options.uid, gid = options.gid,
     on_exit = function(exit_code, signal)
       box.live = box.live - 1
       -- What a command left running belongs to the sandbox; its group is forgotten only when it is empty.
@@ -79,8 +79,14 @@ function Plain:spawn(box, options)
   }
   if not pid then return nil, code end
   box.groups[pid], box.live = true, box.live + 1
-  return function(name) uv.kill(-pid, name) end
+  return function(name, alone) uv.kill(alone and pid or -pid, name) end
 end
+
+--- How commands name a place.
+function Plain.name_of(_, place) return place.path end
+
+--- The place that commands name so.
+function Plain.place_of(_, _, name) return { path = name, inside = name } end
 
 --- Stops every process of the sandbox, or lets all go on.
 function Plain.freeze(_, box, frozen)

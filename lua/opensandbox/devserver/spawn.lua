@@ -6,7 +6,7 @@ local guard = require "opensandbox.devserver.guard"
 local no_input
 
 --- @param options `argv` (the program by its absolute path first), `env` (map), `cwd`, `stdout` and `stderr`
--- (descriptors), `pipes` (luv pipes that become descriptors 3, 4, ...), `uid`, `gid`, `on_exit(code, signal)`
+-- (descriptors), `pipes` (luv pipes or descriptors that become descriptors 3, 4, ...), `uid`, `gid`, `on_exit(code, signal)`
 -- @treturn[1] number the process id, which is also its group's
 -- @treturn[2] nil
 -- @treturn[2] string the error's code

@@ -1,6 +1,7 @@
---- The event stream of a command: what it writes, as it writes it, and how it ended.
+--- An event stream: of a command, what it writes, as it writes it, and how it ended; of other runs, what their owner sends.
 --
--- The command's output files are read when the system reports a change, and no faster than the client takes the events.
+-- A command's output files are read when the system reports a change. All output is read no faster than the client takes
+-- the events.
 
 local uv = require "luv"
 local frames = require "opensandbox.devserver.frames"
@@ -17,15 +18,26 @@ local HEADERS = {
 local Stream = {}
 Stream.__index = Stream
 
---- Begins the stream of a command with its id.
+--- Begins a stream. What is set as its `on_gone` is called once when the client goes before the end.
 -- @param sandbox its `grace` is how long, in milliseconds, the connection is held open after the end
-local function new(response, id, sandbox)
+-- @param id what the first event says; without it, there are neither that nor pings
+local function new(response, sandbox, id)
   local self = setmetatable({ response = response, grace = sandbox.grace, handles = {}, sources = {} }, Stream)
   local headers = {}
   for _, pair in ipairs(HEADERS) do headers[#headers + 1] = pair end
   if response.keep_alive then headers[#headers + 1] = { "Connection", "keep-alive" } end
-  response.on_abort = function() self:close() end
+  local function gone()
+    local callback = not self.closed and self.on_gone
+    self.on_gone = nil
+    if callback then callback() end
+  end
+  response.on_gone = gone
+  response.on_abort = function()
+    gone()
+    self:close()
+  end
   response:stream(200, headers)
+  if not id then return self end
   self:send { frames.text("init", id), frames.text("ping", "pong") }
   self:every(PING_INTERVAL, function()
     if not sandbox.paused then self:send { frames.text("ping", "pong") } end
@@ -40,14 +52,26 @@ function Stream:every(milliseconds, callback)
   timer:start(milliseconds, milliseconds, guard.wrap(callback, function() self.response:abort() end))
 end
 
+--- Sends events.
 function Stream:send(list)
-  if self.closed then return end
+  if self.closed or #list == 0 then return end
   self.response:write(list, function()
-    if self.blocked and self.response.waiting < WAITING_LIMIT then
-      self.blocked = false
-      self:pump()
-    end
+    if self.blocked and self.response.waiting < WAITING_LIMIT then self:_release() end
   end)
+end
+
+function Stream:_release()
+  local resume = self.blocked
+  self.blocked = nil
+  if resume then resume() end
+end
+
+--- Whether the client has so much to take that its producer should wait; then `resume` is called when it may go on, which
+-- it also may when the client has gone.
+function Stream:full(resume)
+  if self.closed or self.response.waiting <= WAITING_LIMIT then return false end
+  self.blocked = resume
+  return true
 end
 
 --- Streams a command until it has ended and all its output is sent.
@@ -86,12 +110,9 @@ function Stream:pump()
   local running = self.command.running
   local list = {}
   while self:read(list) do
-    if #list > 0 then self:send(list) end
+    self:send(list)
     list = {}
-    if self.response.waiting > WAITING_LIMIT then
-      self.blocked = true
-      return
-    end
+    if self:full(function() self:pump() end) then return end
   end
   if running then return end
   for _, source in ipairs(self.sources) do source.lines:finish(list) end
@@ -107,6 +128,7 @@ end
 --- Sends the last events, and ends the stream after the grace time.
 function Stream:finish(list)
   self.ended = true
+  if self.grace == 0 then return self:stop(list) end
   self:send(list)
   self:every(self.grace, function()
     self:close()
@@ -114,11 +136,17 @@ function Stream:finish(list)
   end)
 end
 
---- Ends the stream at once with a message that is not an event, as execd does for what fails after the first event.
-function Stream:fail(text)
-  self:send { text }
+--- Sends the last events, and ends the stream at once.
+function Stream:stop(list)
+  if self.closed then return end
+  self:send(list)
   self:close()
   self.response:finish()
+end
+
+--- Ends the stream at once with a message that is not an event, as execd does for what fails after the first event.
+function Stream:fail(message)
+  self:stop { frames.untyped(message) }
 end
 
 -- Gives back everything but the response. The command goes on.
@@ -127,6 +155,7 @@ function Stream:close()
   self.closed = true
   for _, handle in ipairs(self.handles) do handle:close() end
   for _, source in ipairs(self.sources) do uv.fs_close(source.fd) end
+  self:_release()
 end
 
 return { new = new }
