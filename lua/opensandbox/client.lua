@@ -43,11 +43,11 @@ local known_tls = {
   verify = "boolean", ca_file = "text", ca_directory = "text", certificate = "text", key = "text", key_password = "string",
 }
 
--- Values of the user's headers that may be credentials.
+-- Values of the user's headers that may be credentials. A name that the user gave the request is to be seen in errors.
 local function header_secrets(given)
   local secrets = {}
-  for _, value in pairs(given or {}) do
-    if #value >= SHORTEST_HEADER_SECRET then secrets[#secrets + 1] = value end
+  for name, value in pairs(given or {}) do
+    if #value >= SHORTEST_HEADER_SECRET and name:lower() ~= "x-request-id" then secrets[#secrets + 1] = value end
   end
   return secrets
 end

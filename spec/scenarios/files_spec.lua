@@ -126,12 +126,11 @@ describe("reading lines", function()
   end
 end)
 
--- The suites' long scenario, in the order in which they play it.
 describe("three files in their life", function()
   local text, bytes = "Hello Filesystem!\nLine 2 with special chars: åäö\nLine 3\n", "binary \0\1\2\254\255 content"
   local is_root
 
-  setup(function()
+  before_each(function()
     is_root = assert(sandbox:run("id -u")).stdout == "0\n"
     local owner = is_root and { mode = 644, owner = "nobody", group = "nogroup" } or { mode = 644 }
     assert(files:mkdir("/work/life"))
