@@ -8,12 +8,9 @@ local stage = require "spec.support.stage"
 
 local SECRET, SECOND_SECRET = "e2e-secret-value-one", "e2e-secret-value-two"
 
-local here, client
+local here
 
-setup(function()
-  here = stage.new()
-  client = here.client
-end)
+setup(function() here = stage.new() end)
 teardown(function() here:close() end)
 
 local function allow(target) return { action = "allow", target = target } end
