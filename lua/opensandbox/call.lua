@@ -8,6 +8,7 @@ local options = require "opensandbox.options"
 local response = require "opensandbox.response"
 local retry = require "opensandbox.retry"
 local url = require "opensandbox.url"
+local utf8 = require "opensandbox.utf8"
 
 local call = {}
 
@@ -112,18 +113,26 @@ function call.open(client, request)
   return persist(client, request, open, client._clocks.timeout)
 end
 
---- Makes a call. `request` as in exchange.start, and: json (a value to send); decode (makes the result of the decoded JSON answer,
+--- The JSON text of what a request sends. JSON is UTF-8: in the place of every other byte servers put U+FFFD, and so would write
+--- another file, or run another command, without a word.
+---@param op string
+---@param value any
+function call.encode(op, value)
+  local text, problem = json.encode(value)
+  if text and not utf8.is_sound(text) then
+    problem = "what would be sent is not UTF-8, and JSON carries nothing else; put such bytes into a file with upload_files, and "
+      .. "reach a file of such a name through a command that makes it up, as printf does"
+  end
+  if problem then options.raise(op, problem) end
+  return text
+end
+
+--- Makes a call. `request` as in exchange.start, and: decode (makes the result of the decoded JSON answer,
 --- or gives nil and the name of what is missing) or read (makes it of the body's bytes and the headers); may_repeat (default: by
 --- method); timeout = seconds for all tries together, 0: the idle clock is enough.
 ---@return any value what decode or read gives, or the body's bytes
 ---@return opensandbox.Error? err
 function call.run(client, request)
-  if request.json ~= nil then
-    local problem
-    request.body, problem = json.encode(request.json)
-    if not request.body then options.raise(request.op, problem) end
-    request.headers["Content-Type"] = "application/json"
-  end
   request.budget = request.timeout
   local bounded = request.timeout > 0
   return persist(client, request, complete, bounded and request.timeout or client._clocks.timeout, bounded)

@@ -7,7 +7,6 @@ local call = require "opensandbox.call"
 local capture = require "opensandbox.capture"
 local core = require "opensandbox.core"
 local json = require "opensandbox.json"
-local options = require "opensandbox.options"
 local task = require "opensandbox.task"
 
 local run = {}
@@ -272,10 +271,7 @@ function run.start(kind, client, endpoint, request, opts, own)
   self.client, self.endpoint, self.opts, self.began, self.limit = client, endpoint, opts, core.now(), limit
   self.stdout, self.stderr = capture.new(limit), capture.new(limit)
   request.method, request.may_repeat, request.framed, request.frame_limit = "POST", false, true, LONGEST_EVENT
-  local problem
-  request.body, problem = json.encode(request.json)
-  if not request.body then options.raise(request.op, problem) end
-  request.headers = { ["Content-Type"] = "application/json", Accept = "text/event-stream" }
+  request.headers = { Accept = "text/event-stream" }
   request.idle_timeout = request.idle_timeout or opts.idle_timeout or client._clocks.idle_timeout
   self.idle_timeout = request.idle_timeout
   function request.on_abandon(ex)

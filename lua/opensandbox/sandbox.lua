@@ -188,7 +188,7 @@ function Sandbox:run(given, opts)
   return self.client:run_command(execd, given, opts)
 end
 
-local start_options = { cwd = "text", env = "strings", timeout = "seconds", uid = "count", gid = "count" }
+local start_options = { cwd = "text", env = "variables", timeout = "seconds", uid = "count", gid = "count" }
 
 --- Starts a command in the background. It goes on when the handle is dropped, and when this process ends.
 ---@param given string|string[] as for run
