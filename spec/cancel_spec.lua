@@ -63,6 +63,10 @@ local SERVER = [[
         stream(connection)
         connection:event(INIT)
         connection:event { type = "stdout", text = "some output", timestamp = 2 }
+      elseif path == "/session" or path == "/code/context" or path == "/v1/isolated/session" then
+        connection:after(150, function()
+          connection:respond(200, JSON, json.encode { session_id = "made", id = "made", language = "python" })
+        end)
       elseif path == "/files/download" then
         connection:start(200, { ["Content-Length"] = "1000000" })
         connection:chunk(("x"):rep(5000))
@@ -467,6 +471,30 @@ describe("cancelling a task", function()
     cancel(task)
     assert.equal(0, client:step(0))
   end)
+end)
+
+describe("a session that nobody waits for any more", function()
+  setup(function() server = faults.start(SERVER) end)
+  teardown(function() server:stop() end)
+  before_each(begin)
+  after_each(finish)
+
+  for name, route in pairs {
+    create_session = "/session/made", create_code_context = "/code/contexts/made",
+    create_isolated_session = "/v1/isolated/session/made",
+  } do
+    it("is deleted when it is made all the same: " .. name, function()
+      local place = name:gsub("_", "") .. ".late"
+      local task = spawn(function()
+        return client[name](client, execd(place), name:find("isolated") and { workspace = "/w" } or nil)
+      end)
+      arrived(place, "^POST")
+      assert.equal(name, cancel(task).op)
+      arrived(place, "^DELETE")
+      settle()
+      assert.same({ ("DELETE /%s%s"):format(place, route) }, requests(place, "^DELETE"))
+    end)
+  end
 end)
 
 describe("a command that nobody waits for any more", function()

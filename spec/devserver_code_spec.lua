@@ -239,6 +239,24 @@ describe("python code", function()
     assert.equal("NameError", list[#list].error.ename)
   end)
 
+  it("leaves no descriptor open in the server when its context is deleted", function()
+    local function use()
+      local id = create("python")
+      run(id, "print(1)")
+      run(id, "import os; os._exit(1)")
+      run(id, "1")
+      assert.equal(200, sandbox:send("DELETE", "/code/contexts/" .. id).status)
+    end
+    use()
+    local before = process.descriptors(server.pid)
+    for _ = 1, 3 do use() end
+    assert.truthy(process.descriptors(server.pid) <= before)
+  end)
+
+  it("has results of any size", function()
+    assert.equal(5000002, #shown("'x' * 5000000").text)
+  end)
+
   it("waits while a client is slow, and sends all", function()
     local list = run(create("python"), "for i in range(300000): print(i)")
     assert.equal(1988890, #execd.text(list, "stdout"))

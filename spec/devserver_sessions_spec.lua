@@ -182,6 +182,19 @@ describe("a bash session", function()
     assert.equal(400, sandbox:send("POST", path, "[]").status)
   end)
 
+  it("leaves no descriptor open in the server", function()
+    local function use()
+      local id = create()
+      run(id, "echo; exit 3")
+      run(id, { command = "sleep 0.5", timeout = 100 })
+      sandbox:send("DELETE", "/session/" .. id)
+    end
+    use()
+    local before = process.descriptors(server.pid)
+    for _ = 1, 3 do use() end
+    assert.truthy(process.descriptors(server.pid) <= before)
+  end)
+
   it("ends with its sandbox, without keeping the server from ending", function()
     local one = process.devserver { grace = 0.05, args = { "--isolation", "none" } }
     local other = execd.sandbox(one)

@@ -12,7 +12,7 @@ local utf8 = require "opensandbox.utf8"
 
 local call = {}
 
-local LONGEST_BODY = 64 * 1024 * 1024 -- bytes
+call.LONGEST_BODY = 64 * 1024 * 1024 -- bytes
 
 local idempotent = { GET = true, PUT = true, DELETE = true }
 
@@ -24,7 +24,7 @@ local hints = {
 --- The error for a response with status 400 or above. Reads its body.
 ---@param ex table exchange whose head has arrived
 function call.refusal(ex)
-  local body, err = ex:body(LONGEST_BODY)
+  local body, err = ex:body(call.LONGEST_BODY)
   if err and err.kind ~= "stream" then return err end -- a cut error body says less, but the status stands
   local function scrub(text) return ex:scrub(text) end
   local code, message = response.explain(ex.status, body or "", ex.headers["content-type"], scrub)
@@ -65,7 +65,7 @@ local function complete(client, request)
   local ex, err = open(client, request)
   if not ex then return nil, err end
   local body
-  body, err = ex:body(LONGEST_BODY)
+  body, err = ex:body(call.LONGEST_BODY)
   if err then return nil, err end
   local value, problem
   if request.read then

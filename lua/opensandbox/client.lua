@@ -295,7 +295,9 @@ function Client:_call(request)
   return call.run(self, self:_lifecycle(request))
 end
 
-for _, part in ipairs { "lifecycle", "snapshots", "pools", "diagnostics", "execd", "session", "code", "egress", "vault" } do
+for _, part in ipairs {
+  "lifecycle", "snapshots", "pools", "diagnostics", "execd", "session", "code", "isolated", "egress", "vault",
+} do
   for name, method in pairs(require("opensandbox." .. part)) do Client[name] = method end
 end
 

@@ -10,6 +10,7 @@ local json = require "opensandbox.json"
 local options = require "opensandbox.options"
 local paths = require "opensandbox.paths"
 local run = require "opensandbox.run"
+local undo = require "opensandbox.undo"
 local url = require "opensandbox.url"
 
 local code = {}
@@ -56,8 +57,9 @@ function code.create_code_context(self, execd, language, opts)
   language = check_language(op, language or LANGUAGE)
   opts = options.check(op, opts, create_options)
   paths.check_directory(op, opts.cwd)
-  local context, err = self:_execd(execd, { op = op, method = "POST", path = "/code/context",
-    json = { language = language, cwd = opts.cwd }, timeout = opts.timeout or CREATE_TIMEOUT, decode = context_of })
+  local request = { op = op, method = "POST", path = "/code/context", json = { language = language, cwd = opts.cwd },
+    timeout = opts.timeout or CREATE_TIMEOUT, decode = context_of }
+  local context, err = self:_execd(execd, undo(self, request, function(made) self:delete_code_context(execd, made.id) end))
   if err and err.clock == "timeout" then
     err.hint = ("execd tries for ever where it finds no kernel for %q: check that the sandbox's image has a code interpreter with "
       .. "that language and that it runs, or raise the option timeout"):format(language)

@@ -3,7 +3,7 @@
 local options = require "opensandbox.options"
 local part = require "opensandbox.part"
 
----@class opensandbox.Code
+---@class opensandbox.Code: opensandbox.Part
 ---@field id string what sandbox:code(language, { id = }) takes, in another process too
 ---@field language string
 local Code = part.class { _class = "Code", _name = "code", _what = "code context", _delete = "delete_code_context",
@@ -31,8 +31,12 @@ end
 ---@return opensandbox.CodeResult? result
 ---@return opensandbox.Error? err
 function Code:run(text, opts)
-  if opts ~= nil then options.argument("code:run", "options", opts, "table") end
-  return self:_ask("code:run", "run_code", text, options.merge(opts, { context = { id = self.id, language = self.language } }))
+  local op = "code:run"
+  if opts ~= nil then options.argument(op, "options", opts, "table") end
+  if opts and (opts.context or opts.language) then
+    options.raise(op, "options 'context' and 'language' are for run_code: this runs in its own")
+  end
+  return self:_ask(op, "run_code", text, options.merge(opts, { context = { id = self.id, language = self.language } }))
 end
 
 --- Interrupts what runs in the context, as Ctrl-C would.

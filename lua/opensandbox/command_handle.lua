@@ -1,20 +1,13 @@
 --- A command in the background: started by this process or by another, watched, waited for, ended.
 
+local background = require "opensandbox.background"
 local core = require "opensandbox.core"
-local errors = require "opensandbox.errors"
-local follow = require "opensandbox.follow"
-local options = require "opensandbox.options"
-local poll = require "opensandbox.poll"
 local routes = require "opensandbox.command_routes"
 
-local FIRST_PAUSE = 0.02    -- seconds between two looks
-local LONGEST_PAUSE = 0.5   -- seconds
-
----@class opensandbox.Command
+---@class opensandbox.Command: opensandbox.Background
 ---@field id string execd's id: what sandbox:command() takes, in another process too
-local Command = {}
-Command.__index = Command
-Command.__name = "opensandbox.Command"
+local Command = background.class { __name = "opensandbox.Command", _name = "command", _what = "command",
+  _goes_on = "It goes on: wait again, or kill it" }
 
 local handles = {}
 
@@ -36,55 +29,12 @@ local function ask(self, op, route, ...)
   end)
 end
 
---- How it is doing.
----@return opensandbox.CommandStatus? status
----@return opensandbox.Error? err
-function Command:status()
-  return ask(self, "command:status", routes.status)
+function Command:_status(op)
+  return ask(self, op, routes.status)
 end
 
---- What it has written, stdout and stderr in the order they were written.
----@param cursor? integer byte offset to go on from, default 0
----@return string? text
----@return integer|opensandbox.Error cursor for the next call, or the error
-function Command:logs(cursor)
-  if cursor ~= nil then options.argument("command:logs", "the cursor", cursor, "count") end
-  local log, err = ask(self, "command:logs", routes.logs, cursor or 0)
-  if not log then return nil, err end
-  return log.text, log.cursor
-end
-
----@class opensandbox.CommandEnd
----@field id string
----@field exit_code integer -1 when a signal ended it
----@field signal? string the signal's name when one ended it
----@field duration? number seconds
----@field error? string execd's words for how it ended
-
-local function ending(status)
-  local ended = routes.outcome(status)
-  return { id = status.id, exit_code = ended.exit_code, error = status.error, duration = ended.duration, signal = ended.signal }
-end
-
-local wait_options = { timeout = "seconds" }
-
---- Waits until it has ended. It is not stopped when the waiting is.
----@param opts? table timeout (seconds; default: as long as it takes)
----@return opensandbox.CommandEnd? ended
----@return opensandbox.Error? err
-function Command:wait(opts)
-  local op = "command:wait"
-  opts = options.check(op, opts, wait_options)
-  local every = { first = FIRST_PAUSE, longest = LONGEST_PAUSE, deadline = opts.timeout and core.now() + opts.timeout }
-  local ended, err = poll(op, every, function()
-    local status, problem = ask(self, op, routes.status)
-    if not status then return nil, problem end
-    return not status.running and ending(status) or nil
-  end)
-  if ended or err then return ended, err end
-  return nil, errors.new { kind = "timeout", code = "wait_timeout", clock = "timeout", op = op, sandbox_id = self._sandbox.id,
-    message = ("the command has not ended: timeout of %g s ran out"):format(opts.timeout),
-    hint = "It goes on: wait again, or kill it" }
+function Command:_logs(op, cursor)
+  return ask(self, op, routes.logs, cursor)
 end
 
 local function interrupt(client, execd, id)
@@ -99,57 +49,6 @@ function Command:kill()
   if ok then return true end
   if tostring(err.message):find("is not running", 1, true) then return true end
   return nil, err
-end
-
----@class opensandbox.CommandEvent
----@field type string "output", or "exit", which is the last
----@field text? string output: bytes, as they were written, cut anywhere
----@field cursor? integer output: where the next event begins; what events{ cursor = } takes
----@field exit_code? integer exit, and the other fields of opensandbox.CommandEnd
-
----@class opensandbox.CommandEvents
-local Events = {}
-Events.__index = Events
-
---- The next event. Waits for it.
----@return opensandbox.CommandEvent? event nil after the last
----@return opensandbox.Error? err
-function Events:next()
-  if self.over then return nil end
-  local text, cursor, status, err = self.log:next()
-  if text then return { type = "output", text = text, cursor = cursor } end
-  if not status then return nil, err end
-  self.over = true
-  local event = ending(status)
-  event.type = "exit"
-  return event
-end
-
--- `for event in command:events() do`: an error is raised, for a loop would hide it.
-function Events:__call()
-  local event, err = self:next()
-  if err then error(err, 0) end
-  return event
-end
-
-local events_options = { cursor = "count" }
-
---- Follows its output until it has ended, from the beginning or from a cursor: in short requests, so that nothing is lost when one of
---- them fails. For a `for` loop, or call `next` on it.
----@param opts? table cursor (byte offset to begin at)
----@return opensandbox.CommandEvents
-function Command:events(opts)
-  local op = "command:events"
-  opts = options.check(op, opts, events_options)
-  return setmetatable({ log = follow {
-    op = op, cursor = opts.cursor or 0,
-    logs = function(cursor) return ask(self, op, routes.logs, cursor) end,
-    look = function() return ask(self, op, routes.status) end,
-  } }, Events)
-end
-
-function Command:__tostring()
-  return "opensandbox.Command: " .. self.id
 end
 
 return handles

@@ -49,18 +49,21 @@ local function log_from(cursor, text, header)
   return { text = text:sub(cursor - first + 1), cursor = math.max(following, cursor) }
 end
 
+--- The request for a log that begins at `cursor`, whose header `name` tells the next one.
+function routes.log_request(op, path, cursor, name)
+  return { op = op, method = "GET", path = path .. url.query { { "cursor", ("%d"):format(cursor) } }, read = function(text, headers)
+    local log = log_from(cursor, text, headers[name])
+    return log, not log and "log from the byte that was asked for" or nil
+  end }
+end
+
 --- GET /command/{id}/logs: the text from a byte offset on, and where the next begins.
 ---@return { text: string, cursor: integer }? log
 ---@return opensandbox.Error? err
 function routes.logs(client, endpoint, id, cursor, more)
-  return client:_execd(endpoint, options.merge({
-    op = "get_command_logs", method = "GET",
-    path = "/command/" .. url.escape(id) .. "/logs" .. url.query { { "cursor", ("%d"):format(cursor) } },
-    read = function(text, headers)
-      local log = log_from(cursor, text, headers["execd-commands-tail-cursor"])
-      return log, not log and "log from the byte that was asked for" or nil
-    end,
-  }, more))
+  local request = routes.log_request("get_command_logs", "/command/" .. url.escape(id) .. "/logs", cursor,
+    "execd-commands-tail-cursor")
+  return client:_execd(endpoint, options.merge(request, more))
 end
 
 --- The request of DELETE /command: SIGTERM to the process group, SIGKILL after 3 seconds.

@@ -11,6 +11,8 @@ local wire = require "opensandbox.wire"
 
 local part = {}
 
+---@class opensandbox.Part
+---@field id string
 local Part = {}
 
 -- Where its execd is now: a pause may have moved it. Does not wait.
@@ -18,13 +20,18 @@ local function endpoint_of(life)
   return life.sandbox._endpoints[wire.EXECD_PORT] or life.execd
 end
 
--- Calls a client method with the endpoint of the sandbox's execd. `op` is what the user called, and what errors name.
-function Part:_ask(op, method, ...)
+-- The endpoint of the sandbox's execd, as long as the object is open. `op` is what the user called, and what errors name.
+function Part:_execd(op)
   if self._closed then
     return nil, errors.new { kind = "closed", code = "closed", op = op, sandbox_id = self._sandbox.id,
       message = ("the %s is closed"):format(self._what) }
   end
-  return part.ask(self._sandbox, op, method, ...)
+  return self._sandbox:_execd(op)
+end
+
+-- Calls a client method with that endpoint.
+function Part:_ask(op, method, ...)
+  return part.ask(self, op, method, ...)
 end
 
 --- Closes the object: what it made is deleted; what it was attached to stays. Not needed when the sandbox was killed.
@@ -34,7 +41,7 @@ function Part:close()
   if self._closed then return true end
   local life = self._life
   if life and not life.sandbox._killed then
-    local client = self._sandbox.client
+    local client = self.client
     local ok, err = client[self._delete](client, endpoint_of(life), self.id)
     if not ok then
       err.op = self._name .. ":close"
@@ -48,7 +55,7 @@ end
 
 --- Lets what it made stay when this object is closed or collected, for another process perhaps.
 function Part:detach()
-  if self._life then self._sandbox.client:_forget_life(self._life) end
+  if self._life then self.client:_forget_life(self._life) end
   self._life = nil
   return self
 end
@@ -61,11 +68,12 @@ function Part:__tostring()
   return ("opensandbox.%s: %s"):format(self._class, self.id)
 end
 
---- Calls a client method with the endpoint of a sandbox's execd, and gives the error the name of what the user called.
-function part.ask(sandbox, op, method, ...)
-  local execd, err = sandbox:_execd(op)
+--- Calls a client method with the endpoint of execd, and gives the error the name of what the user called.
+---@param owner table a sandbox, or a part of one
+function part.ask(owner, op, method, ...)
+  local execd, err = owner:_execd(op)
   if not execd then return nil, err end
-  local client = sandbox.client
+  local client = owner.client
   local value, second = client[method](client, execd, ...)
   if value == nil and second then second.op = op end
   return value, second
@@ -83,7 +91,7 @@ end
 --- An object for what is there.
 ---@param fields table id, and what else the class wants
 function part.attach(class, sandbox, fields)
-  fields._sandbox = sandbox
+  fields._sandbox, fields.client = sandbox, sandbox.client
   return setmetatable(fields, class)
 end
 

@@ -7,6 +7,7 @@ local errors = require "opensandbox.errors"
 local files = require "opensandbox.files"
 local finalizer = require "opensandbox.finalizer"
 local handle = require "opensandbox.handle"
+local isolated = require "opensandbox.isolated_handle"
 local keep_alive = require "opensandbox.keep_alive"
 local options = require "opensandbox.options"
 local part = require "opensandbox.part"
@@ -238,6 +239,15 @@ end
 ---@return opensandbox.Error? err
 function Sandbox:code_contexts(language)
   return part.ask(self, "code_contexts", "list_code_contexts", language)
+end
+
+--- An isolated session: a bash in namespaces of its own, with a workspace and files of its own. It ends when the object is closed or
+--- collected. The sandbox must have been created with `extensions = { ["bootstrap.execd.isolation"] = "enable" }`.
+---@param opts opensandbox.IsolatedSessionOpts|table or { id = } of a session that is there, which does not end then. Nothing is sent
+---@return opensandbox.Isolated? session
+---@return opensandbox.Error? err
+function Sandbox:isolated(opts)
+  return isolated.open(self, opts)
 end
 
 --- Where a port of the sandbox can be reached.

@@ -9,6 +9,7 @@ local errors = require "opensandbox.errors"
 local options = require "opensandbox.options"
 local paths = require "opensandbox.paths"
 local run = require "opensandbox.run"
+local undo = require "opensandbox.undo"
 local url = require "opensandbox.url"
 
 local session = {}
@@ -31,10 +32,11 @@ function session.create_session(self, execd, opts)
   local op = "create_session"
   opts = options.check(op, opts, create_options)
   paths.check_directory(op, opts.cwd)
-  return self:_execd(execd, { op = op, method = "POST", path = "/session", json = { cwd = opts.cwd }, decode = function(answer)
+  local request = { op = op, method = "POST", path = "/session", json = { cwd = opts.cwd }, decode = function(answer)
     if type(answer.session_id) ~= "string" then return nil, "session id" end
     return answer.session_id
-  end })
+  end }
+  return self:_execd(execd, undo(self, request, function(id) self:delete_session(execd, id) end))
 end
 
 --- Deletes a session, and kills what runs in it: DELETE /session/{id}. One that is gone already is a success.

@@ -3,7 +3,7 @@
 local options = require "opensandbox.options"
 local part = require "opensandbox.part"
 
----@class opensandbox.Session
+---@class opensandbox.Session: opensandbox.Part
 ---@field id string what sandbox:session{ id = } takes, in another process too
 local Session = part.class { _class = "Session", _name = "session", _what = "session", _delete = "delete_session",
   _route = "/session/" }

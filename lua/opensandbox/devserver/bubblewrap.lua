@@ -175,20 +175,26 @@ local function members(leader, alone)
   return list
 end
 
-local MOST_ROUNDS = 20   -- a command that forks while it is killed gets some more
+local MOST_ROUNDS = 20   -- a command that forks while it is signalled gets some more
 
 -- Sends a signal to a command's process group without nsenter, which leads it: nsenter must live on to pass on how the
 -- command ends. Were it killed too, its child would be the orphan of the machine's first process, and the namespace
 -- could not end before that one has looked after it, which some take seconds for.
+--
+-- Each is signalled once, in rounds: one that was begun after a round looked, by one that had no signal yet, is seen by the next.
 local function signal_group(leader, name, alone)
-  local reached = 0
-  for _ = 1, name == "sigkill" and not alone and MOST_ROUNDS or 1 do
-    local found = members(leader, alone)
-    for _, pid in ipairs(found) do uv.kill(pid, name) end
-    if #found == 0 then break end
-    reached = reached + #found
+  local reached = {}
+  for _ = 1, MOST_ROUNDS do
+    local any = false
+    for _, pid in ipairs(members(leader, alone)) do
+      if not reached[pid] then
+        any, reached[pid] = true, true
+        uv.kill(pid, name)
+      end
+    end
+    if not any then break end
   end
-  return reached > 0
+  return next(reached) ~= nil
 end
 
 -- The same for a command that may have been started so recently that nsenter has not made its process yet.

@@ -6,6 +6,7 @@ local code = require "opensandbox.devserver.code"
 local directories = require "opensandbox.devserver.directories"
 local filesystem = require "opensandbox.devserver.filesystem"
 local files = require "opensandbox.devserver.files"
+local isolated = require "opensandbox.devserver.isolated"
 local metrics = require "opensandbox.devserver.metrics"
 local proxy = require "opensandbox.devserver.proxy"
 local router = require "opensandbox.devserver.router"
@@ -81,15 +82,7 @@ routes["GET /command/{id}/logs"] = function(call)
   end
   local cursor = tonumber((call:parameter("cursor") or ""):match("^[+-]?%d+$")) or 0
   if cursor < 0 then return invalid(call.response, ("invalid cursor: %d"):format(cursor)) end
-  local fd, problem = uv.fs_open(command.files[1], "r", 0)
-  if not fd then return call.response:fail(500, "RUNTIME_ERROR", problem) end
-  local size = uv.fs_fstat(fd).size
-  local length = math.max(0, size - cursor)
-  call.response:send_file(200, {
-    { "Content-Type", "text/plain; charset=utf-8" },
-    { "Execd-Commands-Tail-Cursor", ("%.0f"):format(cursor + length) },
-    { "Content-Length", ("%.0f"):format(length) },
-  }, fd, cursor, length)
+  run.tail(call, command.files[1], cursor, "Execd-Commands-Tail-Cursor")
 end
 
 -- Interrupts a command, or what a context runs; closes a session, as DELETE of the session does.
@@ -113,7 +106,7 @@ end
 
 routes["DELETE /code"] = routes["DELETE /command"]
 
-for _, more in ipairs { files, directories, transfer, upload, metrics, sessions.routes, code.routes } do
+for _, more in ipairs { files, directories, transfer, upload, metrics, sessions.routes, code.routes, isolated.routes } do
   for route, handler in pairs(more) do routes[route] = handler end
 end
 local all = router.new(routes)

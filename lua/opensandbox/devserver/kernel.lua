@@ -30,12 +30,13 @@ function Kernel:_output(kind, data)
 end
 
 function Kernel:_messages(data)
-  if not data then return end
-  self.partial = self.partial .. data
-  while true do
-    local line, rest = self.partial:match("^([^\n]*)\n(.*)$")
-    if not line then return end
-    self.partial = rest
+  local position = 1
+  while data do
+    local at = data:find("\n", position, true)
+    self.partial[#self.partial + 1] = data:sub(position, at and at - 1)
+    if not at then return end
+    local line = table.concat(self.partial)
+    self.partial, position = {}, at + 1
     -- What was written before the message belongs before it.
     for _, reader in ipairs(self.outputs) do reader:drain() end
     local word, value = line:match("^(%S*) ?(.*)$")
@@ -80,6 +81,7 @@ function Kernel:_exited()
   self.run = nil
   if run then run:done(nil) end
   self:_settled()
+  if self.on_exit then self.on_exit() end
   for _, callback in ipairs(self.waiting) do guard.call(nil, callback) end
   self.waiting = {}
 end
@@ -101,7 +103,7 @@ function Kernel:start()
     self.outputs[#self.outputs + 1], inherited[#inherited + 1] = reader, fd
     return fd
   end
-  self.outputs, self.partial, self.ready, self.starting = {}, "", false, {}
+  self.outputs, self.partial, self.ready, self.starting = {}, {}, false, {}
   local stdout = output("stdout")
   local stderr = self.merged and stdout or output("stderr")
   local reading, writing
@@ -160,7 +162,7 @@ end
 
 --- Starts a process.
 -- @param options `language` ("python" or "bash"), `cwd` (a resolved path), `env`; `merged` (standard error goes where standard
--- output goes), `uid`, `gid`, `on_message(word, value)` for what does not belong to a run
+-- output goes), `uid`, `gid`, `on_message(word, value)` for what does not belong to a run, `on_exit()`
 -- @treturn[1] table
 -- @treturn[2] nil
 -- @treturn[2] string why it cannot be started

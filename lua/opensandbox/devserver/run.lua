@@ -74,6 +74,20 @@ function run.make_directory(sandbox, cwd)
   return run.directory(sandbox, cwd)
 end
 
+--- Answers with what a file holds from a byte on, and where it ends; one that is not there yet is empty.
+-- @param header the name of the header that says where
+-- @param limit how many bytes at most; all of them when absent
+function run.tail(call, path, cursor, header, limit)
+  local fd, problem, code = nil, nil, "ENOENT"
+  if path then fd, problem, code = uv.fs_open(path, "r", 0) end
+  if not fd and code ~= "ENOENT" then return call.response:fail(500, "RUNTIME_ERROR", problem) end
+  local length = math.min(math.max(0, (fd and uv.fs_fstat(fd).size or 0) - cursor), limit or math.huge)
+  call.response:send_file(200, {
+    { "Content-Type", "text/plain; charset=utf-8" }, { header, ("%.0f"):format(cursor + length) },
+    { "Content-Length", ("%.0f"):format(length) },
+  }, fd, cursor, length)
+end
+
 --- Starts a command and answers with its stream.
 -- @param request `command` or `argv`, `background`, `timeout`, `uid`, `gid`, `envs`; `cwd` is a resolved path
 -- @param grace how long the stream stays open after the end; the sandbox's own when absent

@@ -5,6 +5,7 @@ local commands = require "opensandbox.devserver.commands"
 local contexts = require "opensandbox.devserver.code"
 local filesystem = require "opensandbox.devserver.filesystem"
 local guard = require "opensandbox.devserver.guard"
+local isolated = require "opensandbox.devserver.isolated"
 local isolation = require "opensandbox.devserver.isolation"
 local paths = require "opensandbox.devserver.paths"
 local random = require "opensandbox.devserver.random"
@@ -145,7 +146,8 @@ function Store:create(request, source, callback)
     expires = request.timeout and { created[1] + request.timeout, created[2] } or nil,
   }, Sandbox)
   sandbox.paths = paths.new(root, strategy.host_trees, environment(own, nil, { HOME = strategy:home() }))
-  sandbox.commands, sandbox.sessions, sandbox.contexts = commands.new(sandbox), sessions.new(sandbox), contexts.new(sandbox)
+  sandbox.commands, sandbox.sessions = commands.new(sandbox), sessions.new(sandbox)
+  sandbox.contexts, sandbox.isolated = contexts.new(sandbox), isolated.new(sandbox)
 
   assert(uv.fs_mkdir(directory, 448))   -- 0700: other users of this machine have no business here
   assert(uv.fs_mkdir(sandbox.spool, 448))
@@ -187,6 +189,7 @@ function Store:remove(sandbox, callback)
   if sandbox.timer then sandbox.timer:close() end
   sandbox:cut()
   sandbox.sessions:close_all()
+  sandbox.isolated:close_all()
   sandbox.strategy:close(sandbox.box, function()
     local ok, code, where = filesystem.remove_all(sandbox.directory)
     if not ok then guard.log(("cannot remove %s: %s"):format(where, code)) end

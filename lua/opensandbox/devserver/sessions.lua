@@ -4,6 +4,7 @@
 -- execd, which reads `export -p` back and spoils values with quotes, dollars or line breaks on the way, it keeps them exactly.
 
 local uv = require "luv"
+local errno = require "opensandbox.devserver.errno"
 local frames = require "opensandbox.devserver.frames"
 local guard = require "opensandbox.devserver.guard"
 local pipe = require "opensandbox.devserver.pipe"
@@ -157,7 +158,7 @@ function Session:run(command, directory, timeout, events)
     one.output:close()
     one.state:close()
     one.timer:close()
-    return events:fail("error running in session. start bash: " .. code)
+    return events:fail(("error running in session. start bash: fork/exec %s: %s"):format(strategy.shell, errno.text(code)))
   end
   self.runs[one] = true
   -- Only bash is killed: while a child of it holds the pipe, the stream stays open.

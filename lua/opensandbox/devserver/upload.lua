@@ -14,6 +14,7 @@ local utf8 = require "opensandbox.utf8"
 
 local METADATA_LIMIT = 10 * 1024 * 1024
 local PIECE = 16 * 1024 * 1024
+local VIEW_MODE = 644   -- of the files of an isolated session
 
 local Upload = {}
 Upload.__index = Upload
@@ -127,6 +128,7 @@ function Upload:store(index, done)
   local sandbox, file = self.sandbox, self.files[index]
   local wanted, problem = parse_metadata(self.metadata[index])
   if not wanted then return done(problem) end
+  if sandbox.is_view and (wanted.mode or 0) == 0 then wanted.mode = VIEW_MODE end
   local function permit(outcome)
     if outcome then return done(outcome) end
     local ok, wrong = filesystem.set_permission(sandbox, wanted.path, wanted)
