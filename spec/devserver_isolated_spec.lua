@@ -280,5 +280,5 @@ it("leaves no descriptor open in the server when sessions are deleted", function
   use()
   local before = process.descriptors(server.pid)
   for _ = 1, 3 do use() end
-  assert.truthy(process.descriptors(server.pid) <= before)
+  assert.truthy(loop.wait(function() return process.descriptors(server.pid) <= before end, 5))
 end)

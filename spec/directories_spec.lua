@@ -536,6 +536,33 @@ describe("a directory on its way", function()
     sandbox:kill()
   end)
 
+  it("stops in the middle of a transfer, too", function()
+    local root = small()
+    save(root .. "/long", ("long"):rep(4000000))
+    for _, make in ipairs { create, without_tar } do
+      local sandbox, target, one = make(), fresh(), nil
+      assert(sandbox.files:upload_dir(root, "/work/m"))
+      for _, verify in ipairs { false, true } do
+        local opts = { verify = verify, on_progress = function() one:cancel() end }
+        for _, work in ipairs {
+          function() return sandbox.files:upload_dir(root, "/work/n", opts) end,
+          function() return sandbox.files:download_dir("/work/m", target .. "/t", opts) end,
+        } do
+          one = opensandbox.spawn(work)
+          local count, err = one:wait()
+          if count then -- all had come before the first word about it, and there was nothing more to wait for
+            same_trees(root, target .. "/t")
+          else
+            assert.equal("cancelled", err.kind)
+          end
+          assert.same({}, parts_in(target))
+        end
+      end
+      nothing_left_in(sandbox)
+      sandbox:kill()
+    end
+  end)
+
   it("tells what tar complained of", function()
     local root = small()
     local sandbox = with_script("tar", [[echo "tar: no room" >&2; exit 2]])

@@ -102,7 +102,7 @@ end
 local function touch_lines(job)
   local lines, groups = {}, {}
   local function flush(time)
-    lines[#lines + 1] = ("touch -m -t %s %s"):format(os.date("!%Y%m%d%H%M.%S", time), table.concat(groups[time], " "))
+    lines[#lines + 1] = ("touch -t %s %s"):format(os.date("!%Y%m%d%H%M.%S", time), table.concat(groups[time], " "))
     groups[time] = nil
   end
   for _, entry in ipairs(job.entries) do

@@ -11,6 +11,8 @@ local random = require "opensandbox.random"
 local verify = require "opensandbox.verify"
 
 ---@class opensandbox.Files
+---@field upload_dir fun(self: opensandbox.Files, from: string, to: string, opts?: table): opensandbox.TreeCount?, opensandbox.Error?
+---@field download_dir fun(self: opensandbox.Files, from: string, to: string, opts?: table): opensandbox.TreeCount?, opensandbox.Error?
 local Files = {}
 Files.__index = Files
 Files.__name = "opensandbox.Files"

@@ -32,7 +32,7 @@ local function bracket(text, at)
         char = text:sub(i, i)
       end
       local to = text:match("^%-([^%]])", i + 1)
-      for byte = char:byte(), (to or char):byte() do out[#out + 1] = literal(string.char(byte)) end
+      for byte = char:byte(), math.max(char:byte(), (to or char):byte()) do out[#out + 1] = literal(string.char(byte)) end
       i = i + (to and 3 or 1)
     end
   end

@@ -36,7 +36,7 @@ function inside.run(files, job, script, code, what)
     message = ("%s: %s"):format(what, text ~= "" and text or result.signal or "exit code " .. tostring(result.exit_code)) }
 end
 
---- Which of the programs that we use there are in the sandbox. Asked once.
+--- Which of the programs that we use there are in the sandbox: none where no command can be started. Asked once.
 ---@return table<string, boolean>? tools
 ---@return opensandbox.Error? err
 function inside.tools(files, job)
@@ -44,9 +44,9 @@ function inside.tools(files, job)
   if not sandbox._tools then
     local result, err = inside.run(files, job,
       ("for t in %s; do command -v $t >/dev/null 2>&1 && echo $t; done; :"):format(USED), "no_shell", "the sandbox has no shell")
-    if not result then return nil, err end
+    if not result and err.code ~= "start_failed" then return nil, err end
     local tools = {}
-    for name in result.stdout:gmatch("%S+") do tools[name] = true end
+    for name in (result and result.stdout or ""):gmatch("%S+") do tools[name] = true end
     sandbox._tools = tools
   end
   return sandbox._tools

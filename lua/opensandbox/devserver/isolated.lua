@@ -1,7 +1,9 @@
 --- Isolated sessions: a bash each that keeps its state, with its streams, runs in the background, and files.
 --
 -- On one machine they are as isolated as the sandbox itself, no more: their workspace is a directory of the sandbox, written to
--- directly (mode "rw"), /tmp and the network are the sandbox's. What would need more is answered with NOT_SUPPORTED.
+-- directly (mode "rw"), /tmp and the network are the sandbox's. What would need more is answered with NOT_SUPPORTED. Code does
+-- not come through the shell's standard input, as it does in execd: a command that reads it finds its end there, and does not
+-- swallow what tells the end of the run.
 
 local uv = require "luv"
 local json = require "opensandbox.json"
