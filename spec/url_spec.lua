@@ -16,6 +16,14 @@ describe("escaping", function()
   it("gives one value", function()
     assert.equal(1, select("#", url.escape("a b")))
   end)
+
+  it("can be undone", function()
+    local all = {}
+    for byte = 0, 255 do all[byte + 1] = string.char(byte) end
+    all = table.concat(all)
+    assert.equal(all, url.unescape(url.escape(all)))
+    assert.equal(1, select("#", url.unescape("a%20b")))
+  end)
 end)
 
 describe("a query", function()

@@ -10,6 +10,7 @@ local shell = require "opensandbox.shell"
 local task = require "opensandbox.task"
 local tree = require "opensandbox.tree"
 local tree_writer = require "opensandbox.tree_writer"
+local utf8 = require "opensandbox.utf8"
 local verify = require "opensandbox.verify"
 
 local by_file = {}
@@ -19,21 +20,9 @@ local DEEPEST = 100000       -- levels of directories
 local LONGEST_LIST = 16 * 1024 -- bytes of names behind one command
 local PRIVATE = 384          -- 0600: of a file on its way
 
-local function is_utf8(text)
-  local at = 1
-  while at <= #text do
-    local first = text:byte(at)
-    local more = first < 0x80 and 0 or (first >= 0xC2 and first < 0xE0) and 1 or (first >= 0xE0 and first < 0xF0) and 2
-      or (first >= 0xF0 and first < 0xF5) and 3
-    if not more or not text:find("^" .. ("[\128-\191]"):rep(more), at + 1) then return false end
-    at = at + 1 + more
-  end
-  return true
-end
-
 -- The error for a name that cannot be sent without tar, or nil.
 local function name_problem(job, name)
-  local what = not is_utf8(name) and "is not UTF-8" or paths.expansion(name) and "holds a '$' that execd would expand or drop"
+  local what = not utf8.is_sound(name) and "is not UTF-8" or paths.expansion(name) and "holds a '$' that execd would expand or drop"
   if not what then return nil end
   return errors.new { kind = "state", code = "name_refused", op = job.op, sandbox_id = job.files._sandbox.id,
     message = ("the name %q %s"):format(name, what),
@@ -158,7 +147,7 @@ end
 function by_file.upload(job)
   for _, entry in ipairs(job.entries) do
     local err = name_problem(job, entry.name)
-    if not err and entry.target and not is_utf8(entry.target) then err = name_problem(job, entry.target) end
+    if not err and entry.target and not utf8.is_sound(entry.target) then err = name_problem(job, entry.target) end
     if err then return nil, err end
   end
   for _, step in ipairs { make_directories, send_files, make_symlinks, set_times, set_modes } do

@@ -8,6 +8,7 @@ local options = require "opensandbox.options"
 local response = require "opensandbox.response"
 local retry = require "opensandbox.retry"
 local url = require "opensandbox.url"
+local utf8 = require "opensandbox.utf8"
 
 local call = {}
 
@@ -105,14 +106,6 @@ local function persist(client, request, try, seconds, shared)
   end
 end
 
---- Writes the value `json` of a request as its body.
-function call.write_json(request)
-  local problem
-  request.body, problem = json.encode(request.json)
-  if not request.body then options.raise(request.op, problem) end
-  request.headers["Content-Type"] = "application/json"
-end
-
 --- Opens a response that is read piece by piece: gives the exchange once the head of a good response has arrived.
 ---@return table? exchange
 ---@return opensandbox.Error? err
@@ -120,13 +113,27 @@ function call.open(client, request)
   return persist(client, request, open, client._clocks.timeout)
 end
 
---- Makes a call. `request` as in exchange.start, and: json (a value to send); decode (makes the result of the decoded JSON answer,
---- or gives nil and the name of what is missing) or read (makes it of the body's bytes, the headers, and whether there was more); at_most (bytes of the body to take, where its beginning will do); may_repeat (default: by
---- method); timeout = seconds for all tries together, 0: the idle clock is enough.
+--- The JSON text of what a request sends. JSON is UTF-8: in the place of every other byte servers put U+FFFD, and so would write
+--- another file, or run another command, without a word.
+---@param op string
+---@param value any
+function call.encode(op, value)
+  local text, problem = json.encode(value)
+  if text and not utf8.is_sound(text) then
+    problem = "what would be sent is not UTF-8, and JSON carries nothing else; put such bytes into a file with upload_files, and "
+      .. "reach a file of such a name through a command that makes it up, as printf does"
+  end
+  if problem then options.raise(op, problem) end
+  return text
+end
+
+--- Makes a call. `request` as in exchange.start, and: json (a value to send); decode (makes the result of the decoded JSON answer, or
+--- gives nil and the name of what is missing) or read (makes it of the body's bytes, the headers, and whether there was more); at_most
+--- (bytes of the body to take, where its beginning will do); may_repeat (default: by method); timeout = seconds for all tries together,
+--- 0: the idle clock is enough.
 ---@return any value what decode or read gives, or the body's bytes
 ---@return opensandbox.Error? err
 function call.run(client, request)
-  if request.json ~= nil then call.write_json(request) end
   request.budget = request.timeout
   local bounded = request.timeout > 0
   return persist(client, request, complete, bounded and request.timeout or client._clocks.timeout, bounded)

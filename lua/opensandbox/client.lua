@@ -11,6 +11,7 @@ local options = require "opensandbox.options"
 local retry = require "opensandbox.retry"
 local scheduler = require "opensandbox.scheduler"
 local url = require "opensandbox.url"
+local utf8 = require "opensandbox.utf8"
 local version = require "opensandbox.version"
 
 ---@class opensandbox.Client
@@ -43,11 +44,11 @@ local known_tls = {
   verify = "boolean", ca_file = "text", ca_directory = "text", certificate = "text", key = "text", key_password = "string",
 }
 
--- Values of the user's headers that may be credentials.
+-- Values of the user's headers that may be credentials. A name that the user gave the request is to be seen in errors.
 local function header_secrets(given)
   local secrets = {}
-  for _, value in pairs(given or {}) do
-    if #value >= SHORTEST_HEADER_SECRET then secrets[#secrets + 1] = value end
+  for name, value in pairs(given or {}) do
+    if #value >= SHORTEST_HEADER_SECRET and name:lower() ~= "x-request-id" then secrets[#secrets + 1] = value end
   end
   return secrets
 end
@@ -217,8 +218,12 @@ function Client:_responded(ex)
   end
 end
 
--- Completes a request: headers by destination, clocks, what must never be shown.
+-- Completes a request: the text of its `json`, headers by destination, clocks, what must never be shown.
 function Client:_complete(request)
+  if request.json ~= nil then
+    request.body = call.encode(request.op, request.json)
+    request.headers["Content-Type"] = "application/json"
+  end
   request.headers = headers.merge(self._headers, request.headers)
   request.connect_timeout = self._clocks.connect_timeout
   request.secrets = request.secrets or {}
@@ -230,8 +235,19 @@ function Client:_complete(request)
   return request
 end
 
+-- The server reads queries as UTF-8, also those that it passes on, and puts U+FFFD for every other byte.
+local function check_query(request)
+  local query = request.path:match("%?(.*)$")
+  if query and not utf8.is_sound(url.unescape(query)) then
+    options.raise(request.op, request.is_execd
+      and "a path that is not UTF-8 does not pass through the server's proxy: go without it (use_server_proxy = false)"
+      or "the filter is not UTF-8, and the server reads nothing else")
+  end
+end
+
 -- A request to the lifecycle API; the only destination of the key, apart from its own proxy.
 function Client:_lifecycle(request)
+  check_query(request)
   request.url = (request.at_root and self._root or self._base) .. request.path
   request.timeout = request.timeout or self._clocks.timeout
   request.headers = headers.merge(request.headers, self._key and { [KEY_HEADER] = self._key } or nil)
@@ -252,6 +268,7 @@ function Client:_endpoint(endpoint, request)
     options.raise(request.op, "the endpoint must be what discover_execd or get_endpoint returns, or a URL")
   end
   request.is_execd = true
+  if endpoint.proxied then check_query(request) end
   request.url = endpoint.url .. request.path
   request.sandbox_id = request.sandbox_id or endpoint.sandbox_id
   local problem = headers.problem_in(endpoint.headers or {})

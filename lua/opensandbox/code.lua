@@ -8,6 +8,7 @@ local base64 = require "opensandbox.base64"
 local errors = require "opensandbox.errors"
 local json = require "opensandbox.json"
 local options = require "opensandbox.options"
+local paths = require "opensandbox.paths"
 local run = require "opensandbox.run"
 local undo = require "opensandbox.undo"
 local url = require "opensandbox.url"
@@ -55,6 +56,7 @@ function code.create_code_context(self, execd, language, opts)
   local op = "create_code_context"
   language = check_language(op, language or LANGUAGE)
   opts = options.check(op, opts, create_options)
+  paths.check_directory(op, opts.cwd)
   local request = { op = op, method = "POST", path = "/code/context", json = { language = language, cwd = opts.cwd },
     timeout = opts.timeout or CREATE_TIMEOUT, decode = context_of }
   local context, err = self:_execd(execd, undo(self, request, function(made) self:delete_code_context(execd, made.id) end))

@@ -9,6 +9,7 @@ local exact = require "opensandbox.exact"
 local json = require "opensandbox.json"
 local lacks = require "opensandbox.lacks"
 local options = require "opensandbox.options"
+local paths = require "opensandbox.paths"
 local recovery = require "opensandbox.recovery"
 local routes = require "opensandbox.command_routes"
 local run = require "opensandbox.run"
@@ -30,7 +31,7 @@ local command = {}
 ---@field error? table { name, value, traceback } as execd reported it
 
 local known_options = {
-  cwd = "text", timeout = "seconds", env = "strings", uid = "count", gid = "count", background = "boolean", shell = "boolean",
+  cwd = "text", timeout = "seconds", env = "variables", uid = "count", gid = "count", background = "boolean", shell = "boolean",
   capture = "text", durable = "boolean",
   on_stdout = "function", on_stderr = "function", on_event = "function", max_output = "count", idle_timeout = "seconds",
 }
@@ -107,6 +108,7 @@ function command.run_command(self, execd, given, opts)
   local op = "run_command"
   local line = command.line(op, given)
   opts = options.check(op, opts, known_options)
+  paths.check_directory(op, opts.cwd)
   if opts.gid and not opts.uid then options.raise(op, "option 'gid' needs option 'uid'") end
   if opts.capture and opts.capture ~= "exact" then options.raise(op, "option 'capture' can only be \"exact\"") end
   if opts.background and (opts.capture or opts.durable) then

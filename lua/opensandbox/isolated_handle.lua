@@ -4,6 +4,7 @@ local background = require "opensandbox.background"
 local files = require "opensandbox.files"
 local options = require "opensandbox.options"
 local part = require "opensandbox.part"
+local shell = require "opensandbox.shell"
 
 ---@class opensandbox.Isolated: opensandbox.Part
 ---@field id string what sandbox:isolated{ id = } takes, in another process too
@@ -28,14 +29,19 @@ end
 
 local isolated = {}
 
--- What the files of a session are reached through, as those of a sandbox are through it.
+-- What the files of a session are reached through, as those of a sandbox are through it; whole directories also through commands.
 local function with_files(self)
   local sandbox = self._sandbox
-  self.files = files.of { id = sandbox.id, client = sandbox.client, _execd = function(_, op)
+  local through = { id = sandbox.id, client = sandbox.client }
+  function through._execd(_, op)
     local execd, err = self:_execd(op)
     if not execd then return nil, err end
     return sandbox.client:isolated_endpoint(execd, self.id)
-  end }
+  end
+  function through.run(_, script, opts)
+    return self:run(("( cd %s && { %s\n} ) </dev/null"):format(shell.quote(opts.cwd), script), { timeout = opts.timeout })
+  end
+  self.files = files.of(through)
   return self
 end
 

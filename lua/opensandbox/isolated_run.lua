@@ -58,7 +58,7 @@ local function environment(env)
 end
 
 local run_options = {
-  env = "strings", timeout = "seconds", on_stdout = "function", on_event = "function", max_output = "count",
+  env = "variables", timeout = "seconds", on_stdout = "function", on_event = "function", max_output = "count",
   idle_timeout = "seconds",
 }
 
@@ -93,7 +93,7 @@ end
 ---@field session_id string
 ---@field started_at? number Unix seconds
 
-local start_options = { env = "strings" }
+local start_options = { env = "variables" }
 
 --- Starts code in the background: POST /v1/isolated/session/{id}/run (execd 1.0.22). It runs as long as it takes, and ends with its
 --- session.
@@ -112,7 +112,6 @@ function isolated_run.start_isolated(self, execd, id, code, opts)
   return support.ask(self, op, execd, BACKGROUND, function()
     local request = { op = op, method = "POST", path = path, headers = {}, timeout = self._clocks.timeout, may_repeat = false,
       json = { code = code, envs = environment(opts.env), background = true } }
-    call.write_json(request)
     local ex, err = call.open(self, self:_endpoint(execd, request))
     if not ex then return nil, err end
     if ex.status ~= 202 then

@@ -162,7 +162,7 @@ end
 
 local function renewal(op, id, expires_at)
   return { op = op, method = "POST", path = sandbox_path(op, id, "/renew-expiration"), sandbox_id = id,
-    body = json.encode { expiresAt = time.format(expires_at) }, headers = { ["Content-Type"] = "application/json" },
+    json = { expiresAt = time.format(expires_at) },
     may_repeat = true } -- an absolute time: twice is as good as once
 end
 

@@ -94,6 +94,17 @@ local tests = {
     return true
   end,
 }
+-- Environment variables. The system would take "A=B" = "c" for A = "B=c".
+tests.variables = function(v)
+  local verdict = tests.strings(v)
+  if verdict ~= true then return verdict end
+  for name, value in pairs(v) do
+    if name == "" or name:find("[=%z]") or value:find("%z") then
+      return "a table of variables, whose names have no '=' and are not empty, without NUL bytes"
+    end
+  end
+  return true
+end
 tests["function"] = tests.callable
 
 --- Checks one argument. `what` is its name in messages, `test` a name of the list above.
@@ -109,6 +120,18 @@ end
 function options.identifier(op, what, value)
   options.argument(op, what, value, "text")
   if value == "." or value == ".." then options.raise(op, ("%s must not be %q"):format(what, value)) end
+  return value
+end
+
+--- Checks a name that becomes one step of the path of an endpoint's URL. Proxies on the way decode it, and take some characters for
+--- what they mean in a URL: the answer would be about another name.
+---@param instead string what to do where the name is refused
+function options.segment(op, what, value, instead)
+  options.identifier(op, what, value)
+  local found = value:match("[/?#%%\\%c]")
+  if found then
+    options.raise(op, ("%s holds %q, which does not pass through proxies in the path of a URL: %s"):format(what, found, instead))
+  end
   return value
 end
 

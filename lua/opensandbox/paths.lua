@@ -17,10 +17,15 @@ function paths.check(op, path, what)
   options.argument(op, what or "the path", path, "text")
   local found = paths.expansion(path)
   if found then
-    options.raise(op, ("%s %q holds '%s', which execd would expand or drop; rename the file, or reach it through a command"):format(
+    options.raise(op, ("%s %q holds '%s', which execd would expand or drop; rename it, or reach it through a command"):format(
       what or "the path", path, found))
   end
   return path
+end
+
+--- Checks the directory in which something is to run, if one is given: execd expands and drops the same in it.
+function paths.check_directory(op, cwd)
+  if cwd ~= nil then paths.check(op, cwd, "option 'cwd'") end
 end
 
 local letters = { "r", "w", "x", "r", "w", "x", "r", "w", "x" }

@@ -272,7 +272,6 @@ function run.start(kind, client, endpoint, request, opts, own)
   self.stdout, self.stderr = capture.new(limit), capture.new(limit)
   request.method, request.may_repeat, request.framed, request.frame_limit = "POST", false, true, LONGEST_EVENT
   request.headers = { Accept = "text/event-stream" }
-  call.write_json(request)
   request.idle_timeout = request.idle_timeout or opts.idle_timeout or client._clocks.idle_timeout
   self.idle_timeout = request.idle_timeout
   function request.on_abandon(ex)

@@ -7,8 +7,8 @@ local errors = require "opensandbox.errors"
 local files = require "opensandbox.files"
 local finalizer = require "opensandbox.finalizer"
 local handle = require "opensandbox.handle"
-local keep_alive = require "opensandbox.keep_alive"
 local isolated = require "opensandbox.isolated_handle"
+local keep_alive = require "opensandbox.keep_alive"
 local options = require "opensandbox.options"
 local part = require "opensandbox.part"
 local protect = require "opensandbox.protect"
@@ -16,8 +16,8 @@ local ready = require "opensandbox.ready"
 local sandbox_egress = require "opensandbox.sandbox_egress"
 local sessions = require "opensandbox.session_handle"
 local task = require "opensandbox.task"
-local wait_for = require "opensandbox.wait_for"
 local url = require "opensandbox.url"
+local wait_for = require "opensandbox.wait_for"
 local wire = require "opensandbox.wire"
 
 ---@class opensandbox.Sandbox
@@ -189,7 +189,7 @@ function Sandbox:run(given, opts)
   return self.client:run_command(execd, given, opts)
 end
 
-local start_options = { cwd = "text", env = "strings", timeout = "seconds", uid = "count", gid = "count", shell = "boolean" }
+local start_options = { cwd = "text", env = "variables", timeout = "seconds", uid = "count", gid = "count", shell = "boolean" }
 
 --- Starts a command in the background. It goes on when the handle is dropped, and when this process ends.
 ---@param given string|string[] as for run

@@ -7,6 +7,7 @@
 local command = require "opensandbox.command"
 local errors = require "opensandbox.errors"
 local options = require "opensandbox.options"
+local paths = require "opensandbox.paths"
 local run = require "opensandbox.run"
 local undo = require "opensandbox.undo"
 local url = require "opensandbox.url"
@@ -30,6 +31,7 @@ local create_options = { cwd = "text" }
 function session.create_session(self, execd, opts)
   local op = "create_session"
   opts = options.check(op, opts, create_options)
+  paths.check_directory(op, opts.cwd)
   local request = { op = op, method = "POST", path = "/session", json = { cwd = opts.cwd }, decode = function(answer)
     if type(answer.session_id) ~= "string" then return nil, "session id" end
     return answer.session_id
@@ -97,6 +99,7 @@ function session.run_in_session(self, execd, id, given, opts)
   local path = session_path(op, id) .. "/run"
   local line = command.line(op, given)
   opts = options.check(op, opts, run_options)
+  paths.check_directory(op, opts.cwd)
   local timeout = opts.timeout
   return run.start(Run, self, execd, { op = op, path = path, timeout = timeout and timeout + GRACE or 0,
     json = { command = line, cwd = opts.cwd, timeout = timeout and math.ceil(timeout * 1000) or nil } }, opts)

@@ -1,6 +1,6 @@
 --- Uploads: POST /files/upload, from strings, files, file handles and reader functions, never held in memory as a whole.
 
-local json = require "opensandbox.json"
+local call = require "opensandbox.call"
 local options = require "opensandbox.options"
 local paths = require "opensandbox.paths"
 local random = require "opensandbox.random"
@@ -54,14 +54,16 @@ local function content_part(op, file)
   options.raise(op, "the content must be a string, an open file or a function, not " .. (io.type(content) or "a " .. type(content)))
 end
 
+local function metadata_of(op, file)
+  return call.encode(op, { path = file.path, mode = paths.mode(op, file.mode), owner = file.owner, group = file.group })
+end
+
 -- The multipart body for files[first..last]. execd pairs the i-th metadata with the i-th file; both need a filename.
 local function body_of(op, files, first, last)
   local parts, readers, overhead = {}, {}, 0
   for i = first, last do
     local file = files[i]
-    local metadata = json.encode {
-      path = file.path, mode = paths.mode(op, file.mode), owner = file.owner, group = file.group,
-    }
+    local metadata = metadata_of(op, file)
     overhead = overhead + #metadata
     parts[#parts + 1] = { name = "metadata", filename = "metadata", type = "application/json", data = metadata }
     local part, reader = content_part(op, file)
@@ -78,7 +80,7 @@ local function check_files(op, files)
     options.argument(op, "file " .. i, file, "table")
     options.check(op, file, file_options)
     paths.check(op, file.path)
-    paths.mode(op, file.mode)
+    metadata_of(op, file)
     content_part(op, file)
   end
   if #files == 0 then options.raise(op, "the list of files must not be empty") end

@@ -8,7 +8,16 @@ end
 
 --- Escapes a path segment or a query value: everything but the unreserved characters of RFC 3986.
 function url.escape(text)
-  return (text:gsub("[^%w%-._~]", escape_byte))
+  return (text:gsub("[^A-Za-z0-9%-._~]", escape_byte)) -- %w would depend on the locale
+end
+
+local function byte_of(hex)
+  return string.char(tonumber(hex, 16))
+end
+
+--- The bytes that an escaped text stands for.
+function url.unescape(text)
+  return (text:gsub("%%(%x%x)", byte_of))
 end
 
 --- Writes a query string, "?a=1&b=2" or "". `pairs_list` is an array of { name, value }; a nil value leaves the pair out.

@@ -31,6 +31,17 @@ function utf8.map(run, replace)
   return table.concat(parts)
 end
 
+--- Whether a text is UTF-8 throughout.
+function utf8.is_sound(text)
+  local position = text:find("[\128-\255]")
+  while position do
+    local length = utf8.character_length(text, position)
+    if not length then return false end
+    position = text:find("[\128-\255]", position + length)
+  end
+  return true
+end
+
 local REPLACEMENT = "\239\191\189" -- U+FFFD
 
 local function sound(run)

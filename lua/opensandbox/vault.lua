@@ -362,7 +362,7 @@ function vault.delete_credential_vault(self, endpoint)
 end
 
 local function item_path(op, kind, what, name)
-  return "/" .. kind .. "/" .. url.escape(options.identifier(op, what, name))
+  return "/" .. kind .. "/" .. url.escape(options.segment(op, what, name, "find it in list_vault_" .. kind))
 end
 
 --- The credentials of the vault, without their values: GET /credential-vault/credentials.

@@ -102,7 +102,7 @@ end
 
 --- What create_sandbox takes, by name, with the tests of options.lua.
 wire.create_options = {
-  image = "any", image_auth = "table", snapshot_id = "text", entrypoint = "list", env = "strings", metadata = "strings",
+  image = "any", image_auth = "table", snapshot_id = "text", entrypoint = "list", env = "variables", metadata = "strings",
   timeout = "seconds or false", resource_limits = "strings", resource_requests = "strings", network_policy = "table",
   platform = "table", volumes = "table", secure_access = "boolean", credential_proxy = "any", lifecycle = "table",
   template_id = "text", extensions = "strings",

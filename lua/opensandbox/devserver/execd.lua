@@ -15,6 +15,7 @@ local sessions = require "opensandbox.devserver.sessions"
 local transfer = require "opensandbox.devserver.transfer"
 local upload = require "opensandbox.devserver.upload"
 local url = require "opensandbox.devserver.url"
+local utf8 = require "opensandbox.utf8"
 
 local INTERRUPT_PATIENCE = 3000   -- milliseconds between asking a command to end and killing it
 
@@ -138,7 +139,7 @@ end
 -- @param or_nothing taken for a body that is empty
 function Call:json_body(kind, callback, or_nothing)
   self.request:body(64 * 1024 * 1024, function(text)
-    local value, problem = json.decode(text)
+    local value, problem = json.decode(utf8.sound(text))   -- as Go reads JSON
     local opening = text:match("^%s*(.?)")
     if opening == "" then
       if or_nothing then return callback(or_nothing) end

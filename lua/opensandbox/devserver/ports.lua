@@ -6,6 +6,7 @@
 local execd = require "opensandbox.devserver.execd"
 local proxy = require "opensandbox.devserver.proxy"
 local url = require "opensandbox.devserver.url"
+local utf8 = require "opensandbox.utf8"
 
 local ports = { EXECD = 44772, EGRESS = 18080 }
 
@@ -53,7 +54,7 @@ function ports.gateway(store)
   end
 end
 
--- A query as the real service sends it on: read as a form and written again, the values of a name together.
+-- A query as the real service sends it on: read as a form in UTF-8 and written again, the values of a name together.
 local function rewritten(query)
   local names, values = {}, {}
   for _, pair in ipairs(url.pairs(query)) do
@@ -63,7 +64,7 @@ local function rewritten(query)
     end
     table.insert(values[name], pair[2])
   end
-  local function form(text) return (url.encode(text):gsub("%%20", "+")) end
+  local function form(text) return (url.encode(utf8.sound(text)):gsub("%%20", "+")) end
   local pieces = {}
   for _, name in ipairs(names) do
     for _, value in ipairs(values[name]) do pieces[#pieces + 1] = form(name) .. "=" .. form(value) end

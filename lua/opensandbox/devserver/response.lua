@@ -6,6 +6,7 @@
 local uv = require "luv"
 local json = require "opensandbox.json"
 local guard = require "opensandbox.devserver.guard"
+local utf8 = require "opensandbox.utf8"
 
 local REASONS = {
   [200] = "OK", [201] = "Created", [202] = "Accepted", [204] = "No Content", [206] = "Partial Content",
@@ -88,8 +89,8 @@ end
 
 --- Sends a value as JSON. Its content type is that of the API, set when the request comes in.
 function Response:json(status, value)
-  -- The encoder writes every slash as "\\/", which neither service does.
-  self:send(status, { { "Content-Type", self.json_type } }, (json.encode(value):gsub("\\/", "/")))
+  -- The encoder writes every slash as "\\/", which neither service does. Names of files may be anything.
+  self:send(status, { { "Content-Type", self.json_type } }, utf8.sound((json.encode(value):gsub("\\/", "/"))))
 end
 
 --- Sends an error in the shape that both APIs share.

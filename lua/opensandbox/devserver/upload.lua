@@ -10,6 +10,7 @@ local filesystem = require "opensandbox.devserver.filesystem"
 local guard = require "opensandbox.devserver.guard"
 local multipart = require "opensandbox.devserver.multipart"
 local random = require "opensandbox.devserver.random"
+local utf8 = require "opensandbox.utf8"
 
 local METADATA_LIMIT = 10 * 1024 * 1024
 local PIECE = 16 * 1024 * 1024
@@ -88,7 +89,7 @@ function Upload:check(complete)
 end
 
 local function parse_metadata(part)
-  local value, problem = json.decode(table.concat(part.pieces))
+  local value, problem = json.decode(utf8.sound(table.concat(part.pieces)))
   if not problem and not (filesystem.is_permission(value) and (value.path == nil or type(value.path) == "string")) then
     problem = "json: cannot unmarshal a member of another type"
   end
