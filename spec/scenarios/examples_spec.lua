@@ -33,8 +33,10 @@ describe("examples/grade.lua", function()
     local child = process.start { argv = argv, env = env }
     assert.equal(1, child:wait(60), child:stderr_text())
     local output = child:output()
-    for _, pattern in ipairs { "/good +[%d.]+ s  passed\n", "/bad +[%d.]+ s  failed with 3\n",
-      "/endless +[%d.]+ s  did not end in 1 s\n", "/missing +[%d.]+ s  not graded: [^\n]*No such file", "== [^\n]*/bad\ntrouble\n" } do
+    for _, pattern in ipairs {
+      "/good +[%d.]+ s  passed\n", "/bad +[%d.]+ s  failed with 3\n", "/endless +[%d.]+ s  did not end in 1 s\n",
+      "/missing +[%d.]+ s  not graded: [^\n]*No such file", "== [^\n]*/bad\ntrouble\n",
+    } do
       assert.truthy(output:find(pattern), output)
     end
     assert.is_nil(output:find("in the sandbox", 1, true))
