@@ -5,6 +5,7 @@ local faults = require "spec.support.faults"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local run = require "opensandbox.run"
+local wait_until = require "spec.support.wait_until"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
@@ -78,14 +79,6 @@ local SERVER = [[
 ]]
 
 local server, client, before
-
-local function wait_until(done, why)
-  local deadline = now() + 10
-  while not done() do
-    assert.is_true(now() < deadline, why or "it did not happen in 10 s")
-    sleep(0.005)
-  end
-end
 
 -- The requests of one test, as "METHOD path".
 local function requests(place, pattern)

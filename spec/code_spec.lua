@@ -1,32 +1,20 @@
 --- Code: results, errors and output of what runs in a kernel, and which end of the stream is one.
 
-local core = require "opensandbox.core"
 local faults = require "spec.support.faults"
 local opensandbox = require "opensandbox"
-local process = require "spec.support.process"
+local stage = require "spec.support.stage"
+local wait_until = require "spec.support.wait_until"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
-local function wait_until(done, why)
-  local deadline = core.now() + 10
-  while not done() do
-    assert.is_true(core.now() < deadline, why or "it did not happen in 10 s")
-    opensandbox.sleep(0.005)
-  end
-end
-
 describe("a code context of a sandbox", function()
-  local server, client, sandbox
+  local client, sandbox, here
 
   setup(function()
-    server = process.devserver { grace = 0.05 }
-    client = opensandbox.new(server.url, server.key)
-    sandbox = assert(client:create { image = "any" })
+    here = stage.new()
+    client, sandbox = here.client, here.sandbox
   end)
-  teardown(function()
-    client:close()
-    server:stop()
-  end)
+  teardown(function() here:close() end)
 
   it("keeps the variables of Python, and gives output, result and error", function()
     local code = assert(sandbox:code())

@@ -4,19 +4,16 @@ local core = require "opensandbox.core"
 local faults = require "spec.support.faults"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
+local stage = require "spec.support.stage"
 
 describe("a command in the background", function()
-  local server, client, sandbox
+  local client, sandbox, here
 
   setup(function()
-    server = process.devserver { grace = 0.2 }
-    client = opensandbox.new(server.url, server.key)
-    sandbox = assert(client:create { image = "any" })
+    here = stage.new()
+    client, sandbox = here.client, here.sandbox
   end)
-  teardown(function()
-    client:close()
-    server:stop()
-  end)
+  teardown(function() here:close() end)
 
   it("has started when start returns, and goes on by itself", function()
     local began = core.now()

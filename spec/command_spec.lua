@@ -6,6 +6,7 @@ local json = require "opensandbox.json"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local recordings = require "spec.support.recordings"
+local wait_until = require "spec.support.wait_until"
 
 local client
 
@@ -18,14 +19,6 @@ end
 local function close_client()
   if client then client:close() end
   client = nil
-end
-
-local function step_until(done)
-  local deadline = core.now() + 10
-  while not done() do
-    assert.is_true(core.now() < deadline, "nothing happened for 10 s")
-    client:step(0.02)
-  end
 end
 
 -- What the chunks of the servers below have in common: a stream that has begun.
@@ -238,7 +231,7 @@ describe("a command's stream", function()
     local result = assert(run("tail"))
     assert.is_true(core.now() - began < 0.4, "the call waited for the end of the stream")
     assert.equal("hello\n", result.stdout)
-    step_until(function() return server:state().finished and client:step(0.05) == 0 end)
+    wait_until(function() return server:state().finished and client:step(0.05) == 0 end)
     assert(client:ping(server.url .. "/tail"))
     assert.equal(1, server:connections().accepted - before)
   end)
@@ -415,8 +408,8 @@ describe("a command's stream", function()
         local ok, caught = pcall(run, "silent", { [name] = function() error(thrown, 0) end })
         assert.is_false(ok)
         assert.equal(thrown, caught)
-        step_until(function() return (server:state().silent or 0) > closed end)
-        step_until(function() return client:step(0) == 0 end)
+        wait_until(function() return (server:state().silent or 0) > closed end)
+        wait_until(function() return client:step(0) == 0 end)
         assert.equal(interrupted + 1, server:state().interrupted)
         assert(client:ping(server.url .. "/tail"))
         close_client()
@@ -467,7 +460,7 @@ describe("a command's stream", function()
     assert.equal("before\n", err.result.stdout)
     assert.is_true(core.now() - began < 8)
     if before then assert.is_true(after.current - before.current < 32 * 1024, "the memory was kept") end
-    step_until(function() return server:state().too_long end)
+    wait_until(function() return server:state().too_long end)
   end)
 
   it("faster than its reader waits in the network, not in memory", function()

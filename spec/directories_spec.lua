@@ -8,6 +8,7 @@ local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local tarball = require "spec.support.tarball"
 local uv = require "luv"
+local wait_until = require "spec.support.wait_until"
 
 local FILES, SIZE = 1000, 4096
 local PERIOD = 4096 * 3
@@ -164,17 +165,9 @@ local function with_script(name, script)
   return sandbox
 end
 
-local function step_until(done, why)
-  local deadline = core.now() + 10
-  while not done() do
-    assert.is_true(core.now() < deadline, why)
-    client:step(0.02)
-  end
-end
-
 -- What we remove in the sandbox is removed without waiting. Without isolation a command's /tmp is named from "/", too.
 local function nothing_left_in(sandbox)
-  step_until(function()
+  wait_until(function()
     local result = assert(sandbox:run("ls -a ./tmp | /usr/bin/grep -c opensandbox-", { cwd = "/", env = { PATH = USUAL } }))
     return result.stdout == "0\n"
   end, "a temporary file stayed in the sandbox")
@@ -517,7 +510,7 @@ describe("a directory on its way", function()
     local function down(timeout) return sandbox.files:download_dir("/work", target .. "/t", { timeout = timeout }) end
     for _, work in ipairs { up, down } do
       local one = opensandbox.spawn(work)
-      step_until(begun, "tar was not called")
+      wait_until(begun, "tar was not called")
       one:cancel()
       local ok, err = one:wait()
       assert.is_nil(ok)

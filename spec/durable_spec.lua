@@ -4,7 +4,7 @@ local core = require "opensandbox.core"
 local faults = require "spec.support.faults"
 local json = require "opensandbox.json"
 local opensandbox = require "opensandbox"
-local process = require "spec.support.process"
+local stage = require "spec.support.stage"
 
 describe("a durable command", function()
   local server, client
@@ -110,17 +110,13 @@ describe("a durable command", function()
 end)
 
 describe("on the development server, a command's bytes", function()
-  local server, client, sandbox
+  local client, sandbox, here
 
   setup(function()
-    server = process.devserver { grace = 0.2 }
-    client = opensandbox.new(server.url, server.key)
-    sandbox = assert(client:create { image = "any" })
+    here = stage.new()
+    client, sandbox = here.client, here.sandbox
   end)
-  teardown(function()
-    client:close()
-    server:stop()
-  end)
+  teardown(function() here:close() end)
 
   local function left_behind() return #assert(sandbox.files:search("/tmp", "opensandbox-*")) end
 

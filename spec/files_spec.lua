@@ -6,6 +6,7 @@ local list_names = require "opensandbox.devserver.names"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local uv = require "luv"
+local wait_until = require "spec.support.wait_until"
 
 local MEBIBYTE = 1024 * 1024
 
@@ -61,14 +62,6 @@ local function raises(fn, ...)
   assert.is_string(message)
   assert.truthy(message:find("files_spec%.lua:%d+: [%l_:]+: "), message)
   for i = 1, select("#", ...) do assert.truthy(message:find(select(i, ...), 1, true), message) end
-end
-
-local function step_until(done, why)
-  local deadline = core.now() + 10
-  while not done() do
-    assert.is_true(core.now() < deadline, why)
-    client:step(0.02)
-  end
 end
 
 local function remove_tree(path)
@@ -554,7 +547,7 @@ describe("a reader of a file", function()
     end
     drop()
     assert.is_true(process.descriptors() > before, "nothing was open")
-    step_until(function()
+    wait_until(function()
       collectgarbage()
       return process.descriptors() <= before
     end, "descriptors stay open")

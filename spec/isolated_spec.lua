@@ -3,31 +3,20 @@
 local core = require "opensandbox.core"
 local faults = require "spec.support.faults"
 local opensandbox = require "opensandbox"
-local process = require "spec.support.process"
+local stage = require "spec.support.stage"
+local wait_until = require "spec.support.wait_until"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
-local function wait_until(done, why)
-  local deadline = core.now() + 10
-  while not done() do
-    assert.is_true(core.now() < deadline, why or "it did not happen in 10 s")
-    opensandbox.sleep(0.005)
-  end
-end
-
 describe("an isolated session of a sandbox", function()
-  local server, client, sandbox, execd
+  local client, sandbox, execd, here
 
   setup(function()
-    server = process.devserver { grace = 0.05 }
-    client = opensandbox.new(server.url, server.key)
-    sandbox = assert(client:create { image = "any", extensions = { ["bootstrap.execd.isolation"] = "enable" } })
+    here = stage.new { extensions = { ["bootstrap.execd.isolation"] = "enable" } }
+    client, sandbox = here.client, here.sandbox
     execd = assert(client:discover_execd(sandbox.id))
   end)
-  teardown(function()
-    client:close()
-    server:stop()
-  end)
+  teardown(function() here:close() end)
 
   local function open(options)
     options = options or {}

@@ -3,30 +3,19 @@
 local core = require "opensandbox.core"
 local faults = require "spec.support.faults"
 local opensandbox = require "opensandbox"
-local process = require "spec.support.process"
+local stage = require "spec.support.stage"
+local wait_until = require "spec.support.wait_until"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
-local function wait_until(done, why)
-  local deadline = core.now() + 10
-  while not done() do
-    assert.is_true(core.now() < deadline, why or "it did not happen in 10 s")
-    opensandbox.sleep(0.005)
-  end
-end
-
 describe("a shell session of a sandbox", function()
-  local server, client, sandbox
+  local client, sandbox, here
 
   setup(function()
-    server = process.devserver { grace = 0.05 }
-    client = opensandbox.new(server.url, server.key)
-    sandbox = assert(client:create { image = "any" })
+    here = stage.new()
+    client, sandbox = here.client, here.sandbox
   end)
-  teardown(function()
-    client:close()
-    server:stop()
-  end)
+  teardown(function() here:close() end)
 
   it("keeps its directory and its exported variables from one run to the next", function()
     local session = assert(sandbox:session { cwd = "/work" })

@@ -4,6 +4,7 @@ local errors = require "opensandbox.errors"
 local faults = require "spec.support.faults"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
+local stage = require "spec.support.stage"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
@@ -678,17 +679,13 @@ describe("tasks and the network", function()
 end)
 
 describe("callbacks in a task may call the library", function()
-  local server, client, sandbox
+  local client, sandbox, here
 
   setup(function()
-    server = process.devserver { grace = 0.2 }
-    client = opensandbox.new(server.url, server.key)
-    sandbox = assert(client:create { image = "any" })
+    here = stage.new()
+    client, sandbox = here.client, here.sandbox
   end)
-  teardown(function()
-    client:close()
-    server:stop()
-  end)
+  teardown(function() here:close() end)
 
   local function in_task(fn, ...) return spawn(fn, ...):wait(20) end
 

@@ -3,12 +3,12 @@
 local core = require "opensandbox.core"
 local faults = require "spec.support.faults"
 local opensandbox = require "opensandbox"
-local process = require "spec.support.process"
 local uv = require "luv"
+local stage = require "spec.support.stage"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
-local server, client, sandbox
+local sandbox, here
 
 -- A TCP socket of this machine, whose network the sandbox has too; it does not listen yet.
 local function socket(host)
@@ -26,14 +26,10 @@ end
 
 describe("waiting in a sandbox", function()
   setup(function()
-    server = process.devserver { grace = 0.2 }
-    client = opensandbox.new(server.url, server.key)
-    sandbox = assert(client:create { image = "any" })
+    here = stage.new()
+    sandbox = here.sandbox
   end)
-  teardown(function()
-    client:close()
-    server:stop()
-  end)
+  teardown(function() here:close() end)
 
   it("for a port ends when something listens, on either protocol", function()
     local hosts = { "127.0.0.1", "::1" }
