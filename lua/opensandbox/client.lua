@@ -116,6 +116,7 @@ local function new(base, api_key, opts)
     _clocks = {},
     _clearing = {}, -- tasks that stop or delete what nobody waits for any more
     _waiting = {}, -- by the id of the transfer that they wait for
+    _interrupted = {}, -- when code was told to end, by the id of its context: see code.lua
     _lacks = setmetatable({}, { __mode = "k" }), -- by endpoint: see lacks.lua
   }
   for name, value in pairs(DEFAULTS) do self._clocks[name] = opts[name] or value end

@@ -5,8 +5,10 @@
 -- first time, before output and before the error. Only the end of the stream shows what came of it.
 
 local base64 = require "opensandbox.base64"
+local core = require "opensandbox.core"
 local errors = require "opensandbox.errors"
 local json = require "opensandbox.json"
+local loop = require "opensandbox.loop"
 local options = require "opensandbox.options"
 local paths = require "opensandbox.paths"
 local run = require "opensandbox.run"
@@ -17,6 +19,9 @@ local code = {}
 
 local CREATE_TIMEOUT = 30 -- seconds
 local LANGUAGE = "python"
+local END_PATIENCE = 5    -- seconds that code which we have interrupted gets to end before its context counts as busy
+local FIRST_PAUSE = 0.02  -- seconds
+local LONGEST_PAUSE = 0.5 -- seconds
 
 -- What execd would run as a shell command, and tell as one.
 local not_code = { ["command"] = true, ["background-command"] = true }
@@ -223,6 +228,7 @@ Run.abandon = run.stop_once_known
 function Run:stop(silent)
   local id = self.id or self.opts.context
   if not id or self.ended_there then return end
+  self.client._interrupted[id] = core.now()
   self.client:_forget(self.client:_endpoint(self.endpoint, interruption(id)), not silent)
 end
 
@@ -254,10 +260,19 @@ local function context_in(op, opts)
   return options.identifier(op, "the id of option 'context'", id), check_language(op, language or LANGUAGE)
 end
 
+-- Whether what keeps a context busy is code of ours that was told to end a moment ago.
+local function is_ending(client, id)
+  for context, at in pairs(client._interrupted) do
+    if core.now() > at + END_PATIENCE then client._interrupted[context] = nil end
+  end
+  return id ~= nil and client._interrupted[id] ~= nil
+end
+
 --- Runs code and waits for its end: POST /code.
 ---
 --- Code that fails is a result, with `error`. An error is what kept the result from us: it carries what had arrived as `err.result`. One
---- with code `busy` says that the context runs something else, and that this code was not run.
+--- with code `busy` says that the context runs something else, and that this code was not run; what was interrupted by us just before gets
+--- a moment to end.
 ---
 --- When the timeout passes, the task is cancelled or the stream breaks, the code is interrupted. `display()` shows nothing: execd passes
 --- on the value of the last expression alone.
@@ -273,9 +288,16 @@ function code.run_code(self, execd, text, opts)
   if not text:find("%S") then options.raise(op, "the code must not be empty") end
   opts = options.check(op, opts, run_options)
   local id, language = context_in(op, opts)
-  return run.start(Run, self, execd, { op = op, path = "/code", timeout = opts.timeout or 0,
-    json = { code = text, context = { id = id, language = language } } },
-    options.merge(opts, { context = id }), { results = {} })
+  opts = options.merge(opts, { context = id })
+  local pause = FIRST_PAUSE
+  while true do
+    local result, err = run.start(Run, self, execd, { op = op, path = "/code", timeout = opts.timeout or 0,
+      json = { code = text, context = { id = id, language = language } } }, opts, { results = {} })
+    if result or err.code ~= "busy" or not is_ending(self, id) then return result, err end
+    local stopped = loop.pause(op, pause)
+    if stopped then return nil, stopped end
+    pause = math.min(pause * 1.5, LONGEST_PAUSE)
+  end
 end
 
 return code

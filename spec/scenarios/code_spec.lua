@@ -185,12 +185,7 @@ describe("code that is interrupted", function()
       local result, err = code:run("import time\ntime.sleep(30)", { timeout = 0.5 })
       assert.is_nil(result)
       assert.equal("timeout", err.kind)
-      local deadline = core.now() + 10
-      repeat -- the interruption is on its way
-        result, err = code:run("2 + 2")
-        assert.is_true(core.now() < deadline, tostring(err))
-      until result or err.code ~= "busy"
-      assert.equal("4", assert(result, err).text)
+      assert.equal("4", assert(code:run("2 + 2")).text)
     end)
   end)
 
