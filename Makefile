@@ -47,7 +47,7 @@ OBJECTS = $(SOURCES:src/%.c=$(BUILD)/%.o)
 CORE = $(BUILD)/opensandbox/core.so
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo test bench interop soak lint fuzz env install clean setup-build setup-test setup-demo setup-bench \
+.PHONY: all core demo test bench interop sdks soak lint fuzz env install clean setup-build setup-test setup-demo setup-bench \
   setup-interop run-test run-demo
 
 all: core
@@ -95,8 +95,10 @@ build/js/installed: bench/package.json
 	@touch $@
 
 interop: setup-interop
-	@$(MAKE) --no-print-directory build/js/installed build/python-1.1/installed build/python-0.1/installed
+	@$(MAKE) --no-print-directory core sdks
 	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) spec/interop/run.lua
+
+sdks: build/js/installed build/python-1.1/installed build/python-0.1/installed
 
 build/python-%/installed: spec/interop/requirements-%.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "The Python SDK needs Python 3.10 or newer" >&2; exit 1; }
