@@ -347,7 +347,7 @@ describe("a pool", function()
   end)
 
   it("loses no place and no sandbox under a collector that is always at work", function()
-    local pause, multiplier = collectgarbage("setpause", 50), collectgarbage("setstepmul", 1000)
+    local pause, multiplier = collectgarbage("setpause", 100), collectgarbage("setstepmul", 400)
     finally(function()
       collectgarbage("setpause", pause)
       collectgarbage("setstepmul", multiplier)
