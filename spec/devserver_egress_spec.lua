@@ -33,7 +33,7 @@ describe("the development server's egress API", function()
 
   describe("of a policy", function()
     before_each(function()
-      egress = with_policy { defaultAction = "deny", egress = { allow "pypi.org", deny "*.example.com" } }
+      egress = with_policy { defaultAction = "deny", egress = { allow "index.example", deny "*.example.com" } }
     end)
 
     it("shows it, and that it is not enforced", function()
@@ -42,7 +42,7 @@ describe("the development server's egress API", function()
       assert.equal("application/json", answer.headers["content-type"])
       assert.same({
         status = "ok", mode = "enforcing", enforcementMode = "dns", reason = NOT_ENFORCED,
-        policy = { defaultAction = "deny", egress = { allow "pypi.org", deny "*.example.com" } },
+        policy = { defaultAction = "deny", egress = { allow "index.example", deny "*.example.com" } },
       }, answer.value)
       local notice = "network policies and credentials are kept and shown, but not enforced"
       assert.truthy(server.child:stderr_text():find(notice, 1, true))
@@ -62,10 +62,10 @@ describe("the development server's egress API", function()
 
     it("puts the rules of a patch first, the first of a target's, in place of the old ones", function()
       local answer = egress:send("PATCH", "/policy", {
-        body = { allow "a.org", deny "PyPI.org", allow "pypi.org", { action = " ALLOW ", target = " b.org " } },
+        body = { allow "a.org", deny "Index.Example", allow "index.example", { action = " ALLOW ", target = " b.org " } },
       })
       assert.same({ status = "ok", mode = "enforcing", enforcementMode = "dns", reason = NOT_ENFORCED }, answer.value)
-      assert.same({ allow "a.org", deny "PyPI.org", allow "b.org", deny "*.example.com" }, rules())
+      assert.same({ allow "a.org", deny "Index.Example", allow "b.org", deny "*.example.com" }, rules())
       egress:send("PATCH", "/policy", { body = { { target = "c.org" } } })
       assert.same(deny "c.org", rules()[1])
     end)
@@ -73,11 +73,11 @@ describe("the development server's egress API", function()
     it("removes rules by their targets, in any case, and says when there were none", function()
       local answer = egress:send("DELETE", "/policy", { body = { "*.EXAMPLE.com", "unknown.org" } })
       assert.same({ 200, NOT_ENFORCED }, { answer.status, answer.value.reason })
-      assert.same({ allow "pypi.org" }, rules())
+      assert.same({ allow "index.example" }, rules())
       answer = egress:send("DELETE", "/policy", { body = { "*.example.com" } })
       assert.equal(200, answer.status)
       assert.truthy(answer.value.reason:find("no matching targets found", 1, true))
-      assert.equal("deny_all", egress:send("DELETE", "/policy", { body = { "pypi.org" } }).value.mode)
+      assert.equal("deny_all", egress:send("DELETE", "/policy", { body = { "index.example" } }).value.mode)
       assert.truthy(egress:send("GET", "/policy").body:find('"egress":null', 1, true))
     end)
 

@@ -439,18 +439,18 @@ step("sessions", async (box) => {
 });
 
 step("egress", async () => {
-  const networkPolicy = { defaultAction: "deny", egress: [{ action: "allow", target: "pypi.org" }] };
+  const networkPolicy = { defaultAction: "deny", egress: [{ action: "allow", target: "index.example" }] };
   await withSandbox({ networkPolicy }, async (guarded) => {
     const policy = async () => {
       const got = await guarded.getEgressPolicy();
       return [got.defaultAction, ...(got.egress ?? []).map((rule) => `${rule.action} ${rule.target}`)];
     };
-    assert.deepEqual(await policy(), ["deny", "allow pypi.org"]);
+    assert.deepEqual(await policy(), ["deny", "allow index.example"]);
     await guarded.patchEgressRules([{ action: "allow", target: "*.example.com" }]);
-    assert.deepEqual(await policy(), ["deny", "allow *.example.com", "allow pypi.org"]);
-    await guarded.patchEgressRules([{ action: "deny", target: "pypi.org" }]);
-    assert.deepEqual(await policy(), ["deny", "deny pypi.org", "allow *.example.com"]);
-    await guarded.deleteEgressRules(["pypi.org", "not.there"]);
+    assert.deepEqual(await policy(), ["deny", "allow *.example.com", "allow index.example"]);
+    await guarded.patchEgressRules([{ action: "deny", target: "index.example" }]);
+    assert.deepEqual(await policy(), ["deny", "deny index.example", "allow *.example.com"]);
+    await guarded.deleteEgressRules(["index.example", "not.there"]);
     assert.deepEqual(await policy(), ["deny", "allow *.example.com"]);
   });
 });

@@ -528,18 +528,18 @@ async def sessions(box):
 
 @step("egress")
 async def egress(box):
-    policy = NetworkPolicy(default_action="deny", egress=[NetworkRule(action="allow", target="pypi.org")])
+    policy = NetworkPolicy(default_action="deny", egress=[NetworkRule(action="allow", target="index.example")])
 
     def rules(policy):
         return [(rule.action, rule.target) for rule in policy.egress or []]
     async with sandbox(network_policy=policy) as guarded:
         got = await guarded.get_egress_policy()
-        equal((got.default_action, rules(got)), ("deny", [("allow", "pypi.org")]))
+        equal((got.default_action, rules(got)), ("deny", [("allow", "index.example")]))
         await guarded.patch_egress_rules([NetworkRule(action="allow", target="*.example.com")])
-        equal(rules(await guarded.get_egress_policy()), [("allow", "*.example.com"), ("allow", "pypi.org")])
-        await guarded.patch_egress_rules([NetworkRule(action="deny", target="pypi.org")])
-        equal(rules(await guarded.get_egress_policy()), [("deny", "pypi.org"), ("allow", "*.example.com")])
-        await guarded.delete_egress_rules(["pypi.org", "not.there"])
+        equal(rules(await guarded.get_egress_policy()), [("allow", "*.example.com"), ("allow", "index.example")])
+        await guarded.patch_egress_rules([NetworkRule(action="deny", target="index.example")])
+        equal(rules(await guarded.get_egress_policy()), [("deny", "index.example"), ("allow", "*.example.com")])
+        await guarded.delete_egress_rules(["index.example", "not.there"])
         got = await guarded.get_egress_policy()
         equal((got.default_action, rules(got)), ("deny", [("allow", "*.example.com")]))
 

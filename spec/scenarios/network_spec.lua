@@ -25,7 +25,7 @@ for _, way in ipairs {
     setup(function()
       own = here:another_client(way[2])
       sandbox = assert(own:create(stage.create_options {
-        network_policy = { default_action = "deny", egress = { allow "pypi.org" } },
+        network_policy = { default_action = "deny", egress = { allow "index.example" } },
         extensions = { ["access.renew.extend.seconds"] = "600" },
       }))
     end)
@@ -36,12 +36,12 @@ for _, way in ipairs {
     end)
 
     it("is as it was given, is patched in front, and keeps its default", function()
-      assert.same({ default_action = "deny", egress = { allow "pypi.org" } }, assert(sandbox.egress:policy()))
+      assert.same({ default_action = "deny", egress = { allow "index.example" } }, assert(sandbox.egress:policy()))
       local status = assert(own:patch_egress_policy(assert(own:discover_egress(sandbox.id)), {
-        allow "www.github.com", deny "pypi.org",
+        allow "www.github.com", deny "index.example",
       }))
       assert.same({ "ok", "enforcing" }, { status.status, status.mode })
-      assert.same({ default_action = "deny", egress = { allow "www.github.com", deny "pypi.org" } },
+      assert.same({ default_action = "deny", egress = { allow "www.github.com", deny "index.example" } },
         assert(sandbox.egress:policy()))
     end)
 
