@@ -16,7 +16,8 @@ local SERVER = [[
   }
   local policies = {
     ID = '{"status":"ok","mode":"enforcing","enforcementMode":"dns","policy":{"egress":['
-      .. '{"action":"allow","target":"index.example"},{"action":"deny","target":"10.0.0.0/8","ports":[22,80]}],"defaultAction":"deny"}}',
+      .. '{"action":"allow","target":"index.example"},{"action":"deny","target":"10.0.0.0/8","ports":[22,80]}],'
+      .. '"defaultAction":"deny"}}',
     none = '{"status":"ok","mode":"deny_all","enforcementMode":"dns+nft","policy":{"egress":null,"defaultAction":"deny"}}',
     page = '[]', no_policy = '{"status":"ok"}', no_rules = '{"status":"ok","policy":{"egress":[1]}}', no_status = '{"policy":{}}',
   }
