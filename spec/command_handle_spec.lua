@@ -45,7 +45,7 @@ describe("a command in the background", function()
     assert(command:wait { timeout = 60 })
     collectgarbage()
     local before = process.rss()
-    local size, largest, last = 0, 0, nil
+    local size, largest, most, last = 0, 0, 0, nil
     local events = command:events()
     local event = assert(events:next())
     while event do
@@ -53,11 +53,14 @@ describe("a command in the background", function()
         size, largest, last = size + #event.text, math.max(largest, #event.text), event.text:sub(-4)
         assert.equal(size, event.cursor)
       end
+      event = nil -- luacheck: ignore 311
+      collectgarbage() -- what earlier tests held decides when Lua would do it by itself
+      if before then most = math.max(most, process.rss().current) end
       event = events:next()
     end
     assert.same({ 100000004, "end\n" }, { size, last })
     assert.is_true(largest < 20 * 1024 * 1024)
-    if before then assert.is_true(process.rss().peak - before.current < 150 * 1024) end
+    if before then assert.is_true(most - before.current < 64 * 1024, ("%d KiB more"):format(most - before.current)) end
   end)
 
   it("can be followed from a cursor, and by another handle on the same id", function()
