@@ -146,7 +146,7 @@ describe("many sandboxes, and calls that fail in every way", function()
   end)
 
   it("leave nothing behind under a collector that is always at work", function()
-    local pause, multiplier = collectgarbage("setpause", 50), collectgarbage("setstepmul", 1000)
+    local pause, multiplier = collectgarbage("setpause", 100), collectgarbage("setstepmul", 400)
     finally(function()
       collectgarbage("setpause", pause)
       collectgarbage("setstepmul", multiplier)
