@@ -8,8 +8,8 @@ local base64 = require "opensandbox.base64"
 local core = require "opensandbox.core"
 local errors = require "opensandbox.errors"
 local json = require "opensandbox.json"
-local loop = require "opensandbox.loop"
 local options = require "opensandbox.options"
+local poll = require "opensandbox.poll"
 local paths = require "opensandbox.paths"
 local run = require "opensandbox.run"
 local undo = require "opensandbox.undo"
@@ -289,15 +289,12 @@ function code.run_code(self, execd, text, opts)
   opts = options.check(op, opts, run_options)
   local id, language = context_in(op, opts)
   opts = options.merge(opts, { context = id })
-  local pause = FIRST_PAUSE
-  while true do
+  return poll(op, { first = FIRST_PAUSE, longest = LONGEST_PAUSE }, function()
     local result, err = run.start(Run, self, execd, { op = op, path = "/code", timeout = opts.timeout or 0,
       json = { code = text, context = { id = id, language = language } } }, opts, { results = {} })
-    if result or err.code ~= "busy" or not is_ending(self, id) then return result, err end
-    local stopped = loop.pause(op, pause)
-    if stopped then return nil, stopped end
-    pause = math.min(pause * 1.5, LONGEST_PAUSE)
-  end
+    if err and err.code == "busy" and is_ending(self, id) then return nil end
+    return result, err
+  end)
 end
 
 return code

@@ -1,13 +1,13 @@
 --- What execd tells of a command by its id, and how it ends one. The last argument of each goes into the request.
 
 local core = require "opensandbox.core"
-local loop = require "opensandbox.loop"
 local options = require "opensandbox.options"
+local poll = require "opensandbox.poll"
 local time = require "opensandbox.time"
 local url = require "opensandbox.url"
 
 local FIRST_PAUSE = 0.02    -- seconds
-local GROWTH = 1.5
+local LONGEST_PAUSE = 0.5   -- seconds
 local LONGEST_LOG = 16 * 1024 * 1024 -- bytes taken at a time
 
 local routes = {}
@@ -84,21 +84,17 @@ end
 --- Calls `ask` until execd knows the command, which it may not yet when it was started just now.
 ---@param op string
 ---@param known_by number on the clock of core.now(): from then on it must know it
----@param ask fun(): any, any
----@param owner? table of the wait, see loop.wait
-function routes.patiently(op, known_by, ask, owner)
-  local pause = FIRST_PAUSE
-  while true do
-    local value, second = ask()
-    if value ~= nil then return value, second end
-    if not routes.is_unknown(second) or core.now() > known_by then
-      second.op = op
-      return nil, second
-    end
-    local err = loop.pause(op, pause, nil, owner)
-    if err then return nil, err end
-    pause = pause * GROWTH
-  end
+---@param ask fun(): any, opensandbox.Error?
+---@return any value
+---@return opensandbox.Error? err
+function routes.patiently(op, known_by, ask)
+  return poll(op, { first = FIRST_PAUSE, longest = LONGEST_PAUSE }, function()
+    local value, err = ask()
+    if value ~= nil then return value end
+    if routes.is_unknown(err) and core.now() <= known_by then return nil end
+    err.op = op
+    return nil, err
+  end)
 end
 
 --- How a command ended, by its last status: exit_code, signal, duration, and error, as its stream would have told it.
