@@ -2,7 +2,7 @@
 --- the thread that tells nginx when there is something to do, and without it, looking at intervals; they take turns.
 
 local core = require "opensandbox.core"
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 local loop = require "spec.support.loop"
 local nginx = require "spec.hosts.nginx"
 local opensandbox = require "opensandbox"

@@ -2,7 +2,7 @@
 
 local core = require "opensandbox.core"
 local faults = require "spec.support.faults"
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 

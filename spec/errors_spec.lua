@@ -1,9 +1,9 @@
 --- Errors as data: what a caller learns from each way in which a call can go wrong.
 
 local core = require "opensandbox.core"
-local errors = require "opensandbox.errors"
+local errors = require "opensandbox.base.errors"
 local faults = require "spec.support.faults"
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 

@@ -4,7 +4,7 @@ local core = require "opensandbox.core"
 local faults = require "spec.support.faults"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
-local time = require "opensandbox.time"
+local time = require "opensandbox.base.time"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 

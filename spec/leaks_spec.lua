@@ -2,7 +2,7 @@
 
 local core = require "opensandbox.core"
 local faults = require "spec.support.faults"
-local names = require "opensandbox.devserver.names"
+local names = require "opensandbox.devserver.base.list_directory"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local uv = require "luv"

@@ -1,6 +1,6 @@
 --- The library in a real Neovim, in luv scripts, and in a tree that was built but not installed.
 
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 local loop = require "spec.support.loop"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"

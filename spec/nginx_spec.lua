@@ -2,9 +2,9 @@
 --- all but the thread that tells nginx of our descriptor is tested with that one only.
 
 local core = require "opensandbox.core"
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 local loop = require "spec.support.loop"
-local names = require "opensandbox.devserver.names"
+local names = require "opensandbox.devserver.base.list_directory"
 local nginx = require "spec.hosts.nginx"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"

@@ -3,7 +3,7 @@
 
 local uv = require "luv"
 local core = require "opensandbox.core"
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
 local faults = require "spec.support.faults"
 local recordings = require "spec.support.recordings"

@@ -2,7 +2,7 @@
 -- proxy. What cannot arrive is refused before anything is sent.
 
 local opensandbox = require "opensandbox"
-local random = require "opensandbox.random"
+local random = require "opensandbox.base.random"
 local stage = require "spec.support.stage"
 
 -- Names of files and directories.

@@ -2,16 +2,16 @@
 --
 -- Its methods for the routes stand in `lifecycle.lua` and `execd.lua`; `create` and `connect` give Sandbox objects.
 
-local call = require "opensandbox.call"
+local call = require "opensandbox.http.call"
 local core = require "opensandbox.core"
-local exchange = require "opensandbox.exchange"
-local headers = require "opensandbox.headers"
+local exchange = require "opensandbox.http.exchange"
+local headers = require "opensandbox.http.headers"
 local loop = require "opensandbox.loop"
-local options = require "opensandbox.options"
-local retry = require "opensandbox.retry"
-local scheduler = require "opensandbox.scheduler"
-local url = require "opensandbox.url"
-local utf8 = require "opensandbox.utf8"
+local options = require "opensandbox.base.options"
+local retry = require "opensandbox.http.retry"
+local scheduler = require "opensandbox.loop.scheduler"
+local url = require "opensandbox.base.url"
+local utf8 = require "opensandbox.base.utf8"
 local version = require "opensandbox.version"
 
 ---@class opensandbox.Client
@@ -297,7 +297,9 @@ function Client:_call(request)
 end
 
 for _, part in ipairs {
-  "lifecycle", "snapshots", "pools", "diagnostics", "execd", "session", "code", "isolated", "egress", "vault",
+  "lifecycle.sandbox_routes", "lifecycle.snapshot_routes", "lifecycle.server_pool_routes", "lifecycle.diagnostics_routes",
+  "execution.metrics_routes", "execution.session_routes", "execution.code_routes", "execution.isolated_routes",
+  "egress.egress_routes", "egress.vault_routes",
 } do
   for name, method in pairs(require("opensandbox." .. part)) do Client[name] = method end
 end

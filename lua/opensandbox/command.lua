@@ -1,135 +1,54 @@
---- Running a command: POST /command, and its stream of events up to the proof that it ended.
---
--- The call returns at the terminal event. execd keeps the stream open for a second after it; the rest is drained in the background,
--- so that the connection can be used again. A stream that ends without a terminal event is settled by asking for the command's status and
--- output (recovery.lua); what that cannot prove is an error that carries what arrived.
+--- A command in the background: started by this process or by another, watched, waited for, ended.
 
-local durable = require "opensandbox.durable"
-local exact = require "opensandbox.exact"
-local json = require "opensandbox.json"
-local lacks = require "opensandbox.lacks"
-local options = require "opensandbox.options"
-local paths = require "opensandbox.paths"
-local recovery = require "opensandbox.recovery"
-local routes = require "opensandbox.command_routes"
-local run = require "opensandbox.run"
-local shell = require "opensandbox.shell"
+local background = require "opensandbox.background_process"
+local core = require "opensandbox.core"
+local routes = require "opensandbox.execution.command_requests"
 
-local command = {}
+---@class opensandbox.Command: opensandbox.Background
+---@field id string execd's id: what sandbox:command() takes, in another process too
+local Command = background.class { __name = "opensandbox.Command", _name = "command", _what = "command",
+  _goes_on = "It goes on: wait again, or kill it" }
 
----@class opensandbox.CommandResult
----@field id? string execd's id of the command
----@field exit_code? integer 0 on success; -1 when a signal ended it; nil for a background command
----@field signal? string the signal's name when one ended it: "killed", "terminated"
----@field timed_out? boolean the command's timeout ended it
----@field stdout string
----@field stderr string
----@field stdout_dropped integer bytes left out in the middle because of max_output
----@field stderr_dropped integer
----@field duration number seconds, from execd where it says, else measured here
----@field recovered? boolean the stream of events broke, and the result was found out in another way
----@field error? table { name, value, traceback } as execd reported it
+local handles = {}
 
-local known_options = {
-  cwd = "text", timeout = "seconds", env = "variables", uid = "count", gid = "count", background = "boolean", shell = "boolean",
-  capture = "text", durable = "boolean",
-  on_stdout = "function", on_stderr = "function", on_event = "function", max_output = "count", idle_timeout = "seconds",
-}
-
-local function check_list(op, given)
-  options.argument(op, "the command", given, "list")
-  if #given == 0 or given[1] == "" then options.raise(op, "the command must not be an empty list") end
+--- A handle on a command of a sandbox.
+---@param sandbox opensandbox.Sandbox
+---@param id string
+---@param is_fresh boolean it was started just now
+function handles.new(sandbox, id, is_fresh)
+  return setmetatable({ id = id, _sandbox = sandbox, _known_by = is_fresh and core.now() + routes.START_PATIENCE or 0 }, Command)
 end
 
---- The command line of what `run` takes: a string is for the shell, a list is quoted argument by argument.
-function command.line(op, given)
-  if type(given) == "table" then
-    check_list(op, given)
-    given = shell.join(given)
-  else
-    options.argument(op, "the command", given, "text")
-  end
-  if given:find("%z") then options.raise(op, "the command holds a NUL byte") end
-  return given
+-- Asks execd about this command. One that was started a moment ago may not be known yet.
+local function ask(self, op, route, ...)
+  local execd, err = self._sandbox:_execd(op)
+  if not execd then return nil, err end
+  local client, arguments = self._sandbox.client, { ... }
+  return routes.patiently(op, self._known_by, function()
+    return route(client, execd, self.id, arguments[1])
+  end)
 end
 
-local Run = run.kind({}, {
-  execution_complete = function(self, event)
-    self:ended(event)
-    if not self.opts.background then self.exit_code = 0 end
-  end,
-})
-
-Run.settle = recovery
-
-function Run:stop(silent)
-  self.client:_forget(self.client:_endpoint(self.endpoint, routes.interrupt(self.id)), not silent)
+function Command:_status(op)
+  return ask(self, op, routes.status)
 end
 
-Run.abandon = run.stop_once_known
-
-local function start(self, execd, op, body, opts)
-  return run.start(Run, self, execd, {
-    op = op, path = "/command", json = body, timeout = opts.timeout and opts.timeout + run.GRACE or 0,
-  }, opts)
+function Command:_logs(op, cursor)
+  return ask(self, op, routes.logs, cursor)
 end
 
--- Without a shell: `argv`, which execd has since September 2026. An older one says no before it starts anything, and is then given the
--- same arguments quoted.
-local function start_without_shell(self, execd, op, argv, body, opts)
-  if lacks.known(self, execd, "argv") then return start(self, execd, op, body, opts) end
-  local line = body.command
-  body.command, body.argv = nil, json.array(argv)
-  local result, err = start(self, execd, op, body, opts)
-  if result or err.status ~= 400 then return result, err end
-  body.command, body.argv = line, nil
-  result, err = start(self, execd, op, body, opts)
-  if result or err.status ~= 400 then lacks.learn(self, execd, "argv", true) end
-  return result, err
+local function interrupt(client, execd, id)
+  return client:interrupt_command(execd, id)
 end
 
---- Runs a command and waits for its end: POST /command.
----
---- A non-zero exit code is a result. An error is what kept the result from us: it carries what had arrived as `err.result`.
----
---- When the stream of events breaks, the result is found out by the command's status and output files, where execd keeps them, and has
---- `recovered`; else the error has kind `stream`, and the exit code in `err.result` if it is known.
----
---- `capture = "exact"` gives the bytes as they were written, redirected to files in the sandbox's /tmp that are fetched and removed; the
---- callbacks get them at the end. `durable` runs the command in the background and follows its log in short requests, so that no cut
---- connection disturbs it; its two streams come as one, in the order and with the bytes they were written, as `stdout`.
----@param self opensandbox.Client
----@param execd opensandbox.Endpoint|string what discover_execd returns, or a URL
----@param given string|string[] for the shell, or a program and its arguments
----@param opts? table cwd, env, timeout (seconds; execd kills the command then), uid, gid, background (return once started), shell (false: start a list's program without a shell, where execd can), capture ("exact"), durable, on_stdout, on_stderr (called with text as it comes), on_event, max_output (bytes kept of each stream), idle_timeout (seconds)
----@return opensandbox.CommandResult? result
+--- Ends it: SIGTERM to its processes, SIGKILL after 3 seconds. One that has ended already is a success.
+---@return true? ok
 ---@return opensandbox.Error? err
-function command.run_command(self, execd, given, opts)
-  local op = "run_command"
-  local line = command.line(op, given)
-  opts = options.check(op, opts, known_options)
-  paths.check_directory(op, opts.cwd)
-  if opts.gid and not opts.uid then options.raise(op, "option 'gid' needs option 'uid'") end
-  if opts.capture and opts.capture ~= "exact" then options.raise(op, "option 'capture' can only be \"exact\"") end
-  if opts.background and (opts.capture or opts.durable) then
-    options.raise(op, "option 'background' does not go with 'capture' and 'durable', which wait for the end")
-  end
-  if opts.shell == false then
-    if type(given) ~= "table" then options.raise(op, "option 'shell': only a list can be started without a shell") end
-    if opts.capture then options.raise(op, "option 'capture' needs the shell") end
-  end
-  local body = {
-    command = line, cwd = opts.cwd, background = opts.background or nil, uid = opts.uid, gid = opts.gid,
-    timeout = opts.timeout and math.ceil(opts.timeout * 1000) or nil,
-    envs = opts.env and next(opts.env) and opts.env or nil,
-  }
-  local function begin(own_body, own_opts)
-    if opts.shell == false then return start_without_shell(self, execd, op, given, own_body, own_opts) end
-    return start(self, execd, op, own_body, own_opts)
-  end
-  if opts.durable then begin = durable.over(begin, self, execd, op) end
-  if opts.capture then begin = exact.over(begin, self, execd, op) end
-  return begin(body, opts)
+function Command:kill()
+  local ok, err = ask(self, "command:kill", interrupt)
+  if ok then return true end
+  if tostring(err.message):find("is not running", 1, true) then return true end
+  return nil, err
 end
 
-return command
+return handles

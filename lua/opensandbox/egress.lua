@@ -1,98 +1,145 @@
---- The network policy of a running sandbox: a client method for each route of the egress API. The first argument is the endpoint from
---- `discover_egress`. Only a sandbox that was created with a network_policy has this API.
----
---- A change holds for new connections and look-ups; what is open, or was looked up before, lasts for some seconds.
+--- What may leave one sandbox, and with which credentials: `sandbox.egress` and `sandbox.vault`.
 
-local json = require "opensandbox.json"
-local network_policy = require "opensandbox.network_policy"
-local options = require "opensandbox.options"
-local sidecar = require "opensandbox.sidecar"
+local network_policy = require "opensandbox.lifecycle.network_policy"
+local presets = require "opensandbox.egress.presets"
+local wire = require "opensandbox.lifecycle.objects"
 
-local egress = {}
+---@class opensandbox.Egress
+local Egress = {}
+Egress.__index = Egress
+Egress.__name = "opensandbox.Egress"
 
----@class opensandbox.EgressStatus
----@field status string "ok"
----@field mode? string "deny_all", "allow_all" or "enforcing": what the policy comes to
----@field enforcement_mode? string "dns" (host names only) or "dns+nft" (addresses, too)
----@field reason? string what there is to say
----@field policy? opensandbox.NetworkPolicy in the answer of get_egress_policy: can be given to replace_egress_policy as it is
+---@class opensandbox.Vault
+local Vault = {}
+Vault.__index = Vault
+Vault.__name = "opensandbox.Vault"
 
----@return opensandbox.EgressStatus? status
----@return string? missing
-local function egress_status(answer)
-  if type(answer.status) ~= "string" then return nil, "status of a policy" end
-  local policy = type(answer.policy) == "table" and network_policy.from_wire(answer.policy) or nil
-  if answer.policy ~= nil and not policy then return nil, "policy" end
-  return { status = answer.status, mode = answer.mode, enforcement_mode = answer.enforcementMode, reason = answer.reason,
-    policy = policy }
+local sandbox_egress = {}
+
+---@param sandbox opensandbox.Sandbox
+---@return opensandbox.Egress
+---@return opensandbox.Vault
+function sandbox_egress.of(sandbox)
+  return setmetatable({ _sandbox = sandbox }, Egress), setmetatable({ _sandbox = sandbox }, Vault)
 end
 
-local function status_with_policy(answer)
-  local status, missing = egress_status(answer)
-  if status and not status.policy then return nil, "policy" end
-  return status, missing
+-- Calls a client method with the endpoint of this sandbox's sidecar. `op` is what the user called, and what errors name.
+local function ask(self, op, method, ...)
+  local endpoint, err = self._sandbox:_endpoint_for(op, wire.EGRESS_PORT)
+  if not endpoint then return nil, err end
+  local client = self._sandbox.client
+  local value
+  value, err = client[method](client, endpoint, ...)
+  if err then err.op = op end
+  return value, err
 end
 
-local function hints(err)
-  if err.status == 400 and err.message:find("credential vault", 1, true) then
-    return "A binding of the credential vault needs its hosts allowed: change the binding first"
-  end
-end
-
--- A call to /policy, in the first versions of the sidecar if it does not say otherwise. Each sets what it says, however often it is said.
-local function policy_call(self, endpoint, request)
-  request.path, request.hints, request.may_repeat = "/policy", hints, true
-  request.decode, request.needs = request.decode or egress_status, request.needs or "1.0.0"
-  return sidecar.call(self, endpoint, request)
-end
-
---- The policy: GET /policy. What the operator of the server always allows or denies is not in it.
----@param self opensandbox.Client
----@param endpoint opensandbox.Endpoint|string
----@return opensandbox.EgressStatus? status with its policy
+--- The policy that holds now, in the form that create and replace take.
+---@return opensandbox.NetworkPolicy? policy
 ---@return opensandbox.Error? err
-function egress.get_egress_policy(self, endpoint)
-  return policy_call(self, endpoint, { op = "get_egress_policy", method = "GET", decode = status_with_policy })
+function Egress:policy()
+  local status, err = ask(self, "egress:policy", "get_egress_policy")
+  if not status then return nil, err end
+  return status.policy
 end
 
---- Adds rules, before those there are: PATCH /policy. A rule for a target that has one replaces it; the default action stays.
----@param self opensandbox.Client
----@param endpoint opensandbox.Endpoint|string
----@param rules opensandbox.EgressRule[]
+local function add_rules(self, op, action, ...)
+  return ask(self, op, "patch_egress_policy", presets.rules(action, presets.hosts(op, ...)))
+end
+
+--- Lets hosts be reached. The newest rule counts before the older ones.
+---@param ... string|string[] hosts, `*.suffix`, addresses, CIDRs, and names of presets: "pypi", "npm", "github" ...
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
-function egress.patch_egress_policy(self, endpoint, rules)
-  local op = "patch_egress_policy"
-  network_policy.check_rules(op, rules)
-  if #rules == 0 then options.raise(op, "the list of rules must not be empty") end
-  return policy_call(self, endpoint, { op = op, method = "PATCH", json = network_policy.rules_to_wire(rules) })
+function Egress:allow(...)
+  return add_rules(self, "egress:allow", "allow", ...)
 end
 
---- Removes the rules for some targets: DELETE /policy (egress from 1.0.13). Targets without a rule are passed over.
----@param self opensandbox.Client
----@param endpoint opensandbox.Endpoint|string
----@param targets string|string[]
----@return opensandbox.EgressStatus? status its reason says so when no rule was there
----@return opensandbox.Error? err
-function egress.delete_egress_rules(self, endpoint, targets)
-  local op = "delete_egress_rules"
-  if type(targets) == "string" then targets = { targets } end
-  options.argument(op, "the targets", targets, "list")
-  if #targets == 0 then options.raise(op, "the list of targets must not be empty") end
-  for i, target in ipairs(targets) do network_policy.check_target(op, "target " .. i, target) end
-  return policy_call(self, endpoint, { op = op, method = "DELETE", json = json.array(options.merge(targets)), needs = "1.0.13" })
-end
-
---- Puts another policy in the place of the whole: PUT /policy. The only way to change the default action.
----@param self opensandbox.Client
----@param endpoint opensandbox.Endpoint|string
----@param policy opensandbox.NetworkPolicy without a default_action: "deny"
+--- Keeps hosts from being reached.
+---@param ... string|string[] as for allow
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
-function egress.replace_egress_policy(self, endpoint, policy)
-  local op = "replace_egress_policy"
+function Egress:deny(...)
+  return add_rules(self, "egress:deny", "deny", ...)
+end
+
+--- Removes the rules for hosts, so that other rules and the default action hold for them.
+---@param ... string|string[] as for allow
+---@return opensandbox.EgressStatus? status
+---@return opensandbox.Error? err
+function Egress:remove(...)
+  local op = "egress:remove"
+  return ask(self, op, "delete_egress_rules", presets.hosts(op, ...))
+end
+
+--- Puts another policy in the place of the whole.
+---@param policy opensandbox.NetworkPolicy for example opensandbox.egress.only("pypi")
+---@return opensandbox.EgressStatus? status
+---@return opensandbox.Error? err
+function Egress:replace(policy)
+  local op = "egress:replace"
   network_policy.check(op, policy)
-  return policy_call(self, endpoint, { op = op, method = "PUT", json = network_policy.to_wire(policy) })
+  return ask(self, op, "replace_egress_policy", policy)
 end
 
-return egress
+--- Makes the vault: credentials, and the requests that get them.
+---@param opts table credentials (opensandbox.Credential[]), bindings (opensandbox.CredentialBinding[])
+---@return opensandbox.VaultState? state
+---@return opensandbox.Error? err
+function Vault:create(opts)
+  return ask(self, "vault:create", "create_credential_vault", opts)
+end
+
+--- What is in it, without its secrets.
+---@return opensandbox.VaultState? state
+---@return opensandbox.Error? err
+function Vault:get()
+  return ask(self, "vault:get", "get_credential_vault")
+end
+
+--- Changes it, all or nothing.
+---@param changes table expected_revision, credentials and bindings: each { add, replace, delete }
+---@return opensandbox.VaultState? state
+---@return opensandbox.Error? err
+function Vault:patch(changes)
+  return ask(self, "vault:patch", "patch_credential_vault", changes)
+end
+
+--- Removes it. One that is not there is a success.
+---@return true? ok
+---@return opensandbox.Error? err
+function Vault:delete()
+  return ask(self, "vault:delete", "delete_credential_vault")
+end
+
+--- Its credentials, without their values.
+---@return table[]? list name, source_type, revision
+---@return opensandbox.Error? err
+function Vault:credentials()
+  return ask(self, "vault:credentials", "list_vault_credentials")
+end
+
+--- One of them.
+---@param name string
+---@return table? credential
+---@return opensandbox.Error? err
+function Vault:credential(name)
+  return ask(self, "vault:credential", "get_vault_credential", name)
+end
+
+--- Its bindings. They do not say which credentials they use.
+---@return table[]? list name, revision, match, auth
+---@return opensandbox.Error? err
+function Vault:bindings()
+  return ask(self, "vault:bindings", "list_vault_bindings")
+end
+
+--- One of them.
+---@param name string
+---@return table? binding
+---@return opensandbox.Error? err
+function Vault:binding(name)
+  return ask(self, "vault:binding", "get_vault_binding", name)
+end
+
+return sandbox_egress

@@ -1,14 +1,14 @@
 --- The files of one sandbox: `sandbox.files`.
 
 local core = require "opensandbox.core"
-local deadline = require "opensandbox.deadline"
-local directories = require "opensandbox.directories"
-local errors = require "opensandbox.errors"
-local options = require "opensandbox.options"
-local paths = require "opensandbox.paths"
-local protect = require "opensandbox.protect"
-local random = require "opensandbox.random"
-local verify = require "opensandbox.verify"
+local deadline = require "opensandbox.loop.deadline"
+local directories = require "opensandbox.files.directories"
+local errors = require "opensandbox.base.errors"
+local options = require "opensandbox.base.options"
+local paths = require "opensandbox.base.paths"
+local protect = require "opensandbox.loop.coxpcall"
+local random = require "opensandbox.base.random"
+local verify = require "opensandbox.files.checksum"
 
 ---@class opensandbox.Files
 ---@field upload_dir fun(self: opensandbox.Files, from: string, to: string, opts?: table): opensandbox.TreeCount?, opensandbox.Error?

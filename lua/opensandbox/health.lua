@@ -27,7 +27,7 @@ local function check_parts(report)
   else
     report.warn("this libcurl blocks while it looks up a host name", { "Install one with c-ares or the threaded resolver" })
   end
-  local has_json, problem = pcall(require, "opensandbox.json")
+  local has_json, problem = pcall(require, "opensandbox.base.json")
   if not has_json then
     report.error(tostring(problem))
     return false

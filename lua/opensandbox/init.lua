@@ -9,14 +9,14 @@ require "opensandbox.intree" -- first: the others want the core
 
 local clients = require "opensandbox.client"
 local core = require "opensandbox.core"
-local errors = require "opensandbox.errors"
-local pool = require "opensandbox.pool"
-local presets = require "opensandbox.presets"
-local protect = require "opensandbox.protect"
+local errors = require "opensandbox.base.errors"
+local pool = require "opensandbox.sandbox_pool"
+local presets = require "opensandbox.egress.presets"
+local protect = require "opensandbox.loop.coxpcall"
 local sandboxes = require "opensandbox.sandbox"
-local shell = require "opensandbox.shell"
-local task = require "opensandbox.task"
-local wire = require "opensandbox.wire"
+local shell = require "opensandbox.base.shell"
+local task = require "opensandbox.loop.task"
+local wire = require "opensandbox.lifecycle.objects"
 
 clients.Client.create = sandboxes.create
 clients.Client.connect = sandboxes.connect

@@ -1,8 +1,8 @@
 --- Waiting until something is there in the sandbox: one command that looks again and again inside, with nothing but a shell, sleep and cat.
 
-local errors = require "opensandbox.errors"
-local options = require "opensandbox.options"
-local shell = require "opensandbox.shell"
+local errors = require "opensandbox.base.errors"
+local options = require "opensandbox.base.options"
+local shell = require "opensandbox.base.shell"
 
 local wait_for = {}
 

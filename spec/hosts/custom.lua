@@ -3,7 +3,7 @@
 -- Its threads yield a function that tells whether they can go on; it asks them all again and again, every millisecond.
 
 local opensandbox = require "opensandbox"
-local scheduler = require "opensandbox.scheduler"
+local scheduler = require "opensandbox.loop.scheduler"
 local stage = require "spec.hosts.stage"
 
 local threads = {}

@@ -17,7 +17,7 @@ for _, name in ipairs { "new_timer", "new_poll" } do
   uv[name] = function(...)
     local handle = make(...)
     local from = debug.getinfo(2, "S").source
-    if from:find("opensandbox/loop/uv.lua", 1, true) then handles[#handles + 1] = handle end
+    if from:find("opensandbox/loop/adapters/uv.lua", 1, true) then handles[#handles + 1] = handle end
     return handle
   end
 end
@@ -80,7 +80,7 @@ function scenarios.workflow()
     local beat = heartbeat()
     local seen = workflow(opensandbox, url, key)
     seen.beat = beat.stop()
-    seen.empty_object = require("opensandbox.json").encode { a = {} }
+    seen.empty_object = require("opensandbox.base.json").encode { a = {} }
     finish(seen)
   end)
 end

@@ -1,8 +1,8 @@
 --- What spec/hosts/nginx.conf runs in nginx. Each handler answers with JSON or a line of text.
 
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
-local scheduler = require "opensandbox.scheduler"
+local scheduler = require "opensandbox.loop.scheduler"
 
 local ngx = rawget(_G, "ngx")
 local seen = ngx.shared.seen -- of all workers

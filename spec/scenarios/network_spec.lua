@@ -3,7 +3,7 @@
 --- test_sandbox_e2e 01a and 01aa, and test_credential_vault_e2e. That packets really stop, and that secrets really arrive, is left out:
 --- the development server keeps policies and credentials, and enforces none.
 
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 local stage = require "spec.support.stage"
 
 local SECRET, SECOND_SECRET = "e2e-secret-value-one", "e2e-secret-value-two"

@@ -1,6 +1,6 @@
 --- The lifecycle API of a development server, and what its endpoints lead to, spoken without the library under test.
 
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 local http = require "spec.support.http"
 
 local Api = {}

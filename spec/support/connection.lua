@@ -5,7 +5,7 @@
 
 local uv = require "luv"
 local wire = require "spec.support.wire"
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 
 local reasons = {
   [100] = "Continue", [200] = "OK", [201] = "Created", [202] = "Accepted", [204] = "No Content",

@@ -1,6 +1,6 @@
 --- Sandboxes of a development server, spoken to without the library's own client; and what is compared of an answer.
 
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 local http = require "spec.support.http"
 local process = require "spec.support.process"
 local recordings = require "spec.support.recordings"

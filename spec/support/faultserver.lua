@@ -1,7 +1,7 @@
 --- The program behind faults.lua: runs the handler of a test as a server.
 
 local uv = require "luv"
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 local recordings = require "spec.support.recordings"
 local servermain = require "spec.support.servermain"
 

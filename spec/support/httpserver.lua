@@ -6,7 +6,7 @@
 local uv = require "luv"
 local wire = require "spec.support.wire"
 local Connection = require "spec.support.connection"
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 
 local httpserver = {}
 

@@ -1,7 +1,7 @@
 --- What the kernel says about a process: open descriptors, children, memory. Linux only; nil elsewhere.
 
 local uv = require "luv"
-local names = require "opensandbox.devserver.names"
+local names = require "opensandbox.devserver.base.list_directory"
 
 local procfs = {}
 

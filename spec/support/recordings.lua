@@ -1,7 +1,7 @@
 --- The recorded exchanges in spec/recordings, with their bytes decoded.
 
-local base64 = require "opensandbox.base64"
-local json = require "opensandbox.json"
+local base64 = require "opensandbox.base.base64"
+local json = require "opensandbox.base.json"
 
 local recordings = {}
 

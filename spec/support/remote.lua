@@ -2,7 +2,7 @@
 
 local process = require "spec.support.process"
 local http = require "spec.support.http"
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 
 local remote = {}
 

@@ -8,7 +8,7 @@
 -- (`execd/command-background+status-unknown`): the first one that matches answers.
 
 local remote = require "spec.support.remote"
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 
 local replay = {}
 

@@ -3,7 +3,7 @@
 -- Bytes are not compared where the protocol leaves them open: the order of query parameters, percent-encoding, the
 -- order of keys and the spaces in JSON, the boundary of a multipart body.
 
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 local multipart = require "spec.support.multipart"
 
 local replaymatch = {}

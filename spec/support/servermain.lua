@@ -5,7 +5,7 @@
 -- control port, so that questions about the server are not mixed with the connections it counts.
 
 local uv = require "luv"
-local json = require "opensandbox.json"
+local json = require "opensandbox.base.json"
 local loop = require "spec.support.loop"
 local httpserver = require "spec.support.httpserver"
 

@@ -5,15 +5,15 @@
 -- policies and credentials are kept and shown, but not enforced.
 
 local uv = require "luv"
-local filesystem = require "opensandbox.devserver.filesystem"
-local guard = require "opensandbox.devserver.guard"
-local http = require "opensandbox.devserver.http"
-local isolation = require "opensandbox.devserver.isolation"
-local lifecycle = require "opensandbox.devserver.lifecycle"
-local ports = require "opensandbox.devserver.ports"
-local random = require "opensandbox.devserver.random"
-local sandboxes = require "opensandbox.devserver.sandboxes"
-local snapshots = require "opensandbox.devserver.snapshots"
+local filesystem = require "opensandbox.devserver.execd.filesystem"
+local guard = require "opensandbox.devserver.base.safe_callback"
+local http = require "opensandbox.devserver.http.server"
+local isolation = require "opensandbox.devserver.isolation.detect"
+local lifecycle = require "opensandbox.devserver.lifecycle.routes"
+local ports = require "opensandbox.devserver.lifecycle.gateway"
+local random = require "opensandbox.devserver.base.random"
+local sandboxes = require "opensandbox.devserver.lifecycle.sandboxes"
+local snapshots = require "opensandbox.devserver.lifecycle.snapshots"
 
 local devserver = {}
 

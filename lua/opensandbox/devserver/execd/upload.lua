@@ -1,0 +1,189 @@
+--- `POST /files/upload`: pairs of a `metadata` and a `file` part, paired by their order.
+--
+-- A file may come before the metadata that names it, so contents wait in a spool directory beside the sandbox's root. A
+-- new file is then renamed into its place; one that exists is written over, because it keeps its mode and its links.
+
+local uv = require "luv"
+local json = require "opensandbox.base.json"
+local errno = require "opensandbox.devserver.base.errno"
+local filesystem = require "opensandbox.devserver.execd.filesystem"
+local guard = require "opensandbox.devserver.base.safe_callback"
+local multipart = require "opensandbox.devserver.http.multipart"
+local random = require "opensandbox.devserver.base.random"
+local utf8 = require "opensandbox.base.utf8"
+
+local METADATA_LIMIT = 10 * 1024 * 1024
+local PIECE = 16 * 1024 * 1024
+local VIEW_MODE = 644   -- of the files of an isolated session
+
+local Upload = {}
+Upload.__index = Upload
+
+local function answer(status, code, message)
+  return { status = status, code = code, message = message }
+end
+
+local function failed(words, problem)
+  return answer(500, "RUNTIME_ERROR", words .. " " .. problem.message)
+end
+
+function Upload:part(name, filename)
+  self.current = nil
+  if filename == "" then return end
+  if name == "metadata" then
+    self.current = { pieces = {}, size = 0 }
+    table.insert(self.metadata, self.current)
+  elseif name == "file" then
+    local path = ("%s/%s"):format(self.sandbox.spool, random.hex(8))
+    self.current = { path = path, fd = assert(uv.fs_open(path, "wx", 511)), written = 0 }
+    table.insert(self.files, self.current)
+  end
+end
+
+function Upload:data(bytes)
+  local part = self.current
+  if not part or self.problem then return end
+  if part.pieces then
+    part.size = part.size + #bytes
+    if part.size <= METADATA_LIMIT then part.pieces[#part.pieces + 1] = bytes end
+    return
+  end
+  local written = 0
+  while written < #bytes do
+    local count, _, code = uv.fs_write(part.fd, written == 0 and bytes or bytes:sub(written + 1), -1)
+    if not count then
+      self.problem = failed("error copying file.", errno.new(code, "write", "the uploaded file"))
+      return
+    end
+    written = written + count
+  end
+end
+
+function Upload:finished()
+  local part = self.current
+  if part and part.fd then
+    uv.fs_close(part.fd)
+    part.fd = nil
+  end
+  self.current = nil
+end
+
+-- Removes what is left in the spool.
+function Upload:clean()
+  for _, file in ipairs(self.files) do
+    if file.fd then uv.fs_close(file.fd) end
+    uv.fs_unlink(file.path)
+  end
+end
+
+-- What is wrong with the parts as a whole.
+function Upload:check(complete)
+  if self.problem then return self.problem end
+  if not complete then return answer(400, "INVALID_FILE", "multipart form is empty") end
+  if #self.metadata == 0 then return answer(400, "INVALID_FILE_METADATA", "metadata file is missing") end
+  if #self.files == 0 then return answer(400, "INVALID_FILE_CONTENT", "file is missing") end
+  if #self.metadata ~= #self.files then
+    local message = ("metadata and file count mismatch: %d vs %d"):format(#self.metadata, #self.files)
+    return answer(400, "INVALID_FILE", message)
+  end
+end
+
+local function parse_metadata(part)
+  local value, problem = json.decode(utf8.sound(table.concat(part.pieces)))
+  if not problem and not (filesystem.is_permission(value) and (value.path == nil or type(value.path) == "string")) then
+    problem = "json: cannot unmarshal a member of another type"
+  end
+  if problem then return nil, answer(400, "INVALID_FILE_METADATA", "invalid metadata format. " .. problem) end
+  if (value.path or "") == "" then return nil, answer(400, "INVALID_FILE_METADATA", "metadata path is empty") end
+  return value
+end
+
+-- Copies a spooled file over an existing one; `done` gets a problem or nothing.
+local function overwrite(file, place, done)
+  local target, problem = filesystem.call("open", uv.fs_open, place, true, "w", 511)
+  if not target then return done(failed(("error opening destination file %s."):format(place.named), problem)) end
+  local source = assert(uv.fs_open(file.path, "r", 0))
+  local offset = 0
+  local function finish(outcome)
+    uv.fs_close(source)
+    uv.fs_close(target)
+    done(outcome)
+  end
+  local function step()
+    uv.fs_sendfile(target, source, offset, PIECE, guard.wrap(function(message, count)
+      if message then
+        local wrong = errno.new(message:match("^%u+"), "write", place.named)
+        return finish(failed(("error copying file %s."):format(place.named), wrong))
+      end
+      if count == 0 then return finish() end
+      offset = offset + count
+      step()
+    end))
+  end
+  step()
+end
+
+-- Puts the file of one pair into its place; `done` gets a problem or nothing.
+function Upload:store(index, done)
+  local sandbox, file = self.sandbox, self.files[index]
+  local wanted, problem = parse_metadata(self.metadata[index])
+  if not wanted then return done(problem) end
+  if sandbox.is_view and (wanted.mode or 0) == 0 then wanted.mode = VIEW_MODE end
+  local function permit(outcome)
+    if outcome then return done(outcome) end
+    local ok, wrong = filesystem.set_permission(sandbox, wanted.path, wanted)
+    done(not ok and failed(("error chmoding file %s."):format(wanted.path), wrong) or nil)
+  end
+
+  local parent = wanted.path:match("^(.*)/[^/]*$") or ""
+  local made
+  made, problem = filesystem.make_all(sandbox, parent == "" and "/" or parent, 511)
+  if made == nil then return done(failed(("error creating target directory %s."):format(parent), problem)) end
+  local place
+  place, problem = filesystem.locate(sandbox, wanted.path, false, "open")
+  if not place then return done(failed(("error opening destination file %s."):format(wanted.path), problem)) end
+  if place.read_only or uv.fs_stat(place.path) then return overwrite(file, place, permit) end
+  local ok, _, code = uv.fs_rename(file.path, place.path)
+  if not ok then
+    local wrong = errno.new(code, "open", place.named)
+    return done(failed(("error opening destination file %s."):format(place.named), wrong))
+  end
+  permit()
+end
+
+function Upload:store_all(index, done)
+  if index > #self.files then return done() end
+  self:store(index, function(problem)
+    if problem then return done(problem) end
+    self:store_all(index + 1, done)
+  end)
+end
+
+local routes = {}
+
+routes["POST /files/upload"] = function(call)
+  local response = call.response
+  local upload = setmetatable({ sandbox = call.sandbox, metadata = {}, files = {} }, Upload)
+  local kind = call.request.headers["content-type"] or ""
+  local boundary = kind:match('^multipart/form%-data;.*boundary="([^"]+)"')
+    or kind:match("^multipart/form%-data;.*boundary=([^;%s]+)")
+  if not boundary then return response:fail(400, "INVALID_FILE", "multipart form is empty") end
+  local parser = multipart.new(boundary, {
+    part = function(...) upload:part(...) end,
+    data = function(bytes) upload:data(bytes) end,
+    finished = function() upload:finished() end,
+  })
+  call.request:receive(function(bytes) parser:feed(bytes) end, function(complete)
+    if not complete then return upload:clean() end
+    local function done(problem)
+      upload:clean()
+      if problem then return response:fail(problem.status, problem.code, problem.message) end
+      response:empty(200)
+    end
+    local problem = upload:check(parser:finish())
+    if problem then return done(problem) end
+    upload:store_all(1, done)
+  end)
+end
+
+return routes

@@ -1,0 +1,246 @@
+--- An HTTP/1.1 server on luv: keep-alive, pipelined and split input, bodies with Content-Length or chunked.
+--
+-- A handler takes a body piece by piece in its `on_data`; while it works, nothing more is read, so that a large upload
+-- costs little memory.
+
+local uv = require "luv"
+local body = require "opensandbox.devserver.http.body"
+local guard = require "opensandbox.devserver.base.safe_callback"
+local response = require "opensandbox.devserver.http.response"
+
+local HEAD_LIMIT = 64 * 1024
+local PIPELINE_LIMIT = 256 * 1024
+
+local Request = {}
+Request.__index = Request
+
+--- Takes the body as it arrives. Without this call, or `body`, a body is read and thrown away.
+-- @param on_data called with each piece
+-- @param on_end called at the end, with true when the body is complete
+function Request:receive(on_data, on_end)
+  self.on_data, self.on_end = on_data, on_end
+  if self.expects_continue then self.connection.socket:write("HTTP/1.1 100 Continue\r\n\r\n") end
+end
+
+--- Takes the whole body as one string. A body over the limit, or one that is cut off, is answered here.
+function Request:body(limit, callback)
+  local pieces, size = {}, 0
+  self:receive(function(data)
+    size = size + #data
+    if size <= limit then pieces[#pieces + 1] = data end
+  end, function(complete)
+    if not complete then return end
+    if size > limit then return self.response:send(413, {}, "") end
+    callback(table.concat(pieces))
+  end)
+end
+
+--- Leaves what has not been read yet in the connection until `release`: the handler will look at it later.
+function Request:hold()
+  self.connection.held = true
+end
+
+function Request:release()
+  self.connection.held = false
+  self.connection:process()
+end
+
+--- Takes the end of the client's side as its going away, as proxies do. Otherwise it may still be there to read.
+function Request:end_with_client()
+  self.ends_with_client = true
+end
+
+local Connection = {}
+Connection.__index = Connection
+
+function Connection:close()
+  if self.closed then return end
+  self.closed = true
+  self.server.connections[self] = nil
+  if not self.socket:is_closing() then self.socket:close() end
+  local request = self.request
+  if not request then return end
+  if request.on_end and not request.complete then guard.call(nil, request.on_end, false) end
+  local answer = request.response
+  answer.closed = true
+  if answer.on_abort then answer.on_abort() end
+end
+
+-- An answer to input that is not a request; the connection cannot be used further.
+function Connection:refuse(status, text)
+  local request = setmetatable({ method = "GET", version = "1.1", connection = self }, Request)
+  request.response = response.new(self.socket, request, function() self:close() end)
+  self.request, self.state = request, "refused"
+  request.response:send(status, { { "Content-Type", "text/plain" } }, text)
+end
+
+local function parse_head(text)
+  local method, target, version = text:match("^(%u+) (%S+) HTTP/(1%.[01])\r\n")
+  if not method then return nil end
+  local headers = {}
+  for line in text:gmatch("\r\n([^\r\n]+)") do
+    local name, value = line:match("^([^%s:]+):%s*(.-)%s*$")
+    if not name then return nil end
+    name = name:lower()
+    headers[name] = headers[name] and headers[name] .. ", " .. value or value
+  end
+  local path, query = target:match("^([^?]*)%??(.*)$")
+  local wish = (headers.connection or ""):lower()
+  return setmetatable({
+    method = method, path = path:gsub("^https?://[^/]*", ""), query = query, version = version, headers = headers,
+    keep_alive = not wish:find("close", 1, true) and (version == "1.1" or wish:find("keep-alive", 1, true) ~= nil),
+  }, Request)
+end
+
+function Connection:begin(request)
+  self.request, request.connection = request, self
+  local headers = request.headers
+  request.chunked = (headers["transfer-encoding"] or ""):lower():find("chunked", 1, true) ~= nil
+  local length = tonumber(headers["content-length"] or "0")
+  if not request.chunked and not (length and length >= 0 and length % 1 == 0) then
+    return self:refuse(400, "bad Content-Length")
+  end
+  self.body = body.new(request.chunked and "chunked" or length)
+  self.state = self.body.done and "received" or "body"
+  local answer = response.new(self.socket, request, function(keep_alive) self:answered(keep_alive) end)
+  request.response = answer
+  request.complete = self.state == "received"
+  request.expects_continue = not request.complete and (headers.expect or ""):lower() == "100-continue"
+  self:protected(self.server.handler, request, answer)
+  if request.complete then self:received() end
+end
+
+-- Runs a handler's code; its error becomes a 500, or a cut when the response has begun.
+function Connection:protected(fn, ...)
+  local answer = self.request.response
+  return guard.call(function()
+    if answer.started then return answer:abort() end
+    answer:send(500, { { "Content-Type", "text/plain; charset=utf-8" } }, "Internal Server Error")
+  end, fn, ...)
+end
+
+function Connection:received()
+  local request = self.request
+  self.state, request.complete = "received", true
+  if request.on_end then self:protected(request.on_end, true) end
+end
+
+function Connection:answered(keep_alive)
+  if self.closed then return end
+  local request = self.request
+  -- A client that waits for "100 Continue" may or may not send the body nobody asked for: unusable either way.
+  local unclear = not request.complete and request.expects_continue and not request.on_data
+  if not keep_alive or unclear or self.ended then return self:close() end
+  request.answered = true
+  self:process()
+end
+
+local steps = {}
+
+function steps.head(self)
+  self.input = self.input:gsub("^[\r\n]+", "")
+  local _, last = self.input:find("\r\n\r\n", 1, true)
+  if not last then
+    if #self.input > HEAD_LIMIT then self:refuse(431, "request head too large") end
+    return false
+  end
+  local head = self.input:sub(1, last)
+  self.input = self.input:sub(last + 1)
+  local request = parse_head(head)
+  if request then self:begin(request) else self:refuse(400, "400 Bad Request") end
+  return true
+end
+
+function steps.body(self)
+  local rest, malformed = self.body:step(self.input, function(data)
+    local request = self.request
+    if request.on_data and not request.answered then self:protected(request.on_data, data) end
+  end)
+  if malformed then self:refuse(400, "bad chunk") end
+  if not rest then return false end
+  self.input = rest
+  if self.body.done and not self.closed then self:received() end
+  return true
+end
+
+function steps.received(self)
+  if not self.request.answered then return false end
+  self.request, self.state = nil, "head"
+  return true
+end
+
+function steps.refused() return false end
+
+function Connection:process()
+  if self.processing then return end   -- an answer given inside a handler continues in the loop below
+  self.processing = true
+  while not self.closed and not self.held and steps[self.state](self) do end   -- luacheck: ignore 542
+  self.processing = false
+  if self.closed then return end
+  if self.ended and not self.held and not (self.request and self.request.complete) then return self:close() end
+  -- Input that waits for its turn stays in the kernel.
+  local full = #self.input > PIPELINE_LIMIT
+  if full ~= (self.paused or false) then
+    self.paused = full
+    if full then self.socket:read_stop() else self:read() end
+  end
+end
+
+function Connection:read()
+  self.socket:read_start(guard.wrap(function(problem, data)
+    if problem then return self:close() end
+    if data then
+      self.input = self.input == "" and data or self.input .. data
+    elseif self.request and self.request.ends_with_client then
+      return self:close()
+    else
+      self.ended = true
+      -- Like Go's server: to one that is still answering, the end of the client's half means that the client has gone.
+      local answer = self.request and self.request.response
+      if answer and answer.on_gone and not answer.closed then answer.on_gone() end
+    end
+    self:process()
+  end, function() self:close() end))
+end
+
+local Server = {}
+Server.__index = Server
+
+--- Stops listening and closes every connection.
+function Server:stop()
+  if not self.socket:is_closing() then self.socket:close() end
+  local open = {}
+  for connection in pairs(self.connections) do open[#open + 1] = connection end
+  for _, connection in ipairs(open) do connection:close() end
+end
+
+--- Listens on a loopback port.
+-- @param port 0 for a free one
+-- @param handler called with each request and its response
+-- @treturn[1] table the server; its `port` is the real one
+-- @treturn[2] nil
+-- @treturn[2] string why the port cannot be had
+local function listen(port, handler)
+  local socket = uv.new_tcp()
+  local self = setmetatable({ socket = socket, handler = handler, connections = {} }, Server)
+  local ok, problem = socket:bind("127.0.0.1", port)
+  if ok then
+    ok, problem = socket:listen(511, guard.wrap(function(failed)
+      if failed then return guard.log(failed) end
+      local client = uv.new_tcp()
+      if not socket:accept(client) then return client:close() end
+      client:nodelay(true)
+      local connection = setmetatable({ socket = client, server = self, input = "", state = "head" }, Connection)
+      self.connections[connection] = true
+      connection:read()
+    end))
+  end
+  if not ok then
+    socket:close()
+    return nil, problem
+  end
+  self.port = socket:getsockname().port
+  return self
+end
+
+return { listen = listen }

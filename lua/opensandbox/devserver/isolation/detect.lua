@@ -1,0 +1,84 @@
+--- Chooses how commands are kept apart from this machine, by trying.
+
+local uv = require "luv"
+local bubblewrap = require "opensandbox.devserver.isolation.bubblewrap"
+local plain = require "opensandbox.devserver.isolation.unisolated"
+
+local isolation = {}
+
+local WARNING = "NOT ISOLATED: commands run as plain processes and can see and change everything that you can"
+
+--- Makes the directories of a sandbox that every program expects.
+function isolation.make_root(root)
+  assert(uv.fs_mkdir(root, 493))   -- 0755
+  for _, name in ipairs { "dev", "etc", "home", "proc", "root", "run", "tmp", "usr", "var", "work", "workspace" } do
+    assert(uv.fs_mkdir(root .. "/" .. name, 493))
+  end
+  assert(uv.fs_mkdir(root .. "/var/tmp", 493))
+  uv.fs_chmod(root .. "/tmp", 1023)   -- 1777
+  uv.fs_chmod(root .. "/var/tmp", 1023)
+end
+
+-- Whether a command really starts, runs and ends this way; the reason when not.
+local function try(strategy, directory)
+  local root = directory .. "/probe"
+  isolation.make_root(root)
+  local log = assert(uv.fs_open(directory .. "/probe.log", "a", 384))
+  local box, result = { root = root }, nil
+  local function finish(outcome)
+    strategy:close(box, function() result = result or outcome end)
+  end
+  local env = strategy:environment(root)
+  strategy:open(box, { argv = { "tail", "-f", "/dev/null" }, env = env, log = log }, function(problem)
+    if problem then return finish(problem) end
+    local started, code = strategy:spawn(box, {
+      argv = { strategy.shell, "-c", "kill -9 $$" }, env = env, cwd = { inside = "/", path = root },
+      stdout = log, stderr = log,
+      on_exit = function(exit_code, signal)
+        local right = signal == 9
+        finish(right and "ok" or ("a command ended with %d instead of signal 9"):format(exit_code))
+      end,
+    })
+    if not started then finish(code) end
+  end, function() end)
+  -- Before the server's own loop runs, so running it here disturbs nobody.
+  local deadline = uv.hrtime() + 10e9
+  while not result and uv.hrtime() < deadline do uv.run("once") end
+  local size = uv.fs_fstat(log).size
+  uv.fs_close(log)
+  if result == "ok" then return nil end
+  local text = ""
+  if size > 0 then
+    local file = io.open(directory .. "/probe.log")
+    text = ": " .. file:read("*a"):match("[^\n]*")
+    file:close()
+  end
+  return (result or "it does not answer") .. text
+end
+
+local function shell()
+  for _, path in ipairs { "/usr/bin/bash", "/bin/bash", "/usr/local/bin/bash" } do
+    if uv.fs_access(path, "X") then return path end
+  end
+  return "/bin/sh"
+end
+
+--- @param mode "auto", "bwrap" or "none"
+-- @param directory an empty directory for trying
+-- @treturn[1] table the strategy
+-- @treturn[1] string what people should know about it
+-- @treturn[2] nil
+-- @treturn[2] string why the wanted mode cannot be had
+function isolation.choose(mode, directory)
+  if mode == "none" then return plain.new(shell()), WARNING .. "." end
+  local strategy, problem = bubblewrap.new(shell())
+  if strategy then problem = try(strategy, directory) end
+  if not problem then
+    return strategy, "isolated with bubblewrap: commands see this machine's programs read-only, and its network"
+  elseif mode == "bwrap" then
+    return nil, "isolation with bubblewrap does not work here: " .. problem
+  end
+  return plain.new(shell()), ("%s (bubblewrap does not work here: %s)."):format(WARNING, problem)
+end
+
+return isolation

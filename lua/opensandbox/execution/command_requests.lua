@@ -1,0 +1,155 @@
+--- What execd tells of a command by its id, and how it ends one. The last argument of each goes into the request.
+
+local core = require "opensandbox.core"
+local options = require "opensandbox.base.options"
+local poll = require "opensandbox.loop.polling"
+local time = require "opensandbox.base.time"
+local url = require "opensandbox.base.url"
+
+local FIRST_PAUSE = 0.02    -- seconds
+local LONGEST_PAUSE = 0.5   -- seconds
+local LONGEST_LOG = 16 * 1024 * 1024 -- bytes taken at a time
+
+local routes = {}
+
+--- seconds: execd says that a command has started a little before it knows it
+routes.START_PATIENCE = 2
+
+---@class opensandbox.CommandStatus
+---@field id string
+---@field command string
+---@field running boolean
+---@field exit_code? integer nil while it runs; -1 when a signal ended it
+---@field error? string
+---@field started_at? number Unix seconds
+---@field finished_at? number Unix seconds
+
+--- GET /command/status/{id}
+---@return opensandbox.CommandStatus? status
+---@return opensandbox.Error? err
+function routes.status(client, endpoint, id, more)
+  return client:_execd(endpoint, options.merge({
+    op = "get_command_status", method = "GET", path = "/command/status/" .. url.escape(id), decode = function(answer)
+      if type(answer.running) ~= "boolean" then return nil, "status" end
+      return {
+        id = answer.id, command = answer.content, running = answer.running, exit_code = answer.exit_code, error = answer.error,
+        started_at = time.parse(answer.started_at), finished_at = time.parse(answer.finished_at),
+      }
+    end,
+  }, more))
+end
+
+-- The part of a log that begins at `cursor`. What lies between is told by the cursor that came along: a server or a cache that repeats
+-- old bytes must not make them count twice.
+local function log_from(cursor, text, header, is_beginning)
+  local following = tonumber(header)
+  if is_beginning or not following then return { text = text, cursor = cursor + #text } end
+  local first = following - #text
+  if first == cursor or text == "" then return { text = text, cursor = following } end
+  if first > cursor or first < 0 then return nil end
+  return { text = text:sub(cursor - first + 1), cursor = math.max(following, cursor) }
+end
+
+--- The request for a log that begins at `cursor`, whose header `name` tells the next one.
+function routes.log_request(op, path, cursor, name)
+  return {
+    op = op, method = "GET", path = path .. url.query { { "cursor", ("%d"):format(cursor) } }, at_most = LONGEST_LOG,
+    read = function(text, headers, is_beginning)
+      local log = log_from(cursor, text, headers[name], is_beginning)
+      return log, not log and "log from the byte that was asked for" or nil
+    end,
+  }
+end
+
+--- GET /command/{id}/logs: the text from a byte offset on, or as much of it as is taken at a time, and where the next begins.
+---@return { text: string, cursor: integer }? log
+---@return opensandbox.Error? err
+function routes.logs(client, endpoint, id, cursor, more)
+  local request = routes.log_request("get_command_logs", "/command/" .. url.escape(id) .. "/logs", cursor,
+    "execd-commands-tail-cursor")
+  return client:_execd(endpoint, options.merge(request, more))
+end
+
+--- The request of DELETE /command: SIGTERM to the process group, SIGKILL after 3 seconds.
+function routes.interrupt(id)
+  return { op = "interrupt_command", method = "DELETE", path = "/command" .. url.query { { "id", id } }, may_repeat = false }
+end
+
+--- execd's words for a command that it does not know: three routes, three ways to say it.
+function routes.is_unknown(err)
+  local message = tostring(err.message)
+  return err.kind == "http" and (message:find("command not found", 1, true) or message:find("no such session", 1, true)) ~= nil
+end
+
+--- Calls `ask` until execd knows the command, which it may not yet when it was started just now.
+---@param op string
+---@param known_by number on the clock of core.now(): from then on it must know it
+---@param ask fun(): any, opensandbox.Error?
+---@return any value
+---@return opensandbox.Error? err
+function routes.patiently(op, known_by, ask)
+  return poll(op, { first = FIRST_PAUSE, longest = LONGEST_PAUSE }, function()
+    local value, err = ask()
+    if value ~= nil then return value end
+    if routes.is_unknown(err) and core.now() <= known_by then return nil end
+    err.op = op
+    return nil, err
+  end)
+end
+
+--- How a command ended, by its last status: exit_code, signal, duration, and error, as its stream would have told it.
+---@param status opensandbox.CommandStatus
+function routes.outcome(status)
+  local code = status.exit_code
+  local text = tostring(status.error or "")
+  return {
+    exit_code = code, duration = status.started_at and status.finished_at and status.finished_at - status.started_at or nil,
+    signal = code == -1 and (text:match("signal: (.+)") or "unknown") or nil,
+    error = code ~= 0 and { name = "CommandExecError", value = tostring(code), traceback = { status.error } } or nil,
+  }
+end
+
+--- The client methods.
+routes.methods = {}
+
+--- How a command is doing: GET /command/status/{id}.
+---@param self opensandbox.Client
+---@param endpoint opensandbox.Endpoint|string
+---@param id string
+---@return opensandbox.CommandStatus? status
+---@return opensandbox.Error? err
+function routes.methods.get_command_status(self, endpoint, id)
+  return routes.status(self, endpoint, options.identifier("get_command_status", "the command id", id))
+end
+
+--- Output of a background command, stdout and stderr in the order they were written: GET /command/{id}/logs.
+---@param self opensandbox.Client
+---@param endpoint opensandbox.Endpoint|string
+---@param id string
+---@param cursor? integer byte offset to go on from, default 0
+---@return string? text of a very long log some 16 MiB at a time
+---@return integer|opensandbox.Error cursor for the next call, or the error
+function routes.methods.get_command_logs(self, endpoint, id, cursor)
+  local op = "get_command_logs"
+  options.identifier(op, "the command id", id)
+  if cursor ~= nil then options.argument(op, "the cursor", cursor, "count") end
+  local log, err = routes.logs(self, endpoint, id, cursor or 0)
+  if not log then return nil, err end
+  return log.text, log.cursor
+end
+
+--- Ends a running command: SIGTERM to its process group, SIGKILL after 3 seconds: DELETE /command.
+---@param self opensandbox.Client
+---@param endpoint opensandbox.Endpoint|string
+---@param id string
+---@return true? ok
+---@return opensandbox.Error? err
+function routes.methods.interrupt_command(self, endpoint, id)
+  local request = routes.interrupt(options.identifier("interrupt_command", "the command id", id))
+  request.ends_things = true
+  local _, err = self:_execd(endpoint, request)
+  if err then return nil, err end
+  return true
+end
+
+return routes

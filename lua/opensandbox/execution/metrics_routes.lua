@@ -1,0 +1,75 @@
+--- The execd API: a client method for each route. The first argument is the endpoint of a sandbox's execd, from `discover_execd`,
+--- or a plain URL.
+
+local command = require "opensandbox.execution.command_routes"
+local command_routes = require "opensandbox.execution.command_requests"
+local filesystem = require "opensandbox.files.file_routes"
+local options = require "opensandbox.base.options"
+local stream = require "opensandbox.http.event_stream"
+
+local execd = options.merge(filesystem, command_routes.methods, { run_command = command.run_command })
+
+local ping_options = { timeout = "seconds" }
+
+--- Asks execd whether it is there: GET /ping.
+---@param self opensandbox.Client
+---@param endpoint opensandbox.Endpoint|string
+---@param opts? table timeout (seconds)
+---@return true? ok
+---@return opensandbox.Error? err
+function execd.ping(self, endpoint, opts)
+  opts = options.check("ping", opts, ping_options)
+  local _, err = self:_execd(endpoint, { op = "ping", method = "GET", path = "/ping", timeout = opts.timeout })
+  if err then return nil, err end
+  return true
+end
+
+---@class opensandbox.Metrics
+---@field cpu_count number
+---@field cpu_used_percent number of the whole machine
+---@field memory_total number bytes, of the whole machine
+---@field memory_used number bytes
+---@field time number Unix seconds
+
+local MIB = 1048576
+
+local function metrics(answer)
+  if type(answer.cpu_count) ~= "number" then return nil, "metrics" end
+  local function bytes(mib) return type(mib) == "number" and math.floor(mib * MIB + 0.5) or nil end
+  return {
+    cpu_count = answer.cpu_count, cpu_used_percent = answer.cpu_used_pct,
+    memory_total = bytes(answer.mem_total_mib), memory_used = bytes(answer.mem_used_mib),
+    time = type(answer.timestamp) == "number" and answer.timestamp / 1000 or nil,
+  }
+end
+
+--- Load and memory of the machine that the sandbox runs on: GET /metrics. It takes a second: execd measures meanwhile.
+---@param self opensandbox.Client
+---@param endpoint opensandbox.Endpoint|string
+---@return opensandbox.Metrics? metrics
+---@return opensandbox.Error? err
+function execd.get_metrics(self, endpoint)
+  return self:_execd(endpoint, { op = "get_metrics", method = "GET", path = "/metrics", decode = metrics })
+end
+
+local watch_options = { idle_timeout = "seconds" }
+
+--- The same, every two seconds until it is closed: GET /metrics/watch.
+---@param self opensandbox.Client
+---@param endpoint opensandbox.Endpoint|string
+---@param opts? table idle_timeout (seconds without a byte, default the client's)
+---@return opensandbox.Stream? stream of opensandbox.Metrics
+---@return opensandbox.Error? err
+function execd.watch_metrics(self, endpoint, opts)
+  opts = options.check("watch_metrics", opts, watch_options)
+  return stream.open(self, self:_endpoint(endpoint, {
+    op = "watch_metrics", method = "GET", path = "/metrics/watch", headers = { Accept = "text/event-stream" },
+    idle_timeout = opts.idle_timeout or self._clocks.idle_timeout,
+  }), function(answer)
+    local value = metrics(answer)
+    if value then return value end
+    return nil, type(answer.error) == "string" and answer.error or "an event holds no metrics"
+  end)
+end
+
+return execd

@@ -1,0 +1,98 @@
+--- Network policies: what may be reached from a sandbox. As callers write them, checked, and as they travel.
+
+local json = require "opensandbox.base.json"
+local options = require "opensandbox.base.options"
+
+local network_policy = {}
+
+---@class opensandbox.EgressRule
+---@field action string "allow" or "deny"
+---@field target? string a host name, `*.suffix` (not the suffix itself), an address or a CIDR (these two only where enforcement_mode is "dns+nft")
+---@field ports? integer[] TCP ports, for an address, a CIDR or, without a target, everything: servers from 1.2.0; older ones pass over it
+
+---@class opensandbox.NetworkPolicy
+---@field default_action? string "allow" or "deny" for what no rule matches; the server's default is "deny"
+---@field egress? opensandbox.EgressRule[] the first match wins
+
+local known_policy = { default_action = "any", egress = "any" }
+local known_rule = { action = "any", target = "any", ports = "any" }
+local actions = { allow = true, deny = true }
+
+local function check_action(op, what, value)
+  if actions[value] then return end
+  options.raise(op, ('%s must be "allow" or "deny", not %s'):format(what,
+    type(value) == "string" and ("%q"):format(value) or type(value)))
+end
+
+--- Checks what a rule is about.
+function network_policy.check_target(op, what, target)
+  options.argument(op, what, target, "text")
+  if target:find("[%s%c]") then options.raise(op, ("%s must not hold white space: %q"):format(what, target)) end
+  if target:find("://", 1, true) then
+    options.raise(op, ("%s is a host name, not a URL: %q"):format(what, target))
+  end
+end
+
+local function check_ports(op, what, ports)
+  options.argument(op, what, ports, "table")
+  if #ports == 0 then options.raise(op, what .. " must not be empty") end
+  for _, port in ipairs(ports) do
+    options.argument(op, what .. ": each", port, "count")
+    if port < 1 or port > 65535 then options.raise(op, ("%s must be between 1 and 65535, not %s"):format(what, port)) end
+  end
+end
+
+--- Checks a list of rules.
+---@param op string
+---@param rules opensandbox.EgressRule[]
+function network_policy.check_rules(op, rules)
+  options.argument(op, "the list of rules", rules, "table")
+  if next(rules) ~= nil and rules[1] == nil then
+    options.raise(op, 'the rules must be a list, as { { action = "allow", target = "example.com" } }')
+  end
+  for i, rule in ipairs(rules) do
+    local name = "rule " .. i
+    options.argument(op, name, rule, "table")
+    options.check(op, rule, known_rule)
+    check_action(op, name .. ": action", rule.action)
+    if rule.ports ~= nil then check_ports(op, name .. ": ports", rule.ports) end
+    if rule.target ~= nil or rule.ports == nil then network_policy.check_target(op, name .. ": target", rule.target) end
+  end
+end
+
+--- Checks a policy.
+---@param op string
+---@param policy opensandbox.NetworkPolicy
+function network_policy.check(op, policy)
+  options.argument(op, "the network policy", policy, "table")
+  options.check(op, policy, known_policy)
+  if policy.default_action ~= nil then check_action(op, "default_action", policy.default_action) end
+  if policy.egress ~= nil then network_policy.check_rules(op, policy.egress) end
+end
+
+--- Rules as they travel, from rules that were checked.
+function network_policy.rules_to_wire(rules)
+  local list = {}
+  for i, rule in ipairs(rules) do
+    list[i] = { action = rule.action, target = rule.target, ports = rule.ports and json.array(options.merge(rule.ports)) }
+  end
+  return json.array(list)
+end
+
+--- A policy as it travels, from one that was checked.
+function network_policy.to_wire(policy)
+  return { defaultAction = policy.default_action, egress = policy.egress and network_policy.rules_to_wire(policy.egress) }
+end
+
+--- A policy as it came, in the form that callers write.
+---@return opensandbox.NetworkPolicy? policy nil when it is none
+function network_policy.from_wire(answer)
+  local rules = {}
+  for i, rule in ipairs(type(answer.egress) == "table" and answer.egress or {}) do
+    if type(rule) ~= "table" then return nil end
+    rules[i] = { action = rule.action, target = rule.target, ports = rule.ports }
+  end
+  return { default_action = answer.defaultAction, egress = rules }
+end
+
+return network_policy

@@ -1,0 +1,91 @@
+--- The set of timed things: whatever is added and removed, the earliest is at hand.
+
+local new_timers = require "opensandbox.loop.timers"
+
+-- A generator of our own: the same numbers on every Lua and in every run.
+local function generator(seed)
+  return function(most)
+    seed = (seed * 16807) % 2147483647
+    return seed % most + 1
+  end
+end
+
+local function earliest(things)
+  local at
+  for thing in pairs(things) do
+    if not at or thing.at < at then at = thing.at end
+  end
+  return at
+end
+
+describe("timers", function()
+  it("have the earliest at hand, as a list that is searched has", function()
+    for seed = 1, 20 do
+      local random = generator(seed)
+      local timers, model, list = new_timers(), {}, {}
+      for _ = 1, 500 do
+        local action = random(10)
+        if action <= 5 or #list == 0 then
+          local thing = {}
+          timers:add(thing, random(seed % 2 == 0 and 10 or 1000000)) -- with many equal times, and with few
+          model[thing] = true
+          list[#list + 1] = thing
+        else
+          local thing = action <= 8 and table.remove(list, random(#list)) or timers:first()
+          timers:remove(thing)
+          model[thing] = nil
+          for i = #list, 1, -1 do
+            if list[i] == thing then table.remove(list, i) end
+          end
+        end
+        local first = timers:first()
+        assert.equal(earliest(model), first and first.at)
+        assert.is_true(first == nil or model[first] == true)
+        assert.equal(#list, timers.count)
+      end
+    end
+  end)
+
+  it("come out in order", function()
+    local random = generator(7)
+    local timers = new_timers()
+    for _ = 1, 1000 do timers:add({}, random(500)) end
+    local last, count = 0, 0
+    while timers:first() do
+      local first = timers:first()
+      assert.is_true(first.at >= last)
+      last, count = first.at, count + 1
+      timers:remove(first)
+    end
+    assert.equal(1000, count)
+  end)
+
+  it("pass over what is not among them, and what was removed already", function()
+    local timers = new_timers()
+    local a, b = {}, {}
+    timers:remove(a)
+    timers:add(a, 2)
+    timers:add(b, 1)
+    timers:remove(b)
+    timers:remove(b)
+    assert.equal(a, timers:first())
+    timers:remove(a)
+    assert.is_nil(timers:first())
+    timers:remove(a)
+    timers:add(a, 5)
+    assert.equal(a, timers:first())
+  end)
+
+  it("hold on to nothing that was removed", function()
+    local timers, held = new_timers(), setmetatable({}, { __mode = "k" })
+    for i = 1, 100 do
+      local thing = {}
+      held[thing] = true
+      timers:add(thing, i % 7)
+    end
+    while timers:first() do timers:remove(timers:first()) end
+    collectgarbage()
+    collectgarbage()
+    assert.is_nil(next(held))
+  end)
+end)
