@@ -114,10 +114,10 @@ lint:
 	luacheck -q .
 
 # The event-stream decoder by itself, on random streams cut at random places.
-fuzz: build/fuzz-frames
-	build/fuzz-frames
+fuzz: build/fuzz-event-stream
+	build/fuzz-event-stream
 
-build/fuzz-frames: spec/c/fuzz_frames.c src/frames.c src/buffer.c $(wildcard src/*.h)
+build/fuzz-event-stream: spec/c/fuzz_event_stream.c src/event_stream.c src/buffer.c src/alloc.c $(wildcard src/*.h)
 	@mkdir -p $(@D)
 	$(CC) -std=gnu99 -g -O1 $(WARNINGS) -Werror -fsanitize=address,undefined -fno-sanitize-recover=undefined -Isrc -o $@ $(filter %.c,$^)
 

@@ -221,7 +221,7 @@ end
 function Run:follow()
   local ex, opts = self.exchange, self.opts
   local transfer = ex.transfer
-  local next_event = not opts.on_event and transfer.event or function() return nil, transfer:frame() end
+  local next_event = not opts.on_event and transfer.next_output or function() return nil, transfer:next_event() end
   while true do
     -- Lines of output without a detour: half a million of them must not cost a second.
     local stream, text = next_event(transfer)
@@ -270,7 +270,7 @@ function run.start(kind, client, endpoint, request, opts, own)
   local self = setmetatable(own or {}, kind)
   self.client, self.endpoint, self.opts, self.began, self.limit = client, endpoint, opts, core.now(), limit
   self.stdout, self.stderr = capture.new(limit), capture.new(limit)
-  request.method, request.may_repeat, request.framed, request.frame_limit = "POST", false, true, LONGEST_EVENT
+  request.method, request.may_repeat, request.max_event = "POST", false, LONGEST_EVENT
   request.headers = { Accept = "text/event-stream" }
   request.idle_timeout = request.idle_timeout or opts.idle_timeout or client._clocks.idle_timeout
   self.idle_timeout = request.idle_timeout
