@@ -113,13 +113,21 @@ soak: core
 lint:
 	luacheck -q .
 
-# The event-stream decoder by itself, on random streams cut at random places.
-fuzz: build/fuzz-event-stream
+# Parts of the core by themselves, under the sanitizers: the event-stream decoder on random streams cut at random places, and the set of
+# transfers beside a model of it.
+fuzz: build/fuzz-event-stream build/fuzz-transfer-set
 	build/fuzz-event-stream
+	build/fuzz-transfer-set
+
+FUZZ = $(CC) -std=gnu99 -g -O1 $(WARNINGS) -Werror -fsanitize=address,undefined -fno-sanitize-recover=undefined -Isrc -o $@ $(filter %.c,$^)
 
 build/fuzz-event-stream: spec/c/fuzz_event_stream.c src/event_stream.c src/buffer.c src/alloc.c $(wildcard src/*.h)
 	@mkdir -p $(@D)
-	$(CC) -std=gnu99 -g -O1 $(WARNINGS) -Werror -fsanitize=address,undefined -fno-sanitize-recover=undefined -Isrc -o $@ $(filter %.c,$^)
+	$(FUZZ)
+
+build/fuzz-transfer-set: spec/c/fuzz_transfer_set.c src/transfer_set.c src/clock_heap.c src/alloc.c $(wildcard src/*.h)
+	@mkdir -p $(@D)
+	$(FUZZ)
 
 env:
 	@echo 'export LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;;"'
