@@ -908,7 +908,7 @@ describe("the files of a sandbox", function()
   it("arrive all, 500 in a request", function()
     local requests, told, size = 0, {}, 0
     local one = opensandbox.new(server.url, server.key, { on_request = function(request)
-      if request.op == "upload_files" then requests = requests + 1 end
+      if request.url:find("/files/upload$") then requests = requests + 1 end
     end })
     finally(function() one:close() end)
     local execd = assert(one:discover_execd(sandbox.id))

@@ -164,7 +164,7 @@ describe("keeping a sandbox alive", function()
       local id = name("in", 0)
       local function begin()
         local sandbox = connect(id, { keep_alive = 0.2 })
-        local execd = assert(sandbox:_execd("spec"))
+        local execd = assert(sandbox:execd_endpoint("spec"))
         act(sandbox)
         return execd
       end

@@ -57,7 +57,7 @@ describe("a durable command", function()
     ]]
   end)
   teardown(function() server:stop() end)
-  before_each(function() client = opensandbox.new("http://127.0.0.1:1", "", { retry = { base = 0.01 } }) end)
+  before_each(function() client = opensandbox.new("http://127.0.0.1:1", "", { retry = { base_delay = 0.01 } }) end)
   after_each(function() client:close() end)
 
   local function run(place, options)
@@ -175,7 +175,7 @@ describe("on the development server, a command's bytes", function()
     } do
       local ok, message = pcall(client.run_command, client, "http://127.0.0.1:1", "x", options)
       assert.is_false(ok)
-      assert.is_truthy(message:find("durable_spec%.lua:%d+: run_command: option"), message)
+      assert.is_truthy(message:find("durable_run_spec%.lua:%d+: run_command: option"), message)
     end
     assert.has_error(function() sandbox:run({ "x" }, { shell = false, capture = "exact" }) end)
   end)

@@ -85,7 +85,7 @@ end
 
 setup(function()
   server, number = brokenstreams.start(), 0
-  client = opensandbox.new("http://127.0.0.1:1", "", { retry = { base = 0.01 } })
+  client = opensandbox.new("http://127.0.0.1:1", "", { retry = { base_delay = 0.01 } })
 end)
 teardown(function()
   client:close()

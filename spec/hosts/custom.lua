@@ -16,7 +16,7 @@ function Waiter:suspend()
   coroutine.yield(function() return self.woken end)
 end
 
-function Waiter:rouse() end
+function Waiter:notify() end
 
 local function start(fn)
   local thread = coroutine.create(fn)

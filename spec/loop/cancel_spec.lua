@@ -375,7 +375,7 @@ describe("cancelling a task", function()
       assert.equal(1, open_connections())
       task:cancel()
       task:wait()
-      local inflight, background = client._multi:inflight()
+      local inflight, background = client.http.transport.multi:inflight()
       assert.same({ 1, 1 }, { inflight, background }) -- the DELETE
       settle()
       wait_until(function() return open_connections() == 1 end) -- its connection
@@ -524,7 +524,7 @@ describe("a command that nobody waits for any more", function()
     local result, err = client:run_command(execd "quiet.run", "sleep 100", { idle_timeout = 0.1 })
     assert.is_nil(result)
     assert.equal("timeout", err.kind)
-    assert.equal("idle_timeout", err.clock)
+    assert.equal("idle_timeout", err.timeout_option)
     stopped_once "quiet.run"
   end)
 

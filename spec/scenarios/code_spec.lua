@@ -172,7 +172,7 @@ describe("code that is interrupted", function()
         opensandbox.sleep(0.02)
       end
       assert(code:interrupt())
-      local result = assert(running:wait(20))
+      local result = assert(running:wait { timeout = 20 })
       assert.is_true(core.now() - began < 20)
       assert.equal("KeyboardInterrupt", result.error.name)
       assert.truthy(result.stdout:find("tick 0", 1, true))

@@ -184,7 +184,7 @@ describe("a sandbox that does not become ready", function()
     local own = opensandbox.new(server.url, "", { retry = false })
     local one, err = own:create { image = "x", ready_timeout = 0.3 }
     assert.is_nil(one)
-    assert.same({ "timeout", "not_ready", "ready_timeout" }, { err.kind, err.code, err.clock })
+    assert.same({ "timeout", "not_ready", "ready_timeout" }, { err.kind, err.code, err.timeout_option })
     for _, part in ipairs { "ready_timeout of 0.3 s ran out", "the state is Running", "execd is not there yet" } do
       assert.truthy(err.message:find(part, 1, true), err.message)
     end

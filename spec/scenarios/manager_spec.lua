@@ -158,7 +158,7 @@ describe("a pool", function()
 
   it("is warm when it was filled: its sandboxes are handed out at once, and it is filled again", function()
     local warmed = 0
-    local warm = pool { min = 2, max = 4, warm_up = function(sandbox)
+    local warm = pool { min_idle = 2, max_size = 4, warm_up = function(sandbox)
       warmed = warmed + 1
       return sandbox.files:write("/work/warm.txt", "warm")
     end }
@@ -177,7 +177,7 @@ describe("a pool", function()
   end)
 
   it("passes over an idle sandbox that died, and gives another", function()
-    local stale = pool { min = 1, max = 3 }
+    local stale = pool { min_idle = 1, max_size = 3 }
     assert(stale:fill())
     local dead = assert(client:list_sandboxes { metadata = { of = "pool" } })[1].id
     assert(client:delete_sandbox(dead))
@@ -189,7 +189,7 @@ describe("a pool", function()
   end)
 
   it("gives each of many at once one of their own, and never more than there may be", function()
-    local busy = pool { min = 0, max = 3 }
+    local busy = pool { min_idle = 0, max_size = 3 }
     local most, seen = 0, {}
     local results, errors = opensandbox.map({ 1, 2, 3, 4, 5, 6, 7, 8 }, function(number)
       return busy:with(function(sandbox)
@@ -206,7 +206,7 @@ describe("a pool", function()
   end)
 
   it("of which all places are taken says so when its time is over", function()
-    local full = pool { min = 0, max = 1 }
+    local full = pool { min_idle = 0, max_size = 1 }
     local sandbox = assert(full:acquire())
     local none, err = full:acquire { timeout = 0.2 }
     assert.is_nil(none)
@@ -219,7 +219,7 @@ describe("a pool", function()
   end)
 
   it("that cannot make any says why", function()
-    local broken = pool { image = "nope/missing", min = 1, max = 1 }
+    local broken = pool { image = "nope/missing", min_idle = 1, max_size = 1 }
     local sandbox, err = broken:acquire()
     assert.is_nil(sandbox)
     assert.same({ 500, "DOCKER::SANDBOX_IMAGE_PULL_FAILED" }, { err.status, err.code })
@@ -227,7 +227,7 @@ describe("a pool", function()
   end)
 
   it("that is closed gives none, and closing it again does nothing", function()
-    local ended = pool { min = 1 }
+    local ended = pool { min_idle = 1 }
     assert(ended:close())
     assert(ended:close())
     local sandbox, err = ended:acquire()
