@@ -161,7 +161,7 @@ describe("cancelling a task", function()
     end)
     local task = spawn(function() return other:wait() end)
     sleep(0)
-    assert.equal("wait", cancel(task).op)
+    assert.equal("task:wait", cancel(task).op)
     assert.equal("went on", other:wait())
   end)
 

@@ -74,7 +74,7 @@ describe("a task", function()
     local value, err = task:wait { timeout = 0.02 }
     assert.is_nil(value)
     assert.equal("timeout", err.kind)
-    assert.equal("wait", err.op)
+    assert.equal("task:wait", err.op)
     assert.truthy(tostring(err):find("0.02 s", 1, true))
     assert.is_true(now() - began >= 0.02 and now() - began < 0.15)
     assert.is_false(task:done())
