@@ -1,7 +1,7 @@
 --- The client: where it sends its requests, what they carry, and what its options may be.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
@@ -141,7 +141,7 @@ describe("the URL of a client", function()
   end)
 
   it("goes with a key from the environment, unless an argument is given; one with white space is refused unseen", function()
-    local server = faults.start(REFUSING)
+    local server = fault_server.start(REFUSING)
     finally(function() server:stop() end)
     local env = { OPEN_SANDBOX_DOMAIN = "127.0.0.1:" .. server.port, OPEN_SANDBOX_API_KEY = KEY }
     assert.equal(0, (child(env, "require('opensandbox').new():get_sandbox('a')")))
@@ -274,7 +274,7 @@ describe("what a client sends", function()
   local server
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       local answers = {
         ["injected"] = '{"endpoint":"127.0.0.1:1/x","headers":{"X-A":"b\\r\\nEvil: yes"}}',
         ["injected-name"] = '{"endpoint":"127.0.0.1:1/x","headers":{"X-A\\r\\nEvil":"b"}}',
@@ -393,8 +393,8 @@ describe("what a client sends", function()
   end)
 
   it("does not follow a redirect, whatever it says", function()
-    local other = faults.start(REFUSING)
-    local redirecting = faults.start(([[
+    local other = fault_server.start(REFUSING)
+    local redirecting = fault_server.start(([[
       return function(request, connection)
         local status = tonumber(request.path:match("%%d+$"))
         connection:respond(status or 307, { Location = "%s/v1/sandboxes/x?token=s3cr3t" }, "")
@@ -496,7 +496,7 @@ describe("what a client sends", function()
   end)
 
   it("reports a try that is made again too: one response each", function()
-    local flaky = faults.start [[
+    local flaky = fault_server.start [[
       local count = 0
       return function(request, connection)
         count = count + 1
@@ -527,7 +527,7 @@ describe("a secret", function()
 
   setup(function()
     -- Echoes the key in every place that an error may come from.
-    server = faults.start [[
+    server = fault_server.start [[
       local text, js = { ["Content-Type"] = "text/plain" }, { ["Content-Type"] = "application/json" }
       local shapes = {
         message = function(key) return 401, js, json.encode { code = "X", message = "wrong key " .. key .. "!" } end,
@@ -603,7 +603,7 @@ describe("a secret", function()
   end)
 
   it("in a request that is not valid is not shown, though the server repeats the request", function()
-    local strict = faults.start [[
+    local strict = fault_server.start [[
       return function(request, connection)
         local body = json.decode(request.body)
         local detail = { { type = "x", loc = { "body", "image", "auth" }, msg = "Field required", input = body, ctx = body } }
@@ -625,7 +625,7 @@ describe("listing", function()
   local server
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       return function(request, connection)
         local query = {}
         for name, value in request.path:gmatch("[?&]([^=&]+)=([^&]*)") do query[name] = value end
@@ -695,7 +695,7 @@ describe("listing", function()
   end)
 
   it("does not go round for ever when the pages never end", function()
-    local endless = faults.start [[
+    local endless = fault_server.start [[
       return function(request, connection)
         connection:respond(200, { ["Content-Type"] = "application/json" },
           '{"items":[],"pagination":{"page":1,"hasNextPage":true}}')
@@ -709,7 +709,7 @@ end)
 
 describe("a closed client", function()
   it("answers every call with an error of kind closed", function()
-    local server = faults.start(REFUSING)
+    local server = fault_server.start(REFUSING)
     finally(function() server:stop() end)
     local client = opensandbox.new(server.url, KEY)
     local sandbox = assert(client:connect("a", { wait = false }))
@@ -741,7 +741,7 @@ describe("a closed client", function()
   end)
 
   it("leaves no descriptor behind, nor do many", function()
-    local server = faults.start [[
+    local server = fault_server.start [[
       return function(request, connection)
         connection:respond(200, { ["Content-Type"] = "application/json" }, '{"id":"a"}')
       end
@@ -763,7 +763,7 @@ end)
 
 describe("a request to the proxy", function()
   it("goes through it without the key when it is for a sandbox", function()
-    local proxy = faults.start(REFUSING)
+    local proxy = fault_server.start(REFUSING)
     finally(function()
       proxy:stop()
       close_clients()
@@ -782,7 +782,7 @@ end)
 
 describe("a create on the wire", function()
   it("holds what was given, defaults for the rest, and a label of its own", function()
-    local server = faults.start(REFUSING)
+    local server = fault_server.start(REFUSING)
     finally(function()
       server:stop()
       close_clients()

@@ -1,7 +1,7 @@
 --- A pool of sandboxes: ready before they are wanted, each used once, never more than allowed, and nothing left behind.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 
@@ -397,7 +397,7 @@ describe("a pool", function()
       local ok, problem = pcall(function() return client:pool(case[1]) end)
       assert.is_false(ok)
       assert.truthy(problem:find(case[2], 1, true), problem)
-      assert.truthy(problem:find("pool_spec.lua:%d+: pool: "), problem)
+      assert.truthy(problem:find("sandbox_pool_spec%.lua:%d+: pool: "), problem)
     end
     assert.has_error(function() client:pool() end)
     local pool = new_pool { min_idle = 0 }
@@ -416,7 +416,7 @@ describe("a pool whose server makes no sandboxes", function()
 
   setup(function()
     -- Creates fail, but with the key "heals" only the first three. Sandboxes are ready at once.
-    faulty = faults.start [[
+    faulty = fault_server.start [[
       local JSON = { ["Content-Type"] = "application/json" }
       local made, tries = 0, 0
       return function(request, connection)

@@ -1,6 +1,6 @@
 --- A sandbox that goes from one process to another as a plain table.
 
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
@@ -83,7 +83,7 @@ describe("a handle", function()
   end)
 
   it("asks for the endpoint when the one it holds does not answer, or is somebody else's", function()
-    local stranger = faults.start [[
+    local stranger = fault_server.start [[
       return function(_, connection) connection:respond(401, {}, "who are you") end
     ]]
     for _, url in ipairs { "http://127.0.0.1:1/gone", stranger.url } do
@@ -110,7 +110,7 @@ describe("a handle", function()
   end)
 
   it("of a sandbox that was paused and resumed has the endpoint of afterwards", function()
-    local moving = faults.start [[
+    local moving = fault_server.start [[
       local state, generation = "Running", 1
       return function(request, connection)
         local JSON, path = { ["Content-Type"] = "application/json" }, request.path
@@ -171,7 +171,7 @@ describe("a handle", function()
     } do
       local ok, problem = pcall(function() return client:connect(bad) end)
       assert.is_false(ok, "case " .. i)
-      assert.truthy(problem:find("reference_spec.lua:%d+: connect: "), problem)
+      assert.truthy(problem:find("sandbox_reference_spec%.lua:%d+: connect: "), problem)
     end
   end)
 end)

@@ -1,7 +1,7 @@
 --- A sandbox as scripts use it: how it comes to be, what runs in it, and how it goes away, whatever happens.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 
@@ -214,7 +214,7 @@ describe("a sandbox that does not become ready", function()
   setup(function()
     start_server()
     -- The name of the image says what happens to the sandbox, and is its id.
-    faulty = faults.start [[
+    faulty = fault_server.start [[
       return function(request, connection)
         local function send(status, value)
           connection:respond(status, { ["Content-Type"] = "application/json" }, json.encode(value))
@@ -498,7 +498,7 @@ describe("running a command in a sandbox", function()
   end)
 
   it("knows that the time has run out from the server's clock, however late its events arrive", function()
-    local late = faults.start [[
+    local late = fault_server.start [[
       return function(request, connection)
         connection:start(200, { ["Content-Type"] = "text/event-stream" })
         connection:after(300, function()

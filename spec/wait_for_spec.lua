@@ -1,14 +1,14 @@
 --- Waiting for a port or a file in a sandbox: one command that looks, and ends by itself.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local uv = require "luv"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
-local sandbox, here
+local sandbox, fixture
 
 -- A TCP socket of this machine, whose network the sandbox has too; it does not listen yet.
 local function socket(host)
@@ -26,10 +26,10 @@ end
 
 describe("waiting in a sandbox", function()
   setup(function()
-    here = stage.new()
-    sandbox = here.sandbox
+    fixture = Fixture.new()
+    sandbox = fixture.sandbox
   end)
-  teardown(function() here:close() end)
+  teardown(function() fixture:close() end)
 
   it("for a port ends when something listens, on either protocol", function()
     local hosts = { "127.0.0.1", "::1" }
@@ -101,7 +101,7 @@ describe("waiting in a sandbox", function()
   end)
 
   it("says what keeps it from looking", function()
-    local faulty = faults.start [[
+    local faulty = fault_server.start [[
       return function(request, connection)
         if request.path ~= "/execd/command" then
           local JSON = { ["Content-Type"] = "application/json" }

@@ -1,8 +1,8 @@
 --- The core by itself: transfers over one multi, its descriptor, its queues, its clocks.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
-local loop = require "spec.support.loop"
+local fault_server = require "spec.support.fault_server"
+local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 
 -- Steps until `done()` is true; fails after 10 seconds.
@@ -39,7 +39,7 @@ describe("a multi", function()
   local server, multi
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       return {
         on_headers = function(request, connection)
           if request.path == "/dead-on-second" and request.method == "POST" then return end
@@ -219,11 +219,11 @@ describe("a multi", function()
   end)
 
   it("has a clock for connecting, which covers the TLS handshake", function()
-    local mute = faults.start [[ return { on_connect = function(connection) connection:silence() end } ]]
+    local mute = fault_server.start [[ return { on_connect = function(connection) connection:silence() end } ]]
     local transfer = get(multi, mute.url:gsub("^http:", "https:"), { connect_timeout = 0.3 })
     assert.equal("connect_timeout", (finish(multi, transfer)))
     mute:stop()
-    local plain = faults.start [[ return { on_connect = function(connection) connection:send("this is not TLS\r\n") end } ]]
+    local plain = fault_server.start [[ return { on_connect = function(connection) connection:send("this is not TLS\r\n") end } ]]
     assert.equal("tls_failed", (finish(multi, get(multi, (plain.url:gsub("^http:", "https:"))))))
     plain:stop()
   end)
@@ -256,7 +256,7 @@ describe("a multi", function()
   end)
 
   it("never sends a command twice: a reused connection that dies after the request is an error", function()
-    local once = faults.start [[
+    local once = fault_server.start [[
       return function(request, connection)
         if request.method == "GET" then return connection:respond(200, {}, "") end
         connection:close()
@@ -279,7 +279,7 @@ describe("a multi", function()
   end)
 
   it("goes on over a new connection when the idle one was closed meanwhile", function()
-    local closing = faults.start [[
+    local closing = fault_server.start [[
       return function(request, connection)
         connection:respond(200, {}, "ok")
         connection:close()
@@ -399,8 +399,8 @@ describe("a multi", function()
     heart:start(10, 10, function() beats = beats + 1 end)
     poll:start("r", pump)
     pump()
-    loop.wait(function() return done == 5 end, 10)
-    loop.close(poll, timer, heart)
+    uv_loop.wait(function() return done == 5 end, 10)
+    uv_loop.close(poll, timer, heart)
     assert.equal(5, done)
     assert.is_true(beats >= 8, "the heart beat " .. beats .. " times")
     assert.is_true(wakeups < 60, "woken up " .. wakeups .. " times")
@@ -411,7 +411,7 @@ describe("a request body", function()
   local server, multi
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       return {
         on_headers = function(request, connection)
           if request.path == "/refuse" then connection:respond(413, {}, "too much") connection:close() end
@@ -517,7 +517,7 @@ describe("a fork", function()
   ffi.cdef "int fork(void); int waitpid(int, int *, int); void _exit(int);"
 
   it("leaves the parent's requests to the parent, and the child starts anew", function()
-    local server = faults.start [[
+    local server = fault_server.start [[
       return function(request, connection)
         connection:after(200, function() connection:respond(200, {}, request.path) end)
       end
@@ -563,7 +563,7 @@ describe("a poller", function()
   end
 
   it("waits for one of several multis", function()
-    local server = faults.start [[
+    local server = fault_server.start [[
       return function(request, connection)
         connection:after(50, function() connection:respond(200, {}, "late") end)
       end

@@ -1,20 +1,20 @@
 --- Code: results, errors and output of what runs in a kernel, and which end of the stream is one.
 
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 local wait_until = require "spec.support.wait_until"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
 describe("a code context of a sandbox", function()
-  local client, sandbox, here
+  local client, sandbox, fixture
 
   setup(function()
-    here = stage.new()
-    client, sandbox = here.client, here.sandbox
+    fixture = Fixture.new()
+    client, sandbox = fixture.client, fixture.sandbox
   end)
-  teardown(function() here:close() end)
+  teardown(function() fixture:close() end)
 
   it("keeps the variables of Python, and gives output, result and error", function()
     local code = assert(sandbox:code())
@@ -195,7 +195,7 @@ describe("a run of code", function()
   local server, client, execd
 
   before_each(function()
-    server = faults.start(SERVER)
+    server = fault_server.start(SERVER)
     client = opensandbox.new(server.url, "key", { retry = false })
     execd = { url = server.url .. "/at", headers = {} }
   end)

@@ -1,7 +1,7 @@
 --- Running a command: what is a result, what is not, and what the server gets to see.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
@@ -46,7 +46,7 @@ local COMMON = [[
 
 -- Starts a server whose scenarios are functions by name: a request to /NAME/command runs the scenario of that name.
 local function serve(scenarios)
-  return faults.start(COMMON .. "local scenarios = {}\n" .. scenarios .. [[
+  return fault_server.start(COMMON .. "local scenarios = {}\n" .. scenarios .. [[
     return {
       on_request = function(request, connection)
         local name = request.path:match("^/([%w_]+)/")
@@ -499,7 +499,7 @@ describe("a stream cut at any byte", function()
   local server, body, ends
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       local body = recording("execd/command-exit-3").response.body
       local function chunked(bytes) return ("%x\r\n%s\r\n"):format(#bytes, bytes) end
       local head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"

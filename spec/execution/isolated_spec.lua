@@ -1,22 +1,22 @@
 --- Isolated sessions: runs, runs in the background, files, and execds that have none of it.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 local wait_until = require "spec.support.wait_until"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
 describe("an isolated session of a sandbox", function()
-  local client, sandbox, execd, here
+  local client, sandbox, execd, fixture
 
   setup(function()
-    here = stage.new { extensions = { ["bootstrap.execd.isolation"] = "enable" } }
-    client, sandbox = here.client, here.sandbox
+    fixture = Fixture.new { extensions = { ["bootstrap.execd.isolation"] = "enable" } }
+    client, sandbox = fixture.client, fixture.sandbox
     execd = assert(client:discover_execd(sandbox.id))
   end)
-  teardown(function() here:close() end)
+  teardown(function() fixture:close() end)
 
   local function open(options)
     options = options or {}
@@ -205,7 +205,7 @@ describe("an isolated session's route", function()
   local server, client
 
   before_each(function()
-    server = faults.start(SERVER)
+    server = fault_server.start(SERVER)
     client = opensandbox.new(server.url, "key", { retry = false })
   end)
   after_each(function()

@@ -1,21 +1,21 @@
 --- Shell sessions: what lasts from one run to the next, how a run ends, and what becomes of the session.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 local wait_until = require "spec.support.wait_until"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
 describe("a shell session of a sandbox", function()
-  local client, sandbox, here
+  local client, sandbox, fixture
 
   setup(function()
-    here = stage.new()
-    client, sandbox = here.client, here.sandbox
+    fixture = Fixture.new()
+    client, sandbox = fixture.client, fixture.sandbox
   end)
-  teardown(function() here:close() end)
+  teardown(function() fixture:close() end)
 
   it("keeps its directory and its exported variables from one run to the next", function()
     local session = assert(sandbox:session { cwd = "/work" })
@@ -150,7 +150,7 @@ describe("a run in a session", function()
   local ID = "6fe55a0e-d70a-413f-92fd-fac84d87f0da"
 
   before_each(function()
-    server = faults.start(SERVER)
+    server = fault_server.start(SERVER)
     client = opensandbox.new(server.url, "key", { retry = false })
     sandbox = assert(client:connect("sb", { wait = false }))
     session = assert(sandbox:session())
@@ -249,7 +249,7 @@ describe("a run in a session", function()
   end)
 
   it("can be closed again where the deletion failed", function()
-    local broken = faults.start([[state.broken = true]] .. SERVER)
+    local broken = fault_server.start([[state.broken = true]] .. SERVER)
     local other = opensandbox.new(broken.url, "key", { retry = false })
     local own = assert(assert(other:connect("sb", { wait = false })):session())
     for _ = 1, 2 do

@@ -2,7 +2,7 @@
 --- target whatever the sandbox sends; and nothing stays behind, however it ends.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local list_names = require "opensandbox.devserver.base.list_directory"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
@@ -699,7 +699,7 @@ describe("a sandbox that lies", function()
   end)
 
   it("has its names checked without tar, too", function()
-    local faulty = faults.start [[
+    local faulty = fault_server.start [[
       local function stream(connection, ...)
         connection:start(200, { ["Content-Type"] = "text/event-stream" })
         connection:event { type = "init", text = "c1" }

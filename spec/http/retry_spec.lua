@@ -1,7 +1,7 @@
 --- What is tried again, how often, for how long, and what is never sent twice.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local retry = require "opensandbox.http.retry"
 
@@ -32,7 +32,7 @@ end
 describe("a read", function()
   setup(function()
     -- /v1/sandboxes/KIND-N-TAG fails N times in the way KIND says; then it is there.
-    server = faults.start [[
+    server = fault_server.start [[
       local JSON = { ["Content-Type"] = "application/json" }
       local counts, ways = {}, {}
       function ways.close(connection) connection:close() end
@@ -201,7 +201,7 @@ describe("a read", function()
   end)
 
   it("that had used a part of its time still names the whole of it", function()
-    local two = faults.start [[
+    local two = fault_server.start [[
       local count = 0
       return function(request, connection)
         count = count + 1
@@ -244,7 +244,7 @@ end)
 
 describe("a delete", function()
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       local JSON = { ["Content-Type"] = "application/json", ["X-Request-ID"] = "r1" }
       local count = 0
       return function(request, connection)
@@ -294,7 +294,7 @@ end)
 describe("a create", function()
   setup(function()
     -- The first path segment says what happens to the answer, and what the listing knows.
-    server = faults.start [[
+    server = fault_server.start [[
       local JSON = { ["Content-Type"] = "application/json" }
       local labels, lists, creates = {}, {}, {}
       local function unescape(text) return (text:gsub("%%(%x%x)", function(x) return string.char(tonumber(x, 16)) end)) end

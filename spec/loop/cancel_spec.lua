@@ -1,7 +1,7 @@
 --- Cancelling: whatever a task waits in, it is told at once, its connection is closed, and what it began on the server is ended.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local run = require "opensandbox.execution.execution"
@@ -136,7 +136,7 @@ end
 
 describe("cancelling a task", function()
   setup(function()
-    server = faults.start(SERVER)
+    server = fault_server.start(SERVER)
     server:requests() -- what the helpers and the scheduler open once stays open
     sleep(0.001)
     before = process.descriptors()
@@ -467,7 +467,7 @@ describe("cancelling a task", function()
 end)
 
 describe("a session that nobody waits for any more", function()
-  setup(function() server = faults.start(SERVER) end)
+  setup(function() server = fault_server.start(SERVER) end)
   teardown(function() server:stop() end)
   before_each(begin)
   after_each(finish)
@@ -491,7 +491,7 @@ describe("a session that nobody waits for any more", function()
 end)
 
 describe("a command that nobody waits for any more", function()
-  setup(function() server = faults.start(SERVER) end)
+  setup(function() server = fault_server.start(SERVER) end)
   teardown(function() server:stop() end)
   before_each(begin)
   after_each(finish)

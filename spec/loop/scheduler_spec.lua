@@ -1,7 +1,7 @@
 --- The scheduler: one for all clients of a Lua state, a step at a time, and ten thousand tasks without a trace.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local scheduler = require "opensandbox.loop.scheduler"
@@ -29,7 +29,7 @@ describe("the scheduler as an event loop sees it", function()
   local client
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       return function(request, connection)
         if request.path:find("silent", 1, true) then return connection:silence() end
         connection:after(20, function()

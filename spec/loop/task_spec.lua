@@ -1,10 +1,10 @@
 --- Tasks in a script without an event loop: they run beside each other, nothing they say is lost, and nobody waits for ever.
 
 local errors = require "opensandbox.base.errors"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
@@ -551,7 +551,7 @@ describe("tasks and the network", function()
   local server, url, opened
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       return function(request, connection)
         if request.path:find("silent", 1, true) then return connection:silence() end
         connection:after(50, function()
@@ -679,13 +679,13 @@ describe("tasks and the network", function()
 end)
 
 describe("callbacks in a task may call the library", function()
-  local client, sandbox, here
+  local client, sandbox, fixture
 
   setup(function()
-    here = stage.new()
-    client, sandbox = here.client, here.sandbox
+    fixture = Fixture.new()
+    client, sandbox = fixture.client, fixture.sandbox
   end)
-  teardown(function() here:close() end)
+  teardown(function() fixture:close() end)
 
   local function in_task(fn, ...) return spawn(fn, ...):wait(20) end
 

@@ -3,15 +3,15 @@
 --- test_sandbox_manager_e2e 01 to 03.
 
 local opensandbox = require "opensandbox"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 
-local here, client
+local fixture, client
 
 setup(function()
-  here = stage.new()
-  client = here.client
+  fixture = Fixture.new()
+  client = fixture.client
 end)
-teardown(function() here:close() end)
+teardown(function() fixture:close() end)
 
 local function ids(list)
   local found = {}
@@ -23,9 +23,9 @@ describe("a list of sandboxes", function()
   local one, two, three
 
   setup(function()
-    one = here:create { metadata = { suite = "manager", team = "t1", env = "prod" } }
-    two = here:create { metadata = { suite = "manager", team = "t1", env = "dev" } }
-    three = here:create { metadata = { suite = "manager", env = "prod" } }
+    one = fixture:create { metadata = { suite = "manager", team = "t1", env = "prod" } }
+    two = fixture:create { metadata = { suite = "manager", team = "t1", env = "dev" } }
+    three = fixture:create { metadata = { suite = "manager", env = "prod" } }
     assert(three:pause())
   end)
   teardown(function()
@@ -82,7 +82,7 @@ end)
 
 describe("metadata", function()
   it("are changed, added to and removed by a patch, and lists follow", function()
-    local sandbox = here:create { metadata = { stage = "one", old = "yes" } }
+    local sandbox = fixture:create { metadata = { stage = "one", old = "yes" } }
     local info = assert(sandbox:patch_metadata { stage = "two", added = "new", old = false })
     assert.same({ stage = "two", added = "new" }, info.metadata)
     assert.same({ stage = "two", added = "new" }, assert(sandbox:info()).metadata)
@@ -94,11 +94,11 @@ describe("metadata", function()
   it("that are no labels are refused by the server, at the create and at the patch", function()
     for _, metadata in ipairs { { key = "-" }, { key = "a b" }, { ["-key"] = "x" }, { ["opensandbox.io/x"] = "x" },
       { key = ("x"):rep(64) } } do
-      local sandbox, err = client:create(stage.create_options { metadata = metadata })
+      local sandbox, err = client:create(Fixture.create_options { metadata = metadata })
       assert.is_nil(sandbox)
       assert.equal(400, err.status)
       local info
-      info, err = here.sandbox:patch_metadata(metadata)
+      info, err = fixture.sandbox:patch_metadata(metadata)
       assert.is_nil(info)
       assert.equal(400, err.status)
     end
@@ -107,7 +107,7 @@ end)
 
 describe("a sandbox known by its id alone", function()
   it("is paused, resumed, renewed and killed", function()
-    local id = here:create():detach().id
+    local id = fixture:create():detach().id
     assert(client:pause_sandbox(id))
     assert.equal("Paused", assert(client:get_sandbox(id)).state)
     assert(client:resume_sandbox(id))
@@ -134,7 +134,7 @@ end)
 describe("five sandboxes at once", function()
   it("are all made, each says its own word, and all are ended", function()
     local results, errors = opensandbox.map({ 1, 2, 3, 4, 5 }, function(number)
-      local sandbox = assert(client:create(stage.create_options { metadata = { batch = "five" } }))
+      local sandbox = assert(client:create(Fixture.create_options { metadata = { batch = "five" } }))
       return assert(sandbox:run("echo sandbox-" .. number)).stdout
     end)
     assert.is_nil(errors)
@@ -151,7 +151,7 @@ describe("a pool", function()
   end
 
   local function pool(options)
-    local all = stage.create_options { metadata = { of = "pool" } }
+    local all = Fixture.create_options { metadata = { of = "pool" } }
     for name, value in pairs(options) do all[name] = value end
     return client:pool(all)
   end

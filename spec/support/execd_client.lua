@@ -1,17 +1,17 @@
 --- Sandboxes of a development server, spoken to without the library's own client; and what is compared of an answer.
 
 local json = require "opensandbox.base.json"
-local http = require "spec.support.http"
+local http_client = require "spec.support.http_client"
 local process = require "spec.support.process"
 local recordings = require "spec.support.recordings"
 
-local execd = {}
+local execd_client = {}
 
 local Sandbox = {}
 Sandbox.__index = Sandbox
 
 --- Makes a sandbox on a server that `process.devserver` started.
-function execd.sandbox(server, changes)
+function execd_client.sandbox(server, changes)
   local body = {
     image = { uri = "python:3.11" }, resourceLimits = { cpu = "1" }, entrypoint = { "tail", "-f", "/dev/null" },
   }
@@ -26,7 +26,7 @@ end
 
 --- A request to the lifecycle API, below /v1/sandboxes.
 function Sandbox:api(method, path, body)
-  return assert(http.request {
+  return assert(http_client.request {
     url = self.server.url .. "/v1/sandboxes" .. path, method = method, body = body,
     headers = { ["OPEN-SANDBOX-API-KEY"] = self.server.key, ["Content-Type"] = body and "application/json" or nil },
   })
@@ -43,7 +43,7 @@ end
 --- A request to its execd. A body that is a table is sent as JSON.
 function Sandbox:send(method, path, body, options)
   options = options or {}
-  return assert(http.request {
+  return assert(http_client.request {
     url = "http://" .. self.endpoint.endpoint .. path, method = method, body = encoded(body),
     headers = options.headers or self.endpoint.headers, timeout = options.timeout or 20, on_chunk = options.on_chunk,
   })
@@ -64,7 +64,7 @@ function Sandbox:begin(method, path, body)
 end
 
 --- The events of a stream without pings; what is not an event has no type.
-function execd.events(text)
+function execd_client.events(text)
   local list = {}
   for line in text:gmatch("[^\n]+") do
     local event = assert(json.decode(line))
@@ -77,11 +77,11 @@ end
 function Sandbox:stream(path, body, options)
   local answer = self:send("POST", path, body, options)
   assert(answer.status == 200, answer.body)
-  return execd.events(answer.body), answer
+  return execd_client.events(answer.body), answer
 end
 
 --- The texts of the events of one kind, joined.
-function execd.text(list, kind, separator)
+function execd_client.text(list, kind, separator)
   local parts = {}
   for _, event in ipairs(list) do
     if event.type == kind then parts[#parts + 1] = event.text end
@@ -90,7 +90,7 @@ function execd.text(list, kind, separator)
 end
 
 --- The types of events in order, "-" for one without a type.
-function execd.kinds(list)
+function execd_client.kinds(list)
   local names = {}
   for index, event in ipairs(list) do names[index] = event.type or "-" end
   return table.concat(names, " ")
@@ -114,7 +114,7 @@ end
 local function comparable(body, kind)
   if not kind then return body end
   if not kind:find("event-stream", 1, true) then return normal(json.decode(body)) end
-  local list = normal(execd.events(body))
+  local list = normal(execd_client.events(body))
   for _, event in ipairs(list) do event.execution_time = nil end
   return list
 end
@@ -122,7 +122,7 @@ end
 local COMPARED = { "content-type", "transfer-encoding", "cache-control", "x-accel-buffering" }
 
 --- Repeats a recorded request on another path and returns both answers, each as status, headers that matter, and body.
-function execd.replay(sandbox, name, path, body)
+function execd_client.replay(sandbox, name, path, body)
   local recording = assert(recordings.load("execd/" .. name))
   local request, response = recording.request, recording.response
   local wanted = { headers = {} }
@@ -136,4 +136,4 @@ function execd.replay(sandbox, name, path, body)
   return summary(response.status, wanted.headers, response.body), summary(answer.status, answer.headers, answer.body), answer
 end
 
-return execd
+return execd_client

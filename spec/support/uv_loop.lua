@@ -6,15 +6,15 @@
 
 local uv = require "luv"
 
-local loop = {}
+local uv_loop = {}
 
 --- Milliseconds of a clock that never goes back.
-function loop.now()
+function uv_loop.now()
   return uv.hrtime() / 1e6
 end
 
 --- Closes handles (nil and already closing ones are skipped) and waits until the loop has let go of them.
-function loop.close(...)
+function uv_loop.close(...)
   local pending = 0
   for index = 1, select("#", ...) do
     local handle = select(index, ...)
@@ -27,7 +27,7 @@ function loop.close(...)
 end
 
 --- Catches SIGPIPE, which writing to a peer that has gone would raise, while the handle that is returned is open.
-function loop.catch_sigpipe()
+function uv_loop.catch_sigpipe()
   local handle = uv.new_signal()
   handle:start("sigpipe", function() end)
   return handle
@@ -39,9 +39,9 @@ end
 -- @param begin called first, if given: what writes belongs here, where SIGPIPE is caught. It is not caught outside of
 -- this function, for the tests must notice a library that raises it.
 -- @treturn boolean whether it is true now
-function loop.wait(done, seconds, begin)
+function uv_loop.wait(done, seconds, begin)
   if not begin and done() then return true end
-  local guard = loop.catch_sigpipe()
+  local guard = uv_loop.catch_sigpipe()
   if begin then begin() end
   local late = false
   local timer = uv.new_timer()
@@ -49,18 +49,18 @@ function loop.wait(done, seconds, begin)
   -- It repeats because `run` looks at the timers first and may then wait for other events, for ever if there is no timer.
   timer:start(math.floor(math.max(seconds, 0) * 1000), 20, function() late = true end)
   while not late and not done() do uv.run("once") end
-  loop.close(timer, guard)
+  uv_loop.close(timer, guard)
   return done() and true or false
 end
 
 --- Lets the loop run for some time, for tests that must give another process a moment.
-function loop.sleep(seconds)
-  loop.wait(function() return false end, seconds)
+function uv_loop.sleep(seconds)
+  uv_loop.wait(function() return false end, seconds)
 end
 
 -- With its first signal and its first stream the loop opens descriptors that it keeps; better now than while a test
 -- counts them.
-loop.sleep(0)
-loop.close(uv.new_pipe(false))
+uv_loop.sleep(0)
+uv_loop.close(uv.new_pipe(false))
 
-return loop
+return uv_loop

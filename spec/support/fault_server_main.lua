@@ -1,9 +1,9 @@
---- The program behind faults.lua: runs the handler of a test as a server.
+--- The program behind fault_server.lua: runs the handler of a test as a server.
 
 local uv = require "luv"
 local json = require "opensandbox.base.json"
 local recordings = require "spec.support.recordings"
-local servermain = require "spec.support.servermain"
+local server_main = require "spec.support.server_main"
 
 -- The chunk with an environment of its own, in the two ways Lua has for that.
 local function compile(source, environment)
@@ -15,7 +15,7 @@ local function compile(source, environment)
   return assert(load(source, "=handler", "t", environment))
 end
 
-servermain.run(function(config, state)
+server_main.run(function(config, state)
   local environment = setmetatable({
     json = json, uv = uv, state = state, recording = recordings.load,
   }, { __index = _G })

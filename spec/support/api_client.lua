@@ -1,7 +1,7 @@
 --- The lifecycle API of a development server, and what its endpoints lead to, spoken without the library under test.
 
 local json = require "opensandbox.base.json"
-local http = require "spec.support.http"
+local http_client = require "spec.support.http_client"
 
 local Api = {}
 Api.__index = Api
@@ -21,7 +21,7 @@ function Api:call(method, path, body, headers)
   local all = { ["OPEN-SANDBOX-API-KEY"] = self.server.key }
   for name, value in pairs(headers or {}) do all[name] = value end
   if body and not all["Content-Type"] then all["Content-Type"] = "application/json" end
-  local answer = assert(http.request { url = self.server.url .. path, method = method, body = encoded(body), headers = all })
+  local answer = assert(http_client.request { url = self.server.url .. path, method = method, body = encoded(body), headers = all })
   answer.value = json.decode(answer.body)
   return answer
 end
@@ -63,7 +63,7 @@ function Endpoint:send(method, path, options)
   end
   local body = options.body
   if type(body) == "table" and not options.chunked then body = encoded(body) end
-  local answer = assert(http.request {
+  local answer = assert(http_client.request {
     url = "http://" .. self.endpoint .. path, method = method, headers = headers, body = body, on_chunk = options.on_chunk,
     timeout = options.timeout or 20,
   })

@@ -1,11 +1,11 @@
 --- The parts of HTTP/1.1 that a client and a server read the same way: a message's head and its body.
 
-local wire = {}
+local http_message = {}
 
 --- Parses a message head (without the empty line that ends it).
 -- @treturn table `line` (the first line), `raw_headers` (array of {name, value}), `headers` (lower-case name to value;
 -- the values of a repeated header are joined with ", ")
-function wire.head(text)
+function http_message.head(text)
   local head = { raw_headers = {}, headers = {} }
   for line in text:gmatch("[^\r\n]+") do
     if not head.line then
@@ -24,7 +24,7 @@ end
 
 --- Headers given as a map or as an array of pairs, as an array of pairs. A map's come in the order of their names, so
 -- that what is sent does not depend on the hash order.
-function wire.pairs(headers)
+function http_message.pairs(headers)
   if not headers then return {} end
   if headers[1] then return headers end
   local list = {}
@@ -34,7 +34,7 @@ function wire.pairs(headers)
 end
 
 --- The first value of a header in an array of pairs, whatever the case of its name.
-function wire.find(list, name)
+function http_message.find(list, name)
   for _, pair in ipairs(list) do
     if pair[1]:lower() == name then return tostring(pair[2]) end
   end
@@ -42,14 +42,14 @@ function wire.find(list, name)
 end
 
 --- The bytes of a message head, with the empty line.
-function wire.format(line, list)
+function http_message.format(line, list)
   local parts = { line }
   for _, pair in ipairs(list) do parts[#parts + 1] = pair[1] .. ": " .. tostring(pair[2]) end
   return table.concat(parts, "\r\n") .. "\r\n\r\n"
 end
 
 --- The bytes of one chunk of a chunked body. (Not through string.format: that of Lua 5.1 and 5.2 ends at a zero byte.)
-function wire.chunk(bytes)
+function http_message.chunk(bytes)
   return ("%x\r\n"):format(#bytes) .. bytes .. "\r\n"
 end
 
@@ -60,7 +60,7 @@ Body.__index = Body
 -- @param headers the head's map
 -- @param default what a body without length and chunks is: "none" (requests) or "close" (responses)
 -- @param on_data called with each piece and, for a chunked body, whether it ends its chunk
-function wire.body(headers, default, on_data)
+function http_message.body(headers, default, on_data)
   local self = setmetatable({ on_data = on_data, done = false, trailers = {} }, Body)
   local encoding = headers["transfer-encoding"]
   if encoding and encoding:lower():find("chunked", 1, true) then
@@ -140,4 +140,4 @@ function Body:feed(buffer, position)
   return position
 end
 
-return wire
+return http_message

@@ -1,17 +1,17 @@
 --- The test's side of a test server that runs in a process of its own.
 
 local process = require "spec.support.process"
-local http = require "spec.support.http"
+local http_client = require "spec.support.http_client"
 local json = require "opensandbox.base.json"
 
-local remote = {}
+local server_process = {}
 
 local Server = {}
 Server.__index = Server
 
 -- Asks the server's control port.
 local function ask(server, route)
-  local response, problem = http.request { url = ("http://127.0.0.1:%d/__%s"):format(server.control, route) }
+  local response, problem = http_client.request { url = ("http://127.0.0.1:%d/__%s"):format(server.control, route) }
   if not response then
     error(("the test server does not answer: %s\n%s"):format(problem, server.child:stderr_text()), 3)
   end
@@ -44,7 +44,7 @@ function Server:stop()
 end
 
 --- Starts a server program with its configuration.
-function remote.start(program, config)
+function server_process.start(program, config)
   local argv = { process.lua(), program }
   local child = process.start { argv = argv, env = process.module_paths() }
   local written, problem = child:write(assert(json.encode(config)) .. "\n")
@@ -62,8 +62,8 @@ function remote.start(program, config)
 end
 
 --- The path of a file beside this one.
-function remote.path(name)
+function server_process.path(name)
   return (debug.getinfo(1, "S").source:gsub("^@", ""):gsub("[^/]*$", "")) .. name
 end
 
-return remote
+return server_process

@@ -1,4 +1,4 @@
---- What the programs of the hosts have in common. Each is started as `program scene url key [loop]`, plays that scene in its loop while a
+--- What the programs of the hosts have in common. Each is started as `program scenario url key [loop]`, runs that scenario in its loop while a
 -- heartbeat of the loop's own is measured, and prints what was seen as lines of `name=value`.
 
 local opensandbox = require "opensandbox"
@@ -6,32 +6,32 @@ local workflow = require "spec.hosts.workflow"
 
 local HEARTBEAT = 0.01 -- seconds
 
-local stage = { heartbeat = HEARTBEAT, scene = arg[1], over = false }
+local runner = { heartbeat = HEARTBEAT, scenario = arg[1], over = false }
 
 local url, key = arg[2], arg[3]
 local options = arg[4] and { loop = arg[4] } or {}
 local seen, last, latest = {}, nil, 0
 
--- Scenes: called where code can wait, they put into `seen` what they saw.
-local scenes = {}
+-- Scenarios: called where code can wait, they put into `seen` what they saw.
+local scenarios = {}
 
-function stage.client()
+function runner.client()
   return opensandbox.new(url, key, options)
 end
 
-function stage.sandbox()
-  return opensandbox.assert(stage.client():create { image = "any" })
+function runner.sandbox()
+  return opensandbox.assert(runner.client():create { image = "any" })
 end
 
 local function run(sandbox, command)
   return (opensandbox.assert(sandbox:run(command)).stdout:gsub("\n$", ""))
 end
 
-function stage.see(name, value)
+function runner.record(name, value)
   seen[name] = value
 end
 
-function scenes.workflow()
+function scenarios.workflow()
   local result = workflow(opensandbox, url, key, options)
   for name, value in pairs(result) do seen[name] = value end
   seen.text = result.text:gsub("\n", "|")
@@ -39,10 +39,10 @@ function scenes.workflow()
 end
 
 -- Three clients, each in a task that runs two commands.
-function scenes.clients()
+function scenarios.clients()
   local began = opensandbox.now()
   local results = opensandbox.map({ "a", "b", "c" }, function(name)
-    local client = stage.client()
+    local client = runner.client()
     local sandbox = opensandbox.assert(client:create { image = "any" })
     local output = run(sandbox, "sleep 0.3; echo " .. name) .. run(sandbox, "echo " .. name:upper())
     client:close()
@@ -52,8 +52,8 @@ function scenes.clients()
 end
 
 -- A generator of the user's, inside code that can wait, calls us: what it yields is its own.
-function scenes.generator()
-  local sandbox = stage.sandbox()
+function scenarios.generator()
+  local sandbox = runner.sandbox()
   local yielded = {}
   for value in coroutine.wrap(function()
     for i = 1, 3 do coroutine.yield(run(sandbox, "echo " .. i)) end
@@ -68,8 +68,8 @@ function scenes.generator()
 end
 
 -- Waiting inside opensandbox.pcall, two of them deep; errors come through. Another task goes on meanwhile.
-function scenes.pcall()
-  local sandbox = stage.sandbox()
+function scenarios.pcall()
+  local sandbox = runner.sandbox()
   local steps = 0
   local other = opensandbox.spawn(function()
     while steps >= 0 do
@@ -92,8 +92,8 @@ function scenes.pcall()
 end
 
 -- Tasks are cancelled before they begin, while they sleep, while a command runs, and in the moment in which the command ends.
-function scenes.cancel()
-  local sandbox = stage.sandbox()
+function scenarios.cancel()
+  local sandbox = runner.sandbox()
   local ran = false
   local unborn = opensandbox.spawn(function() ran = true end)
   unborn:cancel()
@@ -128,29 +128,29 @@ function scenes.cancel()
 end
 
 -- Nothing is closed: two requests are left in the background. The loop ends all the same.
-function scenes.unclosed()
-  run(stage.sandbox(), "echo unclosed")
+function scenarios.unclosed()
+  run(runner.sandbox(), "echo unclosed")
   seen.ended = opensandbox.now()
 end
 
---- The host's heartbeat, to be called every `stage.heartbeat` seconds by its own means.
-function stage.beat()
+--- The host's heartbeat, to be called every `runner.heartbeat` seconds by its own means.
+function runner.beat()
   local now = opensandbox.now()
-  if last and not stage.over then latest = math.max(latest, now - last - HEARTBEAT) end
+  if last and not runner.over then latest = math.max(latest, now - last - HEARTBEAT) end
   last = now
 end
 
---- Plays a scene, the one that was asked for or one of the host's own.
-function stage.play(scene)
-  local ok, problem = opensandbox.pcall(scene or scenes[stage.scene])
+--- Runs a scenario, the one that was asked for or one of the host's own.
+function runner.run(scenario)
+  local ok, problem = opensandbox.pcall(scenario or scenarios[runner.scenario])
   if not ok then seen.error = tostring(problem):gsub("\n", "|") end
-  stage.over = true
+  runner.over = true
 end
 
---- Plays the scene in which code outside of any coroutine calls us while the host's coroutines wait. `start` begins a function in a
+--- Plays the scenario in which code outside of any coroutine calls us while the host's coroutines wait. `start` begins a function in a
 --- coroutine of the host's and lets it come to its first wait, `finish` runs the host's loop to its end.
-function stage.block(start, finish)
-  local sandbox = stage.sandbox()
+function runner.block(start, finish)
+  local sandbox = runner.sandbox()
   local output
   start(function() output = run(sandbox, "sleep 0.2; echo inside") end)
   seen.outside = run(sandbox, "sleep 0.4; echo outside")
@@ -159,14 +159,14 @@ function stage.block(start, finish)
   seen.inside = output
   seen.again = run(sandbox, "echo again")
   sandbox.client:close()
-  stage.over = true
+  runner.over = true
 end
 
 --- Prints what was seen.
-function stage.report()
-  seen.late, seen.over = latest, stage.over
+function runner.report()
+  seen.late, seen.over = latest, runner.over
   if seen.ended then seen.ended_after = opensandbox.now() - seen.ended end
   for name, value in pairs(seen) do io.write(name, "=", tostring(value), "\n") end
 end
 
-return stage
+return runner

@@ -1,11 +1,11 @@
---- The program behind replay.lua: answers recorded requests with their recorded responses.
+--- The program behind replay_server.lua: answers recorded requests with their recorded responses.
 
 local uv = require "luv"
-local wire = require "spec.support.wire"
-local recut = require "spec.support.recut"
+local http_message = require "spec.support.http_message"
+local rechunk = require "spec.support.rechunk"
 local recordings = require "spec.support.recordings"
-local replaymatch = require "spec.support.replaymatch"
-local servermain = require "spec.support.servermain"
+local request_matcher = require "spec.support.request_matcher"
+local server_main = require "spec.support.server_main"
 local Connection = require "spec.support.connection"
 
 -- Beyond this many pieces several go into one write, or a long body would take too long.
@@ -24,7 +24,7 @@ end
 
 -- Pieces as they go into writes, in groups that are due at the same time: {ms, {bytes, ...}}.
 local function groups(response, config, chunked)
-  local pieces = recut.cut(response.chunks, config.chunking)
+  local pieces = rechunk.cut(response.chunks, config.chunking)
   local per_write = #pieces > SINGLE_WRITES and PIECES_PER_WRITE or 1
   local list, group, pending = {}, nil, {}
   local function flush()
@@ -38,7 +38,7 @@ local function groups(response, config, chunked)
       group = { ms, {} }
       list[#list + 1] = group
     end
-    pending[#pending + 1] = chunked and wire.chunk(piece[2]) or piece[2]
+    pending[#pending + 1] = chunked and http_message.chunk(piece[2]) or piece[2]
     if #pending >= per_write then flush() end
   end
   flush()
@@ -64,14 +64,14 @@ end
 
 local function answer(connection, found, config)
   local response = found.response
-  local chunked = (wire.find(response.headers, "transfer-encoding") or ""):lower() == "chunked"
-  local announced = tonumber(wire.find(response.headers, "content-length"))
+  local chunked = (http_message.find(response.headers, "transfer-encoding") or ""):lower() == "chunked"
+  local announced = tonumber(http_message.find(response.headers, "content-length"))
   local reason = response.reason or Connection.reasons[response.status] or ""
-  local head = wire.format(("HTTP/1.1 %d %s"):format(response.status, reason), response.headers)
+  local head = http_message.format(("HTTP/1.1 %d %s"):format(response.status, reason), response.headers)
   local list = groups(response, config, chunked)
   local end_ms = config.timing == "recorded" and response.end_ms or 0
   connection:silence()
-  if (wire.find(response.headers, "connection") or ""):lower() == "close" then connection.close_after = true end
+  if (http_message.find(response.headers, "connection") or ""):lower() == "close" then connection.close_after = true end
   -- A server sends its head with the first bytes of the body, except where it streams without end.
   local head_ms = response.truncated and 0 or (list[1] and list[1][1] or end_ms)
   local function quietly(bytes)
@@ -86,7 +86,7 @@ local function answer(connection, found, config)
   end)
 end
 
-servermain.run(function(config)
+server_main.run(function(config)
   local loose = {}
   for _, name in ipairs(config.loose) do loose[name] = true end
   local handler = {}
@@ -99,7 +99,7 @@ servermain.run(function(config)
       if type(found) == "string" then
         problems[#problems + 1] = found
       else
-        local difference = replaymatch.difference(found.request, {
+        local difference = request_matcher.difference(found.request, {
           method = request.method, path = path, headers = request.headers, body = request.body,
         }, loose[name] or request.headers["x-replay-loose"] == "1")
         if not difference then

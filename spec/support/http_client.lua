@@ -4,10 +4,10 @@
 -- ends early is reported, with everything that did arrive.
 
 local uv = require "luv"
-local loop = require "spec.support.loop"
-local wire = require "spec.support.wire"
+local uv_loop = require "spec.support.uv_loop"
+local http_message = require "spec.support.http_message"
 
-local http = {}
+local http_client = {}
 
 local function split(url)
   local host, port, path = url:match("^http://([^/:?]+):?(%d*)(.*)$")
@@ -20,26 +20,26 @@ end
 local function compose(options, host, port, path)
   if options.raw then return options.raw end
   local list = { { "Host", host .. ":" .. port } }
-  for _, pair in ipairs(wire.pairs(options.headers)) do list[#list + 1] = pair end
-  if not wire.find(list, "connection") then list[#list + 1] = { "Connection", "close" } end
+  for _, pair in ipairs(http_message.pairs(options.headers)) do list[#list + 1] = pair end
+  if not http_message.find(list, "connection") then list[#list + 1] = { "Connection", "close" } end
   local method = options.method or (options.body and "POST" or "GET")
   local body = options.body or ""
   if type(body) == "table" then
     list[#list + 1] = { "Transfer-Encoding", "chunked" }
     local chunks = {}
-    for _, text in ipairs(body) do chunks[#chunks + 1] = wire.chunk(text) end
+    for _, text in ipairs(body) do chunks[#chunks + 1] = http_message.chunk(text) end
     body = table.concat(chunks) .. "0\r\n\r\n"
-  elseif (options.body or method == "POST") and not wire.find(list, "content-length") then
+  elseif (options.body or method == "POST") and not http_message.find(list, "content-length") then
     list[#list + 1] = { "Content-Length", #body }
   end
-  return wire.format(("%s %s HTTP/1.1"):format(method, path), list) .. body
+  return http_message.format(("%s %s HTTP/1.1"):format(method, path), list) .. body
 end
 
 local Exchange = {}
 Exchange.__index = Exchange
 
 function Exchange:elapsed()
-  return math.floor(loop.now() - self.began)
+  return math.floor(uv_loop.now() - self.began)
 end
 
 function Exchange:on_piece(piece, ends)
@@ -58,7 +58,7 @@ function Exchange:on_piece(piece, ends)
 end
 
 function Exchange:on_head(text)
-  local head = wire.head(text)
+  local head = http_message.head(text)
   local status, reason = head.line:match("^HTTP/1%.%d (%d%d%d) ?(.*)$")
   if not status then
     self.problem, self.done = "not an HTTP response: " .. head.line:sub(1, 80), true
@@ -74,7 +74,7 @@ function Exchange:on_head(text)
     head_ms = self:elapsed(), informational = self.informational, chunks = {},
   }
   local empty = self.method == "HEAD" or status == 204 or status == 304
-  self.reader = wire.body(empty and {} or head.headers, empty and "none" or "close", function(piece, ends)
+  self.reader = http_message.body(empty and {} or head.headers, empty and "none" or "close", function(piece, ends)
     if not self.done then self:on_piece(piece, ends) end
   end)
 end
@@ -124,12 +124,12 @@ end
 -- @treturn[2] nil
 -- @treturn[2] string what went wrong
 -- @treturn[2] table what had arrived until then, if the head had
-function http.request(options)
+function http_client.request(options)
   local host, port, path = split(options.url)
   local method = options.method or (options.body and "POST" or "GET")
   local self = setmetatable({
     method = method, buffer = "", body = {}, chunk = {}, informational = {}, on_chunk = options.on_chunk,
-    began = loop.now(),
+    began = uv_loop.now(),
   }, Exchange)
   local socket = uv.new_tcp()
   local function ended(problem)
@@ -138,17 +138,17 @@ function http.request(options)
   socket:connect(host, port, function(refused)
     if refused then return ended(refused) end
     socket:nodelay(true)
-    self.began = loop.now()
+    self.began = uv_loop.now()
     socket:write(compose(options, host, port, path))
     socket:read_start(function(problem, data)
       if self.done then return end
       if data then self:on_bytes(data) else ended(problem) end
     end)
   end)
-  loop.wait(function() return self.done end, options.timeout or 10)
-  loop.close(socket)
+  uv_loop.wait(function() return self.done end, options.timeout or 10)
+  uv_loop.close(socket)
   if self.raised then error(self.raised[1], 0) end
   return self:result()
 end
 
-return http
+return http_client

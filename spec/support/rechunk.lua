@@ -3,7 +3,7 @@
 -- The bytes stay; where one chunk ends and the next begins changes. A piece is due when its last byte was recorded,
 -- since a real server cannot have sent it earlier.
 
-local recut = {}
+local rechunk = {}
 
 -- The generator of Park and Miller: the same numbers on every Lua, which math.random does not promise.
 local function generator(seed)
@@ -29,7 +29,7 @@ end
 -- @param chunks recorded chunks, {ms, bytes} pairs
 -- @param how "recorded", "bytes", "whole" or the seed of random lengths
 -- @treturn {table,...} {ms, bytes} pairs
-function recut.cut(chunks, how)
+function rechunk.cut(chunks, how)
   if how == "recorded" then return chunks end
   local parts = {}
   for index, chunk in ipairs(chunks) do parts[index] = chunk[2] end
@@ -48,4 +48,4 @@ function recut.cut(chunks, how)
   return pieces
 end
 
-return recut
+return rechunk

@@ -6,10 +6,10 @@
 
 local uv = require "luv"
 local json = require "opensandbox.base.json"
-local loop = require "spec.support.loop"
-local httpserver = require "spec.support.httpserver"
+local uv_loop = require "spec.support.uv_loop"
+local http_server = require "spec.support.http_server"
 
-local servermain = {}
+local server_main = {}
 
 local function say(line)
   io.stdout:write(line, "\n")
@@ -30,7 +30,7 @@ local function control(server, state)
   function routes.state()
     return state
   end
-  return httpserver.listen {
+  return http_server.listen {
     on_request = function(request, connection)
       local route = routes[request.path:match("^/__(%l+)$") or ""]
       if not route then return connection:respond(404, {}, "no such route") end
@@ -42,15 +42,15 @@ end
 local function start(line, build)
   local config = assert(json.decode(line))
   local state = {}
-  local server = httpserver.listen(build(config, state))
+  local server = http_server.listen(build(config, state))
   say(("%d %d"):format(server.port, control(server, state).port))
 end
 
 --- Runs a server until its standard input ends.
 -- @param build called with the configuration and the state table; returns the handler, raises when it cannot
-function servermain.run(build)
+function server_main.run(build)
   -- A client that went away is an error of that write, not the end of the server.
-  loop.catch_sigpipe()
+  uv_loop.catch_sigpipe()
   local input = uv.guess_handle(0) == "tty" and uv.new_tty(0, true) or uv.new_pipe(false)
   if input.open then input:open(0) end
   local buffer, started = "", false
@@ -70,4 +70,4 @@ function servermain.run(build)
   uv.run()
 end
 
-return servermain
+return server_main

@@ -1,6 +1,6 @@
 --- An execd whose event streams break: it replays a recorded command and does to its stream what the URL says.
 --
---     /{recording}/{fault}/{position}/{keeps}/{number}/command
+--     /{recording}/{fault}/{position}/{output_files}/{number}/command
 --
 -- `fault`: what happens after `position` bytes of the recorded body:
 --   whole     nothing: all of it comes
@@ -10,16 +10,16 @@
 --   silence   nothing further comes
 --   repeat    bytes that came before come once more, then the connection ends
 --   restart   the whole stream comes once more, up to its end
--- `keeps`: what the output files are: "kept"; "gone", as on newer servers; "broken": each connection that carries one ends after a few
--- bytes; "stubborn": the same, and the Range of the next is passed over, so that old bytes come again.
+-- `output_files`: whether execd still has the output of the command: "kept"; "gone", as on newer servers; "broken": each connection that carries one ends after a few
+-- bytes; "ignores_range": the same, and the Range of the next request is ignored, so that old bytes come again.
 -- The first request for the status comes while the command runs, or before execd knows it. `number` makes URLs differ.
 
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 
-local brokenstreams = {}
+local broken_stream_server = {}
 
 --- What the recorded commands wrote, and how they ended: by the name of the recording.
-brokenstreams.commands = {
+broken_stream_server.commands = {
   ["command-echo"] = { stdout = "hello\n", stderr = "", code = 0 },
   ["command-exit-3"] = { stdout = "out\n", stderr = "err\n", code = 3 },
   ["command-stderr"] = { stdout = "out\nout2\n", stderr = "err\n", code = 0 },
@@ -76,13 +76,13 @@ local SOURCE = [[
   end
 
   local function output(connection, request, plan, bytes)
-    if plan.keeps == "gone" then
+    if plan.output_files == "gone" then
       return connection:respond(404, JSON, '{"code":"FILE_NOT_FOUND","message":"file not found. stat: no such file or directory"}')
     end
-    local broken = plan.keeps == "broken" or plan.keeps == "stubborn"
+    local broken = plan.output_files == "broken" or plan.output_files == "ignores_range"
     local first = tonumber((request.headers.range or ""):match("^bytes=(%d+)%-")) or 0
     if first > 0 and first >= #bytes then return connection:respond(416, {}, "") end
-    local ranged = request.headers.range and plan.keeps ~= "stubborn"
+    local ranged = request.headers.range and plan.output_files ~= "ignores_range"
     local rest = ranged and bytes:sub(first + 1) or bytes
     local line = ranged and "HTTP/1.1 206 Partial Content" or "HTTP/1.1 200 OK"
     -- More comes each time, so that it ends.
@@ -95,8 +95,8 @@ local SOURCE = [[
   return function(request, connection)
     local path, query = request.path:match("^([^?]*)%??(.*)$")
     local plan = {}
-    plan.key, plan.recording, plan.fault, plan.at, plan.keeps, plan.rest =
-      path:match("^(/([%w-]+)/(%l+)/(%d+)/(%l+)/%d+)/(.*)$")
+    plan.key, plan.recording, plan.fault, plan.at, plan.output_files, plan.rest =
+      path:match("^(/([%w-]+)/(%l+)/(%d+)/([%l_]+)/%d+)/(.*)$")
     local command = commands[plan.recording]
     if plan.rest == "command" and request.method == "POST" then
       return streams[plan.fault](connection, recording("execd/" .. plan.recording).response.body, tonumber(plan.at))
@@ -139,10 +139,10 @@ local function written(commands)
 end
 
 --- Starts the server.
--- @return as faults.start
-function brokenstreams.start()
-  local source = SOURCE:gsub("COMMANDS", function() return written(brokenstreams.commands) end, 1)
-  return faults.start(source)
+-- @return as fault_server.start
+function broken_stream_server.start()
+  local source = SOURCE:gsub("COMMANDS", function() return written(broken_stream_server.commands) end, 1)
+  return fault_server.start(source)
 end
 
-return brokenstreams
+return broken_stream_server

@@ -4,11 +4,11 @@
 -- it likes. Requests of one connection are served in order: the next waits until the previous answer is complete.
 
 local uv = require "luv"
-local wire = require "spec.support.wire"
+local http_message = require "spec.support.http_message"
 local Connection = require "spec.support.connection"
 local json = require "opensandbox.base.json"
 
-local httpserver = {}
+local http_server = {}
 
 -- A head or a body beyond these sizes is not kept (a body's true size is in `body_bytes`).
 local HEAD_LIMIT = 1024 * 1024
@@ -63,7 +63,7 @@ function Connection:read_head()
     if #self.buffer > HEAD_LIMIT then self:reset() end
     return false
   end
-  local request = wire.head(self.buffer:sub(self.position, first - 1))
+  local request = http_message.head(self.buffer:sub(self.position, first - 1))
   self.position = last + 1
   request.method, request.path, request.version = (request.line or ""):match("^(%S+) (%S+) HTTP/(1%.%d)$")
   self.request = request
@@ -80,7 +80,7 @@ function Connection:read_head()
   table.insert(self.server.log.requests, request)
   local pieces = {}
   request.pieces = pieces
-  self.reader = wire.body(request.headers, "none", function(piece)
+  self.reader = http_message.body(request.headers, "none", function(piece)
     request.body_bytes = request.body_bytes + #piece
     if request.body_bytes <= BODY_LIMIT then pieces[#pieces + 1] = piece end
   end)
@@ -165,7 +165,7 @@ end
 -- @param handler `on_request(request, connection)`, and if wanted `on_connect(connection)`, `on_headers(request,
 -- connection)`, `on_close(connection, who)`
 -- @treturn table `port`, `log`
-function httpserver.listen(handler)
+function http_server.listen(handler)
   local server = setmetatable({ handler = handler, tcp = uv.new_tcp() }, Server)
   server.log = {
     requests = json.array {}, connections = json.array {}, errors = json.array {}, accepted = 0, open = 0,
@@ -178,4 +178,4 @@ function httpserver.listen(handler)
   return server
 end
 
-return httpserver
+return http_server

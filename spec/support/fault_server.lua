@@ -1,6 +1,6 @@
 --- Servers that misbehave on purpose.
 --
---     local server = faults.start [[
+--     local server = fault_server.start [[
 --       return function(request, connection)
 --         connection:start(200, { ["Content-Type"] = "text/event-stream" })
 --         connection:event { type = "init", text = "c1" }
@@ -14,14 +14,14 @@
 -- `on_close(connection, who)`. The methods of `connection` are in connection.lua. The chunk sees `json`, `uv`, `state`
 -- (a table for the life of the server, read by the test with `server:state()`) and `recording(name)`.
 
-local remote = require "spec.support.remote"
+local server_process = require "spec.support.server_process"
 
-local faults = {}
+local fault_server = {}
 
 --- Starts a server; raises when the chunk does not compile.
--- @return `url`, `port`, and the methods of remote.lua: `requests`, `connections`, `state`, `stop`
-function faults.start(source)
-  return remote.start(remote.path("faultserver.lua"), { source = source })
+-- @return `url`, `port`, and the methods of server_process.lua: `requests`, `connections`, `state`, `stop`
+function fault_server.start(source)
+  return server_process.start(server_process.path("fault_server_main.lua"), { source = source })
 end
 
-return faults
+return fault_server

@@ -6,7 +6,7 @@
 local json = require "opensandbox.base.json"
 local multipart = require "spec.support.multipart"
 
-local replaymatch = {}
+local request_matcher = {}
 
 local function decoded(text)
   return (text:gsub("%%(%x%x)", function(digits) return string.char(tonumber(digits, 16)) end))
@@ -112,7 +112,7 @@ end
 -- @tparam boolean loose whether the body may differ
 -- @treturn[1] nil when they mean the same
 -- @treturn[2] string what differs
-function replaymatch.difference(recorded, request, loose)
+function request_matcher.difference(recorded, request, loose)
   local differences = {}
   local function compare(what, expected, got)
     if expected ~= got then
@@ -137,4 +137,4 @@ function replaymatch.difference(recorded, request, loose)
   if #differences > 0 then return table.concat(differences, "\n") end
 end
 
-return replaymatch
+return request_matcher
