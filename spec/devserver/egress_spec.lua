@@ -373,7 +373,7 @@ describe("the development server's egress API", function()
       } do
         local answer = egress:send(case[1], "/policy", { body = case[2] })
         assert.equal(400, answer.status)
-        assert.truthy(answer.body:find("binding main: host api_client.example.com", 1, true), answer.body)
+        assert.truthy(answer.body:find("binding main: host api.example.com", 1, true), answer.body)
       end
       assert.equal(3, #rules())
       egress:send("DELETE", "/credential-vault")

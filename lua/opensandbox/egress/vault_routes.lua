@@ -271,7 +271,7 @@ local function hints(err)
     return "The sidecar is older than this: substitutions and passthrough need an egress newer than 1.1.4"
   elseif err.status == 400 and says "not allowed by egress policy" then
     return "Allow the host by a rule of its own first: sandbox.egress:allow(host). That all is allowed by default does not count"
-  elseif err.status == 409 and err.op == "create_credential_vault" then
+  elseif err.status == 409 and err.url:find("^POST") ~= nil then
     return "There is one: change it with patch_credential_vault, or delete it first"
   elseif err.status == 409 then
     return "Somebody changed it meanwhile: look at its state, and try again with the revision it has now"
