@@ -215,7 +215,8 @@ end
 function Bubblewrap:spawn(box, options)
   local refused = self:refuses(options.uid, options.gid)
   if refused then return nil, refused end
-  local argv = { self.nsenter, "--target", tostring(box.init), "--mount", "--pid" }
+  -- With --root: in a chroot, bubblewrap moves only the chroot, and the root of the new namespace is still the real one.
+  local argv = { self.nsenter, "--target", tostring(box.init), "--mount", "--pid", "--root" }
   if not self.is_root then append(argv, { "--user", "--preserve-credentials" }) end
   append(argv, { ("--wd=/proc/%d/root%s"):format(box.init, options.cwd.inside), "--" })
   local confined, env = self:_confined(options)
