@@ -11,9 +11,8 @@ local paths = require "opensandbox.devserver.isolation.paths"
 local random = require "opensandbox.devserver.base.random"
 local sessions = require "opensandbox.devserver.execd.sessions"
 local time = require "opensandbox.devserver.base.time"
+local timer = require "opensandbox.devserver.base.timer"
 local variables = require "opensandbox.devserver.isolation.env_file"
-
-local LONGEST_TIMER = 24 * 3600   -- seconds; a later expiry is a timer that is set again
 
 local function environment(base, env, changes)
   local merged = {}
@@ -111,12 +110,7 @@ function Store:_arm(sandbox)
   if not sandbox.expires then return end
   local seconds, microseconds = time.now()
   local left = sandbox.expires[1] - seconds + (sandbox.expires[2] - microseconds) / 1e6
-  local delay = math.ceil(math.max(0, math.min(left, LONGEST_TIMER)) * 1000)
-  sandbox.timer = uv.new_timer()
-  sandbox.timer:start(delay, 0, guard.wrap(function()
-    if left > LONGEST_TIMER then return self:_arm(sandbox) end
-    self:remove(sandbox)
-  end))
+  sandbox.timer = timer.after(left * 1000, function() self:remove(sandbox) end)
 end
 
 --- Sets when a sandbox ends, as seconds and microseconds since 1970.
