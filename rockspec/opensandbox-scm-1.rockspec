@@ -60,6 +60,7 @@ build = {
     ["opensandbox.devserver.base.safe_callback"] = "lua/opensandbox/devserver/base/safe_callback.lua",
     ["opensandbox.devserver.base.spawn"] = "lua/opensandbox/devserver/base/spawn.lua",
     ["opensandbox.devserver.base.time"] = "lua/opensandbox/devserver/base/time.lua",
+    ["opensandbox.devserver.base.timer"] = "lua/opensandbox/devserver/base/timer.lua",
     ["opensandbox.devserver.base.url"] = "lua/opensandbox/devserver/base/url.lua",
     ["opensandbox.devserver.egress.policy"] = "lua/opensandbox/devserver/egress/policy.lua",
     ["opensandbox.devserver.egress.routes"] = "lua/opensandbox/devserver/egress/routes.lua",

@@ -10,6 +10,7 @@ local json = require "opensandbox.base.json"
 local names = require "opensandbox.devserver.base.list_directory"
 local guard = require "opensandbox.devserver.base.safe_callback"
 local spawn = require "opensandbox.devserver.base.spawn"
+local timer = require "opensandbox.devserver.base.timer"
 local variables = require "opensandbox.devserver.isolation.env_file"
 
 local PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -200,11 +201,11 @@ end
 -- The same for a command that may have been started so recently that nsenter has not made its process yet.
 local function signal_soon(leader, name, alone, is_running)
   if signal_group(leader, name, alone) then return end
-  local timer, tries = uv.new_timer(), 0
-  timer:start(10, 10, guard.wrap(function()
+  local retry, tries = nil, 0
+  retry = timer.every(10, function()
     tries = tries + 1
-    if not is_running() or tries > MOST_ROUNDS or signal_group(leader, name, alone) then timer:close() end
-  end))
+    if not is_running() or tries > MOST_ROUNDS or signal_group(leader, name, alone) then retry:close() end
+  end)
 end
 
 --- Starts a command.
