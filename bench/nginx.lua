@@ -3,7 +3,7 @@
 
 local core = require "opensandbox.core"
 local json = require "opensandbox.base.json"
-local loop = require "spec.support.loop"
+local uv_loop = require "spec.support.uv_loop"
 local nginx = require "spec.hosts.nginx"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
@@ -54,7 +54,7 @@ local function beside_a_crowd(server, sandbox)
     local asked = core.now()
     server:ask("/plain")
     waits[#waits + 1] = (core.now() - asked) * 1000
-    loop.sleep(0.01)
+    uv_loop.sleep(0.01)
   end
   local _, answers = child:output():gsub('"exit_code":0', "")
   child:stop()

@@ -3,7 +3,7 @@
 -- The development server does most of the work and shares the processors with its client, so its own processor time stands beside.
 -- It is measured as real servers are, holding each command's stream for a second after its end, and without that.
 
-local loop = require "spec.support.loop"
+local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 local programs = require "bench.programs"
 local statistics = require "bench.statistics"
@@ -41,7 +41,7 @@ end
 -- How many children a process still has when they have had time to end.
 local function children_left(pid)
   local living, zombies
-  loop.wait(function()
+  uv_loop.wait(function()
     living, zombies = process.children(pid)
     return #living + #zombies == 0
   end, SETTLE)

@@ -111,7 +111,7 @@ function work.transfers(count, url)
   for index = 1, count do
     tasks[index] = opensandbox.spawn(function() return client:ping(silent) end)
   end
-  repeat opensandbox.sleep(0.05) until client._multi:inflight() == count
+  repeat opensandbox.sleep(0.05) until client.http.transport.multi:inflight() == count
   if count > 0 then say("memory", (memory() - before) / count) end
   for _ = 1, PINGS / 10 do assert(client:ping(url)) end
   local opened = connections(client, url)

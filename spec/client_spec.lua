@@ -1,7 +1,7 @@
 --- The client: where it sends its requests, what they carry, and what its options may be.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
@@ -141,7 +141,7 @@ describe("the URL of a client", function()
   end)
 
   it("goes with a key from the environment, unless an argument is given; one with white space is refused unseen", function()
-    local server = faults.start(REFUSING)
+    local server = fault_server.start(REFUSING)
     finally(function() server:stop() end)
     local env = { OPEN_SANDBOX_DOMAIN = "127.0.0.1:" .. server.port, OPEN_SANDBOX_API_KEY = KEY }
     assert.equal(0, (child(env, "require('opensandbox').new():get_sandbox('a')")))
@@ -165,7 +165,7 @@ describe("a mistake in the options of a client", function()
     raises(function() opensandbox.new("http://h", nil, { timeuot = 3 }) end, "new: unknown option 'timeuot'", "'timeout'")
     raises(function() opensandbox.new("http://h", nil, { use_server_prxy = true }) end, "did you mean 'use_server_proxy'")
     raises(function() opensandbox.new("http://h", nil, { tls = { verfy = true } }) end, "did you mean 'verify'")
-    raises(function() opensandbox.new("http://h", nil, { retry = { atempts = 2 } }) end, "did you mean 'attempts'")
+    raises(function() opensandbox.new("http://h", nil, { retry = { max_atempts = 2 } }) end, "did you mean 'max_attempts'")
     raises(function() opensandbox.new("http://h", nil, { zzzzzzzzz = 1 }) end, "unknown option 'zzzzzzzzz'", "known are", "timeout")
     raises(function() opensandbox.new("http://h", nil, { "x" }) end, "unknown option '1'")
     raises(function() opensandbox.new("http://h", nil, "x") end, "options must be a table")
@@ -176,7 +176,7 @@ describe("a mistake in the options of a client", function()
       timeout = { 0, -1, "5", false, 0 / 0, 1 / 0 }, create_timeout = { 0, "x" }, connect_timeout = { 0, {} },
       idle_timeout = { 0, "x" }, transfer_idle_timeout = { -1, "x" }, max_output = { -1, 1.5, "x" },
       headers = { "x", { A = 1 }, { "x" } }, user_agent = { "", 1 }, use_server_proxy = { "yes", 1 },
-      retry = { true, 1, "x", { attempts = 1.5 }, { base = -1 } }, tls = { true, { verify = "no" }, { ca_file = "" } },
+      retry = { true, 1, "x", { max_attempts = 1.5 }, { base = -1 } }, tls = { true, { verify = "no" }, { ca_file = "" } },
       proxy = { 1, {} }, on_request = { "x", {} }, on_response = { 1 },
     } do
       for _, value in ipairs(bad) do
@@ -274,7 +274,7 @@ describe("what a client sends", function()
   local server
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       local answers = {
         ["injected"] = '{"endpoint":"127.0.0.1:1/x","headers":{"X-A":"b\\r\\nEvil: yes"}}',
         ["injected-name"] = '{"endpoint":"127.0.0.1:1/x","headers":{"X-A\\r\\nEvil":"b"}}',
@@ -393,8 +393,8 @@ describe("what a client sends", function()
   end)
 
   it("does not follow a redirect, whatever it says", function()
-    local other = faults.start(REFUSING)
-    local redirecting = faults.start(([[
+    local other = fault_server.start(REFUSING)
+    local redirecting = fault_server.start(([[
       return function(request, connection)
         local status = tonumber(request.path:match("%%d+$"))
         connection:respond(status or 307, { Location = "%s/v1/sandboxes/x?token=s3cr3t" }, "")
@@ -487,7 +487,7 @@ describe("what a client sends", function()
     for i, event in ipairs(answered) do
       assert.equal(404, event.status)
       assert.equal("req-1", event.request_id)
-      assert.is_true(event.seconds >= 0 and event.seconds < 10)
+      assert.is_true(event.duration >= 0 and event.duration < 10)
       for name, value in pairs(asked[i]) do assert.equal(value, event[name]) end
     end
     for _, secret in ipairs { KEY, "hunter2", "s3cr3t", "t0ken" } do
@@ -496,7 +496,7 @@ describe("what a client sends", function()
   end)
 
   it("reports a try that is made again too: one response each", function()
-    local flaky = faults.start [[
+    local flaky = fault_server.start [[
       local count = 0
       return function(request, connection)
         count = count + 1
@@ -507,7 +507,7 @@ describe("what a client sends", function()
     finally(function() flaky:stop() end)
     local statuses = {}
     local client = new(flaky.url, nil, {
-      retry = { base = 0.001 }, on_response = function(event) statuses[#statuses + 1] = event.status end,
+      retry = { base_delay = 0.001 }, on_response = function(event) statuses[#statuses + 1] = event.status end,
     })
     assert(client:get_sandbox "a")
     assert.same({ 503, 503, 200 }, statuses)
@@ -527,7 +527,7 @@ describe("a secret", function()
 
   setup(function()
     -- Echoes the key in every place that an error may come from.
-    server = faults.start [[
+    server = fault_server.start [[
       local text, js = { ["Content-Type"] = "text/plain" }, { ["Content-Type"] = "application/json" }
       local shapes = {
         message = function(key) return 401, js, json.encode { code = "X", message = "wrong key " .. key .. "!" } end,
@@ -603,7 +603,7 @@ describe("a secret", function()
   end)
 
   it("in a request that is not valid is not shown, though the server repeats the request", function()
-    local strict = faults.start [[
+    local strict = fault_server.start [[
       return function(request, connection)
         local body = json.decode(request.body)
         local detail = { { type = "x", loc = { "body", "image", "auth" }, msg = "Field required", input = body, ctx = body } }
@@ -625,7 +625,7 @@ describe("listing", function()
   local server
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       return function(request, connection)
         local query = {}
         for name, value in request.path:gmatch("[?&]([^=&]+)=([^&]*)") do query[name] = value end
@@ -695,7 +695,7 @@ describe("listing", function()
   end)
 
   it("does not go round for ever when the pages never end", function()
-    local endless = faults.start [[
+    local endless = fault_server.start [[
       return function(request, connection)
         connection:respond(200, { ["Content-Type"] = "application/json" },
           '{"items":[],"pagination":{"page":1,"hasNextPage":true}}')
@@ -709,7 +709,7 @@ end)
 
 describe("a closed client", function()
   it("answers every call with an error of kind closed", function()
-    local server = faults.start(REFUSING)
+    local server = fault_server.start(REFUSING)
     finally(function() server:stop() end)
     local client = opensandbox.new(server.url, KEY)
     local sandbox = assert(client:connect("a", { wait = false }))
@@ -725,7 +725,7 @@ describe("a closed client", function()
       upload_files = function() return client:upload_files(server.url, { { path = "/a", content = "x" } }) end,
       download_file = function() return client:download_file(server.url, "/a") end,
       wait_ready = function() return client:wait_ready "a" end,
-      get_endpoint = function() return sandbox:run "true" end,
+      ["sandbox:run"] = function() return sandbox:run "true" end,
     } do
       local began = core.now()
       local ok, value, err = pcall(call)
@@ -741,7 +741,7 @@ describe("a closed client", function()
   end)
 
   it("leaves no descriptor behind, nor do many", function()
-    local server = faults.start [[
+    local server = fault_server.start [[
       return function(request, connection)
         connection:respond(200, { ["Content-Type"] = "application/json" }, '{"id":"a"}')
       end
@@ -763,7 +763,7 @@ end)
 
 describe("a request to the proxy", function()
   it("goes through it without the key when it is for a sandbox", function()
-    local proxy = faults.start(REFUSING)
+    local proxy = fault_server.start(REFUSING)
     finally(function()
       proxy:stop()
       close_clients()
@@ -782,7 +782,7 @@ end)
 
 describe("a create on the wire", function()
   it("holds what was given, defaults for the rest, and a label of its own", function()
-    local server = faults.start(REFUSING)
+    local server = fault_server.start(REFUSING)
     finally(function()
       server:stop()
       close_clients()

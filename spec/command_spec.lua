@@ -1,19 +1,19 @@
 --- Commands in the background: a handle on one, from the process that started it and from another.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 
 describe("a command in the background", function()
-  local client, sandbox, here
+  local client, sandbox, fixture
 
   setup(function()
-    here = stage.new()
-    client, sandbox = here.client, here.sandbox
+    fixture = Fixture.new()
+    client, sandbox = fixture.client, fixture.sandbox
   end)
-  teardown(function() here:close() end)
+  teardown(function() fixture:close() end)
 
   it("has started when start returns, and goes on by itself", function()
     local began = core.now()
@@ -127,7 +127,7 @@ end)
 
 describe("a command that execd has started but does not know yet", function()
   it("is asked for again, for a moment", function()
-    local server = faults.start [[
+    local server = fault_server.start [[
       local asked = 0
       return function(request, connection)
         if request.path:find("/endpoints/", 1, true) then

@@ -2,7 +2,7 @@
 
 local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
@@ -126,11 +126,11 @@ setup(function()
   local served = {}
   for name, answer in pairs(answers) do served[name] = { status = answer[1], headers = answer[2], body = answer[3] } end
   local source = SOURCE:gsub("ANSWERS", function() return quoted(served) end)
-  server = faults.start((source:gsub("SURPRISES", function() return quoted(surprises) end)))
+  server = fault_server.start((source:gsub("SURPRISES", function() return quoted(surprises) end)))
 end)
 
 teardown(function() server:stop() end)
-before_each(function() client = opensandbox.new(server.url, "some-key", { retry = { attempts = 2, base = 0.001 } }) end)
+before_each(function() client = opensandbox.new(server.url, "some-key", { retry = { max_attempts = 2, base_delay = 0.001 } }) end)
 after_each(function() client:close() end)
 
 describe("an answer that says no", function()
@@ -172,7 +172,7 @@ describe("an answer that says no", function()
   end)
 
   it("stays one line, whatever code the server gives it", function()
-    local odd = faults.start [[
+    local odd = fault_server.start [[
       return function(_, connection)
         connection:respond(500, { ["Content-Type"] = "application/json" }, '{"code":"A\\nB","message":"x"}')
       end
@@ -212,7 +212,7 @@ describe("an answer that is not what the route gives", function()
   -- The client of a server that answers every request with this body.
   local function answered(body, call)
     local url = server.url .. "/x"
-    local one = faults.start(([[
+    local one = fault_server.start(([[
       return function(_, connection) connection:respond(200, { ["Content-Type"] = "application/json" }, %q) end
     ]]):format(body))
     client:close()
@@ -322,13 +322,13 @@ describe("no answer at all", function()
     local err = failure_of("get_sandbox", "case-silence")
     assert.equal("timeout", err.kind)
     assert.equal("timeout", err.code)
-    assert.equal("timeout", err.clock)
+    assert.equal("timeout", err.timeout_option)
     assert.is_truthy(tostring(err):find("timeout of 0.2 s", 1, true), tostring(err))
     err = failure_of("ping", server.url .. "/case-silence", { timeout = 0.1 })
-    assert.equal("timeout", err.clock)
+    assert.equal("timeout", err.timeout_option)
     assert.is_truthy(tostring(err):find("0.1 s", 1, true), tostring(err))
     err = failure_of("run_command", server.url .. "/case-silence", "x", { idle_timeout = 0.1 })
-    assert.equal("idle_timeout", err.clock)
+    assert.equal("idle_timeout", err.timeout_option)
   end)
 
   it("of a refused port says so at once, and where to look", function()
@@ -396,7 +396,7 @@ describe("an error", function()
   end)
 
   it("of a command stays one line, though the server reports several", function()
-    local lines = faults.start [[
+    local lines = fault_server.start [[
       return function(request, connection)
         connection:start(200, { ["Content-Type"] = "text/event-stream" })
         connection:event { type = "init", text = "c" }

@@ -1,7 +1,7 @@
 --- Files in and out of a sandbox: every byte of them, of any size, under any name, and what is left when it goes wrong.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local list_names = require "opensandbox.devserver.base.list_directory"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
@@ -92,7 +92,7 @@ end
 
 -- A server that is its own execd and misbehaves for files, and a sandbox on it.
 local function misbehaving(handler)
-  local faulty = faults.start([[
+  local faulty = fault_server.start([[
     local handle = ]] .. handler .. [[
 
     return {
@@ -908,7 +908,7 @@ describe("the files of a sandbox", function()
   it("arrive all, 500 in a request", function()
     local requests, told, size = 0, {}, 0
     local one = opensandbox.new(server.url, server.key, { on_request = function(request)
-      if request.op == "upload_files" then requests = requests + 1 end
+      if request.url:find("/files/upload$") then requests = requests + 1 end
     end })
     finally(function() one:close() end)
     local execd = assert(one:discover_execd(sandbox.id))

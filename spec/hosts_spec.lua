@@ -1,8 +1,8 @@
 --- The library in event loops: luv, cqueues, copas, luasocket's select(), one that nobody knows, and none. Each host is a process of its
---- own (spec/hosts/), for this one has luv loaded; it plays a scene, prints what it saw, and ends because its loop has nothing left.
+--- own (spec/hosts/), for this one has luv loaded; it runs a scenario, prints what it saw, and ends because its loop has nothing left.
 
 local core = require "opensandbox.core"
-local loop = require "spec.support.loop"
+local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 local uv = require "luv"
 
@@ -33,21 +33,21 @@ end
 local function wait_beating(child)
   local timer, last, latest = uv.new_timer(), nil, 0
   timer:start(0, 10, function()
-    local now = loop.now() / 1000
+    local now = uv_loop.now() / 1000
     if last then latest = math.max(latest, now - last - 0.01) end
     last = now
   end)
   local code = child:wait(30)
-  loop.close(timer)
+  uv_loop.close(timer)
   return code, latest
 end
 
--- Plays a scene in a host that must end by itself, well and quietly. Gives what it saw.
-local function play(host, scene, name, env)
+-- Runs a scenario in a host that must end by itself, well and quietly. Gives what it saw.
+local function run_host(host, scenario, name, env)
   local environment = process.module_paths()
   for variable, value in pairs(env or {}) do environment[variable] = value end
   local child = process.start {
-    argv = { process.lua(), "spec/hosts/" .. host .. ".lua", scene, server.url, server.key, name }, env = environment,
+    argv = { process.lua(), "spec/hosts/" .. host .. ".lua", scenario, server.url, server.key, name }, env = environment,
   }
   local code, machine_late = wait_beating(child)
   local output = child:output()
@@ -58,7 +58,7 @@ local function play(host, scene, name, env)
   for key, value in output:gmatch("([^=\n]+)=([^\n]*)") do seen[key] = tonumber(value) or value end
   assert.is_nil(seen.error)
   seen.machine_late = machine_late
-  assert.equal("true", seen.over, "the loop ended before the scene")
+  assert.equal("true", seen.over, "the loop ended before the scenario")
   return seen
 end
 
@@ -68,11 +68,11 @@ local function numbers(last)
   return table.concat(list, " ")
 end
 
--- Plays a scene until its timing is right, a few times at most.
-local function play_in_time(is_in_time, ...)
+-- Runs a scenario until its timing is right, a few times at most.
+local function run_in_time(is_in_time, ...)
   local seen
   for _ = 1, TRIES do
-    seen = play(...)
+    seen = run_host(...)
     if is_in_time(seen) then return seen end
   end
   error(("not in time: heartbeat %g s late (here %g s), %s s in all, slowest command %s s"):format(seen.late, seen.machine_late,
@@ -84,8 +84,8 @@ local function has_beaten(seen)
   return seen.late <= LATEST + seen.machine_late
 end
 
-local function plays_the_workflow(...)
-  local seen = play_in_time(function(seen)
+local function runs_the_workflow(...)
+  local seen = run_in_time(function(seen)
     return has_beaten(seen) and seen.seconds <= 1.3 * seen.slowest + 0.1
   end, ...)
   assert.equal("some bytes|", seen.text)
@@ -94,23 +94,23 @@ local function plays_the_workflow(...)
   assert.equal("true", seen.stopped)
 end
 
--- The scenes that every host plays in the same way.
-local function plays_all(host, name)
+-- The scenarios that every host runs in the same way.
+local function runs_all(host, name)
   it("runs the whole workflow, fifty commands at once, and its heartbeat is not held up", function()
-    plays_the_workflow(host, "workflow", name)
+    runs_the_workflow(host, "workflow", name)
   end)
 
   it("has several clients at work at once", function()
-    local seen = play_in_time(function(seen) return seen.seconds < 0.9 end, host, "clients", name)
+    local seen = run_in_time(function(seen) return seen.seconds < 0.9 end, host, "clients", name)
     assert.equal("aA bB cC", seen.outputs)
   end)
 
   it("blocks in a generator of the user's, whose values stay its own", function()
-    assert.equal("1 2 3 4", play(host, "generator", name).outputs)
+    assert.equal("1 2 3 4", run_host(host, "generator", name).outputs)
   end)
 
   it("waits inside opensandbox.pcall while others go on, and lets errors through", function()
-    local seen = play(host, "pcall", name)
+    local seen = run_host(host, "pcall", name)
     assert.equal("inner", seen.inner)
     assert.equal("raised", seen.problem)
     assert.equal("true", seen.ok)
@@ -119,7 +119,7 @@ local function plays_all(host, name)
   end)
 
   it("cancels tasks before they begin, while they wait, and in the moment in which they end", function()
-    local seen = play_in_time(function(seen) return seen.seconds < 1 end, host, "cancel", name)
+    local seen = run_in_time(function(seen) return seen.seconds < 1 end, host, "cancel", name)
     assert.equal("cancelled", seen.unborn)
     assert.equal("false", seen.unborn_ran)
     assert.equal("cancelled", seen.sleeping)
@@ -129,9 +129,9 @@ local function plays_all(host, name)
   end)
 end
 
-local function plays_what_others_leave(host, name, goes_on_meanwhile)
+local function lets_others_go_on(host, name, goes_on_meanwhile)
   it("lets code outside of any coroutine block while its coroutines wait", function()
-    local seen = play(host, "blocking", name)
+    local seen = run_host(host, "blocking", name)
     assert.equal("outside", seen.outside)
     assert.equal("inside", seen.inside)
     assert.equal("again", seen.again)
@@ -139,7 +139,7 @@ local function plays_what_others_leave(host, name, goes_on_meanwhile)
   end)
 
   it("ends though a client is open and the rest of a response is under way", function()
-    assert.is_true(play(host, "unclosed", name).ended_after < 0.5)
+    assert.is_true(run_host(host, "unclosed", name).ended_after < 0.5)
   end)
 end
 
@@ -159,13 +159,13 @@ end
 describe("plain Lua", function()
   setup(start_server)
   teardown(function() server:stop() end)
-  plays_all("plain")
-  plays_what_others_leave("plain", nil, true)
+  runs_all("plain")
+  lets_others_go_on("plain", nil, true)
 end)
 
 host("luv", "luv", "lua-luv", function()
-  plays_all("luv")
-  plays_what_others_leave("luv", "uv", true)
+  runs_all("luv")
+  lets_others_go_on("luv", "uv", true)
 
   it("ends a wait in main at once when a timer of its loop ended what was waited for, and nothing else happens", function()
     local child = process.start { env = process.module_paths(), argv = { process.lua(), "-e", [[
@@ -195,36 +195,36 @@ host("luv", "luv", "lua-luv", function()
 end)
 
 host("cqueues", "_cqueues", "lua-cqueues", function()
-  plays_all("cqueues")
-  plays_what_others_leave("cqueues", "cqueues", false)
+  runs_all("cqueues")
+  lets_others_go_on("cqueues", "cqueues", false)
 
   it("runs calls in coroutines that we have not made, at once and without holding up the others", function()
-    local seen = play_in_time(function(seen) return has_beaten(seen) and seen.seconds < 1.5 end, "cqueues", "wrapped")
+    local seen = run_in_time(function(seen) return has_beaten(seen) and seen.seconds < 1.5 end, "cqueues", "wrapped")
     assert.equal(numbers(10), seen.outputs)
   end)
 
   it("gives an error of a callback to the controller's loop, which can go on", function()
-    local seen = play("cqueues", "failing")
+    local seen = run_host("cqueues", "failing")
     assert.equal("raised in a callback", seen.problem)
     assert.equal("other", seen.outputs)
   end)
 
   it("waits in a controller inside another", function()
-    assert.equal("1 2 3", play("cqueues", "nested").outputs)
+    assert.equal("1 2 3", run_host("cqueues", "nested").outputs)
   end)
 
   it("runs the loop a second time", function()
-    assert.equal("1 2", play("cqueues", "twice").outputs)
+    assert.equal("1 2", run_host("cqueues", "twice").outputs)
   end)
 
   it("waits in two controllers at once, and neither keeps the other busy", function()
-    local seen = play("cqueues", "two")
+    local seen = run_host("cqueues", "two")
     assert.equal("1 2", seen.outputs)
     assert.is_true(seen.turns < 500, seen.turns .. " turns")
   end)
 
   it("can drop a controller whose coroutines wait", function()
-    local seen = play("cqueues", "dropped")
+    local seen = run_host("cqueues", "dropped")
     assert.equal("true", seen.collected)
     assert.equal("after", seen.outputs)
   end)
@@ -235,32 +235,32 @@ host("copas", "copas", "lua-copas, for Lua 5.1 and 5.2", function()
     pending("needs epoll: copas can wait for nothing but descriptors")
     return
   end
-  plays_all("copas")
-  plays_what_others_leave("copas", "copas", true)
+  runs_all("copas")
+  lets_others_go_on("copas", "copas", true)
 
   it("is called in the handlers of a server, when it is the chosen loop, and serves others meanwhile", function()
-    local seen = play_in_time(function(seen) return has_beaten(seen) and seen.seconds < 0.9 end, "copas", "server", "copas")
+    local seen = run_in_time(function(seen) return has_beaten(seen) and seen.seconds < 0.9 end, "copas", "server", "copas")
     assert.equal("answer 1 answer 2", seen.answers)
   end)
 
   it("is stepped by who blocks, in a script that does not run it", function()
-    assert.equal("1 2 3", play("copas", "unused").outputs)
+    assert.equal("1 2 3", run_host("copas", "unused").outputs)
   end)
 
   it("blocks in a generator when it is the chosen loop, too", function()
-    assert.equal("1 2 3 4", play("copas", "generator", "copas").outputs)
+    assert.equal("1 2 3 4", run_host("copas", "generator", "copas").outputs)
   end)
 end)
 
 host("luasocket's select", "socket.core", "lua-socket", function()
-  plays_all("select", "socket")
-  plays_what_others_leave("select", "socket", true)
+  runs_all("select", "socket")
+  lets_others_go_on("select", "socket", true)
 end)
 
 describe("a host of the user's own, with an adapter given as the option loop,", function()
   setup(start_server)
   teardown(function() server:stop() end)
-  plays_all("custom")
+  runs_all("custom")
 end)
 
 -- The poll() set has no descriptor that a loop could watch.
@@ -284,7 +284,7 @@ describe("without epoll", function()
   for name, module in pairs { luv = "luv", cqueues = "_cqueues" } do
     if is_installed(module) then
       it("runs the whole workflow in " .. name, function()
-        plays_the_workflow(name, "workflow", nil, paths)
+        runs_the_workflow(name, "workflow", nil, paths)
       end)
     end
   end

@@ -1,7 +1,7 @@
 --- A sandbox that is kept alive lives as long as it is in use, costs a request now and then, and expires when it is left alone.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local time = require "opensandbox.base.time"
@@ -46,7 +46,7 @@ end
 describe("keeping a sandbox alive", function()
   setup(function()
     -- A command is its length in milliseconds: a stream of pings, one every 50 ms, and the end.
-    server = faults.start [[
+    server = fault_server.start [[
       local JSON = { ["Content-Type"] = "application/json" }
       local expires = {}
       local function in_ms(ms)
@@ -164,7 +164,7 @@ describe("keeping a sandbox alive", function()
       local id = name("in", 0)
       local function begin()
         local sandbox = connect(id, { keep_alive = 0.2 })
-        local execd = assert(sandbox:_execd("spec"))
+        local execd = assert(sandbox:execd_endpoint("spec"))
         act(sandbox)
         return execd
       end

@@ -1,7 +1,7 @@
 --- Nothing stays behind: no descriptor, no process, no directory, no memory, however often and however badly it went.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local names = require "opensandbox.devserver.base.list_directory"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
@@ -87,7 +87,7 @@ local function start()
   local args = { "--root", root }
   if isolation then args[3], args[4] = "--isolation", isolation end
   server = process.devserver { grace = 0.1, args = args }
-  faulty = faults.start [[
+  faulty = fault_server.start [[
     return function(request, connection)
       if request.path == "/command" and json.decode(request.body).command == "cut" then
         connection:start(200, { ["Content-Type"] = "text/event-stream" })

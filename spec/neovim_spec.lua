@@ -1,7 +1,7 @@
 --- The library in a real Neovim, in luv scripts, and in a tree that was built but not installed.
 
 local json = require "opensandbox.base.json"
-local loop = require "spec.support.loop"
+local uv_loop = require "spec.support.uv_loop"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local uv = require "luv"
@@ -123,9 +123,9 @@ if ABI == "jit" then
       best_of(function()
         local child = start_neovim "quit"
         local seen = heard(child)
-        local asked = loop.now()
+        local asked = uv_loop.now()
         local code = child:wait(10)
-        local took = loop.now() - asked
+        local took = uv_loop.now() - asked
         child:stop()
         assert.equal(0, code, child:stderr_text())
         assert.is_true(is_gone(seen.id))
@@ -198,7 +198,7 @@ if ABI == "jit" then
       assert(silent:listen(16, function() end))
       local url = ("http://127.0.0.1:%d"):format(silent:getsockname().port)
       local seen = in_neovim("health", { OPEN_SANDBOX_DOMAIN = url, OPEN_SANDBOX_API_KEY = "" })
-      loop.close(silent)
+      uv_loop.close(silent)
       assert.truthy(seen.text:find("WARNING: list_sandboxes", 1, true), seen.text)
       assert.truthy(seen.text:find("OPEN_SANDBOX_API_KEY is not set", 1, true), seen.text)
       assert.is_true(seen.seconds < 8, seen.seconds)

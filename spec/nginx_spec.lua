@@ -3,7 +3,7 @@
 
 local core = require "opensandbox.core"
 local json = require "opensandbox.base.json"
-local loop = require "spec.support.loop"
+local uv_loop = require "spec.support.uv_loop"
 local names = require "opensandbox.devserver.base.list_directory"
 local nginx = require "spec.hosts.nginx"
 local opensandbox = require "opensandbox"
@@ -15,8 +15,8 @@ describe("The core's notifier", function()
 
   -- Whether so many bytes have come in all, and no more.
   local function have_come(count)
-    loop.wait(function() return bytes >= count end, 5)
-    loop.sleep(0.02)
+    uv_loop.wait(function() return bytes >= count end, 5)
+    uv_loop.sleep(0.02)
     return bytes == count
   end
 
@@ -30,7 +30,7 @@ describe("The core's notifier", function()
   after_each(function()
     if not notifier then return end
     notifier:close()
-    loop.close(connection)
+    uv_loop.close(connection)
     uv.fs_close(readable)
     uv.fs_close(writable)
   end)
@@ -38,7 +38,7 @@ describe("The core's notifier", function()
   local function connect()
     local connected
     connection:connect(notifier:path(), function(problem) connected = problem or true end)
-    loop.wait(function() return connected end, 5)
+    uv_loop.wait(function() return connected end, 5)
     assert.is_true(connected)
     assert.is_true(notifier:accept())
     connection:read_start(function(_, data)
@@ -66,7 +66,7 @@ describe("The core's notifier", function()
     assert.is_nil(uv.fs_stat(directory))
     notifier:close()
     notifier:close()
-    assert.is_true(loop.wait(function() return ended end, 5))
+    assert.is_true(uv_loop.wait(function() return ended end, 5))
     assert.is_false(pcall(notifier.arm, notifier, readable))
     assert.is_true(process.descriptors() <= before)
   end)
@@ -117,7 +117,7 @@ local function eventually(what, seconds, done)
   local deadline = core.now() + seconds
   while not done() do
     assert.is_true(core.now() < deadline, what .. " within " .. seconds .. " s")
-    loop.sleep(0.02)
+    uv_loop.sleep(0.02)
   end
 end
 
@@ -142,14 +142,14 @@ end
 local function crowd(from, times)
   local urls = ("%s%s&n=[1-%d]"):format(server.url, from, times)
   local child = process.start { argv = { "curl", "-sS", "-Z", "--parallel-immediate", "--parallel-max", tostring(times), urls } }
-  local began, worst = loop.now(), 0
+  local began, worst = uv_loop.now(), 0
   while child:running() do
-    local asked = loop.now()
+    local asked = uv_loop.now()
     server:ask("/plain")
-    worst = math.max(worst, loop.now() - asked)
-    loop.sleep(0.01)
+    worst = math.max(worst, uv_loop.now() - asked)
+    uv_loop.sleep(0.01)
   end
-  local wall = loop.now() - began
+  local wall = uv_loop.now() - began
   local output = child:output()
   child:stop()
   return output, worst, wall

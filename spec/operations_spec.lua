@@ -1,6 +1,6 @@
 --- Every operation of the APIs has a client method that sends exactly its request, or a reason for having none.
 
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local operations = require "spec.operations"
 
@@ -49,7 +49,7 @@ describe("the client's method for", function()
   local server, client, endpoint
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       return function(_, connection)
         connection:respond(400, { ["Content-Type"] = "application/json" }, '{"code":"NO","message":"whatever it was"}')
       end

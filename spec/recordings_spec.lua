@@ -5,9 +5,9 @@ local uv = require "luv"
 local core = require "opensandbox.core"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local recordings = require "spec.support.recordings"
-local replay = require "spec.support.replay"
+local replay_server = require "spec.support.replay_server"
 
 local ID = "a1ffb0ab-fbda-4fb1-8855-d4901021ca78"      -- the sandbox that was paused, renewed and deleted
 local ENDLESS = "c78842ac-901e-410e-9dd0-eabdd653a10b" -- the one without an expiry
@@ -633,13 +633,13 @@ end
 -- A replay server of its kind, started when the first test needs it.
 local function replaying(chunking, timing)
   local name = ("replay %s %s"):format(chunking, timing)
-  started[name] = started[name] or replay.start { chunking = chunking, timing = timing }
+  started[name] = started[name] or replay_server.start { chunking = chunking, timing = timing }
   return started[name]
 end
 
 -- Gives the recorded answer to any request below the path of its name.
 local function serving()
-  started.serving = started.serving or faults.start [[
+  started.serving = started.serving or fault_server.start [[
     return function(request, connection)
       local found = assert(recording(request.path:match("^/(%a+/[%w-]+)/")))
       local headers = {}

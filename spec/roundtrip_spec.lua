@@ -3,7 +3,7 @@
 
 local opensandbox = require "opensandbox"
 local random = require "opensandbox.base.random"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 
 -- Names of files and directories.
 local NAMES = {
@@ -31,20 +31,20 @@ ALL_BYTES = table.concat(ALL_BYTES)
 local WAYS = { "directly", "through the server's proxy" }
 local ISOLATED = "in an isolated session"
 
-local here
+local fixture
 local requests = 0
 local ways = {} -- how the sandbox is reached: client, sandbox, execd, egress
 
 setup(function()
-  here = stage.new {
+  fixture = Fixture.new {
     network_policy = { default_action = "deny", egress = { { action = "allow", target = "*.example.com" } } },
     credential_proxy = true, extensions = { ["bootstrap.execd.isolation"] = "enable" },
   }
   for _, name in ipairs(WAYS) do
-    local client = here:another_client {
+    local client = fixture:another_client {
       use_server_proxy = name ~= WAYS[1], on_request = function() requests = requests + 1 end,
     }
-    local sandbox = assert(client:connect(here.sandbox.id))
+    local sandbox = assert(client:connect(fixture.sandbox.id))
     ways[name] = {
       client = client, sandbox = sandbox, files = sandbox.files, execd = assert(client:discover_execd(sandbox.id)),
       egress = assert(client:discover_egress(sandbox.id)),
@@ -57,7 +57,7 @@ setup(function()
     execd = proxied.client:isolated_endpoint(proxied.execd, session.id),
   }
 end)
-teardown(function() here:close() end)
+teardown(function() fixture:close() end)
 
 -- A pattern that matches a name and no other.
 local function literal(name)
@@ -180,7 +180,7 @@ local on_directories = {
 
   ["wait_for_file"] = function(way, path)
     assert(way.files:write(path, "x"))
-    assert(way.sandbox:wait_for_file(here.root .. path, { timeout = 10 }))
+    assert(way.sandbox:wait_for_file(fixture.root .. path, { timeout = 10 }))
   end,
 
   ["session, made there, and run there"] = function(way, path)
@@ -231,7 +231,7 @@ for _, name in ipairs { WAYS[1], WAYS[2], ISOLATED } do
     end
 
     it("a directory whose names are all of them goes up and comes down", function()
-      if name == ISOLATED and here.root ~= "" then return pending("its commands see this machine's root here") end
+      if name == ISOLATED and fixture.root ~= "" then return pending("its commands see this machine's root here") end
       local way = ways[name]
       local top = "/work/" .. random.hex(4)
       local expected = 0
@@ -502,7 +502,7 @@ describe("metadata", function()
   it("of every label-safe character go into a create, a patch and each filter, and come back", function()
     for _, name in ipairs(WAYS) do
       local way = ways[name]
-      local sandbox = assert(way.client:create(stage.create_options { metadata = METADATA }))
+      local sandbox = assert(way.client:create(Fixture.create_options { metadata = METADATA }))
       local function check()
         assert.same(METADATA, assert(way.client:get_sandbox(sandbox.id)).metadata)
         for key, value in pairs(METADATA) do
@@ -542,7 +542,7 @@ describe("a sandbox's environment", function()
       env["V" .. number] = text
       script[number] = ('printf "%%s\\0" "$V%d"'):format(number)
     end
-    local sandbox = here:create { env = env }
+    local sandbox = fixture:create { env = env }
     assert.equal(0, assert(sandbox:run("(" .. table.concat(script, ";") .. ") > work/env")).exit_code)
     assert.is_true(table.concat(TEXTS, "\0") .. "\0" == assert(sandbox.files:read("/work/env")))
     assert(sandbox:kill())
@@ -553,7 +553,7 @@ describe("a sandbox's environment", function()
     for _, env in ipairs { { ["A=B"] = "c" }, { [""] = "c" }, { ["A\0"] = "c" }, { A = "c\0" } } do
       refused("variables", way.sandbox.run, way.sandbox, "true", { env = env })
       refused("variables", way.sandbox.start, way.sandbox, "true", { env = env })
-      refused("variables", way.client.create, way.client, stage.create_options { env = env })
+      refused("variables", way.client.create, way.client, Fixture.create_options { env = env })
     end
     refused("UTF-8", way.sandbox.run, way.sandbox, "true", { env = { A = "\255" } })
     refused("UTF-8", way.sandbox.run, way.sandbox, "echo '\255'")
@@ -563,20 +563,20 @@ end)
 
 describe("names of snapshots", function()
   it("are of any text, in a create, in a filter and in what comes back", function()
-    local sandbox = here:create() -- with few files to copy
+    local sandbox = fixture:create() -- with few files to copy
     for _, text in ipairs(TEXTS) do
       if text ~= "" then
-        local info = assert(here.client:create_snapshot(sandbox.id, { name = text }))
-        assert.equal("Ready", assert(here.client:wait_snapshot(info.id)).state)
-        assert.equal(text, assert(here.client:get_snapshot(info.id)).name)
+        local info = assert(fixture.client:create_snapshot(sandbox.id, { name = text }))
+        assert.equal("Ready", assert(fixture.client:wait_snapshot(info.id)).state)
+        assert.equal(text, assert(fixture.client:get_snapshot(info.id)).name)
         if #text < 1000 then
-          local found = assert(here.client:list_snapshots { name = text })
+          local found = assert(fixture.client:list_snapshots { name = text })
           assert.same({ info.id }, { found[1] and found[1].id, found[2] })
         end
-        assert(here.client:delete_snapshot(info.id))
+        assert(fixture.client:delete_snapshot(info.id))
       end
     end
-    refused("UTF-8", here.client.create_snapshot, here.client, sandbox.id, { name = "\255" })
+    refused("UTF-8", fixture.client.create_snapshot, fixture.client, sandbox.id, { name = "\255" })
     assert(sandbox:kill())
   end)
 end)

@@ -1,7 +1,7 @@
 --- A pool of sandboxes: ready before they are wanted, each used once, never more than allowed, and nothing left behind.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 
@@ -68,9 +68,9 @@ describe("a pool", function()
   it("keeps some ready, and gives the oldest of them at once", function()
     local creates = 0
     local one = opensandbox.new(server.url, server.key, { on_request = function(request)
-      if request.op == "create_sandbox" then creates = creates + 1 end
+      if request.method == "POST" and request.url:find("/sandboxes$") then creates = creates + 1 end
     end })
-    local pool = one:pool { image = "any", min = 2, max = 3, timeout = 120 }
+    local pool = one:pool { image = "any", min_idle = 2, max_size = 3, timeout = 120 }
     assert.is_true(pool:fill())
     assert.same({ idle = 2, busy = 0, creating = 0, failures = 0 }, pool:stats())
     assert.equal("opensandbox.Pool: 2 idle, 0 busy, 0 creating", tostring(pool))
@@ -91,7 +91,7 @@ describe("a pool", function()
   end)
 
   it("serves 50 tasks with 5 sandboxes at once, each with one of its own, in the order they came", function()
-    local pool = new_pool { min = 2, max = 5 }
+    local pool = new_pool { min_idle = 2, max_size = 5 }
     local used, order, most, tasks = {}, {}, 0, {}
     for i = 1, 50 do
       tasks[i] = spawn(function()
@@ -140,7 +140,7 @@ describe("a pool", function()
   end)
 
   it("kills the sandbox when the task that works with it is cancelled", function()
-    local pool = new_pool { max = 1 }
+    local pool = new_pool { max_size = 1 }
     local task = spawn(function() return pool:with(function(sandbox) return sandbox:run("sleep 30") end) end)
     wait_until(function() return pool:stats().busy == 1 end)
     sleep(0.1)
@@ -151,12 +151,12 @@ describe("a pool", function()
   end)
 
   it("says that it is exhausted when no place becomes free in time", function()
-    local pool = new_pool { min = 0, max = 1, acquire_timeout = 0.2 }
+    local pool = new_pool { min_idle = 0, max_size = 1, acquire_timeout = 0.2 }
     local sandbox = assert(pool:acquire()) -- a create may take longer than that
     local began = core.now()
     local err = fails("timeout", "pool_exhausted", pool:acquire())
     assert.is_true(core.now() - began < 2)
-    assert.equal("acquire_timeout", err.clock)
+    assert.equal("acquire_timeout", err.timeout_option)
     assert.equal("pool:acquire", err.op)
     assert.is_string(err.hint)
     fails("timeout", "pool_exhausted", pool:acquire { timeout = 0 })
@@ -169,7 +169,7 @@ describe("a pool", function()
   end)
 
   it("passes over one who was cancelled while waiting", function()
-    local pool = new_pool { min = 0, max = 1 }
+    local pool = new_pool { min_idle = 0, max_size = 1 }
     local sandbox = assert(pool:acquire())
     local first = spawn(function() return pool:acquire() end)
     local second = spawn(function() return pool:acquire() end)
@@ -182,7 +182,7 @@ describe("a pool", function()
   end)
 
   it("loses no sandbox to one who is cancelled just when it is given", function()
-    local pool = new_pool { min = 2, max = 2 }
+    local pool = new_pool { min_idle = 2, max_size = 2 }
     assert(pool:fill())
     local function take()
       local tasks = {}
@@ -201,7 +201,7 @@ describe("a pool", function()
   end)
 
   it("makes room when a sandbox is killed, closed, detached or dropped by its user", function()
-    local pool = new_pool { min = 0, max = 1 }
+    local pool = new_pool { min_idle = 0, max_size = 1 }
     local detached
     for _, act in ipairs {
       function(sandbox) assert(sandbox:kill()) end, function(sandbox) assert(sandbox:close()) end,
@@ -224,7 +224,7 @@ describe("a pool", function()
   end)
 
   it("replaces an idle one that is dead, and gives what it hands out its whole life again", function()
-    local pool = new_pool { min = 2, max = 4, timeout = 100 }
+    local pool = new_pool { min_idle = 2, max_size = 4, timeout = 100 }
     assert(pool:fill())
     local dead = there()
     for id in pairs(dead) do assert(watcher:delete_sandbox(id)) end
@@ -242,7 +242,7 @@ describe("a pool", function()
   end)
 
   it("does not hand out one that is near its end", function()
-    local pool = new_pool { min = 1, max = 2, timeout = 60, min_remaining = 59.7 }
+    local pool = new_pool { min_idle = 1, max_size = 2, timeout = 60, min_remaining_lifetime = 59.7 }
     assert(pool:fill())
     local old = there()
     sleep(0.4)
@@ -260,7 +260,7 @@ describe("a pool", function()
 
   it("warms each sandbox up once, and gives it to nobody when that fails", function()
     local warmed = {}
-    local pool = new_pool { min = 2, max = 3, warm_up = function(sandbox)
+    local pool = new_pool { min_idle = 2, max_size = 3, warm_up = function(sandbox)
       assert(sandbox.files:write("/work/ready", "yes"))
       warmed[#warmed + 1] = sandbox.id
     end }
@@ -274,7 +274,7 @@ describe("a pool", function()
       { function(sandbox) sandbox:kill() end, "warm_up failed: it has closed" },
       { function(sandbox) return sandbox.files:read("/no/such/file") end, "no/such/file" },
     } do
-      pool = new_pool { min = 1, max = 2, warm_up = case[1] }
+      pool = new_pool { min_idle = 1, max_size = 2, warm_up = case[1] }
       local ok, err = pool:fill()
       assert.is_nil(ok)
       assert.truthy(tostring(err):find(case[2], 1, true), tostring(err))
@@ -288,7 +288,7 @@ describe("a pool", function()
   end)
 
   it("that is closed ends its idle sandboxes and those that are being made, and refuses all who want one", function()
-    local pool = new_pool { min = 2, max = 2 }
+    local pool = new_pool { min_idle = 2, max_size = 2 }
     assert(pool:fill())
     local busy = assert(pool:acquire())
     local other = assert(pool:acquire())
@@ -307,15 +307,15 @@ describe("a pool", function()
     assert.equal(0, assert(busy:run("true")).exit_code) -- what was handed out goes on
     pool:release(busy)
     nothing_left()
-    new_pool({ min = 4, max = 4 }):close() -- before anything has begun
-    local begun = new_pool { min = 4, max = 4 }
+    new_pool({ min_idle = 4, max_size = 4 }):close() -- before anything has begun
+    local begun = new_pool { min_idle = 4, max_size = 4 }
     sleep(0.01)
     begun:close()
     nothing_left()
   end)
 
   it("is closed with its client", function()
-    local pool = new_pool { min = 2, max = 3 }
+    local pool = new_pool { min_idle = 2, max_size = 3 }
     assert(pool:fill())
     assert(pool:acquire())
     local waiting = spawn(function()
@@ -338,7 +338,7 @@ describe("a pool", function()
   it("is closed with its client while it makes sandboxes", function()
     for _, seconds in ipairs { 0, 0.01, 0.05 } do
       local one = opensandbox.new(server.url, server.key)
-      local pool = one:pool { image = "any", min = 4 }
+      local pool = one:pool { image = "any", min_idle = 4 }
       sleep(seconds)
       one:close()
       assert.equal(0, pool:stats().creating)
@@ -352,7 +352,7 @@ describe("a pool", function()
       collectgarbage("setpause", pause)
       collectgarbage("setstepmul", multiplier)
     end)
-    local pool = new_pool { min = 1, max = 3 }
+    local pool = new_pool { min_idle = 1, max_size = 3 }
     local function use(n)
       local sandbox = assert(pool:acquire())
       if n % 3 > 0 then pool:release(sandbox) end
@@ -371,7 +371,7 @@ describe("a pool", function()
   it("that nobody holds is collected, with what it had ready and what was being made", function()
     local weak = setmetatable({}, { __mode = "k" })
     local function drop(fill)
-      local pool = new_pool { min = 3, max = 3 }
+      local pool = new_pool { min_idle = 3, max_size = 3 }
       weak[pool] = true
       if fill then assert(pool:fill()) else sleep(0.01) end
     end
@@ -387,19 +387,20 @@ describe("a pool", function()
 
   it("raises for options that cannot be meant, at the caller's line", function()
     for _, case in ipairs {
-      { {}, "'image'" }, { { image = "x", min = 3, max = 2 }, "option 'min' (3)" }, { { image = "x", max = 0, min = 0 }, "'max'" },
+      { {}, "'image'" }, { { image = "x", min_idle = 3, max_size = 2 }, "option 'min_idle' (3)" },
+      { { image = "x", max_size = 0, min_idle = 0 }, "'max_size'" },
       { { image = "x", size = 2 }, "unknown option 'size'" }, { { image = "x", wait = false }, "unknown option 'wait'" },
       { { image = "x", warm_up = 1 }, "'warm_up'" }, { { image = "x", entrypoint = {} }, "'entrypoint'" },
-      { { image = "x", timeout = 60, min_remaining = 60 }, "'min_remaining'" },
+      { { image = "x", timeout = 60, min_remaining_lifetime = 60 }, "'min_remaining_lifetime'" },
       { { image = "x", acquire_timeout = -1 }, "'acquire_timeout'" },
     } do
       local ok, problem = pcall(function() return client:pool(case[1]) end)
       assert.is_false(ok)
       assert.truthy(problem:find(case[2], 1, true), problem)
-      assert.truthy(problem:find("pool_spec.lua:%d+: pool: "), problem)
+      assert.truthy(problem:find("sandbox_pool_spec%.lua:%d+: pool: "), problem)
     end
     assert.has_error(function() client:pool() end)
-    local pool = new_pool { min = 0 }
+    local pool = new_pool { min_idle = 0 }
     local stranger = assert(client:create { image = "any" })
     assert.has_error(function() pool:release(stranger) end)
     assert.has_error(function() pool:release() end)
@@ -415,7 +416,7 @@ describe("a pool whose server makes no sandboxes", function()
 
   setup(function()
     -- Creates fail, but with the key "heals" only the first three. Sandboxes are ready at once.
-    faulty = faults.start [[
+    faulty = fault_server.start [[
       local JSON = { ["Content-Type"] = "application/json" }
       local made, tries = 0, 0
       return function(request, connection)
@@ -450,7 +451,7 @@ describe("a pool whose server makes no sandboxes", function()
   end
 
   it("tells who waits why, and who fills it", function()
-    local pool = one:pool { image = "x", min = 2, max = 3 }
+    local pool = one:pool { image = "x", min_idle = 2, max_size = 3 }
     local err = fails("http", "NO_IMAGE", pool:fill())
     assert.truthy(tostring(err):find("no such image", 1, true))
     fails("http", "NO_IMAGE", pool:acquire())
@@ -469,7 +470,7 @@ describe("a pool whose server makes no sandboxes", function()
 
   it("is asked less and less often, and fills up by itself when it works again", function()
     local healing = opensandbox.new(faulty.url, "heals")
-    local pool = healing:pool { image = "x", min = 1, max = 3 }
+    local pool = healing:pool { image = "x", min_idle = 1, max_size = 3 }
     wait_until(function() return pool:stats().idle == 1 end, "it does not come back")
     assert.equal(0, pool:stats().failures)
     local times = creates("heals")

@@ -1,6 +1,6 @@
 --- A sandbox that goes from one process to another as a plain table.
 
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
@@ -10,7 +10,9 @@ require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 local server, client, sandbox, asked
 
 local function new()
-  return opensandbox.new(server.url, server.key, { on_request = function(request) asked[#asked + 1] = request.op end })
+  return opensandbox.new(server.url, server.key, { on_request = function(request)
+    asked[#asked + 1] = request.url:match("/(endpoints)/") or request.op
+  end })
 end
 
 local function count(op)
@@ -54,7 +56,7 @@ describe("a handle", function()
     asked = {}
     local connected = assert(other:connect(handle))
     assert.equal("bytes", connected.files:read("/work/x"))
-    assert.equal(0, count("get_endpoint"))
+    assert.equal(0, count("endpoints"))
     assert.same(handle, copy(assert(connected:handle())))
     connected:close() -- which does not end it
     assert.equal(0, assert(sandbox:run("true")).exit_code)
@@ -81,7 +83,7 @@ describe("a handle", function()
   end)
 
   it("asks for the endpoint when the one it holds does not answer, or is somebody else's", function()
-    local stranger = faults.start [[
+    local stranger = fault_server.start [[
       return function(_, connection) connection:respond(401, {}, "who are you") end
     ]]
     for _, url in ipairs { "http://127.0.0.1:1/gone", stranger.url } do
@@ -89,7 +91,7 @@ describe("a handle", function()
       handle.endpoints["44772"].url = url
       asked = {}
       local connected = assert(client:connect(handle))
-      assert.equal(1, count("get_endpoint"))
+      assert.equal(1, count("endpoints"))
       assert.equal("here\n", assert(connected:run("echo here")).stdout)
     end
     stranger:stop()
@@ -104,11 +106,11 @@ describe("a handle", function()
     local handle, err = connected:handle()
     assert.is_nil(handle)
     assert.equal("closed", err.kind)
-    assert.equal("handle", err.op)
+    assert.equal("sandbox:handle", err.op)
   end)
 
   it("of a sandbox that was paused and resumed has the endpoint of afterwards", function()
-    local moving = faults.start [[
+    local moving = fault_server.start [[
       local state, generation = "Running", 1
       return function(request, connection)
         local JSON, path = { ["Content-Type"] = "application/json" }, request.path
@@ -169,7 +171,7 @@ describe("a handle", function()
     } do
       local ok, problem = pcall(function() return client:connect(bad) end)
       assert.is_false(ok, "case " .. i)
-      assert.truthy(problem:find("handle_spec.lua:%d+: connect: "), problem)
+      assert.truthy(problem:find("sandbox_reference_spec%.lua:%d+: connect: "), problem)
     end
   end)
 end)

@@ -1,7 +1,7 @@
 --- A sandbox as scripts use it: how it comes to be, what runs in it, and how it goes away, whatever happens.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 
@@ -214,7 +214,7 @@ describe("a sandbox that does not become ready", function()
   setup(function()
     start_server()
     -- The name of the image says what happens to the sandbox, and is its id.
-    faulty = faults.start [[
+    faulty = fault_server.start [[
       return function(request, connection)
         local function send(status, value)
           connection:respond(status, { ["Content-Type"] = "application/json" }, json.encode(value))
@@ -298,7 +298,7 @@ describe("a sandbox that does not become ready", function()
       assert.equal("timeout", err.kind, image)
       assert.equal("not_ready", err.code, image)
       assert.is_true(seconds > 0.55 and seconds < 5, "it took " .. seconds .. " s")
-      assert.equal("ready_timeout", err.clock, image)
+      assert.equal("ready_timeout", err.timeout_option, image)
       assert.truthy(err.message:find("0.6 s", 1, true), err.message)
       assert.truthy(err.message:find(image == "waits" and "Pending" or "Running", 1, true), err.message)
       assert.truthy(tostring(err):find("ready_timeout", 1, true), tostring(err))
@@ -311,7 +311,7 @@ describe("a sandbox that does not become ready", function()
     local info, err = one:wait_ready("unreachable", { timeout = 0.3 })
     assert.is_nil(info)
     assert.equal("timeout", err.kind)
-    assert.equal("timeout", err.clock)
+    assert.equal("timeout", err.timeout_option)
     assert.equal("wait_ready", err.op)
     assert.equal("transport", err.cause.kind)
   end)
@@ -498,7 +498,7 @@ describe("running a command in a sandbox", function()
   end)
 
   it("knows that the time has run out from the server's clock, however late its events arrive", function()
-    local late = faults.start [[
+    local late = fault_server.start [[
       return function(request, connection)
         connection:start(200, { ["Content-Type"] = "text/event-stream" })
         connection:after(300, function()
@@ -576,7 +576,7 @@ describe("running a command in a sandbox", function()
     } do
       local ok, message = pcall(function() sandbox:run(case[1], case[3]) end)
       assert.is_false(ok, case[2])
-      assert.truthy(message:find("sandbox_spec%.lua:%d+: run"), message)
+      assert.truthy(message:find("sandbox_spec%.lua:%d+: sandbox:run"), message)
       assert.truthy(message:find(case[2], 1, true), message)
     end
   end)
@@ -598,7 +598,7 @@ describe("a sandbox", function()
     for _, bad in ipairs { 0, -1, "5", 0 / 0 } do
       local ok, message = pcall(function() sandbox:renew(bad) end)
       assert.is_false(ok)
-      assert.truthy(message:find("sandbox_spec%.lua:%d+: renew"), message)
+      assert.truthy(message:find("sandbox_spec%.lua:%d+: sandbox:renew"), message)
     end
     local expires_at, err = create { timeout = false }:renew(60)
     assert.is_nil(expires_at)
@@ -620,7 +620,7 @@ describe("a sandbox", function()
     for _, bad in ipairs { 0, 65536, 1.5, "80", -1 } do
       local ok, message = pcall(function() sandbox:endpoint(bad) end)
       assert.is_false(ok)
-      assert.truthy(message:find("sandbox_spec%.lua:%d+: get_endpoint: the port"), message)
+      assert.truthy(message:find("sandbox_spec%.lua:%d+: sandbox:endpoint: the port"), message)
     end
   end)
 

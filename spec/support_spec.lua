@@ -1,24 +1,24 @@
 --- The test support, tested: a helper that sees what is not there would make every other test worthless.
 
 local uv = require "luv"
-local faults = require "spec.support.faults"
-local http = require "spec.support.http"
-local loop = require "spec.support.loop"
+local fault_server = require "spec.support.fault_server"
+local http_client = require "spec.support.http_client"
+local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 local recordings = require "spec.support.recordings"
-local replay = require "spec.support.replay"
+local replay_server = require "spec.support.replay_server"
 
 -- Every server that a test starts is stopped after it, also when the test fails.
 local started = {}
 
 local function serve(source)
-  local server = faults.start(source)
+  local server = fault_server.start(source)
   started[#started + 1] = server
   return server
 end
 
 local function replaying(options)
-  local server = replay.start(options)
+  local server = replay_server.start(options)
   started[#started + 1] = server
   return server
 end
@@ -40,7 +40,7 @@ local function repeated(server, recording, changes)
     if name ~= "Content-Length" and name ~= "Host" then options.headers[name] = value end
   end
   for name, value in pairs(changes or {}) do options[name] = value end
-  return http.request(options)
+  return http_client.request(options)
 end
 
 after_each(function()
@@ -76,9 +76,9 @@ describe("a child process", function()
 
   it("that does not listen is stopped by force", function()
     local child = process.start { argv = { "sleep", "60" } }
-    local before = loop.now()
+    local before = uv_loop.now()
     assert.same({ 0, 15 }, { child:stop() })
-    assert.is_true(loop.now() - before < 3000)
+    assert.is_true(uv_loop.now() - before < 3000)
   end)
 
   it("that cannot be started is an error", function()
@@ -100,13 +100,13 @@ describe("the fault server", function()
       connection:respond(201, { ["X-Length"] = #request.body }, request.body)
     end]]
     local body = "a\0b\255\r\n"
-    local response = http.request {
+    local response = http_client.request {
       url = server.url .. "/p?q=1", body = body, headers = { { "X-Two", "1" }, { "x-two", "2" } },
     }
     assert.same({ 201, "Created", body, "6" }, {
       response.status, response.reason, response.body, response.headers["x-length"],
     })
-    assert.equal(body, http.request({ url = server.url, body = { "a\0", "b\255\r\n" } }).body)
+    assert.equal(body, http_client.request({ url = server.url, body = { "a\0", "b\255\r\n" } }).body)
     local first, second = server:requests()[1], server:requests()[2]
     assert.same({ "POST", "/p?q=1", body, 6, true, 1, "1, 2" }, {
       first.method, first.path, first.body, first.body_bytes, first.body_complete, first.connection,
@@ -115,7 +115,7 @@ describe("the fault server", function()
     assert.same({ "X-Two", "1" }, first.raw_headers[2])
     assert.same({ "chunked", body, 2 }, { second.headers["transfer-encoding"], second.body, second.connection })
     assert.equal(2, server:state().seen)
-    loop.wait(function() return server:connections().open == 0 end, 2)
+    uv_loop.wait(function() return server:connections().open == 0 end, 2)
     local connections = server:connections()
     assert.same({ 2, 0, "server" }, { connections.accepted, connections.open, connections.list[1].closed_by })
   end)
@@ -128,7 +128,7 @@ describe("the fault server", function()
         connection:respond(200, {}, "fast")
       end
     end]]
-    local response = http.request {
+    local response = http_client.request {
       url = server.url, raw = "GET /slow HTTP/1.1\r\n\r\nGET /fast HTTP/1.0\r\n\r\n", headers = {},
     }
     assert.equal("slow", response.body)
@@ -147,15 +147,15 @@ describe("the fault server", function()
     end]]
     local seen = {}
     for index, path in ipairs { "length", "chunk", "last", "open", "reset" } do
-      local response = assert(http.request { url = server.url .. "/" .. path })
+      local response = assert(http_client.request { url = server.url .. "/" .. path })
       seen[index] = { response.body, response.cut_by }
     end
     assert.same({
       { "short", "end of stream" }, { "abc", "end of stream" }, { "abc", "end of stream" }, { "abc" },
       { "abc", "ECONNRESET" },
     }, seen)
-    assert.same({ "closed without a response" }, { select(2, http.request { url = server.url .. "/none" }) })
-    assert.equal("timeout", (select(2, http.request { url = server.url .. "/silent", timeout = 0.05 })))
+    assert.same({ "closed without a response" }, { select(2, http_client.request { url = server.url .. "/none" }) })
+    assert.equal("timeout", (select(2, http_client.request { url = server.url .. "/silent", timeout = 0.05 })))
   end)
 
   it("sends chunks, events and single bytes when it is told to", function()
@@ -167,11 +167,11 @@ describe("the fault server", function()
       connection:start(200, { ["Content-Type"] = "text/event-stream" }):event { type = "init" }
       connection:after(80, function() connection:chunk("two"):finish() end)
     end]]
-    local response = http.request { url = server.url }
+    local response = http_client.request { url = server.url }
     assert.same({ '{"type":"init"}\n\n', "two" }, texts(response))
     assert.equal(103, response.informational[1].status)
     assert.is_true(response.chunks[2][1] >= 75)
-    local drip = http.request { url = server.url .. "/drip" }
+    local drip = http_client.request { url = server.url .. "/drip" }
     assert.equal("abcd", drip.body)
     assert.is_true(#drip.chunks > 1)
   end)
@@ -187,11 +187,11 @@ describe("the fault server", function()
       on_close = function(_, who) state.who = who end,
     }]]
     local large = ("x"):rep(8 * 1024 * 1024)
-    assert.equal(413, http.request({ url = server.url .. "/early", body = large }).status)
-    local later = http.request { url = server.url .. "/later", body = large }
+    assert.equal(413, http_client.request({ url = server.url .. "/early", body = large }).status)
+    local later = http_client.request { url = server.url .. "/later", body = large }
     assert.equal(tostring(#large), later.body)
     assert.is_true(later.end_ms >= 55)
-    assert.is_nil(http.request { url = server.url .. "/stuck", body = large, timeout = 0.1 })
+    assert.is_nil(http_client.request { url = server.url .. "/stuck", body = large, timeout = 0.1 })
     local requests = server:requests()
     assert.same({ false, true, false }, {
       requests[1].body_complete, requests[2].body_complete, requests[3].body_complete,
@@ -206,50 +206,50 @@ describe("the fault server", function()
         connection:send("got " .. bytes):close()
       end)
     end]]
-    local response = http.request { url = server.url, raw = "GET / HTTP/1.1\r\nUpgrade: echo\r\n\r\nhello" }
+    local response = http_client.request { url = server.url, raw = "GET / HTTP/1.1\r\nUpgrade: echo\r\n\r\nhello" }
     assert.same({ 101, "got hello" }, { response.status, response.body })
   end)
 
   it("notices a client that hangs up", function()
     local server = serve [[return function(_, connection) connection:start(200):chunk("one") end]]
-    local response = http.request { url = server.url, on_chunk = function() return false end }
+    local response = http_client.request { url = server.url, on_chunk = function() return false end }
     assert.is_true(response.aborted)
-    assert.is_true(loop.wait(function() return server:connections().open == 0 end, 2))
+    assert.is_true(uv_loop.wait(function() return server:connections().open == 0 end, 2))
     assert.matches("^client", server:connections().list[1].closed_by)
   end)
 
   it("reports a handler that fails", function()
     local server = serve [[return function() error("oh no") end]]
-    assert.equal(500, http.request({ url = server.url }).status)
+    assert.equal(500, http_client.request({ url = server.url }).status)
     assert.error_matches(function() server:requests() end, "oh no")
-    assert.error_matches(function() faults.start "return" end, "neither a function nor a table")
-    assert.error_matches(function() faults.start "retur" end, "handler:1:")
+    assert.error_matches(function() fault_server.start "return" end, "neither a function nor a table")
+    assert.error_matches(function() fault_server.start "retur" end, "handler:1:")
   end)
 
   it("ends with the process that started it, however that ends", function()
     local child = process.start { argv = { process.lua(), "-e", [[
-      local server = require("spec.support.faults").start "return function(_, c) c:respond(200) end"
+      local server = require("spec.support.fault_server").start "return function(_, c) c:respond(200) end"
       print(server.url)
       io.stdout:flush()
       require("luv").sleep(60000)]] }, env = process.module_paths() }
     local url = child:read_line(10)
-    assert.equal(200, http.request({ url = url }).status)
+    assert.equal(200, http_client.request({ url = url }).status)
     child:kill("sigkill")
     child:stop()
     local refused = false
     for _ = 1, 100 do
-      refused = select(2, http.request { url = url }) == "ECONNREFUSED"
+      refused = select(2, http_client.request { url = url }) == "ECONNREFUSED"
       if refused then break end
-      loop.sleep(0.02)
+      uv_loop.sleep(0.02)
     end
     assert.is_true(refused)
   end)
 
   it("is gone when it was stopped", function()
-    local server = faults.start [[return function(_, connection) connection:respond(200) end]]
-    assert.equal(200, http.request({ url = server.url }).status)
+    local server = fault_server.start [[return function(_, connection) connection:respond(200) end]]
+    assert.equal(200, http_client.request({ url = server.url }).status)
     assert.same({ 0, 0 }, { server:stop() })
-    assert.same({ "ECONNREFUSED" }, { select(2, http.request { url = server.url }) })
+    assert.same({ "ECONNREFUSED" }, { select(2, http_client.request { url = server.url }) })
     assert.is_false(uv.loop_alive())
   end)
 end)

@@ -1,14 +1,14 @@
 --- Waiting for a port or a file in a sandbox: one command that looks, and ends by itself.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local uv = require "luv"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
-local sandbox, here
+local sandbox, fixture
 
 -- A TCP socket of this machine, whose network the sandbox has too; it does not listen yet.
 local function socket(host)
@@ -26,10 +26,10 @@ end
 
 describe("waiting in a sandbox", function()
   setup(function()
-    here = stage.new()
-    sandbox = here.sandbox
+    fixture = Fixture.new()
+    sandbox = fixture.sandbox
   end)
-  teardown(function() here:close() end)
+  teardown(function() fixture:close() end)
 
   it("for a port ends when something listens, on either protocol", function()
     local hosts = { "127.0.0.1", "::1" }
@@ -57,8 +57,8 @@ describe("waiting in a sandbox", function()
     while not connected do uv.run("once") end
     local own = peer:getsockname().port
     local err = fails("timeout", "not_listening", sandbox:wait_for_port(own, { timeout = 0.5 }))
-    assert.equal("wait_for_port", err.op)
-    assert.equal("timeout", err.clock)
+    assert.equal("sandbox:wait_for_port", err.op)
+    assert.equal("timeout", err.timeout_option)
     assert.equal(sandbox.id, err.sandbox_id)
     assert.truthy(tostring(err):find(("port %d: timeout of 0.5 s"):format(own), 1, true), tostring(err))
     assert.is_string(err.hint)
@@ -81,7 +81,7 @@ describe("waiting in a sandbox", function()
   it("for a file does not take a symbolic link for what is not behind it", function()
     assert(sandbox:run("mkdir -p /work; ln -s /work/behind /work/link"))
     local err = fails("timeout", "not_there", sandbox:wait_for_file("/work/link", { timeout = 0.5 }))
-    assert.equal("wait_for_file", err.op)
+    assert.equal("sandbox:wait_for_file", err.op)
     assert(sandbox:run("touch /work/behind"))
     assert.is_true(sandbox:wait_for_file("/work/link", { timeout = 5 }))
   end)
@@ -101,7 +101,7 @@ describe("waiting in a sandbox", function()
   end)
 
   it("says what keeps it from looking", function()
-    local faulty = faults.start [[
+    local faulty = fault_server.start [[
       return function(request, connection)
         if request.path ~= "/execd/command" then
           local JSON = { ["Content-Type"] = "application/json" }
@@ -129,7 +129,7 @@ describe("waiting in a sandbox", function()
   it("really finds out that there are no tables of sockets", function()
     -- The script itself, where nothing is at the place of the tables.
     local script
-    local recorder = setmetatable({ id = "x" }, { __index = { run = function(_, given)
+    local recorder = setmetatable({ id = "x" }, { __index = { call_execd = function(_, _, _, given)
       script = given
       return { exit_code = 0 }
     end } })

@@ -47,6 +47,12 @@ static inline const char *osb_buffer_bytes(const osb_buffer *buffer)
     return buffer->block ? buffer->block->bytes + buffer->start : "";
 }
 
+/* For changing queued bytes in place. The buffer is not empty, and not held. */
+static inline char *osb_buffer_writable(osb_buffer *buffer)
+{
+    return buffer->block->bytes + buffer->start;
+}
+
 static inline void osb_buffer_clear(osb_buffer *buffer)
 {
     osb_buffer_consume(buffer, osb_buffer_size(buffer));

@@ -4,6 +4,7 @@
 
 #include "driver.h"
 #include "lua_compat.h"
+#include "websocket.h"
 
 #define OSB_MAX_BYTES 4e9 /* the largest limit in bytes that can be asked for: it fits in 32 bits */
 
@@ -16,6 +17,7 @@ void osb_open_notifier(lua_State *L);
 void osb_open_system(lua_State *L);
 void osb_open_files(lua_State *L);
 void osb_open_cksum(lua_State *L);
+void osb_open_websocket_codec(lua_State *L);
 
 /* multi:request(table), which is in the file of the transfers. */
 int osb_lua_request(lua_State *L);
@@ -34,5 +36,9 @@ int osb_push_result(lua_State *L, int failed);
 
 /* Pushes nil, the message and the name of an error. Returns the number of results. */
 int osb_push_errno(lua_State *L, int code);
+
+/* The type of a WebSocket message by its name at `index`, which must be one, and the other way round. */
+osb_ws_type osb_check_ws_type(lua_State *L, int index);
+const char *osb_ws_type_name(osb_ws_type type);
 
 #endif

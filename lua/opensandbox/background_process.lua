@@ -65,8 +65,8 @@ function Background:wait(opts)
     return not status.running and ending(status) or nil
   end)
   if ended or err then return ended, err end
-  return nil, errors.new { kind = "timeout", code = "wait_timeout", clock = "timeout", op = op, sandbox_id = self._sandbox.id,
-    message = ("the %s has not ended: timeout of %g s ran out"):format(self._what, opts.timeout), hint = self._goes_on }
+  return nil, errors.timeout { op = op, code = "wait_timeout", option = "timeout",
+    text = ("the %s has not ended"):format(self._what), seconds = opts.timeout, hint = self._goes_on, sandbox_id = self.sandbox.id }
 end
 
 ---@class opensandbox.CommandEvent

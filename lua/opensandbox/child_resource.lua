@@ -3,11 +3,11 @@
 --
 -- An object that was attached by its id does not end what it stands for; one that made it does, when it is closed or collected.
 
+local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local options = require "opensandbox.base.options"
 local url = require "opensandbox.base.url"
-local wire = require "opensandbox.lifecycle.objects"
 
 local part = {}
 
@@ -15,23 +15,19 @@ local part = {}
 ---@field id string
 local Part = {}
 
--- Where its execd is now: a pause may have moved it. Does not wait.
-local function endpoint_of(life)
-  return life.sandbox._endpoints[wire.EXECD_PORT] or life.execd
-end
 
 -- The endpoint of the sandbox's execd, as long as the object is open. `op` is what the user called, and what errors name.
-function Part:_execd(op)
+function Part:execd_endpoint(op)
   if self._closed then
-    return nil, errors.new { kind = "closed", code = "closed", op = op, sandbox_id = self._sandbox.id,
+    return nil, errors.new { kind = "closed", code = "closed", op = op, sandbox_id = self.sandbox.id,
       message = ("the %s is closed"):format(self._what) }
   end
-  return self._sandbox:_execd(op)
+  return self.sandbox:execd_endpoint(op)
 end
 
--- Calls a client method with that endpoint.
-function Part:_ask(op, method, ...)
-  return part.ask(self, op, method, ...)
+--- Internal: calls a client method with that endpoint.
+function Part:call_execd(op, method, ...)
+  return endpoint_call(self.client, op, function() return self:execd_endpoint(op) end, method, ...)
 end
 
 --- Closes the object: what it made is deleted; what it was attached to stays. Not needed when the sandbox was killed.
@@ -39,14 +35,10 @@ end
 ---@return opensandbox.Error? err
 function Part:close()
   if self._closed then return true end
-  local life = self._life
-  if life and not life.sandbox._killed then
-    local client = self.client
-    local ok, err = client[self._delete](client, endpoint_of(life), self.id)
-    if not ok then
-      err.op = self._name .. ":close"
-      return nil, err
-    end
+  if self._resource and not self.sandbox:is_killed() then
+    local client = self.client:for_op(self._name .. ":close")
+    local ok, err = client[self._delete](client, self.sandbox:known_execd() or self._execd, self.id)
+    if not ok then return nil, err end
   end
   self:detach()
   self._closed = true
@@ -55,8 +47,8 @@ end
 
 --- Lets what it made stay when this object is closed or collected, for another process perhaps.
 function Part:detach()
-  if self._life then self.client:_forget_life(self._life) end
-  self._life = nil
+  if self._resource then self._resource:release() end
+  self._resource = nil
   return self
 end
 
@@ -66,17 +58,6 @@ end
 
 function Part:__tostring()
   return ("opensandbox.%s: %s"):format(self._class, self.id)
-end
-
---- Calls a client method with the endpoint of execd, and gives the error the name of what the user called.
----@param owner table a sandbox, or a part of one
-function part.ask(owner, op, method, ...)
-  local execd, err = owner:_execd(op)
-  if not execd then return nil, err end
-  local client = owner.client
-  local value, second = client[method](client, execd, ...)
-  if value == nil and second then second.op = op end
-  return value, second
 end
 
 --- A class of such objects.
@@ -91,31 +72,25 @@ end
 --- An object for what is there.
 ---@param fields table id, and what else the class wants
 function part.attach(class, sandbox, fields)
-  fields._sandbox, fields.client = sandbox, sandbox.client
+  fields.sandbox, fields.client = sandbox, sandbox.client
   return setmetatable(fields, class)
 end
 
 --- Makes one, by a client method that gives its id, or a table with its id and more; and the object for it.
 function part.make(class, sandbox, op, method, ...)
-  local execd, err = sandbox:_execd(op)
-  if not execd then return nil, err end
-  local client = sandbox.client
-  local made
-  made, err = client[method](client, execd, ...)
-  if not made then
-    err.op = op
-    return nil, err
-  end
-  local self = part.attach(class, sandbox, type(made) == "table" and options.merge(made) or { id = made })
-  local id, life = self.id, nil
-  life = client:_begin_life(function()
-    if sandbox._killed then return nil end
-    return client:_endpoint(endpoint_of(life), { op = class._name .. ":close", method = "DELETE",
+  local created, err = sandbox:call_execd(op, method, ...)
+  if not created then return nil, err end
+  local self = part.attach(class, sandbox, type(created) == "table" and options.merge(created) or { id = created })
+  local client, id, execd = sandbox.client, self.id, sandbox:known_execd()
+  self._execd = execd -- a pause may move it: then the sandbox knows the new one, once it was asked for
+  local resource = client.resources:add(function()
+    if sandbox:is_killed() then return nil end
+    return client.http:endpoint_request(sandbox:known_execd() or execd, { op = class._name .. ":close", method = "DELETE",
       path = class._route .. url.escape(id), may_repeat = true })
   end)
-  life.sandbox, life.execd = sandbox, execd
-  self._life = life
-  self._finalizer = finalizer(function() client:_end_life(life) end)
+  function resource.parent_is_owned() return sandbox:owned_resource() ~= nil end
+  self._resource = resource
+  self._finalizer = finalizer(function() resource:delete() end)
   return self
 end
 

@@ -1,29 +1,33 @@
---- The client: where the servers are, how to reach them, and the connections to them.
+--- The client: its options, the event loop's view of it, and how it ends.
 --
--- Its methods for the routes stand in `lifecycle.lua` and `execd.lua`; `create` and `connect` give Sandbox objects.
+-- Its methods for the routes stand in the `*_routes.lua` files of the rooms; `create` and `connect` return Sandbox objects.
 
-local call = require "opensandbox.http.call"
 local core = require "opensandbox.core"
-local exchange = require "opensandbox.http.exchange"
 local headers = require "opensandbox.http.headers"
+local http_client = require "opensandbox.http.http_client"
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
+local owned_resource = require "opensandbox.http.owned_resource"
 local retry = require "opensandbox.http.retry"
 local scheduler = require "opensandbox.loop.scheduler"
+local task_group = require "opensandbox.loop.task_group"
 local url = require "opensandbox.base.url"
-local utf8 = require "opensandbox.base.utf8"
 local version = require "opensandbox.version"
 
 ---@class opensandbox.Client
 ---@field url string base URL of the lifecycle API, without credentials
+---@field use_server_proxy boolean
+---@field max_output integer bytes of a command's output kept in memory, for each stream
+---@field http opensandbox.HttpClient internal: sends requests
+---@field resources opensandbox.OwnedResources internal: what the client must delete
+---@field cleanup opensandbox.TaskGroup internal: background tasks that closing the client waits for
+---@field op? string internal: the method that the user called, see Client:for_op
 local Client = {}
 Client.__index = Client
 Client.__name = "opensandbox.Client"
 
-local KEY_HEADER = "OPEN-SANDBOX-API-KEY"
-local CLEARING_TIME = 2 -- seconds
-local POLLED_STEP = 0.005 -- seconds between steps where there is no descriptor to watch
-local SHORTEST_HEADER_SECRET = 8 -- bytes
+local CLOSE_TIMEOUT = 2     -- seconds
+local POLL_INTERVAL = 0.005 -- seconds between steps where there is no descriptor to watch
 
 local DEFAULTS = {
   timeout = 30,               -- seconds for a whole plain call
@@ -31,8 +35,8 @@ local DEFAULTS = {
   connect_timeout = 10,       -- seconds
   idle_timeout = 15,          -- seconds without a byte on an event stream: execd pings every 3
   transfer_idle_timeout = 60, -- seconds without a byte on an upload or a download
-  max_output = 16 * 1024 * 1024, -- bytes of a command's output kept in memory, for each stream
 }
+local DEFAULT_MAX_OUTPUT = 16 * 1024 * 1024 -- bytes
 
 local known_options = {
   timeout = "seconds", create_timeout = "seconds", connect_timeout = "seconds", idle_timeout = "seconds",
@@ -43,15 +47,6 @@ local known_options = {
 local known_tls = {
   verify = "boolean", ca_file = "text", ca_directory = "text", certificate = "text", key = "text", key_password = "string",
 }
-
--- Values of the user's headers that may be credentials. A name that the user gave the request is to be seen in errors.
-local function header_secrets(given)
-  local secrets = {}
-  for name, value in pairs(given or {}) do
-    if #value >= SHORTEST_HEADER_SECRET and name:lower() ~= "x-request-id" then secrets[#secrets + 1] = value end
-  end
-  return secrets
-end
 
 local function transport_options(given)
   local tls = options.check("new", given.tls, known_tls)
@@ -64,244 +59,131 @@ end
 local function retry_policy(given)
   if given == nil or given == false then return retry.policy(given) end
   options.argument("new", "option 'retry'", given, "table")
-  return retry.policy(options.check("new", given, retry.known))
+  return retry.policy(options.check("new", given, retry.option_types))
+end
+
+-- The base URL that the argument or the environment names.
+local function base_url(op, given)
+  local base = given or os.getenv("OPEN_SANDBOX_DOMAIN")
+  if not base or base == "" then base = "http://localhost:8080" end
+  local protocol = os.getenv("OPEN_SANDBOX_PROTOCOL")
+  local full, parsed = url.base(base, protocol and protocol ~= "" and protocol or "http")
+  if full then return full, parsed end
+  local where = given == nil and " (OPEN_SANDBOX_DOMAIN)" or ""
+  -- A URL that is not valid may hold a password anywhere before the last @.
+  options.raise(op, ("the url %q%s is not valid: %s"):format(url.shown((base:gsub("//.*@", "//"))), where, parsed))
+end
+
+local function api_key_of(op, given)
+  local key = given
+  if key == nil then key = os.getenv("OPEN_SANDBOX_API_KEY") end
+  if key == "" then key = nil end
+  if key and key:find("[%c ]") then
+    options.raise(op, "the API key holds white space or control characters: check how it was read")
+  end
+  return key
 end
 
 --- Makes a client. Nothing is sent yet.
 ---@param base? string URL of the lifecycle API; default OPEN_SANDBOX_DOMAIN (with OPEN_SANDBOX_PROTOCOL), else http://localhost:8080. "/v1" is appended when it has no path
 ---@param api_key? string default OPEN_SANDBOX_API_KEY
----@param opts? table timeout, create_timeout, connect_timeout, idle_timeout, transfer_idle_timeout (seconds); max_output (bytes); headers, user_agent; use_server_proxy; retry (table or false); tls { verify, ca_file, ca_directory, certificate, key, key_password }; proxy; on_request, on_response; loop (the event loop that all clients of this Lua state live in: "plain", "uv", "ngx", "cqueues", "socket", "copas" or an adapter; by default the one we find ourselves in)
+---@param opts? table timeout, create_timeout, connect_timeout, idle_timeout, transfer_idle_timeout (seconds); max_output (bytes); headers, user_agent; use_server_proxy; retry (table or false); tls { verify, ca_file, ca_directory, certificate, key, key_password }; proxy; on_request, on_response; loop (the event loop that all clients of this Lua state live in: "plain", "uv", "ngx", "cqueues", "socket", "copas" or an adapter; default: detected)
 ---@return opensandbox.Client
 local function new(base, api_key, opts)
   local op = "new"
   if base ~= nil then options.argument(op, "the url", base, "text") end
   if api_key ~= nil then options.argument(op, "the API key", api_key, "string") end
   opts = options.check(op, opts, known_options)
-  local from_environment = base == nil
-  base = base or os.getenv("OPEN_SANDBOX_DOMAIN")
-  if not base or base == "" then base = "http://localhost:8080" end
-  local protocol = os.getenv("OPEN_SANDBOX_PROTOCOL")
-  local full, parsed = url.base(base, protocol and protocol ~= "" and protocol or "http")
-  if not full then
-    local where = from_environment and " (OPEN_SANDBOX_DOMAIN)" or ""
-    -- What is not valid may hold a password anywhere before the last @.
-    options.raise(op, ("the url %q%s is not valid: %s"):format(url.shown((base:gsub("//.*@", "//"))), where, parsed))
-  end
-  if api_key == nil then api_key = os.getenv("OPEN_SANDBOX_API_KEY") end
-  if api_key == "" then api_key = nil end
-  if api_key and api_key:find("[%c ]") then
-    options.raise(op, "the API key holds white space or control characters: check how it was read")
-  end
+  local full, parsed = base_url(op, base)
+  local key = api_key_of(op, api_key)
   local own_headers = headers.merge({ ["User-Agent"] = opts.user_agent or ("opensandbox-lua/" .. version) }, opts.headers)
   local problem = headers.problem_in(own_headers)
   if problem then options.raise(op, problem) end
-  local self = {
-    url = url.shown(full),
-    _base = full,
-    _root = (full:gsub("/v1$", "")), -- of the routes that have no version
-    use_server_proxy = opts.use_server_proxy or false,
-    max_output = opts.max_output or DEFAULTS.max_output,
-    _origin = parsed,
-    _key = api_key,
-    _headers = own_headers,
-    _header_secrets = header_secrets(opts.headers),
-    _transport = transport_options(opts),
-    _retry = retry_policy(opts.retry),
-    _on_request = opts.on_request,
-    _on_response = opts.on_response,
-    _multi = core.multi(),
-    _lives = {},
-    _keepers = setmetatable({}, { __mode = "v" }), -- by the id of the sandbox that they keep alive
-    _pools = setmetatable({}, { __mode = "k" }),
-    _clocks = {},
-    _clearing = {}, -- tasks that stop or delete what nobody waits for any more
-    _waiting = {}, -- by the id of the transfer that they wait for
-    _interrupted = {}, -- when code was told to end, by the id of its context: see code.lua
-    _lacks = setmetatable({}, { __mode = "k" }), -- by endpoint: see lacks.lua
-  }
-  for name, value in pairs(DEFAULTS) do self._clocks[name] = opts[name] or value end
+  local timeouts = {}
+  for name, value in pairs(DEFAULTS) do timeouts[name] = opts[name] or value end
+  local retries, to_transport = retry_policy(opts.retry), transport_options(opts)
   if opts.loop ~= nil then loop.use(op, opts.loop) end
-  scheduler.add_client(self)
-  return setmetatable(self, Client)
+  local self = setmetatable({
+    url = url.shown(full),
+    use_server_proxy = opts.use_server_proxy or false,
+    max_output = opts.max_output or DEFAULT_MAX_OUTPUT,
+    cleanup = task_group.new(),
+    _close_listeners = setmetatable({}, { __mode = "k" }),
+  }, Client)
+  local weak = setmetatable({ client = self }, { __mode = "v" })
+  self.http = http_client.new {
+    base_url = full, parsed_url = parsed, key = key, headers = own_headers, user_headers = opts.headers, timeouts = timeouts,
+    retry = retries, transport_options = to_transport, on_request = opts.on_request, on_response = opts.on_response,
+    on_exit = function()
+      if weak.client then weak.client:close() end
+    end,
+  }
+  self.resources = owned_resource.set(self.http)
+  return self
 end
 
---- Closes the client: sandboxes that it created and nobody closed or detached are deleted, which gets up to 2 seconds, and so
---- is what it made in other sandboxes; requests under way end.
+--- Closes the client. Deletes the sandboxes, sessions and contexts that it created and that were neither closed nor detached, waiting
+--- at most 2 seconds. Aborts all other requests.
 function Client:close()
-  local deadline = core.now() + CLEARING_TIME
-  for pool in pairs(self._pools) do pool:_shut() end
-  local one = next(self._clearing) -- there may be more while we wait
-  while one do
-    one:_join(deadline - core.now())
-    self._clearing[one] = nil
-    one = next(self._clearing)
-  end
-  for life in pairs(self._lives) do
-    if not (life.sandbox and life.sandbox._life) then self:_end_life(life) end -- what is in a sandbox of ours ends with it
-  end
-  self._multi:close()
-  for _, waiter in pairs(self._waiting) do scheduler.wake(waiter) end
-end
-
--- A life stands for a sandbox that this client created and has to end, or for something that it made in one (see part.lua). It does
--- not refer to the object of its own, so that it can outlive it in the object's finalizer. `ending` makes the request that ends it, or
--- nil when that is not needed any more. Its `on_end`, if any, is called once it is over; in a finalizer, too.
-function Client:_begin_life(ending)
-  local life = { ending = ending }
-  self._lives[life] = true
-  return life
-end
-
--- It was ended, or is not ours any more.
-function Client:_forget_life(life)
-  if not self._lives[life] then return end
-  self._lives[life] = nil
-  if life.on_end then life.on_end() end
-end
-
--- Ends it without waiting. Closing the client waits for it.
-function Client:_end_life(life)
-  if not self._lives[life] then return end
-  self:_forget_life(life)
-  local request = life.ending()
-  if request then self:_forget(request, true) end
-end
-
--- Sends a request and does not wait for its answer. With `must_arrive`, closing the client does.
-function Client:_forget(request, must_arrive)
-  exchange.start(self, request).transfer:detach(self._clocks.timeout, must_arrive)
-  scheduler.notify()
+  local deadline = core.now() + CLOSE_TIMEOUT
+  for listener in pairs(self._close_listeners) do listener:on_client_close() end
+  self.cleanup:join(deadline)
+  self.resources:delete_all()
+  self.http:close()
 end
 
 Client.__close = Client.close
 
+--- Has `listener:on_client_close()` called when the client closes. The listener is held weakly.
+function Client:add_close_listener(listener)
+  self._close_listeners[listener] = true
+end
+
+--- A view of the client whose errors name the method that the user called. Methods of a view never change the client's fields.
+---@param op string for example "files:read"
+---@return opensandbox.Client
+function Client:for_op(op)
+  return setmetatable({ op = op }, { __index = self })
+end
+
 -- The contract for event loops: watch `pollfd` for reading, wake up after `timeout`, then call `step`.
 
 --- The descriptor to watch for reading; nil on platforms without one.
-function Client:pollfd() return self._multi:pollfd() end
+function Client:pollfd() return self.http.transport.multi:pollfd() end
 
---- "r": what to watch the descriptor for.
-function Client:events() return self._multi:events() end
+--- "r": the event to watch the descriptor for.
+function Client:events() return self.http.transport.multi:events() end
 
 --- Seconds until `step` should be called even though the descriptor is quiet; nil when there is no need.
 function Client:timeout()
+  local multi = self.http.transport.multi
   local seconds = scheduler:timeout()
-  local watchable = self._multi:inflight() == 0 or self._multi:pollfd() ~= nil
+  local watchable = multi:inflight() == 0 or multi:pollfd() ~= nil
   if watchable then return seconds end
-  return math.min(seconds or POLLED_STEP, POLLED_STEP)
+  return math.min(seconds or POLL_INTERVAL, POLL_INTERVAL)
 end
 
---- Moves what can be moved, of all clients, waiting at most `seconds` (default 0), and lets the tasks go on that can. Returns the
---- number of this client's requests under way.
+--- Moves the data of all clients, waiting at most `seconds` (default 0), and resumes the tasks that can continue. Returns the number of
+--- this client's requests that are running.
 function Client:step(seconds)
   scheduler:step(seconds)
-  return (self._multi:inflight())
+  return (self.http.transport.multi:inflight())
 end
 
 --- For luasocket's select.
-function Client:getfd() return self._multi:getfd() end
+function Client:getfd() return self.http.transport.multi:getfd() end
 
 --- For luasocket's select: whether `step` is due now.
 function Client:dirty() return scheduler:dirty() end
 
--- Reports a request that is about to start, to the user's hook.
-function Client:_requested(request)
-  if self._on_request then
-    self._on_request { op = request.op, method = request.method, url = url.shown(request.url), sandbox_id = request.sandbox_id }
-  end
-end
-
--- Reports a response whose head has arrived.
-function Client:_responded(ex)
-  if self._on_response then
-    self._on_response { op = ex.call.op, method = ex.call.method, url = url.shown(ex.call.url), sandbox_id = ex.call.sandbox_id,
-      status = ex.status, seconds = core.now() - ex.started, request_id = ex.headers["x-request-id"] }
-  end
-end
-
--- Completes a request: the text of its `json`, headers by destination, clocks, what must never be shown.
-function Client:_complete(request)
-  if request.json ~= nil then
-    request.body = call.encode(request.op, request.json)
-    request.headers["Content-Type"] = "application/json"
-  end
-  request.headers = headers.merge(self._headers, request.headers)
-  request.connect_timeout = self._clocks.connect_timeout
-  request.secrets = request.secrets or {}
-  if self._key then request.secrets[#request.secrets + 1] = self._key end
-  for _, value in ipairs(self._header_secrets) do request.secrets[#request.secrets + 1] = value end
-  -- Longest first: one may begin as another does.
-  table.sort(request.secrets, function(a, b) return #a > #b end)
-  self:_requested(request)
-  return request
-end
-
--- The server reads queries as UTF-8, also those that it passes on, and puts U+FFFD for every other byte.
-local function check_query(request)
-  local query = request.path:match("%?(.*)$")
-  if query and not utf8.is_sound(url.unescape(query)) then
-    options.raise(request.op, request.is_execd
-      and "a path that is not UTF-8 does not pass through the server's proxy: go without it (use_server_proxy = false)"
-      or "the filter is not UTF-8, and the server reads nothing else")
-  end
-end
-
--- A request to the lifecycle API; the only destination of the key, apart from its own proxy.
-function Client:_lifecycle(request)
-  check_query(request)
-  request.url = (request.at_root and self._root or self._base) .. request.path
-  request.timeout = request.timeout or self._clocks.timeout
-  request.headers = headers.merge(request.headers, self._key and { [KEY_HEADER] = self._key } or nil)
-  return self:_complete(request)
-end
-
-local function same_origin(a, b)
-  return a and b and a.scheme == b.scheme and a.host:lower() == b.host:lower() and a.port == b.port
-end
-
--- A request to an endpoint of a sandbox: a table of get_endpoint, or a URL.
-function Client:_endpoint(endpoint, request)
-  if type(endpoint) == "string" then
-    local parsed, problem = url.parse(endpoint)
-    if not parsed then options.raise(request.op, ("the endpoint %q is not a URL: %s"):format(url.shown(endpoint), problem)) end
-    endpoint = { url = (endpoint:gsub("/+$", "")) }
-  elseif type(endpoint) ~= "table" or type(endpoint.url) ~= "string" then
-    options.raise(request.op, "the endpoint must be what discover_execd or get_endpoint returns, or a URL")
-  end
-  request.is_execd = true
-  if endpoint.proxied then check_query(request) end
-  request.url = endpoint.url .. request.path
-  request.sandbox_id = request.sandbox_id or endpoint.sandbox_id
-  local problem = headers.problem_in(endpoint.headers or {})
-  if problem then options.raise(request.op, "the endpoint is not valid: " .. problem) end
-  request.headers = headers.merge(endpoint.headers, request.headers)
-  if endpoint.proxied and self._key and same_origin(url.parse(endpoint.url), self._origin) then
-    request.headers[KEY_HEADER] = self._key
-  end
-  request.secrets = request.secrets or {}
-  for _, value in pairs(endpoint.headers or {}) do request.secrets[#request.secrets + 1] = value end
-  return self:_complete(request)
-end
-
--- A plain call to an endpoint.
-function Client:_execd(endpoint, request)
-  request.headers = request.headers or {}
-  request.timeout = request.timeout or self._clocks.timeout
-  return call.run(self, self:_endpoint(endpoint, request))
-end
-
--- A plain call to the lifecycle API.
-function Client:_call(request)
-  request.headers = request.headers or {}
-  return call.run(self, self:_lifecycle(request))
-end
-
-for _, part in ipairs {
+for _, name in ipairs {
   "lifecycle.sandbox_routes", "lifecycle.snapshot_routes", "lifecycle.server_pool_routes", "lifecycle.diagnostics_routes",
-  "execution.metrics_routes", "execution.session_routes", "execution.code_routes", "execution.isolated_routes",
+  "files.file_routes", "files.reader", "files.upload",
+  "execution.command_routes", "execution.metrics_routes", "execution.session_routes", "execution.code_routes",
+  "execution.isolated_routes", "execution.isolated_run_routes",
   "egress.egress_routes", "egress.vault_routes",
 } do
-  for name, method in pairs(require("opensandbox." .. part)) do Client[name] = method end
+  for method, fn in pairs(require("opensandbox." .. name)) do Client[method] = fn end
 end
 
 return { new = new, Client = Client }

@@ -15,7 +15,7 @@ local code_options = { cwd = "text", timeout = "seconds", id = "text" }
 
 --- Makes a code context of a sandbox, or attaches to one.
 function codes.open(sandbox, language, opts)
-  local op = "code"
+  local op = "sandbox:code"
   if language ~= nil then options.argument(op, "the language", language, "text") end
   opts = options.check(op, opts, code_options)
   if not opts.id then return part.make(Code, sandbox, op, "create_code_context", language, opts) end
@@ -36,14 +36,14 @@ function Code:run(text, opts)
   if opts and (opts.context or opts.language) then
     options.raise(op, "options 'context' and 'language' are for run_code: this runs in its own")
   end
-  return self:_ask(op, "run_code", text, options.merge(opts, { context = { id = self.id, language = self.language } }))
+  return self:call_execd(op, "run_code", text, options.merge(opts, { context = { id = self.id, language = self.language } }))
 end
 
 --- Interrupts what runs in the context, as Ctrl-C would.
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Code:interrupt()
-  return self:_ask("code:interrupt", "interrupt_code", self.id)
+  return self:call_execd("code:interrupt", "interrupt_code", self.id)
 end
 
 return codes

@@ -9,21 +9,21 @@ local routes = require "opensandbox.execution.command_requests"
 local Command = background.class { __name = "opensandbox.Command", _name = "command", _what = "command",
   _goes_on = "It goes on: wait again, or kill it" }
 
-local handles = {}
+local command = {}
 
 --- A handle on a command of a sandbox.
 ---@param sandbox opensandbox.Sandbox
 ---@param id string
 ---@param is_fresh boolean it was started just now
-function handles.new(sandbox, id, is_fresh)
-  return setmetatable({ id = id, _sandbox = sandbox, _known_by = is_fresh and core.now() + routes.START_PATIENCE or 0 }, Command)
+function command.attach(sandbox, id, is_fresh)
+  return setmetatable({ id = id, sandbox = sandbox, _known_by = is_fresh and core.now() + routes.START_PATIENCE or 0 }, Command)
 end
 
 -- Asks execd about this command. One that was started a moment ago may not be known yet.
 local function ask(self, op, route, ...)
-  local execd, err = self._sandbox:_execd(op)
+  local execd, err = self.sandbox:execd_endpoint(op)
   if not execd then return nil, err end
-  local client, arguments = self._sandbox.client, { ... }
+  local client, arguments = self.sandbox.client:for_op(op), { ... }
   return routes.patiently(op, self._known_by, function()
     return route(client, execd, self.id, arguments[1])
   end)
@@ -51,4 +51,4 @@ function Command:kill()
   return nil, err
 end
 
-return handles
+return command

@@ -2,7 +2,6 @@
 
 local network_policy = require "opensandbox.lifecycle.network_policy"
 local presets = require "opensandbox.egress.presets"
-local wire = require "opensandbox.lifecycle.objects"
 
 ---@class opensandbox.Egress
 local Egress = {}
@@ -14,37 +13,26 @@ local Vault = {}
 Vault.__index = Vault
 Vault.__name = "opensandbox.Vault"
 
-local sandbox_egress = {}
+local egress = {}
 
 ---@param sandbox opensandbox.Sandbox
 ---@return opensandbox.Egress
 ---@return opensandbox.Vault
-function sandbox_egress.of(sandbox)
+function egress.of(sandbox)
   return setmetatable({ _sandbox = sandbox }, Egress), setmetatable({ _sandbox = sandbox }, Vault)
-end
-
--- Calls a client method with the endpoint of this sandbox's sidecar. `op` is what the user called, and what errors name.
-local function ask(self, op, method, ...)
-  local endpoint, err = self._sandbox:_endpoint_for(op, wire.EGRESS_PORT)
-  if not endpoint then return nil, err end
-  local client = self._sandbox.client
-  local value
-  value, err = client[method](client, endpoint, ...)
-  if err then err.op = op end
-  return value, err
 end
 
 --- The policy that holds now, in the form that create and replace take.
 ---@return opensandbox.NetworkPolicy? policy
 ---@return opensandbox.Error? err
 function Egress:policy()
-  local status, err = ask(self, "egress:policy", "get_egress_policy")
+  local status, err = self._sandbox:call_egress("egress:policy", "get_egress_policy")
   if not status then return nil, err end
   return status.policy
 end
 
 local function add_rules(self, op, action, ...)
-  return ask(self, op, "patch_egress_policy", presets.rules(action, presets.hosts(op, ...)))
+  return self._sandbox:call_egress(op, "patch_egress_policy", presets.rules(action, presets.hosts(op, ...)))
 end
 
 --- Lets hosts be reached. The newest rule counts before the older ones.
@@ -69,7 +57,7 @@ end
 ---@return opensandbox.Error? err
 function Egress:remove(...)
   local op = "egress:remove"
-  return ask(self, op, "delete_egress_rules", presets.hosts(op, ...))
+  return self._sandbox:call_egress(op, "delete_egress_rules", presets.hosts(op, ...))
 end
 
 --- Puts another policy in the place of the whole.
@@ -79,7 +67,7 @@ end
 function Egress:replace(policy)
   local op = "egress:replace"
   network_policy.check(op, policy)
-  return ask(self, op, "replace_egress_policy", policy)
+  return self._sandbox:call_egress(op, "replace_egress_policy", policy)
 end
 
 --- Makes the vault: credentials, and the requests that get them.
@@ -87,14 +75,14 @@ end
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
 function Vault:create(opts)
-  return ask(self, "vault:create", "create_credential_vault", opts)
+  return self._sandbox:call_egress("vault:create", "create_credential_vault", opts)
 end
 
 --- What is in it, without its secrets.
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
 function Vault:get()
-  return ask(self, "vault:get", "get_credential_vault")
+  return self._sandbox:call_egress("vault:get", "get_credential_vault")
 end
 
 --- Changes it, all or nothing.
@@ -102,21 +90,21 @@ end
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
 function Vault:patch(changes)
-  return ask(self, "vault:patch", "patch_credential_vault", changes)
+  return self._sandbox:call_egress("vault:patch", "patch_credential_vault", changes)
 end
 
 --- Removes it. One that is not there is a success.
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Vault:delete()
-  return ask(self, "vault:delete", "delete_credential_vault")
+  return self._sandbox:call_egress("vault:delete", "delete_credential_vault")
 end
 
 --- Its credentials, without their values.
 ---@return table[]? list name, source_type, revision
 ---@return opensandbox.Error? err
 function Vault:credentials()
-  return ask(self, "vault:credentials", "list_vault_credentials")
+  return self._sandbox:call_egress("vault:credentials", "list_vault_credentials")
 end
 
 --- One of them.
@@ -124,14 +112,14 @@ end
 ---@return table? credential
 ---@return opensandbox.Error? err
 function Vault:credential(name)
-  return ask(self, "vault:credential", "get_vault_credential", name)
+  return self._sandbox:call_egress("vault:credential", "get_vault_credential", name)
 end
 
 --- Its bindings. They do not say which credentials they use.
 ---@return table[]? list name, revision, match, auth
 ---@return opensandbox.Error? err
 function Vault:bindings()
-  return ask(self, "vault:bindings", "list_vault_bindings")
+  return self._sandbox:call_egress("vault:bindings", "list_vault_bindings")
 end
 
 --- One of them.
@@ -139,7 +127,7 @@ end
 ---@return table? binding
 ---@return opensandbox.Error? err
 function Vault:binding(name)
-  return ask(self, "vault:binding", "get_vault_binding", name)
+  return self._sandbox:call_egress("vault:binding", "get_vault_binding", name)
 end
 
-return sandbox_egress
+return egress

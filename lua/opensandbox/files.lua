@@ -3,14 +3,22 @@
 local core = require "opensandbox.core"
 local deadline = require "opensandbox.loop.deadline"
 local directories = require "opensandbox.files.directories"
+local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
-local protect = require "opensandbox.loop.coxpcall"
+local coxpcall = require "opensandbox.loop.coxpcall"
 local random = require "opensandbox.base.random"
 local verify = require "opensandbox.files.checksum"
 
+---@class opensandbox.FileTarget where file operations happen: a sandbox, or an isolated session inside one
+---@field id string of the sandbox
+---@field client opensandbox.Client
+---@field endpoint fun(op: string): opensandbox.Endpoint?, opensandbox.Error? the endpoint that has the file routes
+---@field run fun(op: string, script: string, opts: table): opensandbox.CommandResult?, opensandbox.Error? runs a script; opts: cwd, timeout
+
 ---@class opensandbox.Files
+---@field target opensandbox.FileTarget
 ---@field upload_dir fun(self: opensandbox.Files, from: string, to: string, opts?: table): opensandbox.TreeCount?, opensandbox.Error?
 ---@field download_dir fun(self: opensandbox.Files, from: string, to: string, opts?: table): opensandbox.TreeCount?, opensandbox.Error?
 local Files = {}
@@ -19,30 +27,24 @@ Files.__name = "opensandbox.Files"
 
 local files = {}
 
----@param sandbox opensandbox.Sandbox
-function files.of(sandbox)
-  return setmetatable({ _sandbox = sandbox }, Files)
+--- The files of a target.
+---@param target opensandbox.FileTarget
+---@return opensandbox.Files
+function files.of(target)
+  return setmetatable({ target = target }, Files)
 end
 
--- Calls a client method with this sandbox's execd. `op` is what the user called, and what errors name.
+-- Calls a client method with the endpoint of the files.
 local function with_execd(self, op, method, ...)
-  local execd, err = self._sandbox:_execd(op)
-  if not execd then return nil, err end
-  local client = self._sandbox.client
-  local value
-  value, err = client[method](client, execd, ...)
-  if err then err.op = op end
-  return value, err
+  return endpoint_call(self.target.client, op, self.target.endpoint, method, ...)
 end
-
-Files._with_execd = with_execd
 
 for name, method in pairs(directories) do Files[name] = method end
 
 -- Sends one file; with `verify`, what arrived is compared.
 local function send(self, op, file, opts, progress)
   file.mode, file.owner, file.group = opts.mode, opts.owner, opts.group
-  if opts.verify then return verify.upload(self, op, file, { on_progress = progress }) end
+  if opts.verify then return verify.upload(self.target, op, file, { on_progress = progress }) end
   return with_execd(self, op, "upload_files", { file }, { on_progress = progress })
 end
 
@@ -94,7 +96,7 @@ function Files:stat(path)
   local _, info = next(infos)
   if info then return info end
   return nil, errors.new { kind = "protocol", code = "unexpected_answer", op = op, message = "the answer holds no file",
-    sandbox_id = self._sandbox.id }
+    sandbox_id = self.target.id }
 end
 
 --- Whether there is a file or directory of that name.
@@ -201,10 +203,6 @@ end
 
 local upload_options = { mode = "any", owner = "text", group = "text", on_progress = "function", verify = "boolean" }
 
-local function local_error(op, text)
-  return errors.new { kind = "state", code = "local_file", op = op, message = text }
-end
-
 --- Uploads a local file, reading it while it is sent.
 ---@param from string local path
 ---@param to string path in the sandbox
@@ -219,7 +217,7 @@ function Files:upload(from, to, opts)
   local kind, size = core.stat(from)
   if kind ~= "file" then
     local what = kind == "directory" and "is a directory" or kind and "is not a regular file" or size
-    return nil, local_error(op, what:find(from, 1, true) and what or from .. ": " .. what)
+    return nil, errors.local_file(op, from, what)
   end
   local progress = opts.on_progress and function(done) opts.on_progress(done, size) end
   return send(self, op, { path = to, file = from }, opts, progress)
@@ -229,7 +227,7 @@ local download_options = { on_progress = "function", verify = "boolean" }
 
 -- Looks whether what arrived is what is there. The partial file is removed, too, when the task is told again that it was cancelled.
 local function verified(self, op, from, partial)
-  local ok, same, err = protect.pcall(verify.download, self, op, from, partial)
+  local ok, same, err = coxpcall.pcall(verify.download, self.target, op, from, partial)
   if ok then return same, err end
   os.remove(partial)
   error(same, 0)
@@ -248,10 +246,10 @@ function Files:download(from, to, opts)
   paths.check(op, from)
   opts = options.check(op, opts, download_options)
   local kind, _, mode = core.stat(to)
-  if kind == "directory" then return nil, local_error(op, to .. ": is a directory") end
+  if kind == "directory" then return nil, errors.local_file(op, to, "is a directory") end
   local ok, err
   if opts.verify then
-    ok, err = verify.available(self, { op = op, deadline = deadline.new() })
+    ok, err = verify.available(self.target, { op = op, deadline = deadline.new() })
     if not ok then return nil, err end
   end
   local partial = ("%s.%s.part"):format(to, random.hex(6))
@@ -263,7 +261,7 @@ function Files:download(from, to, opts)
     local problem
     ok, problem = os.rename(partial, to)
     if ok then return true end
-    err = local_error(op, ("%s: %s"):format(to, problem))
+    err = errors.local_file(op, to, problem)
   end
   os.remove(partial)
   if err.code == "sink_failed" then err.message = ("%s: %s"):format(to, err.message) end

@@ -12,7 +12,7 @@ local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"
 local pool = require "opensandbox.sandbox_pool"
 local presets = require "opensandbox.egress.presets"
-local protect = require "opensandbox.loop.coxpcall"
+local coxpcall = require "opensandbox.loop.coxpcall"
 local sandboxes = require "opensandbox.sandbox"
 local shell = require "opensandbox.base.shell"
 local task = require "opensandbox.loop.task"
@@ -20,7 +20,7 @@ local wire = require "opensandbox.lifecycle.objects"
 
 clients.Client.create = sandboxes.create
 clients.Client.connect = sandboxes.connect
-clients.Client.sandboxes = sandboxes.each
+clients.Client.sandboxes = sandboxes.iterate
 clients.Client.kill_all = sandboxes.kill_all
 clients.Client.pool = pool.new
 
@@ -47,6 +47,6 @@ return {
   spawn = task.spawn,
   map = task.map,
   sleep = task.sleep,
-  pcall = protect.pcall, -- pcall(), inside which a task can wait on Lua 5.1 too
+  pcall = coxpcall.pcall, -- pcall(), inside which a task can wait on Lua 5.1 too
   now = core.now, -- seconds on the monotonic clock, for measuring
 }

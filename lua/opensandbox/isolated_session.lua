@@ -18,36 +18,38 @@ local Run = background.class { __name = "opensandbox.IsolatedRun", _name = "isol
   _goes_on = "It goes on: wait again, or close its session" }
 
 function Run:_status(op)
-  return self._session:_ask(op, "get_isolated_run", self._session.id, self.id)
+  return self._session:call_execd(op, "get_isolated_run", self._session.id, self.id)
 end
 
 function Run:_logs(op, cursor)
-  local text, following = self._session:_ask(op, "get_isolated_run_logs", self._session.id, self.id, cursor)
+  local text, following = self._session:call_execd(op, "get_isolated_run_logs", self._session.id, self.id, cursor)
   if not text then return nil, following end
   return { text = text, cursor = following }
 end
 
 local isolated = {}
 
--- What the files of a session are reached through, as those of a sandbox are through it; whole directories also through commands.
+-- The files of a session are reached through an endpoint of their own; whole directories also need commands.
 local function with_files(self)
-  local sandbox = self._sandbox
-  local through = { id = sandbox.id, client = sandbox.client }
-  function through._execd(_, op)
-    local execd, err = self:_execd(op)
-    if not execd then return nil, err end
-    return sandbox.client:isolated_endpoint(execd, self.id)
-  end
-  function through.run(_, script, opts)
-    return self:run(("( cd %s && { %s\n} ) </dev/null"):format(shell.quote(opts.cwd), script), { timeout = opts.timeout })
-  end
-  self.files = files.of(through)
+  local client = self.client
+  self.files = files.of {
+    id = self.sandbox.id, client = client,
+    endpoint = function(op)
+      local execd, err = self:execd_endpoint(op)
+      if not execd then return nil, err end
+      return client:for_op(op):isolated_endpoint(execd, self.id)
+    end,
+    run = function(op, script, opts)
+      local code = ("( cd %s && { %s\n} ) </dev/null"):format(shell.quote(opts.cwd), script)
+      return self:call_execd(op, "run_isolated", self.id, code, { timeout = opts.timeout })
+    end,
+  }
   return self
 end
 
 --- Makes an isolated session of a sandbox, or attaches to one.
 function isolated.open(sandbox, opts)
-  local op = "isolated"
+  local op = "sandbox:isolated"
   options.argument(op, "the options", opts, "table")
   if opts.id == nil then
     local self, err = part.make(Isolated, sandbox, op, "create_isolated_session", opts)
@@ -69,7 +71,7 @@ end
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
 function Isolated:run(code, opts)
-  return self:_ask("isolated:run", "run_isolated", self.id, code, opts)
+  return self:call_execd("isolated:run", "run_isolated", self.id, code, opts)
 end
 
 --- Starts code in the background (execd 1.0.22). It goes on when the handle is dropped, and ends with the session.
@@ -78,16 +80,16 @@ end
 ---@return opensandbox.IsolatedRunHandle? run
 ---@return opensandbox.Error? err
 function Isolated:start(code, opts)
-  local started, err = self:_ask("isolated:start", "start_isolated", self.id, code, opts)
+  local started, err = self:call_execd("isolated:start", "start_isolated", self.id, code, opts)
   if not started then return nil, err end
-  return setmetatable({ id = started.id, _session = self, _sandbox = self._sandbox }, Run)
+  return setmetatable({ id = started.id, _session = self, sandbox = self.sandbox }, Run)
 end
 
 --- How it is doing.
 ---@return opensandbox.IsolatedSessionInfo? info
 ---@return opensandbox.Error? err
 function Isolated:info()
-  return self:_ask("isolated:info", "get_isolated_session", self.id)
+  return self:call_execd("isolated:info", "get_isolated_session", self.id)
 end
 
 return isolated

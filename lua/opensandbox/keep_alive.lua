@@ -1,57 +1,62 @@
---- Keeping a sandbox alive while it is in use, without a timer: whatever moves for it, a command's stream included, looks whether its
--- life should be made longer, and sends the renewal in the background.
+--- Keeps a sandbox alive while it is in use. No timer is used: each time data arrives for the sandbox, the expiry is checked. If it is
+-- near, a renewal request is sent in the background.
 --
--- A keeper knows when its sandbox expires. The client finds it by the sandbox's id, and holds it weakly: it lives as long as the Sandbox
--- object that holds it.
+-- A renewer knows when its sandbox expires. The HTTP client holds it weakly: it lives as long as the Sandbox object that holds it.
 
 local core = require "opensandbox.core"
 
-local Keeper = {}
-Keeper.__index = Keeper
+---@class opensandbox.Renewer
+---@field id string of the sandbox
+---@field seconds number the lifetime after each renewal
+---@field expires_at number Unix seconds
+local Renewer = {}
+Renewer.__index = Renewer
 
 local keep_alive = {}
 
--- Of the whole time. A renewal comes when more than a third has passed, so one that is lost leaves time for another.
-local ENOUGH = 2 / 3
+-- Of the whole lifetime. A renewal is sent when more than a third has passed, so that there is time for another if one is lost.
+local RENEWAL_THRESHOLD = 2 / 3
 
---- Begins to keep a sandbox alive.
+--- Starts to keep a sandbox alive.
 ---@param client opensandbox.Client
 ---@param id string
----@param seconds number its life after each renewal
----@param info? opensandbox.SandboxInfo what is known of it; one that says when it expires saves a request
----@return table? keeper nil without an error for a sandbox that never expires
+---@param seconds number the lifetime after each renewal
+---@param info? opensandbox.SandboxInfo if it says when the sandbox expires, no request is needed
+---@return opensandbox.Renewer? renewer nil without an error for a sandbox that never expires
 ---@return opensandbox.Error? err
-function keep_alive.begin(client, id, seconds, info)
+function keep_alive.start(client, id, seconds, info)
   if not (info and info.expires_at) then
     local err
     info, err = client:get_sandbox(id)
     if not info then return nil, err end
   end
   if not info.expires_at then return nil end
-  local keeper = setmetatable({ id = id, seconds = seconds, expires_at = info.expires_at }, Keeper)
-  client._keepers[id] = keeper
-  return keeper
+  local renewer = setmetatable({ id = id, seconds = seconds, expires_at = info.expires_at, client = client }, Renewer)
+  client.http:set_activity_listener(id, renewer)
+  return renewer
 end
 
---- Ends it. Another object for the same sandbox may have a keeper of its own by now.
-function keep_alive.stop(client, keeper)
-  if client._keepers[keeper.id] == keeper then client._keepers[keeper.id] = nil end
+--- Stops it. Another object for the same sandbox may have a renewer of its own by now.
+function keep_alive.stop(client, renewer)
+  if client.http:activity_listener(renewer.id) == renewer then client.http:set_activity_listener(renewer.id, nil) end
 end
 
---- Another time at which the sandbox expires is known. Gives the one before.
-function Keeper:told(expires_at)
+--- Called when another expiry of the sandbox becomes known.
+---@param expires_at? number Unix seconds; nil: unchanged
+---@return number before the expiry that was known
+function Renewer:set_expiry(expires_at)
   local before = self.expires_at
   self.expires_at = expires_at or before
   return before
 end
 
---- Something has moved for the sandbox. Renews it when that is due; a life that is longer than ours would be is left as it is.
+--- Called on activity. Sends a renewal when it is due. Never shortens the lifetime.
 ---@param ex table the exchange
-function Keeper:moved(ex)
+function Renewer:on_activity(ex)
   local now = core.wall_clock()
-  if self.expires_at - now > self.seconds * ENOUGH or ex.call.ends_things then return end
+  if self.expires_at - now > self.seconds * RENEWAL_THRESHOLD or ex:is_shielded() then return end
   self.expires_at = now + self.seconds
-  ex:guard(ex.client._renew_later, ex.client, self.id, self.expires_at) -- it calls the user's on_request
+  ex:call_user(self.client.renew_in_background, self.client, self.id, self.expires_at) -- it calls the user's on_request
 end
 
 return keep_alive

@@ -1,24 +1,23 @@
 --- A sandbox, as most scripts use one.
 
-local codes = require "opensandbox.code_context"
-local command = require "opensandbox.execution.command_routes"
-local handles = require "opensandbox.command"
+local code_context = require "opensandbox.code_context"
+local command = require "opensandbox.command"
+local coxpcall = require "opensandbox.loop.coxpcall"
+local egress = require "opensandbox.egress"
+local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
 local files = require "opensandbox.files"
 local finalizer = require "opensandbox.base.finalizer"
-local handle = require "opensandbox.sandbox_reference"
-local isolated = require "opensandbox.isolated_session"
+local isolated_session = require "opensandbox.isolated_session"
 local keep_alive = require "opensandbox.keep_alive"
 local options = require "opensandbox.base.options"
-local part = require "opensandbox.child_resource"
-local protect = require "opensandbox.loop.coxpcall"
-local ready = require "opensandbox.lifecycle.readiness"
-local sandbox_egress = require "opensandbox.egress"
-local sessions = require "opensandbox.session"
+local objects = require "opensandbox.lifecycle.objects"
+local readiness = require "opensandbox.lifecycle.readiness"
+local run_command = require "opensandbox.execution.run_command"
+local sandbox_reference = require "opensandbox.sandbox_reference"
+local session = require "opensandbox.session"
 local task = require "opensandbox.loop.task"
-local url = require "opensandbox.base.url"
 local wait_for = require "opensandbox.wait_for"
-local wire = require "opensandbox.lifecycle.objects"
 
 ---@class opensandbox.Sandbox
 ---@field id string
@@ -32,30 +31,30 @@ Sandbox.__name = "opensandbox.Sandbox"
 
 local sandboxes = {}
 
--- `owned`: this process made it, and ends it when the object is closed or collected.
+-- `owned`: this process created the sandbox and deletes it when the object is closed or collected.
 local function new(client, id, owned)
   local self = setmetatable({ id = id, client = client, _endpoints = {} }, Sandbox)
-  self.files = files.of(self)
-  self.egress, self.vault = sandbox_egress.of(self)
+  self.files = files.of {
+    id = id, client = client,
+    endpoint = function(op) return self:execd_endpoint(op) end,
+    run = function(op, script, opts) return self:call_execd(op, "run_command", script, opts) end,
+  }
+  self.egress, self.vault = egress.of(self)
   if owned then
-    local life = client:_begin_life(function()
-      return client:_lifecycle { op = "delete_sandbox", method = "DELETE", path = "/sandboxes/" .. url.escape(id), sandbox_id = id,
-        may_repeat = true }
-    end)
-    self._life = life
-    self._finalizer = finalizer(function() client:_end_life(life) end)
+    local resource = client.resources:add(function() return client:delete_sandbox_request(id) end)
+    self._resource = resource
+    self._finalizer = finalizer(function() resource:delete() end)
   end
   return self
 end
 
--- Keeps it alive if the options say so.
-local function kept(self, op, seconds, info)
+-- Starts to keep the sandbox alive if the options say so.
+local function with_keep_alive(self, op, seconds, info)
   if not seconds then return self end
   local err
-  self._keeper, err = keep_alive.begin(self.client, self.id, seconds, info)
+  self._renewer, err = keep_alive.start(self.client:for_op(op), self.id, seconds, info)
   if not err then return self end
   self:close()
-  err.op = op
   return nil, err
 end
 
@@ -70,30 +69,30 @@ local own_options = { wait = "boolean", ready_timeout = "seconds", on_state = "f
 function sandboxes.create(client, opts)
   local op = "create"
   options.argument(op, "the options", opts, "table")
-  options.check(op, opts, options.merge(wire.create_options, own_options))
+  options.check(op, opts, options.merge(objects.create_options, own_options))
   local create_options, own = {}, {}
   for name, value in pairs(opts) do
     if own_options[name] then own[name] = value else create_options[name] = value end
   end
-  local info, err = client:create_sandbox(create_options)
+  local info, err = client:for_op(op):create_sandbox(create_options)
   if not info then return nil, err end
   local self = new(client, info.id, true)
-  if own.wait == false then return kept(self, op, own.keep_alive, info) end
+  if own.wait == false then return with_keep_alive(self, op, own.keep_alive, info) end
   local on_state = own.on_state and function(state)
-    local ok, problem = protect.pcall(own.on_state, state)
+    local ok, problem = coxpcall.pcall(own.on_state, state)
     if ok then return end
     self:kill()
     error(problem, 0)
   end
-  local ready_info, execd = ready.wait(client, op, info.id, {
-    info = info, timeout = own.ready_timeout, clock = "ready_timeout", on_state = on_state,
+  local ready_info, execd = readiness.wait(client:for_op(op), op, info.id, {
+    info = info, timeout = own.ready_timeout, option = "ready_timeout", on_state = on_state,
   })
   if not ready_info then
-    self:kill() -- whether this works or not, the first error is the one to tell
+    self:kill() -- the first error is reported, whether this works or not
     return nil, execd
   end
-  self._endpoints[wire.EXECD_PORT] = execd
-  return kept(self, op, own.keep_alive, ready_info)
+  self._endpoints[objects.EXECD_PORT] = execd
+  return with_keep_alive(self, op, own.keep_alive, ready_info)
 end
 
 local connect_options = { ready_timeout = "seconds", wait = "boolean", keep_alive = "seconds or false" }
@@ -109,18 +108,20 @@ function sandboxes.connect(client, id, opts)
   opts = options.check(op, opts, connect_options)
   local known
   if type(id) == "table" then
-    id, known = handle.read(client, op, id)
+    id, known = sandbox_reference.read(client, op, id)
     if not id then return nil, known end
   else
-    options.argument(op, "the sandbox id", id, "text")
+    options.identifier(op, "the sandbox id", id)
   end
   local self = new(client, id, false)
-  self._endpoints[wire.EXECD_PORT] = known
-  if opts.wait == false then return kept(self, op, opts.keep_alive) end
-  local info, execd = ready.wait(client, op, id, { timeout = opts.ready_timeout, clock = "ready_timeout", execd = known })
+  self._endpoints[objects.EXECD_PORT] = known
+  if opts.wait == false then return with_keep_alive(self, op, opts.keep_alive) end
+  local info, execd = readiness.wait(client:for_op(op), op, id, {
+    timeout = opts.ready_timeout, option = "ready_timeout", execd = known,
+  })
   if not info then return nil, execd end
-  self._endpoints[wire.EXECD_PORT] = execd
-  return kept(self, op, opts.keep_alive, info)
+  self._endpoints[objects.EXECD_PORT] = execd
+  return with_keep_alive(self, op, opts.keep_alive, info)
 end
 
 --- Goes over the sandboxes that fit a filter, newest first: `for sandbox in client:sandboxes { states = { "Running" } } do`. Closing
@@ -128,8 +129,8 @@ end
 ---@param client opensandbox.Client
 ---@param filter? table as for list_sandboxes
 ---@return fun(): opensandbox.Sandbox?, opensandbox.SandboxInfo?
-function sandboxes.each(client, filter)
-  local list, err = client:list_sandboxes(filter)
+function sandboxes.iterate(client, filter)
+  local list, err = client:for_op("sandboxes"):list_sandboxes(filter)
   if not list then error(err, 0) end
   local at = 0
   return function()
@@ -146,9 +147,10 @@ end
 function sandboxes.kill_all(client, filter)
   local op = "kill_all"
   options.argument(op, "the filter ({} for all)", filter, "table")
-  local list, err = client:list_sandboxes(filter)
+  local view = client:for_op(op)
+  local list, err = view:list_sandboxes(filter)
   if not list then return nil, err end
-  local results, failures = task.map(list, function(info) return client:delete_sandbox(info.id) end)
+  local results, failures = task.map(list, function(info) return view:delete_sandbox(info.id) end)
   if not results then return nil, failures end
   for i = 1, #list do
     if failures and failures[i] then return nil, failures[i] end
@@ -156,25 +158,67 @@ function sandboxes.kill_all(client, filter)
   return #list
 end
 
-local function closed(self, op)
-  return errors.new { kind = "closed", code = "closed", op = op, sandbox_id = self.id, message = "the sandbox object is closed" }
+-- The client, with errors that name `op`; nil and an error when the object is closed.
+local function client_for(self, op)
+  if not self._closed then return self.client:for_op(op) end
+  return nil, errors.new { kind = "closed", code = "closed", op = op, sandbox_id = self.id,
+    message = "the sandbox object is closed" }
 end
 
--- The endpoint for a port, asked for once; a pause forgets it.
-function Sandbox:_endpoint_for(op, port)
-  if self._closed then return nil, closed(self, op) end
+-- The endpoint for a port. It is requested once; a pause discards it.
+local function endpoint_for(self, op, port)
+  local client, err = client_for(self, op)
+  if not client then return nil, err end
   local endpoint = self._endpoints[port]
-  if not endpoint then
-    local err
-    endpoint, err = self.client:get_endpoint(self.id, port)
-    if not endpoint then return nil, err end
-    self._endpoints[port] = endpoint
-  end
-  return endpoint
+  if endpoint then return endpoint end
+  endpoint, err = client:get_endpoint(self.id, port)
+  self._endpoints[port] = endpoint
+  return endpoint, err
 end
 
-function Sandbox:_execd(op)
-  return self:_endpoint_for(op, wire.EXECD_PORT)
+-- What follows is for the other modules of the library.
+
+--- Internal: the endpoint of execd, while the object is open.
+---@param op string the method that the user called
+---@return opensandbox.Endpoint? endpoint
+---@return opensandbox.Error? err
+function Sandbox:execd_endpoint(op)
+  return endpoint_for(self, op, objects.EXECD_PORT)
+end
+
+--- Internal: the endpoint of execd if it is known already. Does not wait.
+---@return opensandbox.Endpoint?
+function Sandbox:known_execd()
+  return self._endpoints[objects.EXECD_PORT]
+end
+
+--- Internal: calls a client method with the endpoint of execd.
+function Sandbox:call_execd(op, method, ...)
+  return endpoint_call(self.client, op, function() return self:execd_endpoint(op) end, method, ...)
+end
+
+--- Internal: calls a client method with the endpoint of the egress sidecar.
+function Sandbox:call_egress(op, method, ...)
+  return endpoint_call(self.client, op, function() return endpoint_for(self, op, objects.EGRESS_PORT) end, method, ...)
+end
+
+--- Internal: whether this object has deleted the sandbox.
+---@return boolean
+function Sandbox:is_killed()
+  return self._killed == true
+end
+
+--- Internal: the resource that deletes the sandbox; nil when this object does not own it.
+---@return opensandbox.OwnedResource?
+function Sandbox:owned_resource()
+  return self._resource
+end
+
+-- Runs a command whose arguments have been checked.
+local function run_prepared(self, prepared)
+  local execd, err = self:execd_endpoint(prepared.op)
+  if not execd then return nil, err end
+  return run_command.run(self.client:for_op(prepared.op), execd, prepared)
 end
 
 --- Runs a command and waits for its end. A string is for the shell; a list is a program and its arguments, quoted.
@@ -183,10 +227,8 @@ end
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
 function Sandbox:run(given, opts)
-  command.line("run", given)
-  local execd, err = self:_execd("run")
-  if not execd then return nil, err end
-  return self.client:run_command(execd, given, opts)
+  local op = "sandbox:run"
+  return run_prepared(self, run_command.prepare(op, given, opts))
 end
 
 local start_options = { cwd = "text", env = "variables", timeout = "seconds", uid = "count", gid = "count", shell = "boolean" }
@@ -197,22 +239,18 @@ local start_options = { cwd = "text", env = "variables", timeout = "seconds", ui
 ---@return opensandbox.Command? command
 ---@return opensandbox.Error? err
 function Sandbox:start(given, opts)
-  local op = "start"
-  command.line(op, given)
-  opts = options.check(op, opts, start_options)
-  local execd, err = self:_execd(op)
-  if not execd then return nil, err end
-  local result
-  result, err = self.client:run_command(execd, given, options.merge(opts, { background = true }))
+  local op = "sandbox:start"
+  opts = options.merge(options.check(op, opts, start_options), { background = true })
+  local result, err = run_prepared(self, run_command.prepare(op, given, opts))
   if not result then return nil, err end
-  return handles.new(self, result.id, true)
+  return command.attach(self, result.id, true)
 end
 
 --- A handle on a command that was started before, by another process perhaps. Nothing is sent.
 ---@param id string
 ---@return opensandbox.Command
 function Sandbox:command(id)
-  return handles.new(self, options.identifier("command", "the command id", id), false)
+  return command.attach(self, options.identifier("sandbox:command", "the command id", id), false)
 end
 
 --- A shell session: its directory and its exported variables last from one run to the next. It is deleted when the object is closed or
@@ -221,7 +259,7 @@ end
 ---@return opensandbox.Session? session
 ---@return opensandbox.Error? err
 function Sandbox:session(opts)
-  return sessions.open(self, opts)
+  return session.open(self, opts)
 end
 
 --- A code context: a kernel that keeps its variables from one run to the next. It is deleted when the object is closed or collected.
@@ -230,7 +268,7 @@ end
 ---@return opensandbox.Code? code
 ---@return opensandbox.Error? err
 function Sandbox:code(language, opts)
-  return codes.open(self, language, opts)
+  return code_context.open(self, language, opts)
 end
 
 --- The code contexts that there are.
@@ -238,7 +276,7 @@ end
 ---@return opensandbox.CodeContext[]? contexts
 ---@return opensandbox.Error? err
 function Sandbox:code_contexts(language)
-  return part.ask(self, "code_contexts", "list_code_contexts", language)
+  return self:call_execd("sandbox:code_contexts", "list_code_contexts", language)
 end
 
 --- An isolated session: a bash in namespaces of its own, with a workspace and files of its own. It ends when the object is closed or
@@ -247,7 +285,7 @@ end
 ---@return opensandbox.Isolated? session
 ---@return opensandbox.Error? err
 function Sandbox:isolated(opts)
-  return isolated.open(self, opts)
+  return isolated_session.open(self, opts)
 end
 
 --- Where a port of the sandbox can be reached.
@@ -256,16 +294,18 @@ end
 ---@return opensandbox.Endpoint? endpoint
 ---@return opensandbox.Error? err
 function Sandbox:endpoint(port, opts)
-  if self._closed then return nil, closed(self, "endpoint") end
-  return self.client:get_endpoint(self.id, port, opts)
+  local client, err = client_for(self, "sandbox:endpoint")
+  if not client then return nil, err end
+  return client:get_endpoint(self.id, port, opts)
 end
 
 --- What the server knows of it.
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
 function Sandbox:info()
-  if self._closed then return nil, closed(self, "info") end
-  return self.client:get_sandbox(self.id)
+  local client, err = client_for(self, "sandbox:info")
+  if not client then return nil, err end
+  return client:get_sandbox(self.id)
 end
 
 --- Lets it live `seconds` from now on.
@@ -273,8 +313,9 @@ end
 ---@return number? expires_at Unix seconds
 ---@return opensandbox.Error? err
 function Sandbox:renew(seconds)
-  if self._closed then return nil, closed(self, "renew") end
-  return self.client:renew_sandbox(self.id, seconds)
+  local client, err = client_for(self, "sandbox:renew")
+  if not client then return nil, err end
+  return client:renew_sandbox(self.id, seconds)
 end
 
 --- Keeps it alive while it is in use: whenever something moves for it, a command that runs included, its life is made `seconds` long
@@ -285,54 +326,52 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err when it cannot be asked for how long it lives now: GET /sandboxes/{id}
 function Sandbox:keep_alive(seconds)
-  local op = "keep_alive"
+  local op = "sandbox:keep_alive"
   options.argument(op, "the time", seconds, "seconds or false")
-  if self._keeper then keep_alive.stop(self.client, self._keeper) end
-  self._keeper = nil
+  if self._renewer then keep_alive.stop(self.client, self._renewer) end
+  self._renewer = nil
   if not seconds then return true end
-  if self._closed then return nil, closed(self, op) end
-  local err
-  self._keeper, err = keep_alive.begin(self.client, self.id, seconds)
-  if err then
-    err.op = op
-    return nil, err
-  end
-  return true
+  local client, err = client_for(self, op)
+  if not client then return nil, err end
+  self._renewer, err = keep_alive.start(client, self.id, seconds)
+  return not err and true or nil, err
 end
 
 Sandbox.wait_for_port, Sandbox.wait_for_file = wait_for.port, wait_for.file
-Sandbox.handle = handle.of
+Sandbox.handle = sandbox_reference.of
 
 --- Freezes it, and waits until it is Paused. Its time goes on running out.
 ---@param opts? table timeout (seconds, default 60)
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Sandbox:pause(opts)
-  local op = "pause"
+  local op = "sandbox:pause"
   opts = options.check(op, opts, { timeout = "seconds" })
-  if self._closed then return nil, closed(self, op) end
-  local ok, err = self.client:pause_sandbox(self.id)
+  local client, err = client_for(self, op)
+  if not client then return nil, err end
+  local ok
+  ok, err = client:pause_sandbox(self.id)
   if not ok then return nil, err end
   self._endpoints = {}
-  return ready.paused(self.client, op, self.id, opts.timeout)
+  return readiness.wait_paused(client, op, self.id, opts.timeout)
 end
 
 --- Lets it go on after a pause, and waits until commands can run in it. Its endpoints are asked for again: they may be others.
----@param opts? table ready_timeout (seconds, default 30)
+---@param opts? table timeout (seconds, default 30)
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Sandbox:resume(opts)
-  local op = "resume"
-  opts = options.check(op, opts, { ready_timeout = "seconds" })
-  if self._closed then return nil, closed(self, op) end
-  local ok, err = self.client:resume_sandbox(self.id)
+  local op = "sandbox:resume"
+  opts = options.check(op, opts, { timeout = "seconds" })
+  local client, err = client_for(self, op)
+  if not client then return nil, err end
+  local ok
+  ok, err = client:resume_sandbox(self.id)
   if not ok then return nil, err end
   self._endpoints = {}
-  local info, execd = ready.wait(self.client, op, self.id, {
-    timeout = opts.ready_timeout, clock = "ready_timeout", resumes = true,
-  })
+  local info, execd = readiness.wait(client, op, self.id, { timeout = opts.timeout, resumes = true })
   if not info then return nil, execd end
-  self._endpoints[wire.EXECD_PORT] = execd
+  self._endpoints[objects.EXECD_PORT] = execd
   return true
 end
 
@@ -342,19 +381,21 @@ end
 ---@return opensandbox.SnapshotInfo? info its id is what create takes as snapshot_id
 ---@return opensandbox.Error? err
 function Sandbox:snapshot(name, opts)
-  if self._closed then return nil, closed(self, "snapshot") end
-  local info, err = self.client:create_snapshot(self.id, { name = name })
+  local op = "sandbox:snapshot"
+  opts = options.check(op, opts, { timeout = "seconds" }) -- before anything is created
+  local client, err = client_for(self, op)
+  if not client then return nil, err end
+  local info
+  info, err = client:create_snapshot(self.id, { name = name })
   if not info then return nil, err end
-  return self.client:wait_snapshot(info.id, opts)
+  return client:wait_snapshot(info.id, opts)
 end
 
 --- Load and memory of the machine it runs on. It takes a second.
 ---@return opensandbox.Metrics? metrics
 ---@return opensandbox.Error? err
 function Sandbox:metrics()
-  local execd, err = self:_execd("metrics")
-  if not execd then return nil, err end
-  return self.client:get_metrics(execd)
+  return self:call_execd("sandbox:metrics", "get_metrics")
 end
 
 --- Changes some of its metadata.
@@ -362,15 +403,16 @@ end
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
 function Sandbox:patch_metadata(changes)
-  if self._closed then return nil, closed(self, "patch_metadata") end
-  return self.client:patch_metadata(self.id, changes)
+  local client, err = client_for(self, "sandbox:patch_metadata")
+  if not client then return nil, err end
+  return client:patch_metadata(self.id, changes)
 end
 
--- What becomes of the sandbox is not this object's business any more.
-local function disown(self)
-  if self._keeper then keep_alive.stop(self.client, self._keeper) end
-  if self._life then self.client:_forget_life(self._life) end
-  self._keeper, self._life = nil, nil
+-- Ends the ownership of the sandbox.
+local function release(self)
+  if self._renewer then keep_alive.stop(self.client, self._renewer) end
+  if self._resource then self._resource:release() end
+  self._renewer, self._resource = nil, nil
 end
 
 --- Ends the sandbox. One that is gone already is a success.
@@ -378,9 +420,9 @@ end
 ---@return opensandbox.Error? err
 function Sandbox:kill()
   if self._closed then return true end
-  local ok, err = self.client:delete_sandbox(self.id)
+  local ok, err = self.client:for_op("sandbox:kill"):delete_sandbox(self.id)
   if ok then
-    disown(self)
+    release(self)
     self._closed, self._killed = true, true
   end
   return ok, err
@@ -391,23 +433,23 @@ end
 ---@return opensandbox.Error? err
 function Sandbox:close()
   if self._closed then return true end
-  if self._life then return self:kill() end
-  disown(self)
+  if self._resource then return self:kill() end
+  release(self)
   self._closed = true
   return true
 end
 
--- Ends the sandbox without waiting, and without hearing how it went.
-function Sandbox:_drop()
-  if self._life then self.client:_end_life(self._life) end
-  disown(self)
+--- Internal: deletes the sandbox without waiting. Closing the client waits for the request.
+function Sandbox:delete_in_background()
+  if self._resource then self._resource:delete() end
+  release(self)
   self._closed = true
 end
 
 --- Lets the sandbox go on after this object is closed or collected, and after this process ends.
 ---@return opensandbox.Sandbox self
 function Sandbox:detach()
-  disown(self)
+  release(self)
   return self
 end
 

@@ -2,7 +2,7 @@
 --
 -- All sandboxes are made by tasks in the background, for those who wait and for the reserve, and wait in `idle` until somebody takes
 -- one. Who wants one queues up: first come, first served. A sandbox is used once; it keeps its place until it is gone, so that there
--- are never more than `max`.
+-- are never more than `max_size`.
 --
 -- Tasks and the hooks of sandboxes refer to the pool through a weak reference: one that nobody holds is collected, and its idle
 -- sandboxes with it.
@@ -12,7 +12,7 @@ local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
-local protect = require "opensandbox.loop.coxpcall"
+local coxpcall = require "opensandbox.loop.coxpcall"
 local scheduler = require "opensandbox.loop.scheduler"
 local task = require "opensandbox.loop.task"
 local wire = require "opensandbox.lifecycle.objects"
@@ -24,7 +24,10 @@ Pool.__name = "opensandbox.Pool"
 
 local pool = {}
 
-local DEFAULTS = { min = 1, max = 10, acquire_timeout = 30 }
+local pool_of = setmetatable({}, { __mode = "k" }) -- by sandbox: the weak reference to the pool that handed it out
+local retired = setmetatable({}, { __mode = "k" }) -- sandboxes whose deletion has been started
+
+local DEFAULTS = { min_idle = 1, max_size = 10, acquire_timeout = 30 }
 local CREATES_AT_ONCE = 8   -- for the reserve; those who wait have one each
 local FIRST_REST = 0.5      -- seconds without a create for the reserve after one that failed; doubles
 local LONGEST_REST = 60     -- seconds
@@ -32,7 +35,8 @@ local PING_TIMEOUT = 2      -- seconds
 local LATE_LOOK = 1         -- seconds between looks of one who waits for a create beyond its time
 
 local own_options = {
-  min = "count", max = "count", min_remaining = "seconds or 0", warm_up = "function", acquire_timeout = "seconds or 0",
+  min_idle = "count", max_size = "count", min_remaining_lifetime = "seconds or 0", warm_up = "function",
+  acquire_timeout = "seconds or 0",
 }
 local create_options = options.merge(wire.create_options, {
   ready_timeout = "seconds", on_state = "function", keep_alive = "seconds or false",
@@ -48,7 +52,7 @@ end
 
 --- Makes a pool and begins to fill it.
 ---@param client opensandbox.Client
----@param opts table those of create, and: min (idle sandboxes to keep ready, default 1), max (sandboxes at once in all, default 10), min_remaining (seconds of life that one must have left to be handed out, default a tenth of its timeout, at most 60), warm_up (called once with each new sandbox, before anybody gets it), acquire_timeout (seconds, default 30)
+---@param opts table those of create, and: min_idle (idle sandboxes to keep ready, default 1), max_size (sandboxes at once in all, default 10), min_remaining_lifetime (seconds of life that one must have left to be handed out, default a tenth of its timeout, at most 60), warm_up (called once with each new sandbox, before anybody gets it), acquire_timeout (seconds, default 30)
 ---@return opensandbox.Pool
 function pool.new(client, opts)
   local op = "pool"
@@ -59,20 +63,22 @@ function pool.new(client, opts)
     if own_options[name] then own[name] = value else to_create[name] = value end
     if wire.create_options[name] then to_send[name] = value end
   end
-  client:_check_create(op, to_send)
+  client:check_create_options(op, to_send)
   own = options.merge(DEFAULTS, own)
-  if own.max < 1 then options.raise(op, "option 'max' must be at least 1") end
-  if own.min > own.max then options.raise(op, ("option 'min' (%d) is more than option 'max' (%d)"):format(own.min, own.max)) end
+  if own.max_size < 1 then options.raise(op, "option 'max_size' must be at least 1") end
+  if own.min_idle > own.max_size then
+    options.raise(op, ("option 'min_idle' (%d) is more than option 'max_size' (%d)"):format(own.min_idle, own.max_size))
+  end
   local timeout = to_create.timeout
   if timeout == nil then timeout = wire.DEFAULT_TIMEOUT end
-  local min_remaining = own.min_remaining or math.min(60, (timeout or 0) / 10)
-  if timeout and min_remaining >= timeout then
-    options.raise(op, ("option 'min_remaining' must be less than the timeout of %g s"):format(timeout))
+  local min_remaining_lifetime = own.min_remaining_lifetime or math.min(60, (timeout or 0) / 10)
+  if timeout and min_remaining_lifetime >= timeout then
+    options.raise(op, ("option 'min_remaining_lifetime' must be less than the timeout of %g s"):format(timeout))
   end
   local self = setmetatable({
-    client = client, min = own.min, max = own.max, acquire_timeout = own.acquire_timeout,
+    client = client, min_idle = own.min_idle, max_size = own.max_size, acquire_timeout = own.acquire_timeout,
     _timeout = timeout, -- of each sandbox; false: it never expires
-    _usable = timeout and timeout - min_remaining or math.huge, -- seconds that it may be idle
+    _usable = timeout and timeout - min_remaining_lifetime or math.huge, -- seconds that it may be idle
     _recipe = { client = client, options = to_create, warm_up = own.warm_up },
     _idle = {},      -- { sandbox, since }, the oldest first
     _busy = 0,       -- handed out, being looked at, being killed
@@ -88,14 +94,14 @@ function pool.new(client, opts)
     for _, one in pairs(creates) do one:cancel() end
     for _, one in pairs(rests) do one:cancel() end
   end)
-  client._pools[self] = true
+  client:add_close_listener(self)
   self:_tend()
   return self
 end
 
 -- Kills a sandbox; when the server does not hear, at least closing the client tries again.
 local function finish(sandbox)
-  if not sandbox:kill() then sandbox:_drop() end
+  if not sandbox:kill() then sandbox:delete_in_background() end
 end
 
 -- Makes one sandbox by the recipe.
@@ -103,8 +109,8 @@ local function make(recipe)
   local sandbox, err = recipe.client:create(recipe.options)
   if not sandbox then return nil, err end
   if not recipe.warm_up then return sandbox end
-  local ok, value, problem = protect.pcall(recipe.warm_up, sandbox)
-  if ok and (value or problem == nil) and sandbox._life then return sandbox end
+  local ok, value, problem = coxpcall.pcall(recipe.warm_up, sandbox)
+  if ok and (value or problem == nil) and sandbox:owned_resource() then return sandbox end
   finish(sandbox)
   if ok then value = not value and problem or "it has closed or detached the sandbox" end
   if errors.is(value) then return nil, value end
@@ -114,7 +120,7 @@ end
 
 -- A task: makes one sandbox and brings it to the pool, if that is still there.
 local function create(ref, token, recipe)
-  local ok, sandbox, err = protect.pcall(make, recipe)
+  local ok, sandbox, err = coxpcall.pcall(make, recipe)
   if not ok then
     sandbox, err = nil, errors.is(sandbox) and sandbox
       or errors.new { kind = "state", code = "create_failed", op = "pool", message = tostring(sandbox) }
@@ -163,8 +169,8 @@ end
 -- From now on the sandbox has a place that is free when it is gone, however it goes. May be called in a finalizer: it starts nothing.
 local function occupy(self, sandbox)
   local ref = self._ref
-  sandbox._pool = ref
-  sandbox._life.on_end = function()
+  pool_of[sandbox] = ref
+  sandbox:owned_resource().on_release = function()
     local there = ref.pool
     if not there then return end
     there._busy = there._busy - 1
@@ -175,11 +181,10 @@ end
 
 -- Kills a sandbox that has a place, in the background.
 local function retire(self, sandbox)
-  local life = sandbox._life
-  if not life or life.retired then return end
-  life.retired = true
+  if not sandbox:owned_resource() or retired[sandbox] then return end
+  retired[sandbox] = true
   local ref = self._ref
-  task.background(self.client, function()
+  self.client.cleanup:spawn(function()
     finish(sandbox)
     if ref.pool then ref.pool:_tend() end
   end)
@@ -199,21 +204,21 @@ end
 -- How many creates to start now: one for each who waits, and the reserve, unless creates fail and it is not time to try again.
 local function wanted(self, creating)
   local idle = #self._idle
-  local reserve = self.min
+  local reserve = self.min_idle
   if self._failures > 0 then
     reserve = core.now() >= (self._rests_until or 0) and math.min(reserve, idle + 1) or 0
   end
   local most = math.max(#self._queue, CREATES_AT_ONCE) - creating
-  return math.min(#self._queue + reserve - idle - creating, self.max - self._busy - idle - creating, most)
+  return math.min(#self._queue + reserve - idle - creating, self.max_size - self._busy - idle - creating, most)
 end
 
 -- Comes back to the reserve when the rest after a failure is over.
 local function come_back(self)
   local one = self._rests[1]
-  if not self._rests_until or #self._idle >= self.min or (one and not one:done()) then return end
+  if not self._rests_until or #self._idle >= self.min_idle or (one and not one:done()) then return end
   local ref, seconds = self._ref, self._rests_until - core.now()
   if seconds <= 0 then return end -- all places are taken: who frees one comes here
-  self._rests[1] = task.background(self.client, function()
+  self._rests[1] = self.client.cleanup:spawn(function()
     task.sleep(seconds)
     if not ref.pool then return end
     ref.pool._rests[1] = nil
@@ -235,7 +240,7 @@ function Pool:_tend()
   local creating = self:_creating()
   for _ = 1, wanted(self, creating) do
     local ref, token, recipe = self._ref, {}, self._recipe
-    self._creates[token] = task.background(self.client, function() create(ref, token, recipe) end)
+    self._creates[token] = self.client.cleanup:spawn(function() create(ref, token, recipe) end)
     creating = creating + 1
   end
   if creating == 0 then come_back(self) end
@@ -261,7 +266,7 @@ function Ticket:abandon()
 end
 
 -- Waits until the ticket has a sandbox, which nobody has looked at yet.
-local function wait_for_turn(self, op, ticket, timeout, deadline)
+local function wait_for_turn(self, op, ticket, timeout, deadline, option)
   while true do
     self:_tend()
     if ticket.sandbox or ticket.err then return ticket.sandbox, ticket.err end
@@ -271,24 +276,23 @@ local function wait_for_turn(self, op, ticket, timeout, deadline)
       -- The time is for a place. One who has it, and waits for a create, is told by that how it went.
       if (position(self, ticket) or 0) > self:_creating() then
         ticket:abandon()
-        return nil, errors.new { kind = "timeout", code = "pool_exhausted", clock = "acquire_timeout", op = op,
-          message = ("no sandbox was free in time: acquire_timeout of %g s ran out, and all %d places are taken"):format(
-            timeout, self.max),
-          hint = "Release sandboxes sooner, or raise the option max or acquire_timeout" }
+        return nil, errors.timeout { op = op, code = "pool_exhausted", option = option, seconds = timeout,
+          text = ("no sandbox was free in time, and all %d places are taken"):format(self.max_size),
+          hint = "Release sandboxes sooner, or raise the option max_size or " .. option }
       end
       left = LATE_LOOK
     end
-    local stopped, detail = loop.wait { seconds = left, registry = ticket, key = "waiter", owner = ticket }
-    if stopped then
+    local interruption, reason = loop.wait { seconds = left, registry = ticket, key = "waiter", owner = ticket }
+    if interruption then
       ticket:abandon()
-      return nil, loop.stop(op, stopped, detail)
+      return nil, loop.interrupted(op, interruption, reason)
     end
   end
 end
 
 -- Whether an idle sandbox still answers; it gets its whole life again.
 local function check(self, sandbox)
-  local execd, err = sandbox:_execd("pool:acquire")
+  local execd, err = sandbox:execd_endpoint("pool:acquire")
   if not execd then return nil, err end
   local ok
   ok, err = self.client:ping(execd, { timeout = PING_TIMEOUT })
@@ -311,15 +315,16 @@ function Pool:acquire(opts)
   local op = "pool:acquire"
   opts = options.check(op, opts, acquire_options)
   local timeout = opts.timeout or self.acquire_timeout
+  local option = opts.timeout and "timeout" or "acquire_timeout"
   local deadline = core.now() + timeout
   local place = #self._queue + 1
   while true do
     if self._closed then return nil, closed(op) end
     local ticket = setmetatable({ ref = self._ref }, Ticket)
     table.insert(self._queue, math.min(place, #self._queue + 1), ticket)
-    local sandbox, err = wait_for_turn(self, op, ticket, timeout, deadline)
+    local sandbox, err = wait_for_turn(self, op, ticket, timeout, deadline, option)
     if not sandbox or ticket.is_fresh then return sandbox, err end
-    local ok, good, problem = protect.pcall(check, self, sandbox)
+    local ok, good, problem = coxpcall.pcall(check, self, sandbox)
     if ok and good then return sandbox end
     retire(self, sandbox)
     if not ok then error(good, 0) end
@@ -335,7 +340,7 @@ end
 ---@param sandbox opensandbox.Sandbox
 ---@return true
 function Pool:release(sandbox)
-  if type(sandbox) ~= "table" or sandbox._pool ~= self._ref then
+  if type(sandbox) ~= "table" or pool_of[sandbox] ~= self._ref then
     options.raise("pool:release", "the sandbox must be one that this pool's acquire gave")
   end
   retire(self, sandbox)
@@ -355,7 +360,7 @@ function Pool:with(fn, ...)
   options.argument("pool:with", "the function", fn, "function")
   local sandbox, err = self:acquire()
   if not sandbox then return nil, err end
-  return after(self, sandbox, protect.pcall(fn, sandbox, ...))
+  return after(self, sandbox, coxpcall.pcall(fn, sandbox, ...))
 end
 
 ---@class opensandbox.PoolStats
@@ -370,7 +375,7 @@ function Pool:stats()
   return { idle = #self._idle, busy = self._busy, creating = self:_creating(), failures = self._failures }
 end
 
---- Waits until `min` sandboxes are ready, or as many as there is room for beside those in use.
+--- Waits until `min_idle` sandboxes are ready, or as many as there is room for beside those in use.
 ---@return true? ok
 ---@return opensandbox.Error? err why the last one could not be made
 function Pool:fill()
@@ -380,16 +385,16 @@ function Pool:fill()
   while true do
     self:_tend()
     if self._closed then return nil, closed(op) end
-    if #self._idle >= math.min(self.min, self.max - self._busy) then return true end
+    if #self._idle >= math.min(self.min_idle, self.max_size - self._busy) then return true end
     if self._failures > before and self:_creating() == 0 then return nil, self._error end
     before = math.min(before, self._failures)
-    local stopped, detail = loop.wait { registry = self._watchers, key = {} }
-    if stopped then return nil, loop.stop(op, stopped, detail) end
+    local interruption, reason = loop.wait { registry = self._watchers, key = {} }
+    if interruption then return nil, loop.interrupted(op, interruption, reason) end
   end
 end
 
 -- Closes it without waiting. Gives the tasks that clear away.
-function Pool:_shut()
+function Pool:on_client_close()
   if self._closed then return {} end
   self._closed = true
   local clearing = {}
@@ -400,7 +405,7 @@ function Pool:_shut()
     end
   end
   for _, entry in ipairs(self._idle) do
-    clearing[#clearing + 1] = task.background(self.client, function() finish(entry.sandbox) end)
+    clearing[#clearing + 1] = self.client.cleanup:spawn(function() finish(entry.sandbox) end)
   end
   self._idle = {}
   for _, ticket in ipairs(self._queue) do ticket:wake() end
@@ -413,9 +418,8 @@ end
 --- one gets an error, and so does every later acquire. Closing the client does this too.
 ---@return true
 function Pool:close()
-  for _, one in ipairs(self:_shut()) do
-    one:_join()
-    self.client._clearing[one] = nil -- one that was cancelled before it began did not say so
+  for _, one in ipairs(self:on_client_close()) do
+    one:join()
   end
   return true
 end

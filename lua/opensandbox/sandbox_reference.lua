@@ -22,7 +22,7 @@ local EXECD_PORT = "44772" -- a string: numbers are no keys in JSON
 ---@return opensandbox.Handle? handle
 ---@return opensandbox.Error? err
 function handle.of(self)
-  local execd, err = self:_execd("handle")
+  local execd, err = self:execd_endpoint("sandbox:handle")
   if not execd then return nil, err end
   return {
     id = self.id, url = self.client.url,

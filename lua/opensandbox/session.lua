@@ -14,7 +14,7 @@ local session_options = { cwd = "text", id = "text" }
 
 --- Makes a session of a sandbox, or attaches to one.
 function sessions.open(sandbox, opts)
-  local op = "session"
+  local op = "sandbox:session"
   opts = options.check(op, opts, session_options)
   if not opts.id then return part.make(Session, sandbox, op, "create_session", opts) end
   if opts.cwd then options.raise(op, "option 'cwd' is for a new session, and option 'id' for one that is there") end
@@ -27,7 +27,7 @@ end
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
 function Session:run(given, opts)
-  return self:_ask("session:run", "run_in_session", self.id, given, opts)
+  return self:call_execd("session:run", "run_in_session", self.id, given, opts)
 end
 
 return sessions

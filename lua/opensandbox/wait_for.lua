@@ -39,15 +39,12 @@ local function wait_until(sandbox, op, script, opts, late)
   opts = options.check(op, opts, known_options)
   local timeout = opts.timeout or DEFAULT_TIMEOUT
   local interval = ("%.3f"):format(math.max(opts.interval or DEFAULT_INTERVAL, 0.001)):gsub(",", ".")
-  local result, err = sandbox:run(script .. LOOP:format(interval, NO_TOOLS), { timeout = timeout })
-  if not result then
-    err.op = op
-    return nil, err
-  end
+  local result, err = sandbox:call_execd(op, "run_command", script .. LOOP:format(interval, NO_TOOLS), { timeout = timeout })
+  if not result then return nil, err end
   if result.exit_code == 0 then return true end
   if result.timed_out then
-    return nil, errors.new { kind = "timeout", code = late.code, clock = "timeout", op = op, sandbox_id = sandbox.id,
-      message = ("%s: timeout of %g s ran out"):format(late.message, timeout), hint = late.hint }
+    return nil, errors.timeout { op = op, code = late.code, text = late.message, option = "timeout", seconds = timeout,
+      hint = late.hint, sandbox_id = sandbox.id }
   end
   local message, hint = "the command that looks ended with " .. tostring(result.signal or result.exit_code), nil
   if result.exit_code == NO_TOOLS then
@@ -68,7 +65,7 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err kind `timeout`, code `not_listening` when nothing did in time
 function wait_for.port(self, port, opts)
-  local op = "wait_for_port"
+  local op = "sandbox:wait_for_port"
   options.port(op, port)
   return wait_until(self, op, LISTENS:format(NO_TOOLS, NO_TABLES, port, port), opts, {
     code = "not_listening", message = ("nothing listens on port %d"):format(port),
@@ -83,7 +80,7 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err kind `timeout`, code `not_there` when it did not in time
 function wait_for.file(self, path, opts)
-  local op = "wait_for_file"
+  local op = "sandbox:wait_for_file"
   options.argument(op, "the path", path, "text")
   return wait_until(self, op, ("there() { [ -e %s ]; }\n"):format(shell.quote(path)), opts, {
     code = "not_there", message = ("there is no %s"):format(path),

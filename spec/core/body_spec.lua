@@ -1,7 +1,7 @@
 --- The body of a request: parts from memory, files and readers, and bodies that cannot be read.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local driving = require "spec.support.transfers"
 
 local step_until, finish = driving.step_until, driving.finish
@@ -10,7 +10,7 @@ describe("a request body", function()
   local server, multi
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       return {
         on_headers = function(request, connection)
           if request.path == "/refuse" then connection:respond(413, {}, "too much") connection:close() end

@@ -1,7 +1,7 @@
 --- Forked children: they neither use nor disturb what belongs to their parent.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local driving = require "spec.support.transfers"
 
 local finish, get, drain = driving.finish, driving.get, driving.drain
@@ -12,7 +12,7 @@ describe("a fork", function()
   ffi.cdef "int fork(void); int waitpid(int, int *, int); void _exit(int);"
 
   it("leaves the parent's requests to the parent, and the child starts anew", function()
-    local server = faults.start [[
+    local server = fault_server.start [[
       return function(request, connection)
         connection:after(200, function() connection:respond(200, {}, request.path) end)
       end

@@ -2,7 +2,7 @@
 
 local core = require "opensandbox.core"
 local driving = require "spec.support.transfers"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 
 local step_until, get = driving.step_until, driving.get
 
@@ -10,7 +10,7 @@ describe("with many transfers", function()
   local server, multi
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       return function(request, connection)
         if request.path == "/silence" then return connection:silence() end
         connection:respond(200, {}, "hello")

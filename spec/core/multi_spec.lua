@@ -1,8 +1,8 @@
 --- Transfers over one multi: its descriptor, its queues, its clocks.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
-local loop = require "spec.support.loop"
+local fault_server = require "spec.support.fault_server"
+local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 local driving = require "spec.support.transfers"
 
@@ -12,7 +12,7 @@ describe("a multi", function()
   local server, multi
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       return {
         on_headers = function(request, connection)
           if request.path == "/dead-on-second" and request.method == "POST" then return end
@@ -192,11 +192,11 @@ describe("a multi", function()
   end)
 
   it("has a clock for connecting, which covers the TLS handshake", function()
-    local mute = faults.start [[ return { on_connect = function(connection) connection:silence() end } ]]
+    local mute = fault_server.start [[ return { on_connect = function(connection) connection:silence() end } ]]
     local transfer = get(multi, mute.url:gsub("^http:", "https:"), { connect_timeout = 0.3 })
     assert.equal("connect_timeout", (finish(multi, transfer)))
     mute:stop()
-    local plain = faults.start [[ return { on_connect = function(connection) connection:send("this is not TLS\r\n") end } ]]
+    local plain = fault_server.start [[ return { on_connect = function(connection) connection:send("this is not TLS\r\n") end } ]]
     assert.equal("tls_failed", (finish(multi, get(multi, (plain.url:gsub("^http:", "https:"))))))
     plain:stop()
   end)
@@ -229,7 +229,7 @@ describe("a multi", function()
   end)
 
   it("never sends a command twice: a reused connection that dies after the request is an error", function()
-    local once = faults.start [[
+    local once = fault_server.start [[
       return function(request, connection)
         if request.method == "GET" then return connection:respond(200, {}, "") end
         connection:close()
@@ -252,7 +252,7 @@ describe("a multi", function()
   end)
 
   it("goes on over a new connection when the idle one was closed meanwhile", function()
-    local closing = faults.start [[
+    local closing = fault_server.start [[
       return function(request, connection)
         connection:respond(200, {}, "ok")
         connection:close()
@@ -372,8 +372,8 @@ describe("a multi", function()
     heart:start(10, 10, function() beats = beats + 1 end)
     poll:start("r", pump)
     pump()
-    loop.wait(function() return done == 5 end, 10)
-    loop.close(poll, timer, heart)
+    uv_loop.wait(function() return done == 5 end, 10)
+    uv_loop.close(poll, timer, heart)
     assert.equal(5, done)
     assert.is_true(beats >= 8, "the heart beat " .. beats .. " times")
     assert.is_true(wakeups < 60, "woken up " .. wakeups .. " times")

@@ -1,7 +1,7 @@
 --- Lines of output are read by a short cut; it must give what the JSON decoder gives.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 
 -- Frames that look like a line of output, or nearly.
@@ -32,7 +32,7 @@ local torn = {
 
 describe("the short cut for lines of output", function()
   it("gives the same result as decoding every event", function()
-    local server = faults.start([[
+    local server = fault_server.start([[
       local frames = ]] .. ("%q"):format(table.concat(frames, "\1")):gsub("\\\n", "\\n") .. [[
 
       return function(request, connection)
@@ -54,7 +54,7 @@ describe("the short cut for lines of output", function()
   end)
 
   it("takes no event that is torn", function()
-    local server = faults.start([[
+    local server = fault_server.start([[
       local frames = ]] .. ("%q"):format(table.concat(torn, "\1")) .. [[
 
       local list = {}
@@ -81,7 +81,7 @@ describe("the short cut for lines of output", function()
   end)
 
   it("takes lines that need no decoding, and leaves all others", function()
-    local server = faults.start [[
+    local server = fault_server.start [[
       return function(request, connection)
         connection:start(200, {})
         connection:chunk('{"type":"stdout","text":"a","timestamp":1}\n\n{"type":"stdout","text":"\\n","timestamp":1}\n\n')

@@ -1,7 +1,7 @@
 --- A set of descriptors to wait for, and its alarm.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local process = require "spec.support.process"
 local driving = require "spec.support.transfers"
 
@@ -20,7 +20,7 @@ describe("a poller", function()
   end
 
   it("waits for one of several multis", function()
-    local server = faults.start [[
+    local server = fault_server.start [[
       return function(request, connection)
         connection:after(50, function() connection:respond(200, {}, "late") end)
       end

@@ -1,14 +1,14 @@
 --- Code in contexts of the development server: as recorded, and as a kernel does it.
 
 local json = require "opensandbox.base.json"
-local execd = require "spec.support.execd"
-local loop = require "spec.support.loop"
+local execd_client = require "spec.support.execd_client"
+local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 
 local server, sandbox
 setup(function()
   server = process.devserver { grace = 0.05 }
-  sandbox = execd.sandbox(server)
+  sandbox = execd_client.sandbox(server)
 end)
 teardown(function() server:stop() end)
 
@@ -59,18 +59,18 @@ end
 
 describe("a context", function()
   it("answers like the recordings, from its creation to its end", function()
-    local wanted, actual, answer = execd.replay(sandbox, "code-context-create")
+    local wanted, actual, answer = execd_client.replay(sandbox, "code-context-create")
     assert.same(wanted, actual)
     local id = json.decode(answer.body).id
     local function body(code) return { code = code, context = { id = id, language = "python" } } end
     local function compare(name, code)
-      wanted, actual = execd.replay(sandbox, name, nil, body(code))
+      wanted, actual = execd_client.replay(sandbox, name, nil, body(code))
       wanted.body, actual.body = without_complete(wanted.body), joined(without_complete(actual.body))
       assert.same(wanted, actual)
     end
     compare("code-print", "print('hi'); print('there', end='')")
     compare("code-result", "x = 41\nx + 1")
-    wanted, actual = execd.replay(sandbox, "code-error", nil, body "1/0")
+    wanted, actual = execd_client.replay(sandbox, "code-error", nil, body "1/0")
     for _, one in ipairs { wanted, actual } do
       -- IPython colours the line of code; this server shows it.
       local trace = one.body[#one.body].error.traceback
@@ -78,18 +78,18 @@ describe("a context", function()
     end
     assert.same(wanted, actual)
     compare("code-html", "class H:\n    def _repr_html_(self): return '<b>hi</b>'\nH()")
-    wanted, actual = execd.replay(sandbox, "code-slow", nil,
+    wanted, actual = execd_client.replay(sandbox, "code-slow", nil,
       body "import time\nfor i in range(3):\n    print(i, flush=True); time.sleep(0.5)")
-    assert.equal(execd.text(wanted.body, "stdout"), execd.text(actual.body, "stdout"))
-    assert.truthy(execd.kinds(actual.body):find("execution_complete stdout stdout$"))
-    wanted, actual = execd.replay(sandbox, "code-context-get", "/code/contexts/" .. id)
+    assert.equal(execd_client.text(wanted.body, "stdout"), execd_client.text(actual.body, "stdout"))
+    assert.truthy(execd_client.kinds(actual.body):find("execution_complete stdout stdout$"))
+    wanted, actual = execd_client.replay(sandbox, "code-context-get", "/code/contexts/" .. id)
     assert.same(wanted, actual)
-    wanted, actual = execd.replay(sandbox, "code-contexts")
+    wanted, actual = execd_client.replay(sandbox, "code-contexts")
     assert.same(wanted, actual)
-    wanted, actual = execd.replay(sandbox, "code-context-delete", "/code/contexts/" .. id)
+    wanted, actual = execd_client.replay(sandbox, "code-context-delete", "/code/contexts/" .. id)
     assert.same(wanted, actual)
     for _, name in ipairs { "code-context-get-unknown", "code-unknown-context" } do
-      wanted, actual = execd.replay(sandbox, name)
+      wanted, actual = execd_client.replay(sandbox, name)
       assert.same(wanted, actual, name)
     end
   end)
@@ -114,7 +114,7 @@ describe("a context", function()
 
   it("begins in its own directory, which is made", function()
     local list = run(create("python", "/work/deep/er"), "import os; print(os.getcwd())")
-    assert.truthy(execd.text(list, "stdout"):find("/work/deep/er\n$"))
+    assert.truthy(execd_client.text(list, "stdout"):find("/work/deep/er\n$"))
   end)
 
   it("is refused at once for a language without a kernel", function()
@@ -124,7 +124,7 @@ describe("a context", function()
       assert.truthy(answer.body:find("error creating code context. no kernel", 1, true))
     end
     assert.equal(400, sandbox:send("POST", "/code/context").status)
-    local other = execd.sandbox(server, { env = { PATH = "/nowhere" }, entrypoint = { "/usr/bin/tail", "-f", "/dev/null" } })
+    local other = execd_client.sandbox(server, { env = { PATH = "/nowhere" }, entrypoint = { "/usr/bin/tail", "-f", "/dev/null" } })
     local answer = other:send("POST", "/code/context", { language = "python" })
     assert.equal(500, answer.status)
     assert.truthy(answer.body:find("python3 is not installed", 1, true))
@@ -136,9 +136,9 @@ describe("python code", function()
   it("keeps what it has defined, apart from other contexts", function()
     local one, other = create("python"), create("python")
     run(one, "x = 1")
-    assert.equal("1\n", execd.text(run(one, "print(x)"), "stdout"))
+    assert.equal("1\n", execd_client.text(run(one, "print(x)"), "stdout"))
     local list = run(other, "x")
-    assert.equal("init execution_complete status error", execd.kinds(list))
+    assert.equal("init execution_complete status error", execd_client.kinds(list))
     assert.equal("NameError", list[4].error.ename)
   end)
 
@@ -177,8 +177,8 @@ describe("python code", function()
       "sys.stderr.write('e\\n')", "print('\195\169' * 50001, flush=True)",
       "os.system('echo child; echo oops >&2')",
     }, "\n"))
-    assert.equal("e\noops\n", execd.text(list, "stderr"))
-    assert.equal(("\195\169"):rep(50001) .. "\nchild\n", execd.text(list, "stdout"))
+    assert.equal("e\noops\n", execd_client.text(list, "stderr"))
+    assert.equal(("\195\169"):rep(50001) .. "\nchild\n", execd_client.text(list, "stdout"))
     local seen
     run(create("python"), "import time\nprint('early')\ntime.sleep(2)", { on_chunk = function(text, ms)
       if text:find("early", 1, true) then seen = ms end
@@ -208,7 +208,7 @@ describe("python code", function()
       while not (child:read_line(5) or "here"):find("here", 1, true) do end -- luacheck: ignore 542
       assert.equal(200, sandbox:send("DELETE", route .. "?id=" .. id).status)
       assert.equal(0, (child:wait(5)))
-      local list = execd.events(child:output())
+      local list = execd_client.events(child:output())
       assert.equal("KeyboardInterrupt", list[#list].error.ename)
       child:stop()
       assert.equal("2", result(run(id, "1 + 1")).text)
@@ -222,18 +222,18 @@ describe("python code", function()
     local id = create("python")
     run(id, "import time\ntime.sleep(1)\nx = 5", { on_chunk = function() return false end })
     local list, answer = run(id, "x")
-    assert.equal("init -", execd.kinds(list))
+    assert.equal("init -", execd_client.kinds(list))
     assert.truthy(answer.body:find('{"code":"RUNTIME_ERROR","message":"error running codes session is busy"}', 1, true))
     assert.equal("}", answer.body:sub(-1))
-    local before = loop.now()
-    repeat list = run(id, "x") until execd.kinds(list) ~= "init -" or loop.now() - before > 10000
+    local before = uv_loop.now()
+    repeat list = run(id, "x") until execd_client.kinds(list) ~= "init -" or uv_loop.now() - before > 10000
     assert.equal("5", result(list).text)
   end)
 
   it("loses its state but not its context when its process ends", function()
     local id = create("python")
     local list = run(id, "import os\nx = 1\nprint('last', flush=True)\nos._exit(1)")
-    assert.equal("last\n", execd.text(list, "stdout"))
+    assert.equal("last\n", execd_client.text(list, "stdout"))
     assert.truthy(list[#list].message:find("kernel died", 1, true))
     list = run(id, "x")
     assert.equal("NameError", list[#list].error.ename)
@@ -250,7 +250,7 @@ describe("python code", function()
     use()
     local before = process.descriptors(server.pid)
     for _ = 1, 3 do use() end
-    assert.truthy(loop.wait(function() return process.descriptors(server.pid) <= before end, 5))
+    assert.truthy(uv_loop.wait(function() return process.descriptors(server.pid) <= before end, 5))
   end)
 
   it("has results of any size", function()
@@ -259,16 +259,16 @@ describe("python code", function()
 
   it("waits while a client is slow, and sends all", function()
     local list = run(create("python"), "for i in range(300000): print(i)")
-    assert.equal(1988890, #execd.text(list, "stdout"))
+    assert.equal(1988890, #execd_client.text(list, "stdout"))
   end)
 
   it("stops with a sandbox that is paused, and ends with it", function()
-    local other = execd.sandbox(server)
+    local other = execd_client.sandbox(server)
     local id = json.decode(other:send("POST", "/code/context", { language = "python" }).body).id
-    local mark = "71" .. tostring(math.floor(loop.now() * 1000)):sub(-7)
+    local mark = "71" .. tostring(math.floor(uv_loop.now() * 1000)):sub(-7)
     other:stream("/code", { code = ("import os\nos.system('sleep %s')"):format(mark), context = { id = id, language = "python" } },
       { on_chunk = function() return false end })
-    assert.truthy(loop.wait(function() return #process.running("sleep " .. mark) > 0 end, 3))
+    assert.truthy(uv_loop.wait(function() return #process.running("sleep " .. mark) > 0 end, 3))
     assert.equal(202, other:api("POST", "/" .. other.id .. "/pause").status)
     assert.equal(202, other:api("POST", "/" .. other.id .. "/resume").status)
     assert.equal(204, other:delete())
@@ -285,7 +285,7 @@ describe("bash code", function()
     local id = create("bash")
     bash(id, "A=1; f() { echo \"f $A\"; }; cd /usr")
     local list = bash(id, "f; pwd; echo err >&2")
-    assert.equal("f 1\n/usr\nerr\n", execd.text(list, "stdout"))
+    assert.equal("f 1\n/usr\nerr\n", execd_client.text(list, "stdout"))
     assert.equal("execution_complete", list[#list].type)
   end)
 
@@ -305,7 +305,7 @@ describe("bash code", function()
     assert.equal(0, (child:wait(5)))
     assert.falsy(child:output():find("never", 1, true))
     child:stop()
-    assert.equal("again\n", execd.text(bash(id, "echo again"), "stdout"))
+    assert.equal("again\n", execd_client.text(bash(id, "echo again"), "stdout"))
   end)
 end)
 
@@ -313,7 +313,7 @@ describe("code without a language", function()
   it("runs as a shell command, even with the id of a context", function()
     for _, context in ipairs { {}, { id = create("python") }, { language = "command" } } do
       local list = sandbox:stream("/code", { code = "echo $0; exit 3", context = context })
-      assert.equal("init stdout error", execd.kinds(list))
+      assert.equal("init stdout error", execd_client.kinds(list))
       assert.equal("CommandExecError", list[3].error.ename)
       assert.truthy(list[1].text:find("^" .. ("%x"):rep(32) .. "$"))
     end

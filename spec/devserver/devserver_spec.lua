@@ -3,8 +3,9 @@
 
 local uv = require "luv"
 local json = require "opensandbox.base.json"
-local http = require "spec.support.http"
-local loop = require "spec.support.loop"
+local list_directory = require "opensandbox.devserver.base.list_directory"
+local http_client = require "spec.support.http_client"
+local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 
 local server
@@ -93,7 +94,7 @@ local function api(method, path, body, headers)
   local all = { ["OPEN-SANDBOX-API-KEY"] = server.key }
   for name, value in pairs(headers or {}) do all[name] = value end
   if body then all["Content-Type"] = "application/json" end
-  return assert(http.request { url = server.url .. path, method = method, body = body, headers = all })
+  return assert(http_client.request { url = server.url .. path, method = method, body = body, headers = all })
 end
 
 local function create(changes)
@@ -125,7 +126,7 @@ function Sandbox:send(method, path, options)
   for _, source in ipairs { self.endpoint.headers, options.headers or {} } do
     for name, value in pairs(source) do headers[name] = value end
   end
-  return assert(http.request {
+  return assert(http_client.request {
     url = "http://" .. self.endpoint.endpoint .. path, method = method, headers = headers, body = options.body,
     timeout = options.timeout or 20, on_chunk = options.on_chunk,
   })
@@ -209,7 +210,7 @@ describe("the lifecycle API", function()
       local headers = request.headers
       if headers["OPEN-SANDBOX-API-KEY"] == "k1" then headers["OPEN-SANDBOX-API-KEY"] = server.key end
       if request.body then headers["content-type"] = "application/json" end
-      local actual = assert(http.request {
+      local actual = assert(http_client.request {
         url = server.url .. request.path, method = request.method, headers = headers, body = request.body,
       })
       same_answer(response, actual)
@@ -312,9 +313,9 @@ describe("the lifecycle API", function()
       local proxied = json.decode(api("GET", path).body)
       assert.equal(("%s%s/sandboxes/%s/proxy/44772"):format(host, prefix, id), proxied.endpoint)
       assert.same(direct.headers, proxied.headers)
-      local ping = http.request { url = "http://" .. proxied.endpoint .. "/ping", headers = proxied.headers }
+      local ping = http_client.request { url = "http://" .. proxied.endpoint .. "/ping", headers = proxied.headers }
       assert.equal(200, ping.status)
-      assert.equal(401, http.request({ url = "http://" .. proxied.endpoint .. "/ping" }).status)
+      assert.equal(401, http_client.request({ url = "http://" .. proxied.endpoint .. "/ping" }).status)
     end
     local any = json.decode(api("GET", "/v1/sandboxes/" .. id .. "/endpoints/8080?use_server_proxy=1").body)
     assert.same({ endpoint = ("%s/v1/sandboxes/%s/proxy/8080"):format(host, id) }, any)
@@ -323,7 +324,7 @@ describe("the lifecycle API", function()
   it("reports a sandbox whose entrypoint fails as Failed and its execd as unreachable", function()
     local sandbox = new_sandbox { entrypoint = { "false" } }
     local status
-    loop.wait(function() return false end, 0.3)
+    uv_loop.wait(function() return false end, 0.3)
     status = json.decode(api("GET", "/v1/sandboxes/" .. sandbox.id).body).status
     assert.equal("Failed", status.state)
     assert.equal("CONTAINER_EXITED_ERROR", status.reason)
@@ -336,7 +337,7 @@ describe("the lifecycle API", function()
 
   it("reports a sandbox whose entrypoint ends well as Terminated", function()
     local id = create({ entrypoint = { "sh", "-c", "sleep 0.05" } }).id
-    loop.wait(function() return false end, 0.4)
+    uv_loop.wait(function() return false end, 0.4)
     local status = json.decode(api("GET", "/v1/sandboxes/" .. id).body).status
     assert.equal("Terminated", status.state)
     assert.equal("CONTAINER_EXITED", status.reason)
@@ -347,7 +348,7 @@ describe("the lifecycle API", function()
     local soon = os.date("!%Y-%m-%dT%H:%M:%SZ", os.time() + 2)
     assert.equal(200, api("POST", ("/v1/sandboxes/%s/renew-expiration"):format(id), '{"expiresAt":"' .. soon .. '"}').status)
     assert.equal(200, api("GET", "/v1/sandboxes/" .. id).status)
-    loop.wait(function() return false end, 2.3)
+    uv_loop.wait(function() return false end, 2.3)
     assert.equal(404, api("GET", "/v1/sandboxes/" .. id).status)
   end)
 end)
@@ -385,7 +386,7 @@ describe("the execd API", function()
   it("wants its token on every request, like the recordings", function()
     for _, name in ipairs { "auth-missing", "auth-wrong" } do
       local request, response = recording("execd", name)
-      same_answer(response, http.request {
+      same_answer(response, http_client.request {
         url = "http://" .. sandbox.endpoint.endpoint .. request.path, headers = { ["X-EXECD-ACCESS-TOKEN"] =
           request.headers["X-EXECD-ACCESS-TOKEN"] },
       })
@@ -445,10 +446,10 @@ describe("the execd API", function()
   end)
 
   it("does not wait for what a command leaves running, and leaves it running", function()
-    local before = loop.now()
+    local before = uv_loop.now()
     sandbox:run("(sleep 0.5; echo later > tmp/later) & echo now")
-    assert.truthy(loop.now() - before < 450)
-    loop.wait(function() return false end, 0.8)
+    assert.truthy(uv_loop.now() - before < 450)
+    uv_loop.wait(function() return false end, 0.8)
     assert.equal("later\n", sandbox:read("/tmp/later"))
   end)
 
@@ -466,7 +467,7 @@ describe("the execd API", function()
     local id = sandbox:run({ command = "echo one; sleep 0.4; echo two >&2; exit 5", background = true })[1].text
     local status = json.decode(sandbox:send("GET", "/command/status/" .. id).body)
     assert.same({ true, nil }, { status.running, status.exit_code })
-    loop.wait(function() return false end, 0.7)
+    uv_loop.wait(function() return false end, 0.7)
     local _, wanted = recording("execd", "background-status-finished")
     local actual = sandbox:send("GET", "/command/status/" .. id)
     local function comparable(body)
@@ -493,7 +494,7 @@ describe("the execd API", function()
     same_answer(wanted, sandbox:send("GET", "/command/status/" .. id))
 
     id = sandbox:run({ command = "trap 'exit 42' TERM; while :; do sleep 0.05; done", background = true })[1].text
-    loop.wait(function() return false end, 0.2)
+    uv_loop.wait(function() return false end, 0.2)
     assert.equal(200, sandbox:send("DELETE", "/command?id=" .. id).status)
     assert.equal(42, json.decode(sandbox:send("GET", "/command/status/" .. id).body).exit_code)
   end)
@@ -507,7 +508,7 @@ describe("the execd API", function()
         return false
       end,
     })
-    loop.wait(function() return false end, 0.6)
+    uv_loop.wait(function() return false end, 0.6)
     assert.equal("done\n", sandbox:read("/tmp/went-on"))
     assert.equal(0, json.decode(sandbox:send("GET", "/command/status/" .. id).body).exit_code)
   end)
@@ -541,7 +542,7 @@ describe("the execd API", function()
 
   it("answers malformed requests and goes on", function()
     local function raw(text)
-      return http.request { url = server.url, raw = text, timeout = 3 }
+      return http_client.request { url = server.url, raw = text, timeout = 3 }
     end
     assert.equal(400, raw("nonsense\r\n\r\n").status)
     assert.equal(400, raw("POST /v1/sandboxes HTTP/1.1\r\nContent-Length: x\r\n\r\n").status)
@@ -550,7 +551,7 @@ describe("the execd API", function()
       .. "1\r\n{\r\n1;x=y\r\n}\r\n0\r\nTrailer: t\r\n\r\n")
     assert.equal(422, answer.status)
     assert.equal(100, answer.informational[1].status)
-    assert.equal(200, http.request({ url = server.url .. "/health" }).status)
+    assert.equal(200, http_client.request({ url = server.url .. "/health" }).status)
   end)
 
   it("answers pipelined requests in order", function()
@@ -561,8 +562,8 @@ describe("the execd API", function()
       socket:write(request:format("/health") .. request:format("/version") .. request:format("/v1/nope"))
       socket:read_start(function(_, data) text = text .. (data or "") end)
     end)
-    loop.wait(function() return text:find("Not Found", 20, true) and text:find("detail", 1, true) end, 3)
-    loop.close(socket)
+    uv_loop.wait(function() return text:find("Not Found", 20, true) and text:find("detail", 1, true) end, 3)
+    uv_loop.close(socket)
     assert.truthy(text:find("healthy.*version.*Not Found"))
   end)
 end)
@@ -760,20 +761,37 @@ describe("the program", function()
     assert.falsy(uv.fs_stat(root))
   end)
 
-  it("cleans up to the end when it is told twice to stop", function()
+  it("cleans up to the end and exits with 0, however many signals arrive meanwhile", function()
     local one = process.devserver { grace = 0.05 }
     local root = one.child:stderr_text():match("files in (%S+)")
     local mine = server
     server = one
     new_sandbox()
     server = mine
-    one.child:kill("sigterm")
-    loop.wait(function() return false end, 0.002)
-    one.child:kill("sigterm")
-    local code, signal = one.child:wait(10)
-    assert.same({ 0, 0 }, { code, signal })
+    local names, sent = { "sigterm", "sigint", "sighup" }, 0
+    local deadline = uv.hrtime() + 10e9
+    while one.child:running() and uv.hrtime() < deadline do
+      sent = sent + 1
+      one.child:kill(names[sent % #names + 1])
+    end
+    assert.same({ 0, 0 }, { one.child:wait(1) })
+    assert.truthy(sent > 1)
     one:stop()
     assert.falsy(uv.fs_stat(root))
+  end)
+
+  it("removes its directory when a signal arrives while it starts", function()
+    local directory = assert(uv.fs_mkdtemp("/tmp/opensandbox-test-XXXXXX"))
+    local env = process.module_paths()
+    env.TMPDIR = directory
+    local child = process.start { argv = { process.lua(), "bin/opensandbox-devserver", "--port", "0" }, env = env }
+    local created = uv_loop.wait(function() return #assert(list_directory(directory)) > 0 end, 10)
+    child:kill("sigterm")
+    assert.same({ 0, 0 }, { child:wait(10) })
+    child:stop()
+    assert.is_true(created)
+    assert.same({}, list_directory(directory))
+    uv.fs_rmdir(directory)
   end)
 
   it("runs commands inside the sandbox's directory without isolation too", function()
@@ -801,10 +819,7 @@ describe("the program", function()
   end)
 
   it("keeps no descriptors or processes when sandboxes come and go", function()
-    new_sandbox():delete()
-    loop.wait(function() return false end, 0.2)
-    local before = process.descriptors(server.pid)
-    for _ = 1, 5 do
+    local function use_one()
       local sandbox = new_sandbox()
       sandbox:run("echo x; echo y >&2")
       sandbox:run { command = "sleep 99", background = true }
@@ -812,8 +827,20 @@ describe("the program", function()
       sandbox:read("/work/x")
       sandbox:delete()
     end
-    loop.wait(function() return false end, 0.2)
-    local after, open = process.descriptors(server.pid)
+    -- The server closes the connections of the requests before in its own time.
+    local function settled()
+      local last, same, tries = nil, 0, 0
+      repeat
+        uv_loop.sleep(0.02)
+        local count = process.descriptors(server.pid) + #process.children(server.pid)
+        last, same, tries = count, count == last and same + 1 or 0, tries + 1
+      until same == 5 or tries == 500
+      return last
+    end
+    use_one() -- the first one opens what the loop keeps
+    local before = settled()
+    for _ = 1, 5 do use_one() end
+    local after, _, open = settled(), process.descriptors(server.pid)
     assert.equal(before, after, table.concat(open, "\n"))
   end)
 end)

@@ -1,8 +1,8 @@
 --- The egress API of the development server: network policies and the credential vault, as a sidecar would keep them.
 
 local json = require "opensandbox.base.json"
-local api = require "spec.support.api"
-local http = require "spec.support.http"
+local api_client = require "spec.support.api_client"
+local http_client = require "spec.support.http_client"
 local process = require "spec.support.process"
 
 local NOT_ENFORCED = "the development server keeps the policy, but does not enforce it"
@@ -15,7 +15,7 @@ describe("the development server's egress API", function()
 
   setup(function()
     server = process.devserver { grace = 0.05 }
-    lifecycle = api.new(server)
+    lifecycle = api_client.new(server)
   end)
   teardown(function() server:stop() end)
 
@@ -52,11 +52,11 @@ describe("the development server's egress API", function()
       assert.equal(48, #egress.headers["OPENSANDBOX-EGRESS-AUTH"])
       local url = "http://" .. egress.endpoint
       for _, headers in ipairs { {}, { ["OPENSANDBOX-EGRESS-AUTH"] = "x" } } do
-        local answer = assert(http.request { url = url .. "/policy", headers = headers })
+        local answer = assert(http_client.request { url = url .. "/policy", headers = headers })
         assert.same({ 401, "unauthorized\n" }, { answer.status, answer.body })
         assert.equal("text/plain; charset=utf-8", answer.headers["content-type"])
       end
-      local health = assert(http.request { url = url .. "/healthz" })
+      local health = assert(http_client.request { url = url .. "/healthz" })
       assert.same({ 200, "ok" }, { health.status, health.body })
     end)
 
@@ -134,7 +134,7 @@ describe("the development server's egress API", function()
       assert.equal("deny_all", proxied:send("GET", "/policy").value.mode)
       assert.equal(200, proxied:send("PATCH", "/policy", { body = { allow "a.org" } }).status)
       assert.same({ allow "a.org" }, direct:send("GET", "/policy").value.policy.egress)
-      local bare = http.request { url = "http://" .. proxied.endpoint .. "/policy" }
+      local bare = http_client.request { url = "http://" .. proxied.endpoint .. "/policy" }
       assert.equal(401, bare.status)
     end)
   end)
@@ -153,7 +153,7 @@ describe("the development server's egress API", function()
   it("ends with its sandbox, and waits while that is paused", function()
     local endpoint, id = with_policy {}
     assert.equal(202, lifecycle:call("POST", "/v1/sandboxes/" .. id .. "/pause").status)
-    local held, problem = http.request {
+    local held, problem = http_client.request {
       url = "http://" .. endpoint.endpoint .. "/policy", headers = endpoint.headers, timeout = 0.2,
     }
     assert.is_nil(held)

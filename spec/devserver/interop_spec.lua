@@ -2,7 +2,7 @@
 
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
-local http = require "spec.support.http"
+local http_client = require "spec.support.http_client"
 local process = require "spec.support.process"
 
 for _, isolation in ipairs { "auto", "none" } do
@@ -37,7 +37,7 @@ for _, isolation in ipairs { "auto", "none" } do
     end)
 
     it("has an endpoint for the egress port of a sandbox without a policy, which all ask for at once", function()
-      local answer = assert(http.request {
+      local answer = assert(http_client.request {
         url = ("%s/v1/sandboxes/%s/endpoints/18080?use_server_proxy=false"):format(server.url, sandbox.id),
         headers = { ["OPEN-SANDBOX-API-KEY"] = server.key, ["OPEN-SANDBOX-CLIENT-IP"] = "10.0.0.1" },
       })
@@ -49,7 +49,7 @@ for _, isolation in ipairs { "auto", "none" } do
       local endpoint = assert(sandbox:endpoint(opensandbox.EXECD_PORT))
       local headers = { ["OPEN-SANDBOX-API-KEY"] = server.key, ["OPEN-SANDBOX-CLIENT-IP"] = "10.0.0.1" }
       for name, value in pairs(endpoint.headers) do headers[name] = value end
-      assert.equal(200, assert(http.request { url = endpoint.url .. "/ping", headers = headers }).status)
+      assert.equal(200, assert(http_client.request { url = endpoint.url .. "/ping", headers = headers }).status)
     end)
   end)
 end

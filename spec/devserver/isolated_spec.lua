@@ -1,16 +1,16 @@
 --- The isolated sessions of the development server: the shapes of newer execds, as far as one machine can have them.
 
 local json = require "opensandbox.base.json"
-local execd = require "spec.support.execd"
-local http = require "spec.support.http"
-local loop = require "spec.support.loop"
+local execd_client = require "spec.support.execd_client"
+local http_client = require "spec.support.http_client"
+local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 
 local BASE = "/v1/isolated/session"
 local server, sandbox
 setup(function()
   server = process.devserver { grace = 2 }   -- which these streams do not wait for
-  sandbox = execd.sandbox(server)
+  sandbox = execd_client.sandbox(server)
 end)
 teardown(function() server:stop() end)
 
@@ -34,7 +34,7 @@ local function run(id, code, more, options)
 end
 
 local function output(id, code, more)
-  return execd.text(run(id, code, more), "stdout", "|")
+  return execd_client.text(run(id, code, more), "stdout", "|")
 end
 
 describe("isolated sessions", function()
@@ -94,16 +94,16 @@ describe("isolated sessions", function()
 
   it("end when nobody has used them for long", function()
     local id = create { idle_timeout_seconds = 1 }
-    local before, status = loop.now(), 200
-    while status == 200 and loop.now() - before < 10000 do
-      loop.sleep(0.05)
+    local before, status = uv_loop.now(), 200
+    while status == 200 and uv_loop.now() - before < 10000 do
+      uv_loop.sleep(0.05)
       status = request("GET", BASE .. "/" .. id)
     end
     assert.equal(404, status)
   end)
 
   it("pass on the variables that they may", function()
-    local other = execd.sandbox(server, { env = { SECRET = "1", OPEN = "2" } })
+    local other = execd_client.sandbox(server, { env = { SECRET = "1", OPEN = "2" } })
     local mine = sandbox
     sandbox = other
     assert.equal("-2", output(create { env_passthrough = { mode = "deny", keys = { "SECRET" } } }, "echo $SECRET-$OPEN"))
@@ -115,14 +115,14 @@ end)
 
 describe("a run in an isolated session", function()
   it("streams lines without init, pings and blank lines, and ends at once", function()
-    local before = loop.now()
+    local before = uv_loop.now()
     local list, answer = run(create(), "echo a; echo; printf 'b\\r\\n'; echo err >&2; printf c")
-    assert.equal("stdout stdout stdout stdout execution_complete", execd.kinds(list))
-    assert.equal("a|b|err|c", execd.text(list, "stdout", "|"))
+    assert.equal("stdout stdout stdout stdout execution_complete", execd_client.kinds(list))
+    assert.equal("a|b|err|c", execd_client.text(list, "stdout", "|"))
     assert.is_nil(list[5].execution_time)
     assert.falsy(answer.body:find("ping", 1, true))
     assert.equal("text/event-stream", answer.headers["content-type"])
-    assert.truthy(loop.now() - before < 1900)
+    assert.truthy(uv_loop.now() - before < 1900)
   end)
 
   it("begins in the workspace and keeps all of the shell's state", function()
@@ -161,17 +161,17 @@ describe("a run in an isolated session", function()
     local id = create()
     run(id, "A=1")
     local list = run(id, "echo here; sleep 60; echo never", { timeout_seconds = 1 })
-    assert.equal("stdout error", execd.kinds(list))
+    assert.equal("stdout error", execd_client.kinds(list))
     assert.same({ "RuntimeError", "context deadline exceeded" }, { list[2].error.ename, list[2].error.evalue })
     assert.equal("1", output(id, "echo $A"))
   end)
 
   it("is interrupted when its client goes, and waits for the one before it", function()
     local id = create()
-    local before = loop.now()
+    local before = uv_loop.now()
     run(id, "echo here; sleep 60", nil, { on_chunk = function() return false end })
     assert.equal("next", output(id, "echo next"))
-    assert.truthy(loop.now() - before < 20000)
+    assert.truthy(uv_loop.now() - before < 20000)
     local child = sandbox:begin("POST", ("%s/%s/run"):format(BASE, id), { code = "echo first; sleep 0.5; touch done" })
     assert.truthy(child:read_line(5))
     assert.equal("done", output(id, "ls done"))
@@ -194,10 +194,10 @@ describe("a run in the background of an isolated session", function()
   end
 
   local function ended(path)
-    local before = loop.now()
+    local before = uv_loop.now()
     while true do
       local state = select(2, request("GET", path))
-      if not state.running or loop.now() - before > 10000 then return state end
+      if not state.running or uv_loop.now() - before > 10000 then return state end
     end
   end
 
@@ -260,7 +260,7 @@ describe("the files of an isolated session", function()
     }, "\r\n")
     local headers = { ["Content-Type"] = "multipart/form-data; boundary=B" }
     for name, value in pairs(sandbox.endpoint.headers) do headers[name] = value end
-    local answer = http.request {
+    local answer = http_client.request {
       url = "http://" .. sandbox.endpoint.endpoint .. base .. "/files/upload", body = body, headers = headers,
     }
     assert.equal(200, answer.status, answer.body)
@@ -280,5 +280,5 @@ it("leaves no descriptor open in the server when sessions are deleted", function
   use()
   local before = process.descriptors(server.pid)
   for _ = 1, 3 do use() end
-  assert.truthy(loop.wait(function() return process.descriptors(server.pid) <= before end, 5))
+  assert.truthy(uv_loop.wait(function() return process.descriptors(server.pid) <= before end, 5))
 end)

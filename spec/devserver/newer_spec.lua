@@ -1,15 +1,15 @@
 --- What newer servers have, and the development server with them: fields of a new sandbox, diagnostics, telemetry.
 
-local api = require "spec.support.api"
-local loop = require "spec.support.loop"
+local api_client = require "spec.support.api_client"
+local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 
 -- Asks until the answer is right.
 local function eventually(right)
-  local deadline = loop.now() + 10000
+  local deadline = uv_loop.now() + 10000
   while not right() do
-    if loop.now() > deadline then return false end
-    loop.sleep(0.02)
+    if uv_loop.now() > deadline then return false end
+    uv_loop.sleep(0.02)
   end
   return true
 end
@@ -19,7 +19,7 @@ describe("the development server, as a newer one,", function()
 
   setup(function()
     server = process.devserver { grace = 0.05 }
-    lifecycle = api.new(server)
+    lifecycle = api_client.new(server)
   end)
   teardown(function() server:stop() end)
 

@@ -2,9 +2,9 @@
 
 local uv = require "luv"
 local json = require "opensandbox.base.json"
-local api = require "spec.support.api"
-local faults = require "spec.support.faults"
-local http = require "spec.support.http"
+local api_client = require "spec.support.api_client"
+local fault_server = require "spec.support.fault_server"
+local http_client = require "spec.support.http_client"
 local multipart = require "spec.support.multipart"
 local process = require "spec.support.process"
 
@@ -71,8 +71,8 @@ describe("the development server's way to a port", function()
 
   setup(function()
     server = process.devserver { grace = 0.05 }
-    program = faults.start(PROGRAM)
-    lifecycle = api.new(server)
+    program = fault_server.start(PROGRAM)
+    lifecycle = api_client.new(server)
     id = lifecycle:create({ networkPolicy = json.decode "{}" }).id
   end)
   teardown(function()
@@ -185,7 +185,7 @@ describe("the development server's way to a port", function()
   end)
 
   it("answers 502 where nothing listens, with a code that says so", function()
-    local closed = faults.start "return function() end"
+    local closed = fault_server.start "return function() end"
     local port = closed.port
     closed:stop()
     local answer = lifecycle:endpoint(id, port, "?use_server_proxy=true"):send("POST", "/", { body = "x" })
@@ -207,7 +207,7 @@ describe("the development server's way to a port", function()
     assert.equal(405, endpoint:send("HEAD", "/").status)
     assert.equal(400, endpoint:send("GET", "/", { headers = { Upgrade = "websocket", Connection = "Upgrade" } }).status)
     local url = server.url .. "/v1/sandboxes/none/proxy/" .. program.port
-    local answer = http.request { url = url .. "/x" }
+    local answer = http_client.request { url = url .. "/x" }
     assert.same({ 404, "DOCKER::SANDBOX_NOT_FOUND" }, { answer.status, json.decode(answer.body).code })
     assert.equal(404, gateway():send("GET", "/missing").status)
   end)

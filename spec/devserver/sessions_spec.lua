@@ -1,14 +1,14 @@
 --- The bash sessions of the development server: as recorded, and what they keep from one run to the next.
 
 local json = require "opensandbox.base.json"
-local execd = require "spec.support.execd"
-local loop = require "spec.support.loop"
+local execd_client = require "spec.support.execd_client"
+local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 
 local server, sandbox
 setup(function()
   server = process.devserver { grace = 0.05 }
-  sandbox = execd.sandbox(server)
+  sandbox = execd_client.sandbox(server)
 end)
 teardown(function() server:stop() end)
 
@@ -26,23 +26,23 @@ end
 -- What a run writes, its lines separated by bars, and its last event.
 local function output(id, request)
   local list = run(id, request)
-  return execd.text(list, "stdout", "|"), list[#list]
+  return execd_client.text(list, "stdout", "|"), list[#list]
 end
 
 describe("a bash session", function()
   it("answers like the recordings, from its creation to its end", function()
-    local wanted, actual, answer = execd.replay(sandbox, "session-create")
+    local wanted, actual, answer = execd_client.replay(sandbox, "session-create")
     assert.same(wanted, actual)
     local id = json.decode(answer.body).session_id
     for _, name in ipairs { "session-run", "session-run-state", "session-exit-7", "session-timeout" } do
-      wanted, actual = execd.replay(sandbox, name, ("/session/%s/run"):format(id))
+      wanted, actual = execd_client.replay(sandbox, name, ("/session/%s/run"):format(id))
       assert.same(wanted, actual, name)
       if name ~= "session-timeout" then assert.equal(id, actual.body[1].text == "<uuid>" and id) end
     end
-    wanted, actual = execd.replay(sandbox, "session-run-unknown")
+    wanted, actual = execd_client.replay(sandbox, "session-run-unknown")
     assert.same(wanted, actual)
     for _, name in ipairs { "session-delete", "session-delete-unknown" } do
-      wanted, actual = execd.replay(sandbox, name, "/session/" .. id)
+      wanted, actual = execd_client.replay(sandbox, name, "/session/" .. id)
       assert.same(wanted, actual, name)
     end
   end)
@@ -95,8 +95,8 @@ describe("a bash session", function()
   it("splits at line feeds only, drops blank lines, and sends the line that has no end", function()
     local id = create()
     local list = run(id, "printf 'a\\rb\\r\\n\\n\\nc\\n\\r\\nlast'")
-    assert.equal("init stdout stdout stdout execution_complete", execd.kinds(list))
-    assert.equal("a\rb|c|last", execd.text(list, "stdout", "|"))
+    assert.equal("init stdout stdout stdout execution_complete", execd_client.kinds(list))
+    assert.equal("a\rb|c|last", execd_client.text(list, "stdout", "|"))
   end)
 
   it("merges standard error into standard output, in order, and lets programs open both by name", function()
@@ -113,21 +113,21 @@ describe("a bash session", function()
 
   it("ends the stream at once, however long commands keep theirs open", function()
     local slow = process.devserver { grace = 5 }
-    local other = execd.sandbox(slow)
+    local other = execd_client.sandbox(slow)
     local id = json.decode(other:send("POST", "/session", {}).body).session_id
-    local before = loop.now()
+    local before = uv_loop.now()
     other:stream(("/session/%s/run"):format(id), { command = "true" })
-    assert.truthy(loop.now() - before < 3000)
+    assert.truthy(uv_loop.now() - before < 3000)
     slow:stop()
   end)
 
   it("kills only bash when time is up, and says so when nothing holds its output any more", function()
     local id = create()
-    local before = loop.now()
+    local before = uv_loop.now()
     local list, answer = run(id, { command = "sleep 1 & while :; do :; done", timeout = 200 })
-    assert.equal("init -", execd.kinds(list))
+    assert.equal("init -", execd_client.kinds(list))
     assert.truthy(answer.body:find('"message":"error running in session. timeout after 200ms"}$'))
-    assert.truthy(loop.now() - before >= 1000)
+    assert.truthy(uv_loop.now() - before >= 1000)
   end)
 
   it("runs several commands at the same time", function()
@@ -147,7 +147,7 @@ describe("a bash session", function()
       while not (child:read_line(5) or "here"):find("here", 1, true) do end -- luacheck: ignore 542
       assert.equal(200, sandbox:send("DELETE", path:format(id)).status)
       child:wait()
-      local list = execd.events(child:output())
+      local list = execd_client.events(child:output())
       assert.same({ "-1", { "signal: killed" } }, { list[#list].error.evalue, list[#list].error.traceback })
       child:stop()
       assert.equal(500, sandbox:send("POST", ("/session/%s/run"):format(id), { command = "true" }).status)
@@ -158,9 +158,9 @@ describe("a bash session", function()
     local id = create()
     run(id, "trap '' PIPE; while :; do sleep 0.1; date +%N > tick; done", { on_chunk = function() return false end })
     local function tick() return sandbox:send("GET", "/files/download?path=/tick").body end
-    local began, last, stopped = loop.now(), nil, false
-    while not stopped and loop.now() - began < 10000 do
-      loop.sleep(0.5)   -- five times as long as it takes to write another
+    local began, last, stopped = uv_loop.now(), nil, false
+    while not stopped and uv_loop.now() - began < 10000 do
+      uv_loop.sleep(0.5)   -- five times as long as it takes to write another
       local now = tick()
       last, stopped = now, now == last
     end
@@ -195,12 +195,12 @@ describe("a bash session", function()
     use()
     local before = process.descriptors(server.pid)
     for _ = 1, 3 do use() end
-    assert.truthy(loop.wait(function() return process.descriptors(server.pid) <= before end, 5))
+    assert.truthy(uv_loop.wait(function() return process.descriptors(server.pid) <= before end, 5))
   end)
 
   it("ends with its sandbox, without keeping the server from ending", function()
     local one = process.devserver { grace = 0.05, args = { "--isolation", "none" } }
-    local other = execd.sandbox(one)
+    local other = execd_client.sandbox(one)
     local id = json.decode(other:send("POST", "/session", {}).body).session_id
     local child = other:begin("POST", ("/session/%s/run"):format(id), { command = "setsid sleep 8 & echo here" })
     while not (child:read_line(5) or "here"):find("here", 1, true) do end -- luacheck: ignore 542
@@ -214,22 +214,22 @@ describe("POST /command with argv", function()
 
   it("runs a program without a shell", function()
     local list = command { argv = { "printf", "%s|", "$HOME", "a b", "" } }
-    assert.equal("$HOME|a b||", execd.text(list, "stdout"))
+    assert.equal("$HOME|a b||", execd_client.text(list, "stdout"))
     list = command { argv = { "/bin/sh", "-c", "exit 4" } }
     assert.equal("4", list[#list].error.evalue)
   end)
 
   it("looks programs up in the PATH of the command, and paths from its directory", function()
     sandbox:stream("/command", { command = "mkdir -p work/p; printf '#!/bin/sh\\necho mine' > work/p/tool; chmod +x work/p/tool" })
-    local root = execd.text(command { command = "pwd" }, "stdout"):gsub("/$", "")
+    local root = execd_client.text(command { command = "pwd" }, "stdout"):gsub("/$", "")
     local list = command { argv = { "tool" }, envs = { PATH = root .. "/work/p:/usr/bin:/bin" } }
-    assert.equal("mine", execd.text(list, "stdout"))
-    assert.equal("mine", execd.text(command { argv = { "./tool" }, cwd = "/work/p" }, "stdout"))
+    assert.equal("mine", execd_client.text(list, "stdout"))
+    assert.equal("mine", execd_client.text(command { argv = { "./tool" }, cwd = "/work/p" }, "stdout"))
   end)
 
   it("says why a program cannot be started", function()
     local list = command { argv = { "no-such-program" } }
-    assert.equal("init error", execd.kinds(list))
+    assert.equal("init error", execd_client.kinds(list))
     assert.equal('exec: "no-such-program": executable file not found in $PATH', list[2].error.evalue)
     list = command { argv = { "/no/such" } }
     assert.equal("fork/exec /no/such: no such file or directory", list[2].error.evalue)
@@ -255,7 +255,7 @@ end)
 describe("the cwd of a command", function()
   it("may name variables of the request", function()
     local list = sandbox:stream("/command", { command = "pwd", cwd = "/$WHERE", envs = { WHERE = "usr" } })
-    assert.truthy(execd.text(list, "stdout"):find("/usr$") or execd.text(list, "stdout"):find("/root$"))
+    assert.truthy(execd_client.text(list, "stdout"):find("/usr$") or execd_client.text(list, "stdout"):find("/root$"))
     assert.equal(400, sandbox:send("POST", "/command", { command = "pwd", cwd = "/$WHERE" }).status)
   end)
 end)

@@ -1,6 +1,6 @@
 --- What may leave a sandbox: the rules, what travels, and what the sidecar's refusals say.
 
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
 
@@ -48,7 +48,7 @@ local SERVER = [[
 local server, client
 
 setup(function()
-  server = faults.start(SERVER)
+  server = fault_server.start(SERVER)
   client = opensandbox.new(server.url, "key-of-the-server", { retry = false })
 end)
 teardown(function()

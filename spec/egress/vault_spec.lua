@@ -1,7 +1,7 @@
 --- The credential vault: what travels, what comes back, and that no secret ever shows.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
 
@@ -46,7 +46,7 @@ local SERVER = [[
 local server, client
 
 setup(function()
-  server = faults.start(SERVER)
+  server = fault_server.start(SERVER)
   client = opensandbox.new(server.url, "", { retry = false })
 end)
 teardown(function()

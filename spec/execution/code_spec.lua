@@ -1,20 +1,20 @@
 --- Code: results, errors and output of what runs in a kernel, and which end of the stream is one.
 
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 local wait_until = require "spec.support.wait_until"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
 describe("a code context of a sandbox", function()
-  local client, sandbox, here
+  local client, sandbox, fixture
 
   setup(function()
-    here = stage.new()
-    client, sandbox = here.client, here.sandbox
+    fixture = Fixture.new()
+    client, sandbox = fixture.client, fixture.sandbox
   end)
-  teardown(function() here:close() end)
+  teardown(function() fixture:close() end)
 
   it("keeps the variables of Python, and gives output, result and error", function()
     local code = assert(sandbox:code())
@@ -91,7 +91,7 @@ describe("a code context of a sandbox", function()
     local sleep = "import time\nprint('so far', flush=True)\ntime.sleep(60)"
     local result, err = code:run(sleep, { timeout = 0.5 })
     assert.is_nil(result)
-    assert.same({ "timeout", "timeout", "code:run" }, { err.kind, err.clock, err.op })
+    assert.same({ "timeout", "timeout", "code:run" }, { err.kind, err.timeout_option, err.op })
     assert.equal("so far\n", err.result.stdout)
     assert.equal("1", assert(code:run("1")).text) -- at once: what was interrupted gets a moment to end
     local began = false
@@ -195,7 +195,7 @@ describe("a run of code", function()
   local server, client, execd
 
   before_each(function()
-    server = faults.start(SERVER)
+    server = fault_server.start(SERVER)
     client = opensandbox.new(server.url, "key", { retry = false })
     execd = { url = server.url .. "/at", headers = {} }
   end)
@@ -276,13 +276,13 @@ describe("a run of code", function()
 
   it("is interrupted when the stream is silent for too long", function()
     local err = fails("silent", { idle_timeout = 0.2 })
-    assert.same({ "timeout", "idle_timeout", "so far" }, { err.kind, err.clock, err.result.stdout })
+    assert.same({ "timeout", "idle_timeout", "so far" }, { err.kind, err.timeout_option, err.result.stdout })
     interrupted_once()
   end)
 
   it("is interrupted when its time is over", function()
     local err = fails("silent", { timeout = 0.2 })
-    assert.same({ "timeout", "timeout", "so far" }, { err.kind, err.clock, err.result.stdout })
+    assert.same({ "timeout", "timeout", "so far" }, { err.kind, err.timeout_option, err.result.stdout })
     assert.matches("timeout of 0.2 s ran out", err.message)
     interrupted_once()
   end)
@@ -314,8 +314,8 @@ describe("a run of code", function()
       { "run_code: the language \"command\" has no kernel: use run_command", client.run_code, client, execd, "ls",
         { language = "command" } },
       { "run_code: unknown option 'on_results'", client.run_code, client, execd, "1", { on_results = print } },
-      { "code: the language must be a string", sandbox.code, sandbox, 5 },
-      { "code: options 'cwd' and 'timeout' are for a new context", sandbox.code, sandbox, "go", { id = "x", cwd = "/" } },
+      { "sandbox:code: the language must be a string", sandbox.code, sandbox, 5 },
+      { "sandbox:code: options 'cwd' and 'timeout' are for a new context", sandbox.code, sandbox, "go", { id = "x", cwd = "/" } },
       { "delete_code_contexts: the language must be a string", client.delete_code_contexts, client, execd },
     } do
       local ok, problem = pcall(case[2], case[3], case[4], case[5], case[6])
@@ -328,7 +328,7 @@ describe("a run of code", function()
     local sandbox = assert(client:connect("sb", { wait = false }))
     local code, err = sandbox:code("cobol", { timeout = 0.2 })
     assert.is_nil(code)
-    assert.same({ "timeout", "timeout", "code" }, { err.kind, err.clock, err.op })
+    assert.same({ "timeout", "timeout", "sandbox:code" }, { err.kind, err.timeout_option, err.op })
     assert.matches("no kernel for \"cobol\"", err.hint)
   end)
 

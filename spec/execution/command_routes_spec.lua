@@ -1,7 +1,7 @@
 --- Running a command: what is a result, what is not, and what the server gets to see.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
@@ -46,7 +46,7 @@ local COMMON = [[
 
 -- Starts a server whose scenarios are functions by name: a request to /NAME/command runs the scenario of that name.
 local function serve(scenarios)
-  return faults.start(COMMON .. "local scenarios = {}\n" .. scenarios .. [[
+  return fault_server.start(COMMON .. "local scenarios = {}\n" .. scenarios .. [[
     return {
       on_request = function(request, connection)
         local name = request.path:match("^/([%w_]+)/")
@@ -250,7 +250,7 @@ describe("a command's stream", function()
     assert.is_nil(result)
     assert.is_true(core.now() - began >= 0.15 and core.now() - began < 2)
     assert.equal("timeout", err.kind)
-    assert.equal("idle_timeout", err.clock)
+    assert.equal("idle_timeout", err.timeout_option)
     assert.equal("idle_timeout", err.code)
     assert.is_truthy(err.hint:find("idle_timeout", 1, true))
     assert.equal("so far\n", err.result.stdout)
@@ -263,7 +263,7 @@ describe("a command's stream", function()
     local result, err = run("mute", { idle_timeout = 0.2 })
     assert.is_nil(result)
     assert.equal("timeout", err.kind)
-    assert.equal("idle_timeout", err.clock)
+    assert.equal("idle_timeout", err.timeout_option)
     local posts = 0
     for _, request in ipairs(server:requests()) do
       if request.path == "/mute/command" then posts = posts + 1 end
@@ -499,7 +499,7 @@ describe("a stream cut at any byte", function()
   local server, body, ends
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       local body = recording("execd/command-exit-3").response.body
       local function chunked(bytes) return ("%x\r\n%s\r\n"):format(#bytes, bytes) end
       local head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -661,7 +661,7 @@ describe("a command on the wire", function()
     local function bad(command, options)
       local ok, message = pcall(client.run_command, client, server.url, command, options)
       assert.is_false(ok, "nothing was raised")
-      assert.is_truthy(message:find("command_spec%.lua:%d+: run_command: "), message)
+      assert.is_truthy(message:find("command_routes_spec%.lua:%d+: run_command: "), message)
     end
     local before = #server:requests()
     for _, command in ipairs { "", {}, { "" }, { 1 }, { "a", 2 }, "a\0b", 5, true, { "a", "b\0c" } } do bad(command) end
@@ -718,7 +718,7 @@ describe("a command is sent once", function()
   end)
 
   teardown(function() server:stop() end)
-  before_each(function() new { retry = { base = 0.01 } } end)
+  before_each(function() new { retry = { base_delay = 0.01 } } end)
   after_each(close_client)
 
   local function commands(name)
@@ -764,7 +764,7 @@ describe("a command is sent once", function()
   end)
 
   it("and one that was refused first has its own time afterwards, not that of a plain call", function()
-    new { timeout = 0.8, retry = { base = 0.01 } }
+    new { timeout = 0.8, retry = { base_delay = 0.01 } }
     local result = assert(client:run_command(server.url .. "/long_after_busy", "x", { timeout = 5 }))
     assert.equal("ran\n", result.stdout)
   end)

@@ -1,17 +1,17 @@
 --- Commands that no cut connection disturbs, and commands whose bytes arrive as they were written.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 
 describe("a durable command", function()
   local server, client
 
   -- An execd whose every second connection breaks in another way. `state` counts what it was asked for.
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       local JSON = { ["Content-Type"] = "application/json" }
       local OUTPUT = "one\r\n\255two\nthree"
       local asked = {}
@@ -57,7 +57,7 @@ describe("a durable command", function()
     ]]
   end)
   teardown(function() server:stop() end)
-  before_each(function() client = opensandbox.new("http://127.0.0.1:1", "", { retry = { base = 0.01 } }) end)
+  before_each(function() client = opensandbox.new("http://127.0.0.1:1", "", { retry = { base_delay = 0.01 } }) end)
   after_each(function() client:close() end)
 
   local function run(place, options)
@@ -110,13 +110,13 @@ describe("a durable command", function()
 end)
 
 describe("on the development server, a command's bytes", function()
-  local client, sandbox, here
+  local client, sandbox, fixture
 
   setup(function()
-    here = stage.new()
-    client, sandbox = here.client, here.sandbox
+    fixture = Fixture.new()
+    client, sandbox = fixture.client, fixture.sandbox
   end)
-  teardown(function() here:close() end)
+  teardown(function() fixture:close() end)
 
   local function left_behind() return #assert(sandbox.files:search("/tmp", "opensandbox-*")) end
 
@@ -175,7 +175,7 @@ describe("on the development server, a command's bytes", function()
     } do
       local ok, message = pcall(client.run_command, client, "http://127.0.0.1:1", "x", options)
       assert.is_false(ok)
-      assert.is_truthy(message:find("durable_spec%.lua:%d+: run_command: option"), message)
+      assert.is_truthy(message:find("durable_run_spec%.lua:%d+: run_command: option"), message)
     end
     assert.has_error(function() sandbox:run({ "x" }, { shell = false, capture = "exact" }) end)
   end)
@@ -183,7 +183,7 @@ end)
 
 describe("a command whose output cannot be redirected", function()
   it("is an error with what the shell said, and a remedy", function()
-    local server = faults.start [[
+    local server = fault_server.start [[
       return function(request, connection)
         if request.method == "GET" then
           local body = '{"code":"FILE_NOT_FOUND","message":"file not found"}'
@@ -213,7 +213,7 @@ describe("a program without a shell", function()
   local server, client
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       state.bodies = {}
       return function(request, connection)
         local body = json.decode(request.body)

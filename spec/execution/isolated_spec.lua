@@ -1,22 +1,22 @@
 --- Isolated sessions: runs, runs in the background, files, and execds that have none of it.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 local wait_until = require "spec.support.wait_until"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
 describe("an isolated session of a sandbox", function()
-  local client, sandbox, execd, here
+  local client, sandbox, execd, fixture
 
   setup(function()
-    here = stage.new { extensions = { ["bootstrap.execd.isolation"] = "enable" } }
-    client, sandbox = here.client, here.sandbox
+    fixture = Fixture.new { extensions = { ["bootstrap.execd.isolation"] = "enable" } }
+    client, sandbox = fixture.client, fixture.sandbox
     execd = assert(client:discover_execd(sandbox.id))
   end)
-  teardown(function() here:close() end)
+  teardown(function() fixture:close() end)
 
   local function open(options)
     options = options or {}
@@ -205,7 +205,7 @@ describe("an isolated session's route", function()
   local server, client
 
   before_each(function()
-    server = faults.start(SERVER)
+    server = fault_server.start(SERVER)
     client = opensandbox.new(server.url, "key", { retry = false })
   end)
   after_each(function()
@@ -309,7 +309,7 @@ describe("an isolated session's route", function()
     local taken = core.now() - began
     assert.is_nil(result)
     assert.is_true(taken > 2.9 and taken < 8, taken)
-    assert.same({ "timeout", "timeout", "so far\n" }, { err.kind, err.clock, err.result.stdout })
+    assert.same({ "timeout", "timeout", "so far\n" }, { err.kind, err.timeout_option, err.result.stdout })
     assert.matches("timeout of 1 s ran out, and 2 s later the code still ran", err.message)
     assert.matches("delete the session", err.hint)
     wait_until(function() return server:state().left == 1 end, "the connection stays open")
@@ -319,9 +319,9 @@ describe("an isolated session's route", function()
     client:close()
     client = opensandbox.new(server.url, "key", { retry = false, idle_timeout = 0.1 })
     local err = select(2, client:run_isolated(at "new", "s1", "silent", { timeout = 0.5 }))
-    assert.equal("timeout", err.clock)
+    assert.equal("timeout", err.timeout_option)
     err = select(2, client:run_isolated(at "new", "s1", "silent", { idle_timeout = 0.1 }))
-    assert.same({ "timeout", "idle_timeout", "so far\n" }, { err.kind, err.clock, err.result.stdout })
+    assert.same({ "timeout", "idle_timeout", "so far\n" }, { err.kind, err.timeout_option, err.result.stdout })
   end)
 
   it("of a run that fails or is cut is an error with what arrived", function()

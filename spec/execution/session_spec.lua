@@ -1,21 +1,21 @@
 --- Shell sessions: what lasts from one run to the next, how a run ends, and what becomes of the session.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 local wait_until = require "spec.support.wait_until"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
 describe("a shell session of a sandbox", function()
-  local client, sandbox, here
+  local client, sandbox, fixture
 
   setup(function()
-    here = stage.new()
-    client, sandbox = here.client, here.sandbox
+    fixture = Fixture.new()
+    client, sandbox = fixture.client, fixture.sandbox
   end)
-  teardown(function() here:close() end)
+  teardown(function() fixture:close() end)
 
   it("keeps its directory and its exported variables from one run to the next", function()
     local session = assert(sandbox:session { cwd = "/work" })
@@ -150,7 +150,7 @@ describe("a run in a session", function()
   local ID = "6fe55a0e-d70a-413f-92fd-fac84d87f0da"
 
   before_each(function()
-    server = faults.start(SERVER)
+    server = fault_server.start(SERVER)
     client = opensandbox.new(server.url, "key", { retry = false })
     sandbox = assert(client:connect("sb", { wait = false }))
     session = assert(sandbox:session())
@@ -181,7 +181,7 @@ describe("a run in a session", function()
     local err = fails("hangs", { timeout = 0.2 })
     local taken = core.now() - began
     assert.is_true(taken > 2 and taken < 6, taken)
-    assert.same({ "timeout", "timeout", "so far\n" }, { err.kind, err.clock, err.result.stdout })
+    assert.same({ "timeout", "timeout", "so far\n" }, { err.kind, err.timeout_option, err.result.stdout })
     assert.matches("timeout of 0.2 s ran out, and 2 s later the command's output was still open", err.message)
     assert.matches("Redirect the output", err.hint)
     wait_until(function() return server:state().left == 1 end, "the connection stays open")
@@ -190,9 +190,9 @@ describe("a run in a session", function()
 
   it("that goes silent is given up by the idle clock", function()
     local err = fails("silent", { idle_timeout = 0.2 })
-    assert.same({ "timeout", "idle_timeout", "so far\n" }, { err.kind, err.clock, err.result.stdout })
+    assert.same({ "timeout", "idle_timeout", "so far\n" }, { err.kind, err.timeout_option, err.result.stdout })
     err = fails("mute", { idle_timeout = 0.2 })
-    assert.same({ "timeout", "idle_timeout" }, { err.kind, err.clock })
+    assert.same({ "timeout", "idle_timeout" }, { err.kind, err.timeout_option })
     assert.same({}, deletions())
   end)
 
@@ -219,11 +219,11 @@ describe("a run in a session", function()
 
   it("checks its arguments before anything is sent", function()
     for _, case in ipairs {
-      { "run_in_session: unknown option 'stderr'", session.run, session, "true", { stderr = true } },
-      { "run_in_session: the command must be a string", session.run, session },
-      { "session: unknown option 'cwdd' %(did you mean 'cwd'%?%)", sandbox.session, sandbox, { cwdd = "/" } },
-      { "session: option 'cwd' is for a new session", sandbox.session, sandbox, { cwd = "/", id = "x" } },
-      { "session: option 'id' must not be", sandbox.session, sandbox, { id = ".." } },
+      { "session:run: unknown option 'stderr'", session.run, session, "true", { stderr = true } },
+      { "session:run: the command must be a string", session.run, session },
+      { "sandbox:session: unknown option 'cwdd' %(did you mean 'cwd'%?%)", sandbox.session, sandbox, { cwdd = "/" } },
+      { "sandbox:session: option 'cwd' is for a new session", sandbox.session, sandbox, { cwd = "/", id = "x" } },
+      { "sandbox:session: option 'id' must not be", sandbox.session, sandbox, { id = ".." } },
     } do
       local ok, problem = pcall(case[2], case[3], case[4], case[5])
       assert.is_false(ok)
@@ -249,7 +249,7 @@ describe("a run in a session", function()
   end)
 
   it("can be closed again where the deletion failed", function()
-    local broken = faults.start([[state.broken = true]] .. SERVER)
+    local broken = fault_server.start([[state.broken = true]] .. SERVER)
     local other = opensandbox.new(broken.url, "key", { retry = false })
     local own = assert(assert(other:connect("sb", { wait = false })):session())
     for _ = 1, 2 do

@@ -1,6 +1,6 @@
 --- A command whose stream breaks: the right result all the same, or an error that carries what arrived; never a wrong result.
 
-local brokenstreams = require "spec.support.brokenstreams"
+local broken_stream_server = require "spec.support.broken_stream_server"
 local opensandbox = require "opensandbox"
 local recordings = require "spec.support.recordings"
 
@@ -18,9 +18,9 @@ end
 local function body_of(name) return recordings.load("execd/" .. name).response.body end
 
 -- Runs the command of a recording with a fault, and gives the result or the error, and what the callbacks got.
-local function run(name, fault, position, keeps, options, callbacks)
+local function run(name, fault, position, output_files, options, callbacks)
   number = number + 1
-  local url = ("%s/%s/%s/%d/%s/%d"):format(server.url, name, fault, position, keeps or "kept", number)
+  local url = ("%s/%s/%s/%d/%s/%d"):format(server.url, name, fault, position, output_files or "kept", number)
   local told, opts = { stdout = {}, stderr = {} }, { idle_timeout = 0.15 }
   for option, value in pairs(options or {}) do opts[option] = value end
   if callbacks then
@@ -39,7 +39,9 @@ local function truth(name)
   return truths[name]
 end
 
-local function describe_run(name, fault, position, keeps) return ("%s, %s at %d, files %s"):format(name, fault, position, keeps) end
+local function describe_run(name, fault, position, output_files)
+  return ("%s, %s at %d, files %s"):format(name, fault, position, output_files or "kept")
+end
 
 -- Where the events of a recorded body end, the last byte of their JSON; and the first, which is the init.
 local function event_ends(name)
@@ -48,14 +50,14 @@ local function event_ends(name)
   return ends, body
 end
 
-local function check(name, fault, position, keeps, callbacks)
-  local what = describe_run(name, fault, position, keeps)
+local function check(name, fault, position, output_files, callbacks)
+  local what = describe_run(name, fault, position, output_files)
   local expected = truth(name)
   local ends = event_ends(name)
   local anew = fault == "repeat" or fault == "restart" -- what follows is glued to the last event, unless that had ended
   local has_id = position >= ends[1] + (anew and 2 or 0)
   local whole = fault ~= "restart" and position >= ends[#ends]
-  local result, err, told = run(name, fault, position, keeps, nil, callbacks)
+  local result, err, told = run(name, fault, position, output_files, nil, callbacks)
   if result then
     for _, field in ipairs { "exit_code", "signal", "stdout", "stderr" } do
       assert.equal(expected[field], result[field], what .. ": " .. field)
@@ -73,10 +75,10 @@ local function check(name, fault, position, keeps, callbacks)
   if not anew then
     for _, stream in ipairs { "stdout", "stderr" } do
       assert.equal(expected[stream]:sub(1, #err.result[stream]), err.result[stream], what)
-      if callbacks and keeps == "gone" then assert.equal(err.result[stream], told[stream], what) end
+      if callbacks and output_files == "gone" then assert.equal(err.result[stream], told[stream], what) end
     end
   end
-  if has_id and keeps == "gone" then
+  if has_id and output_files == "gone" then
     assert.same({ "stream", "output_lost" }, { err.kind, err.code }, what)
     assert.equal(expected.exit_code, err.result.exit_code, what)
   end
@@ -84,8 +86,8 @@ local function check(name, fault, position, keeps, callbacks)
 end
 
 setup(function()
-  server, number = brokenstreams.start(), 0
-  client = opensandbox.new("http://127.0.0.1:1", "", { retry = { base = 0.01 } })
+  server, number = broken_stream_server.start(), 0
+  client = opensandbox.new("http://127.0.0.1:1", "", { retry = { base_delay = 0.01 } })
 end)
 teardown(function()
   client:close()
@@ -134,12 +136,12 @@ end)
 
 describe("the output of a command whose stream broke", function()
   it("is fetched through connections that break, each byte once", function()
-    for name in pairs(brokenstreams.commands) do
+    for name in pairs(broken_stream_server.commands) do
       local ends = event_ends(name)
-      for _, keeps in ipairs { "broken", "stubborn" } do
-        local settled, _, err = check(name, "chunk", ends[1] + 2, keeps, true)
+      for _, output_files in ipairs { "broken", "ignores_range" } do
+        local settled, _, err = check(name, "chunk", ends[1] + 2, output_files, true)
         -- Four connections of a few more bytes each are enough for the short outputs only.
-        local command = brokenstreams.commands[name]
+        local command = broken_stream_server.commands[name]
         local short = #command.stdout <= 12 and #command.stderr <= 12
         if short then assert.is_true(settled, ("%s: %s"):format(name, tostring(err))) end
       end
@@ -168,7 +170,7 @@ describe("of a thousand random breaks,", function()
   it("none gives a wrong result", function()
     local random = generator(20261125)
     local names = {}
-    for name in pairs(brokenstreams.commands) do names[#names + 1] = name end
+    for name in pairs(broken_stream_server.commands) do names[#names + 1] = name end
     table.sort(names)
     local kinds = { "chunk", "eof", "reset", "repeat", "restart" }
     local plans = {}
@@ -176,13 +178,13 @@ describe("of a thousand random breaks,", function()
       local name = names[random(#names)]
       plans[round] = {
         name = name, fault = round % 40 == 0 and "silence" or kinds[random(#kinds)], position = random(#body_of(name)) - 1,
-        keeps = ({ "kept", "kept", "gone", "broken", "stubborn" })[random(5)], callbacks = random(2) == 1,
+        output_files = ({ "kept", "kept", "gone", "broken", "ignores_range" })[random(5)], callbacks = random(2) == 1,
       }
     end
     for _, name in ipairs(names) do truth(name) end
     local settled, lost = 0, 0
     opensandbox.map(plans, function(plan)
-      if check(plan.name, plan.fault, plan.position, plan.keeps, plan.callbacks) then
+      if check(plan.name, plan.fault, plan.position, plan.output_files, plan.callbacks) then
         settled = settled + 1
       else
         lost = lost + 1

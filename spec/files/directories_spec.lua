@@ -2,7 +2,7 @@
 --- target whatever the sandbox sends; and nothing stays behind, however it ends.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local list_names = require "opensandbox.devserver.base.list_directory"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
@@ -122,10 +122,10 @@ end
 
 local EXPECTED = { files = FILES + #ODD_NAMES + 2, directories = 23, symlinks = 5 }
 
-local function count_requests(op)
+local function count_requests(request)
   local count = 0
   for _, name in ipairs(requests) do
-    if name == op then count = count + 1 end
+    if name == request then count = count + 1 end
   end
   return count
 end
@@ -184,7 +184,9 @@ end
 local function start()
   local isolation = os.getenv("OPENSANDBOX_TEST_ISOLATION")
   server = process.devserver { grace = 0.2, args = isolation and { "--isolation", isolation } or nil }
-  client = opensandbox.new(server.url, server.key, { on_request = function(request) requests[#requests + 1] = request.op end })
+  client = opensandbox.new(server.url, server.key, { on_request = function(request)
+    requests[#requests + 1] = request.method .. " " .. request.url:gsub("^%a+://[^/]*", ""):gsub("^/%x+%-[%x-]+/%d+", "")
+  end })
   requests = {}
   scratch = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/opensandbox-directories-XXXXXX"))
 end
@@ -215,13 +217,13 @@ describe("a directory of 1,000 files", function()
     local sandbox = create()
     requests = {}
     check_count(assert(sandbox.files:upload_dir(source, "/work/in")))
-    assert.equal(1, count_requests "upload_files")
-    assert.equal(2, count_requests "run_command") -- one of them asks for tar, once
+    assert.equal(1, count_requests "POST /files/upload")
+    assert.equal(2, count_requests "POST /command") -- one of them asks for tar, once
     requests = {}
     check_count(assert(sandbox.files:download_dir("/work/in", scratch .. "/one/deep/er")))
-    assert.equal(1, count_requests "download_file")
-    assert.equal(1, count_requests "run_command")
-    assert.equal(1, count_requests "delete_files")
+    assert.equal(1, count_requests "GET /files/download")
+    assert.equal(1, count_requests "POST /command")
+    assert.equal(1, count_requests "DELETE /files")
     assert.equal(3, #requests)
     same_trees(source, scratch .. "/one/deep/er")
     round_trip(sandbox, scratch .. "/one/deep/er") -- over what is there, also where nobody may write
@@ -232,9 +234,9 @@ describe("a directory of 1,000 files", function()
     local sandbox = without_tar()
     requests = {}
     round_trip(sandbox, scratch .. "/two")
-    assert.equal(math.ceil(EXPECTED.files / 500), count_requests "upload_files")
-    assert.equal(EXPECTED.files, count_requests "save_file")
-    assert.equal(1, count_requests "list_directory")
+    assert.equal(math.ceil(EXPECTED.files / 500), count_requests "POST /files/upload")
+    assert.equal(EXPECTED.files + 1, count_requests "GET /files/download") -- and one for the targets of the symlinks
+    assert.equal(1, count_requests "GET /directories/list")
     sandbox:kill()
   end)
 
@@ -519,7 +521,7 @@ describe("a directory on its way", function()
       local before = core.now()
       ok, err = work(0.5)
       assert.is_nil(ok)
-      assert.equal("timeout timeout", err.kind .. " " .. tostring(err.clock), tostring(err))
+      assert.equal("timeout timeout", err.kind .. " " .. tostring(err.timeout_option), tostring(err))
       assert.truthy(tostring(err):find("0.5 s ran out", 1, true))
       assert.is_true(core.now() - before < 8)
       nothing_left_in(sandbox)
@@ -697,7 +699,7 @@ describe("a sandbox that lies", function()
   end)
 
   it("has its names checked without tar, too", function()
-    local faulty = faults.start [[
+    local faulty = fault_server.start [[
       local function stream(connection, ...)
         connection:start(200, { ["Content-Type"] = "text/event-stream" })
         connection:event { type = "init", text = "c1" }
@@ -848,7 +850,7 @@ describe("verification", function()
       assert.equal("state verify_unavailable", err.kind .. " " .. err.code, tostring(err))
       assert.truthy(err.hint)
     end
-    assert.same({ "run_command" }, requests) -- it was asked once
+    assert.same({ "POST /command" }, requests) -- it was asked once
     sandbox:kill()
   end)
 end)

@@ -3,11 +3,11 @@
 local copas = require "copas"
 local opensandbox = require "opensandbox"
 local socket = require "socket"
-local stage = require "spec.hosts.stage"
+local runner = require "spec.hosts.scenario_runner"
 
 -- A server whose handlers run commands, asked by two clients of its own at once.
 local function serve()
-  local sandbox = stage.sandbox()
+  local sandbox = runner.sandbox()
   local listener = assert(socket.bind("127.0.0.1", 0))
   local _, port = listener:getsockname()
   copas.addserver(listener, function(connection)
@@ -26,34 +26,34 @@ local function serve()
     end)
   end
   while left > 0 do opensandbox.sleep(0.01) end
-  stage.see("answers", table.concat(answers, " "))
-  stage.see("seconds", opensandbox.now() - began)
+  runner.record("answers", table.concat(answers, " "))
+  runner.record("seconds", opensandbox.now() - began)
   sandbox.client:close()
 end
 
 -- A script that some library has loaded copas into, and that never runs its loop.
 local function map()
-  local sandbox = stage.sandbox()
-  stage.see("outputs", table.concat(opensandbox.map({ 1, 2, 3 }, function(number)
+  local sandbox = runner.sandbox()
+  runner.record("outputs", table.concat(opensandbox.map({ 1, 2, 3 }, function(number)
     return (opensandbox.assert(sandbox:run("echo " .. number)).stdout:gsub("\n", ""))
   end), " "))
   sandbox.client:close()
 end
 
-if stage.scene == "unused" then
-  stage.play(map)
-elseif stage.scene == "blocking" then
-  stage.block(function(fn)
+if runner.scenario == "unused" then
+  runner.run(map)
+elseif runner.scenario == "blocking" then
+  runner.block(function(fn)
     opensandbox.spawn(fn)
     copas.step(0)
   end, function(done)
-    while not done() do copas.step(stage.heartbeat) end
+    while not done() do copas.step(runner.heartbeat) end
   end)
 else
-  opensandbox.spawn(function() stage.play(stage.scene == "server" and serve or nil) end)
-  while not stage.over do
-    copas.step(stage.heartbeat)
-    stage.beat()
+  opensandbox.spawn(function() runner.run(runner.scenario == "server" and serve or nil) end)
+  while not runner.over do
+    copas.step(runner.heartbeat)
+    runner.beat()
   end
 end
-stage.report()
+runner.report()

@@ -2,16 +2,16 @@
 
 local cqueues = require "cqueues"
 local opensandbox = require "opensandbox"
-local stage = require "spec.hosts.stage"
+local runner = require "spec.hosts.scenario_runner"
 
 local unpack = table.unpack or unpack -- luacheck: std max
 
 local cq = cqueues.new()
 
 local function beat()
-  while not stage.over do
-    stage.beat()
-    cqueues.sleep(stage.heartbeat)
+  while not runner.over do
+    runner.beat()
+    cqueues.sleep(runner.heartbeat)
   end
 end
 
@@ -23,7 +23,7 @@ local own = {}
 
 -- Coroutines that we have not made call us, at once.
 function own.wrapped()
-  local sandbox = stage.sandbox()
+  local sandbox = runner.sandbox()
   local began, outputs, left = opensandbox.now(), {}, 10
   for i = 1, left do
     cq:wrap(function()
@@ -32,14 +32,14 @@ function own.wrapped()
     end)
   end
   while left > 0 do cqueues.sleep(0.01) end
-  stage.see("outputs", table.concat(outputs, " "))
-  stage.see("seconds", opensandbox.now() - began)
+  runner.record("outputs", table.concat(outputs, " "))
+  runner.record("seconds", opensandbox.now() - began)
   sandbox.client:close()
 end
 
 -- A callback raises in a coroutine of the controller: loop() gives the error, the others and the next loop() go on.
 function own.failing()
-  local sandbox = stage.sandbox()
+  local sandbox = runner.sandbox()
   local failed, outputs = false, {}
   cq:wrap(function()
     failed = true
@@ -47,13 +47,13 @@ function own.failing()
   end)
   cq:wrap(function() outputs[1] = echo(sandbox, "other") end)
   while not (failed and outputs[1]) do cqueues.sleep(0.01) end
-  stage.see("outputs", table.concat(outputs, " "))
+  runner.record("outputs", table.concat(outputs, " "))
   sandbox.client:close()
 end
 
 -- A controller inside a coroutine of another; both wait for us.
 function own.nested()
-  local sandbox = stage.sandbox()
+  local sandbox = runner.sandbox()
   local inner, outputs = cqueues.new(), {}
   local function run(i) outputs[i] = echo(sandbox, i) end
   inner:wrap(run, 1)
@@ -61,15 +61,15 @@ function own.nested()
   local outer = opensandbox.spawn(run, 3)
   assert(inner:loop())
   outer:wait()
-  stage.see("outputs", table.concat(outputs, " "))
+  runner.record("outputs", table.concat(outputs, " "))
   sandbox.client:close()
 end
 
--- Code that is not a scene of one controller.
+-- Code that is not a scenario of one controller.
 local outside = {}
 
 function outside.blocking()
-  stage.block(function(fn)
+  runner.block(function(fn)
     cq:wrap(fn)
     assert(cq:step(0))
   end, function() assert(cq:loop()) end)
@@ -77,18 +77,18 @@ end
 
 -- The loop ends, and is run again with other coroutines.
 function outside.twice()
-  local sandbox, outputs = stage.sandbox(), {}
+  local sandbox, outputs = runner.sandbox(), {}
   for i = 1, 2 do
     cq:wrap(function() outputs[i] = echo(sandbox, i) end)
     assert(cq:loop())
   end
-  stage.see("outputs", table.concat(outputs, " "))
+  runner.record("outputs", table.concat(outputs, " "))
   sandbox.client:close()
 end
 
 -- Two controllers that wait at once, stepped in turn. Neither may keep the other busy.
 function outside.two()
-  local sandbox, outputs, turns = stage.sandbox(), {}, 0
+  local sandbox, outputs, turns = runner.sandbox(), {}, 0
   local both = { cq, cqueues.new() }
   for i, one in ipairs(both) do one:wrap(function() outputs[i] = echo(sandbox, i) end) end
   local all = cqueues.new()
@@ -102,15 +102,15 @@ function outside.two()
   end
   local processor = os.clock()
   assert(all:loop())
-  stage.see("processor", os.clock() - processor)
-  stage.see("turns", turns)
-  stage.see("outputs", table.concat(outputs, " "))
+  runner.record("processor", os.clock() - processor)
+  runner.record("turns", turns)
+  runner.record("outputs", table.concat(outputs, " "))
   sandbox.client:close()
 end
 
 -- A controller is dropped while its coroutines wait: it can be collected, and everybody else goes on.
 function outside.dropped()
-  local sandbox = stage.sandbox()
+  local sandbox = runner.sandbox()
   local held = setmetatable({}, { __mode = "k" })
   do
     local one = cqueues.new()
@@ -120,23 +120,23 @@ function outside.dropped()
     for _ = 1, 20 do assert(one:step(0.01)) end
   end
   for _ = 1, 4 do collectgarbage() end
-  stage.see("collected", next(held) == nil)
+  runner.record("collected", next(held) == nil)
   local output
   cq:wrap(function() output = echo(sandbox, "after") end)
   assert(cq:loop())
-  stage.see("outputs", output)
+  runner.record("outputs", output)
   sandbox.client:close()
 end
 
-if outside[stage.scene] then
-  outside[stage.scene]()
-  stage.over = true
+if outside[runner.scenario] then
+  outside[runner.scenario]()
+  runner.over = true
 else
   cq:wrap(beat)
-  cq:wrap(stage.play, unpack { own[stage.scene] })
+  cq:wrap(runner.run, unpack { own[runner.scenario] })
   repeat
     local ok, problem = cq:loop()
-    if not ok then stage.see("problem", problem) end
+    if not ok then runner.record("problem", problem) end
   until ok
 end
-stage.report()
+runner.report()

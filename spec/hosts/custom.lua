@@ -4,7 +4,7 @@
 
 local opensandbox = require "opensandbox"
 local scheduler = require "opensandbox.loop.scheduler"
-local stage = require "spec.hosts.stage"
+local runner = require "spec.hosts.scenario_runner"
 
 local threads = {}
 local waiters = setmetatable({}, { __mode = "k" }) -- by coroutine
@@ -16,7 +16,7 @@ function Waiter:suspend()
   coroutine.yield(function() return self.woken end)
 end
 
-function Waiter:rouse() end
+function Waiter:notify() end
 
 local function start(fn)
   local thread = coroutine.create(fn)
@@ -49,13 +49,13 @@ local adapter = {
 
 opensandbox.new(nil, nil, { loop = adapter }):close()
 start(function()
-  while not stage.over do
-    stage.beat()
-    local at = opensandbox.now() + stage.heartbeat
+  while not runner.over do
+    runner.beat()
+    local at = opensandbox.now() + runner.heartbeat
     coroutine.yield(function() return opensandbox.now() >= at end)
   end
 end)
-start(function() stage.play() end)
+start(function() runner.run() end)
 run()
-stage.see("changes", changes)
-stage.report()
+runner.record("changes", changes)
+runner.report()

@@ -1,21 +1,21 @@
 --- luv: one loop, uv.run().
 
 local opensandbox = require "opensandbox"
-local stage = require "spec.hosts.stage"
+local runner = require "spec.hosts.scenario_runner"
 local uv = require "luv"
 
-if stage.scene == "blocking" then
-  stage.block(function(fn)
+if runner.scenario == "blocking" then
+  runner.block(function(fn)
     opensandbox.spawn(fn)
     uv.run("nowait")
   end, function() uv.run() end)
 else
   local timer = uv.new_timer()
-  timer:start(0, stage.heartbeat * 1000, stage.beat)
+  timer:start(0, runner.heartbeat * 1000, runner.beat)
   opensandbox.spawn(function()
-    stage.play()
+    runner.run()
     timer:close()
   end)
   uv.run()
 end
-stage.report()
+runner.report()

@@ -4,8 +4,8 @@
 -- ends it when standard input ends, so that it never outlives a test run that crashed.
 
 local uv = require "luv"
-local http = require "spec.support.http"
-local loop = require "spec.support.loop"
+local http_client = require "spec.support.http_client"
+local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 
 local nginx = { PACKAGES = "nginx-light, libnginx-mod-http-lua and lua-resty-core (Debian's names), or OpenResty" }
@@ -78,7 +78,7 @@ local function free_port()
   local socket = uv.new_tcp()
   assert(socket:bind("127.0.0.1", 0))
   local port = socket:getsockname().port
-  loop.close(socket)
+  uv_loop.close(socket)
   return port
 end
 
@@ -108,11 +108,11 @@ end
 local Server = {}
 Server.__index = Server
 
---- One request; gives the response of spec/support/http.lua.
+--- One request; gives the response of spec/support/http_client.lua.
 function Server:get(path, options)
   options = options or {}
   options.url = self.url .. path
-  return http.request(options)
+  return http_client.request(options)
 end
 
 --- The body of a good answer; raises for any other.
@@ -127,10 +127,10 @@ end
 
 --- Asks the master to end when its requests are done. Gives the seconds that took; nil when it did not within 10.
 function Server:quit()
-  local began = loop.now()
+  local began = uv_loop.now()
   uv.kill(self.master, "sigquit")
   local line = self.child:read_line(10)
-  return line == "ended" and (loop.now() - began) / 1000 or nil
+  return line == "ended" and (uv_loop.now() - began) / 1000 or nil
 end
 
 --- What was logged so far.
@@ -155,10 +155,10 @@ local function start(template, options)
   local self = setmetatable({
     child = child, prefix = prefix, url = "http://127.0.0.1:" .. port, master = tonumber(child:read_line() or ""),
   }, Server)
-  local deadline = loop.now() + 10000
-  while loop.now() < deadline and child.buffer == "" do
+  local deadline = uv_loop.now() + 10000
+  while uv_loop.now() < deadline and child.buffer == "" do
     if self:get("/plain", { timeout = 1 }) then return self end
-    loop.sleep(0.02)
+    uv_loop.sleep(0.02)
   end
   local log = child:stderr_text()
   self:stop()

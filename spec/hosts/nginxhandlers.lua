@@ -91,7 +91,7 @@ local pool -- the worker's, from its first use on
 
 --- What is left to do for the pool is not the request's business: a new sandbox takes a second to warm up.
 function shared.pool()
-  pool = pool or client:pool { image = "any", min = 1, max = 3, warm_up = function() assert(opensandbox.sleep(1)) end }
+  pool = pool or client:pool { image = "any", min_idle = 1, max_size = 3, warm_up = function() assert(opensandbox.sleep(1)) end }
   local result = assert(pool:with(function(box) return box:run("echo pooled") end))
   ngx.say(result.stdout)
 end
@@ -151,7 +151,7 @@ function shared.tasks()
     local _, err = opensandbox.sleep(30)
     return err.kind
   end)
-  local _, late = sleeper:wait(0.01)
+  local _, late = sleeper:wait { timeout = 0.01 }
   sleeper:cancel()
   ngx.say(json.encode { task = task:wait(), order = order, squares = squares, late = late.kind, slept = sleeper:wait() })
 end
@@ -176,7 +176,8 @@ end
 
 --- What is under way in this worker.
 function shared.state()
-  ngx.say(json.encode { inflight = (client._multi:inflight()), waiting = scheduler.has_waiting(), pid = ngx.worker.pid() })
+  local inflight = client.http.transport.multi:inflight()
+  ngx.say(json.encode { inflight = inflight, waiting = scheduler.has_waiters(), pid = ngx.worker.pid() })
 end
 
 function handlers.content()

@@ -1,10 +1,10 @@
 --- No host: the heartbeat is a task too.
 
 local opensandbox = require "opensandbox"
-local stage = require "spec.hosts.stage"
+local runner = require "spec.hosts.scenario_runner"
 
-if stage.scene == "blocking" then
-  stage.block(function(fn)
+if runner.scenario == "blocking" then
+  runner.block(function(fn)
     opensandbox.spawn(fn)
     opensandbox.sleep(0)
   end, function(done)
@@ -12,11 +12,11 @@ if stage.scene == "blocking" then
   end)
 else
   opensandbox.spawn(function()
-    while not stage.over do
-      stage.beat()
-      opensandbox.sleep(stage.heartbeat)
+    while not runner.over do
+      runner.beat()
+      opensandbox.sleep(runner.heartbeat)
     end
   end)
-  opensandbox.spawn(stage.play):wait()
+  opensandbox.spawn(runner.run):wait()
 end
-stage.report()
+runner.report()

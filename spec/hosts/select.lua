@@ -2,30 +2,30 @@
 
 local opensandbox = require "opensandbox"
 local socket = require "socket"
-local stage = require "spec.hosts.stage"
+local runner = require "spec.hosts.scenario_runner"
 
-local client = stage.client()
+local client = runner.client()
 
 local function turn()
   client:step(0)
-  local timeout = math.min(client:timeout() or stage.heartbeat, stage.heartbeat)
+  local timeout = math.min(client:timeout() or runner.heartbeat, runner.heartbeat)
   socket.select({ client }, nil, timeout)
   client:step(0)
 end
 
-if stage.scene == "blocking" then
-  stage.block(function(fn)
+if runner.scenario == "blocking" then
+  runner.block(function(fn)
     opensandbox.spawn(fn)
     turn()
   end, function(done)
     while not done() do turn() end
   end)
 else
-  opensandbox.spawn(stage.play)
-  while not stage.over do
+  opensandbox.spawn(runner.run)
+  while not runner.over do
     turn()
-    stage.beat()
+    runner.beat()
   end
 end
 client:close()
-stage.report()
+runner.report()

@@ -1,11 +1,11 @@
 --- What is tried again, how often, for how long, and what is never sent twice.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local retry = require "opensandbox.http.retry"
 
-local FAST = { base = 0.001 }
+local FAST = { base_delay = 0.001 }
 
 local server, client
 
@@ -32,7 +32,7 @@ end
 describe("a read", function()
   setup(function()
     -- /v1/sandboxes/KIND-N-TAG fails N times in the way KIND says; then it is there.
-    server = faults.start [[
+    server = fault_server.start [[
       local JSON = { ["Content-Type"] = "application/json" }
       local counts, ways = {}, {}
       function ways.close(connection) connection:close() end
@@ -113,7 +113,7 @@ describe("a read", function()
       assert.is_true(err.retryable)
       assert.equal(3, tries(name))
     end
-    new { retry = { attempts = 5, base = 0.001 } }
+    new { retry = { max_attempts = 5, base_delay = 0.001 } }
     local _, err = client:get_sandbox "502-9-five"
     assert.equal(5, err.attempts)
     assert.equal(5, tries "502-9-five")
@@ -154,7 +154,7 @@ describe("a read", function()
   end)
 
   it("does not wait longer than its patience, nor beyond its time: the error says when", function()
-    new { retry = { base = 0.001, patience = 0.2 } }
+    new { retry = { base_delay = 0.001, max_retry_after = 0.2 } }
     local began = core.now()
     local _, err = client:get_sandbox "patience-1-a"
     assert.equal(0.4, err.retry_after)
@@ -177,7 +177,7 @@ describe("a read", function()
   end)
 
   it("has one budget of time for all its tries", function()
-    new { timeout = 0.5, retry = { attempts = 1000, base = 0.02, longest = 0.02 } }
+    new { timeout = 0.5, retry = { max_attempts = 1000, base_delay = 0.02, max_delay = 0.02 } }
     local began = core.now()
     local _, err = client:get_sandbox "late-9999-a"
     local took = core.now() - began
@@ -193,7 +193,7 @@ describe("a read", function()
       local _, err = client:get_sandbox(name)
       assert.is_true(core.now() - began < 1.5)
       assert.equal("timeout", err.kind)
-      assert.equal("timeout", err.clock)
+      assert.equal("timeout", err.timeout_option)
       assert.is_truthy(err.message:find("0.3 s", 1, true), err.message)
       assert.is_truthy(err.hint:find("timeout", 1, true))
       assert.equal(1, tries(name))
@@ -201,7 +201,7 @@ describe("a read", function()
   end)
 
   it("that had used a part of its time still names the whole of it", function()
-    local two = faults.start [[
+    local two = fault_server.start [[
       local count = 0
       return function(request, connection)
         count = count + 1
@@ -217,7 +217,7 @@ describe("a read", function()
     local began = core.now()
     local _, err = other:get_sandbox "a"
     assert.is_true(core.now() - began < 1.4)
-    assert.equal("timeout", err.clock)
+    assert.equal("timeout", err.timeout_option)
     assert.equal(2, err.attempts)
     assert.is_truthy(err.message:find("0.4 s", 1, true), err.message)
   end)
@@ -244,7 +244,7 @@ end)
 
 describe("a delete", function()
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       local JSON = { ["Content-Type"] = "application/json", ["X-Request-ID"] = "r1" }
       local count = 0
       return function(request, connection)
@@ -294,7 +294,7 @@ end)
 describe("a create", function()
   setup(function()
     -- The first path segment says what happens to the answer, and what the listing knows.
-    server = faults.start [[
+    server = fault_server.start [[
       local JSON = { ["Content-Type"] = "application/json" }
       local labels, lists, creates = {}, {}, {}
       local function unescape(text) return (text:gsub("%%(%x%x)", function(x) return string.char(tonumber(x, 16)) end)) end
@@ -471,20 +471,20 @@ describe("judging an error", function()
         return err
       end
       local err = copy()
-      assert.equal(err, retry.judge(err, false))
+      assert.equal(err, retry.set_retryable(err, false))
       assert.is_true(err.retryable == case[3])
-      err = retry.judge(copy(), true)
+      err = retry.set_retryable(copy(), true)
       assert.is_true(err.retryable == case[4])
     end)
   end
 
   it("overrules what was thought of it before", function()
-    assert.is_false(retry.judge({ kind = "http", status = 400, retryable = true }, true).retryable)
+    assert.is_false(retry.set_retryable({ kind = "http", status = 400, retryable = true }, true).retryable)
   end)
 end)
 
 describe("the wait before the next try", function()
-  local policy = retry.policy { attempts = 10, base = 0.1, longest = 0.5, patience = 3 }
+  local policy = retry.policy { max_attempts = 10, base_delay = 0.1, max_delay = 0.5, max_retry_after = 3 }
 
   it("is random, at most doubles each time, and has a limit", function()
     for attempt = 1, 9 do
@@ -506,16 +506,16 @@ describe("the wait before the next try", function()
     assert.is_nil(retry.delay(policy, 10, { retryable = true }, 100))
     assert.is_nil(retry.delay(policy, 1, { retryable = false }, 100))
     assert.is_nil(retry.delay(policy, 1, { retryable = true }, 0))
-    assert.is_nil(retry.delay(policy, 1, { retryable = true, kind = "timeout", clock = "timeout" }, 100))
-    assert.is_number(retry.delay(policy, 1, { retryable = true, kind = "timeout", clock = "connect_timeout" }, 100))
+    assert.is_nil(retry.delay(policy, 1, { retryable = true, kind = "timeout", timer = "timeout" }, 100))
+    assert.is_number(retry.delay(policy, 1, { retryable = true, kind = "timeout", timer = "connect_timeout" }, 100))
   end)
 
   it("has defaults, and a policy of one try for false", function()
     local default, off = retry.policy(nil), retry.policy(false)
-    assert.equal(3, default.attempts)
-    assert.equal(1, off.attempts)
+    assert.equal(3, default.max_attempts)
+    assert.equal(1, off.max_attempts)
     assert.is_nil(retry.delay(off, 1, { retryable = true }, 100))
-    assert.equal(7, retry.policy({ attempts = 7 }).attempts)
-    assert.equal(default.base, retry.policy({ attempts = 7 }).base)
+    assert.equal(7, retry.policy({ max_attempts = 7 }).max_attempts)
+    assert.equal(default.base_delay, retry.policy({ max_attempts = 7 }).base_delay)
   end)
 end)

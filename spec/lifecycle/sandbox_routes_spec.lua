@@ -1,7 +1,7 @@
 --- What happens to a sandbox between its creation and its end: it is paused, labelled, copied, measured.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 
@@ -191,7 +191,7 @@ end)
 
 describe("an option that an older server would pass over", function()
   local function create_on(answer)
-    local server = faults.start(([[
+    local server = fault_server.start(([[
       local answer = ANSWER
       return function(request, connection)
         state[request.path] = (state[request.path] or 0) + 1

@@ -1,7 +1,7 @@
 --- Cancelling: whatever a task waits in, it is told at once, its connection is closed, and what it began on the server is ended.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local run = require "opensandbox.execution.execution"
@@ -136,7 +136,7 @@ end
 
 describe("cancelling a task", function()
   setup(function()
-    server = faults.start(SERVER)
+    server = fault_server.start(SERVER)
     server:requests() -- what the helpers and the scheduler open once stays open
     sleep(0.001)
     before = process.descriptors()
@@ -161,7 +161,7 @@ describe("cancelling a task", function()
     end)
     local task = spawn(function() return other:wait() end)
     sleep(0)
-    assert.equal("wait", cancel(task).op)
+    assert.equal("task:wait", cancel(task).op)
     assert.equal("went on", other:wait())
   end)
 
@@ -375,7 +375,7 @@ describe("cancelling a task", function()
       assert.equal(1, open_connections())
       task:cancel()
       task:wait()
-      assert.equal(1, client._multi:inflight()) -- the DELETE
+      assert.equal(1, client.http.transport.multi:inflight()) -- the DELETE
       settle()
       wait_until(function() return open_connections() == 1 end) -- its connection
     end)
@@ -466,7 +466,7 @@ describe("cancelling a task", function()
 end)
 
 describe("a session that nobody waits for any more", function()
-  setup(function() server = faults.start(SERVER) end)
+  setup(function() server = fault_server.start(SERVER) end)
   teardown(function() server:stop() end)
   before_each(begin)
   after_each(finish)
@@ -490,7 +490,7 @@ describe("a session that nobody waits for any more", function()
 end)
 
 describe("a command that nobody waits for any more", function()
-  setup(function() server = faults.start(SERVER) end)
+  setup(function() server = fault_server.start(SERVER) end)
   teardown(function() server:stop() end)
   before_each(begin)
   after_each(finish)
@@ -523,7 +523,7 @@ describe("a command that nobody waits for any more", function()
     local result, err = client:run_command(execd "quiet.run", "sleep 100", { idle_timeout = 0.1 })
     assert.is_nil(result)
     assert.equal("timeout", err.kind)
-    assert.equal("idle_timeout", err.clock)
+    assert.equal("idle_timeout", err.timeout_option)
     stopped_once "quiet.run"
   end)
 

@@ -1,6 +1,6 @@
 --- Protected calls across which a coroutine can be suspended, on every Lua.
 
-local protect = require "opensandbox.loop.coxpcall"
+local coxpcall = require "opensandbox.loop.coxpcall"
 
 local NEEDS_COROUTINE = _VERSION == "Lua 5.1" and rawget(_G, "jit") == nil
 
@@ -19,10 +19,10 @@ local function run(fn)
   return yielded, got
 end
 
-for _, name in ipairs { "pcall", "traced" } do
-  local call = protect[name]
+for _, name in ipairs { "pcall", "xpcall" } do
+  local call = coxpcall[name]
 
-  describe("protect." .. name, function()
+  describe("coxpcall." .. name, function()
     it("passes on arguments and results, nils among them and at the end", function()
       local function echo(...) return select("#", ...), ... end
       local got = pack(call(echo, nil, 2, nil))
@@ -87,17 +87,17 @@ for _, name in ipairs { "pcall", "traced" } do
 
     it("knows the coroutine that the code inside stands for", function()
       run(function()
-        local outer = protect.running()
+        local outer = coxpcall.running()
         assert.equal(coroutine.running(), outer)
         call(function()
-          assert.equal(outer, protect.running())
-          call(function() assert.equal(outer, protect.running()) end)
-          local own = coroutine.create(function() assert.not_equal(outer, protect.running()) end)
+          assert.equal(outer, coxpcall.running())
+          call(function() assert.equal(outer, coxpcall.running()) end)
+          local own = coroutine.create(function() assert.not_equal(outer, coxpcall.running()) end)
           assert(coroutine.resume(own))
         end)
       end)
-      assert.is_nil(protect.running())
-      call(function() assert.is_nil(protect.running()) end)
+      assert.is_nil(coxpcall.running())
+      call(function() assert.is_nil(coxpcall.running()) end)
     end)
 
     it("keeps nothing of a call alive that is over", function()
@@ -119,11 +119,11 @@ for _, name in ipairs { "pcall", "traced" } do
   end)
 end
 
-describe("a coroutine that is left in a protected call", function()
+describe("a coroutine that is left in a coxpcalled call", function()
   it("is collected", function()
     local held = setmetatable({}, { __mode = "k" })
     for _ = 1, 10 do
-      local thread = coroutine.create(function() protect.pcall(protect.traced, coroutine.yield) end)
+      local thread = coroutine.create(function() coxpcall.pcall(coxpcall.xpcall, coroutine.yield) end)
       held[thread] = true
       assert(coroutine.resume(thread))
     end
@@ -135,8 +135,8 @@ describe("a coroutine that is left in a protected call", function()
   it("goes on when others resumed the function inside to its end", function()
     local inner, log = nil, {}
     local thread = coroutine.create(function()
-      log[1] = pack(protect.pcall(function()
-        return protect.pcall(function()
+      log[1] = pack(coxpcall.pcall(function()
+        return coxpcall.pcall(function()
           inner = coroutine.running()
           return coroutine.yield(), "end"
         end)
@@ -154,30 +154,30 @@ describe("a coroutine that is left in a protected call", function()
   end)
 end)
 
-describe("protect.traced", function()
+describe("coxpcall.xpcall", function()
   local function culprit()
     local nothing = nil
     return nothing.field
   end
 
   it("gives the place of the error", function()
-    local ok, _, trace = protect.traced(culprit)
+    local ok, _, trace = coxpcall.xpcall(culprit)
     assert.is_false(ok)
-    assert.truthy(trace:find("protect_spec", 1, true))
+    assert.truthy(trace:find("coxpcall_spec", 1, true))
     assert.truthy(trace:find("culprit", 1, true) or trace:find("in function <", 1, true))
     local _, got = run(function()
-      return protect.traced(function()
+      return coxpcall.xpcall(function()
         coroutine.yield()
         culprit()
       end)
     end)
     assert.is_false(got[2])
-    assert.truthy(got[4]:find("protect_spec", 1, true))
+    assert.truthy(got[4]:find("coxpcall_spec", 1, true))
   end)
 
   it("gives it for an error that is a table too, and none after a success", function()
-    assert.is_string((select(3, protect.traced(error, {}))))
-    assert.equal(2, select("#", protect.traced(function() return 1 end)))
+    assert.is_string((select(3, coxpcall.xpcall(error, {}))))
+    assert.equal(2, select("#", coxpcall.xpcall(function() return 1 end)))
   end)
 end)
 

@@ -1,7 +1,7 @@
 --- The scheduler: one for all clients of a Lua state, a step at a time, and ten thousand tasks without a trace.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local scheduler = require "opensandbox.loop.scheduler"
@@ -29,7 +29,7 @@ describe("the scheduler as an event loop sees it", function()
   local client
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       return function(request, connection)
         if request.path:find("silent", 1, true) then return connection:silence() end
         connection:after(20, function()
@@ -44,8 +44,8 @@ describe("the scheduler as an event loop sees it", function()
 
   it("has nothing to do when nobody waits", function()
     assert.is_nil(scheduler:timeout())
-    assert.is_false(scheduler.has_waiting())
-    assert.is_false(scheduler.can_go_on())
+    assert.is_false(scheduler.has_waiters())
+    assert.is_false(scheduler.has_work())
     assert.equal(0, scheduler:step(0))
     assert.is_false(client:dirty())
   end)
@@ -54,17 +54,17 @@ describe("the scheduler as an event loop sees it", function()
     local task = spawn(sleep, 0.1)
     assert.equal(0, scheduler:timeout())
     assert.is_true(client:dirty())
-    assert.is_true(scheduler.can_go_on())
+    assert.is_true(scheduler.has_work())
     scheduler:step(0)
     local due = scheduler:timeout()
     assert.is_true(due > 0.02 and due <= 0.1, tostring(due))
-    assert.is_true(scheduler.has_waiting())
+    assert.is_true(scheduler.has_waiters())
     local began = now()
     assert.equal(1, scheduler:step(10)) -- not longer than until then
     assert.is_true(now() - began < 1)
     while not task:done() do scheduler:step(0) end
     assert.is_nil(scheduler:timeout())
-    assert.is_false(scheduler.has_waiting())
+    assert.is_false(scheduler.has_waiters())
   end)
 
   it("drives tasks and requests by steps alone", function()
@@ -77,7 +77,7 @@ describe("the scheduler as an event loop sees it", function()
       end)
     end
     local deadline = now() + 10
-    while scheduler.can_go_on() do
+    while scheduler.has_work() do
       assert.is_true(now() < deadline)
       client:step(0.05)
     end
@@ -123,7 +123,7 @@ describe("the scheduler as an event loop sees it", function()
     assert.equal(1, changes)
     spawn(sleep, 0)
     assert.equal(2, changes)
-    while scheduler.can_go_on() do scheduler:step(0) end
+    while scheduler.has_work() do scheduler:step(0) end
   end)
 
   it("resumes each of those that are ready once, before it looks at the network again", function()
@@ -139,7 +139,7 @@ describe("the scheduler as an event loop sees it", function()
     assert.equal("a", assert(client:get_sandbox("a")).id, "tasks that are always ready starve the network")
     assert.is_true(math.abs(rounds[1] - rounds[3]) <= 1)
     stop = true
-    while scheduler.can_go_on() do scheduler:step(0) end
+    while scheduler.has_work() do scheduler:step(0) end
   end)
 
   it("can be stepped inside a task", function()
@@ -154,7 +154,7 @@ describe("the scheduler as an event loop sees it", function()
       while not ticker:done() do client:step(0) end
       return ticks
     end)
-    assert.equal(3, task:wait(5))
+    assert.equal(3, task:wait { timeout = 5 })
   end)
 
   it("does not hold on to a client that nobody refers to any more", function()
@@ -181,7 +181,7 @@ describe("ten thousand tasks", function()
   local waits = {
     sleep = function() return sleep(1000) end,
     ["task:wait"] = function(i, other)
-      return other:wait(i % 2 == 0 and 1000 or nil)
+      return other:wait { timeout = i % 2 == 0 and 1000 or nil }
     end,
   }
 
@@ -201,7 +201,7 @@ describe("ten thousand tasks", function()
       sleep(0)
       for i = 1, count do assert(tasks[i]:cancel()) end
       for i = 1, count do
-        local _, err = tasks[i]:wait(20)
+        local _, err = tasks[i]:wait { timeout = 20 }
         assert(err.kind == "cancelled", tostring(err))
       end
       assert.equal(count, kinds)
@@ -215,7 +215,7 @@ describe("ten thousand tasks", function()
     other:cancel()
     other:wait()
     assert.is_nil(scheduler:timeout())
-    assert.is_false(scheduler.has_waiting())
+    assert.is_false(scheduler.has_waiters())
   end
 
   for name in pairs(waits) do

@@ -1,10 +1,10 @@
 --- Tasks in a script without an event loop: they run beside each other, nothing they say is lost, and nobody waits for ever.
 
 local errors = require "opensandbox.base.errors"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
@@ -62,7 +62,7 @@ describe("a task", function()
     for i = 1, 5 do others[i] = spawn(function() return task:wait() end) end
     for i = 1, 5 do assert.same({ n = 2, "result", 2 }, pack(others[i]:wait())) end
     assert.same({ n = 2, "result", 2 }, pack(task:wait()))
-    assert.same({ n = 2, "result", 2 }, pack(task:wait(1)))
+    assert.same({ n = 2, "result", 2 }, pack(task:wait { timeout = 1 }))
   end)
 
   it("goes on when who waits for it has had enough", function()
@@ -71,18 +71,18 @@ describe("a task", function()
       return "late"
     end)
     local began = now()
-    local value, err = task:wait(0.02)
+    local value, err = task:wait { timeout = 0.02 }
     assert.is_nil(value)
     assert.equal("timeout", err.kind)
-    assert.equal("wait", err.op)
+    assert.equal("task:wait", err.op)
     assert.truthy(tostring(err):find("0.02 s", 1, true))
     assert.is_true(now() - began >= 0.02 and now() - began < 0.15)
     assert.is_false(task:done())
     assert.equal("late", task:wait())
     local other = spawn(function()
       local inner = spawn(function() sleep(0.05) return "inner" end)
-      local nothing, problem = inner:wait(0.01)
-      return nothing, problem.kind, inner:wait(5)
+      local nothing, problem = inner:wait { timeout = 0.01 }
+      return nothing, problem.kind, inner:wait { timeout = 5 }
     end)
     assert.same({ n = 3, nil, "timeout", "inner" }, pack(other:wait()))
   end)
@@ -175,7 +175,7 @@ describe("a task", function()
     local ok, problem = pcall(spawn, "print")
     assert.is_false(ok)
     assert.truthy(problem:find("spawn", 1, true))
-    assert.has_error(function() spawn(print):wait(0) end)
+    assert.has_error(function() spawn(print):wait { timeout = 0 } end)
     assert.has_error(function() sleep(-1) end)
   end)
 end)
@@ -206,8 +206,8 @@ describe("a task and other coroutines", function()
     local waiting = spawn(function() return task:wait() end)
     sleep(0)
     assert.is_true((coroutine.resume(thread, "a value")))
-    assert.same({ n = 2, "a value", nil }, pack(task:wait(5)))
-    assert.same({ n = 2, "a value", nil }, pack(waiting:wait(5)))
+    assert.same({ n = 2, "a value", nil }, pack(task:wait { timeout = 5 }))
+    assert.same({ n = 2, "a value", nil }, pack(waiting:wait { timeout = 5 }))
   end)
 
   it("is not taken for ready when others resume it while it waits for us", function()
@@ -285,7 +285,7 @@ describe("waiting", function()
 
   it("has an end by the clock, even then", function()
     local task
-    task = spawn(function() return task:wait(0.02) end)
+    task = spawn(function() return task:wait { timeout = 0.02 } end)
     local _, err = task:wait()
     assert.equal("timeout", err.kind)
   end)
@@ -538,7 +538,7 @@ describe("an error that nobody waits for", function()
   it("is reported when who waited had gone before", function()
     local code, _, complaint = script [[
       local a = opensandbox.spawn(function() opensandbox.sleep(0.05) error("too late", 0) end)
-      assert(select(2, a:wait(0.01)).kind == "timeout")
+      assert(select(2, a:wait { timeout = 0.01 }).kind == "timeout")
       opensandbox.sleep(0.1)
       a = nil
     ]]
@@ -551,7 +551,7 @@ describe("tasks and the network", function()
   local server, url, opened
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       return function(request, connection)
         if request.path:find("silent", 1, true) then return connection:silence() end
         connection:after(50, function()
@@ -627,7 +627,7 @@ describe("tasks and the network", function()
       return err.kind
     end)
     assert.equal("closed", closing:wait(5))
-    assert.equal("closed", select(2, waiting:wait(5)).kind)
+    assert.equal("closed", select(2, waiting:wait { timeout = 5 }).kind)
   end)
 
   it("let a call in a coroutine of the user's block for an answer", function()
@@ -679,13 +679,13 @@ describe("tasks and the network", function()
 end)
 
 describe("callbacks in a task may call the library", function()
-  local client, sandbox, here
+  local client, sandbox, fixture
 
   setup(function()
-    here = stage.new()
-    client, sandbox = here.client, here.sandbox
+    fixture = Fixture.new()
+    client, sandbox = fixture.client, fixture.sandbox
   end)
-  teardown(function() here:close() end)
+  teardown(function() fixture:close() end)
 
   local function in_task(fn, ...) return spawn(fn, ...):wait(20) end
 

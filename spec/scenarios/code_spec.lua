@@ -20,16 +20,16 @@
 
 local core = require "opensandbox.core"
 local opensandbox = require "opensandbox"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 
-local here, client, sandbox, execd
+local fixture, client, sandbox, execd
 
 setup(function()
-  here = stage.new()
-  client, sandbox = here.client, here.sandbox
-  execd = here:execd()
+  fixture = Fixture.new()
+  client, sandbox = fixture.client, fixture.sandbox
+  execd = fixture:execd()
 end)
-teardown(function() here:close() end)
+teardown(function() fixture:close() end)
 
 -- Plays `fn` with a code context that ends with it.
 local function with_context(language, fn)
@@ -172,7 +172,7 @@ describe("code that is interrupted", function()
         opensandbox.sleep(0.02)
       end
       assert(code:interrupt())
-      local result = assert(running:wait(20))
+      local result = assert(running:wait { timeout = 20 })
       assert.is_true(core.now() - began < 20)
       assert.equal("KeyboardInterrupt", result.error.name)
       assert.truthy(result.stdout:find("tick 0", 1, true))

@@ -3,17 +3,17 @@
 --- test_command_service_adapter_streaming.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 
-local here, client, sandbox
+local fixture, client, sandbox
 
 setup(function()
-  here = stage.new()
-  client, sandbox = here.client, here.sandbox
+  fixture = Fixture.new()
+  client, sandbox = fixture.client, fixture.sandbox
 end)
-teardown(function() here:close() end)
+teardown(function() fixture:close() end)
 
 -- Calls `ready` until it gives something; fails after 10 seconds.
 local function eventually(ready, why)
@@ -69,7 +69,7 @@ describe("a command that succeeds", function()
   end)
 
   it("runs in the directory that is asked for", function()
-    assert.equal(here.root .. "/tmp\n", assert(sandbox:run("pwd", { cwd = "/tmp" })).stdout)
+    assert.equal(fixture.root .. "/tmp\n", assert(sandbox:run("pwd", { cwd = "/tmp" })).stdout)
   end)
 
   it("keeps its blank lines", function()
@@ -115,7 +115,7 @@ end)
 describe("a command in the background", function()
   it("is started and not waited for, has an id and no exit code yet", function()
     local began = core.now()
-    local result = assert(client:run_command(here:execd(), "sleep 30", { background = true }))
+    local result = assert(client:run_command(fixture:execd(), "sleep 30", { background = true }))
     assert.is_true(core.now() - began < 10)
     assert.truthy(result.id and result.id ~= "")
     assert.is_nil(result.exit_code)
@@ -154,7 +154,7 @@ describe("an interrupted command", function()
   it("that was in the background is not running any more", function()
     local command = assert(sandbox:start("sleep 300"))
     assert.is_true(assert(command:status()).running)
-    assert(client:interrupt_command(here:execd(), command.id))
+    assert(client:interrupt_command(fixture:execd(), command.id))
     local status = eventually(function()
       local status = assert(command:status())
       return not status.running and status
@@ -170,8 +170,8 @@ describe("an interrupted command", function()
       end }))
     end)
     eventually(function() return ids[1] end, "there was no init event")
-    assert(client:interrupt_command(here:execd(), ids[1]))
-    local result = assert(waiting:wait(20))
+    assert(client:interrupt_command(fixture:execd(), ids[1]))
+    local result = assert(waiting:wait { timeout = 20 })
     assert.is_true(core.now() - began < 20)
     assert.same({ ids[1], -1, "terminated" }, { result.id, result.exit_code, result.signal })
     assert.equal("-1", result.error.value)
@@ -181,17 +181,17 @@ end)
 
 describe("a client that goes away in the middle of a stream", function()
   it("does no harm to the server or the sandbox", function()
-    local other = here:another_client()
+    local other = fixture:another_client()
     local seen
     local waiting = opensandbox.spawn(function()
-      return other:run_command(here:execd(), "echo begun; sleep 30", {
+      return other:run_command(fixture:execd(), "echo begun; sleep 30", {
         on_stdout = function(text) seen = text end,
       })
     end)
     eventually(function() return seen end, "the command did not begin")
     waiting:cancel()
     other:close()
-    assert(client:ping(here:execd()))
+    assert(client:ping(fixture:execd()))
     assert.equal("well\n", assert(sandbox:run("echo well")).stdout)
   end)
 end)
@@ -200,7 +200,7 @@ describe("the event stream", function()
   local server
 
   setup(function()
-    server = faults.start [[
+    server = fault_server.start [[
       local streams = {
         standard = 'data: {"type":"init","text":"c1","timestamp":1}\n\n: a comment\nevent: stdout\n'
           .. 'data: {"type":"stdout","text":"hello","timestamp":2}\n\n'

@@ -1,17 +1,17 @@
 --- The example that grades submissions, in the three ways that one can end.
 
 local process = require "spec.support.process"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 local uv = require "luv"
 
-local here, scratch
+local fixture, scratch
 
 setup(function()
-  here = stage.new()
+  fixture = Fixture.new()
   scratch = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/opensandbox-test-XXXXXX"))
 end)
 teardown(function()
-  here:close()
+  fixture:close()
   os.execute("rm -rf '" .. scratch .. "'")
 end)
 
@@ -26,7 +26,7 @@ describe("examples/grade.lua", function()
       end
     end
     local env = process.module_paths()
-    env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY, env.TIME_LIMIT = here.server.url, here.server.key, "1"
+    env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY, env.TIME_LIMIT = fixture.server.url, fixture.server.key, "1"
     local argv = { process.lua(), "examples/grade.lua" }
     for _, name in ipairs { "good", "bad", "endless", "missing" } do argv[#argv + 1] = scratch .. "/" .. name end
     for _, argument in ipairs { "--", "sh", "check" } do argv[#argv + 1] = argument end
@@ -40,6 +40,6 @@ describe("examples/grade.lua", function()
     end
     assert.is_nil(output:find("in the sandbox", 1, true))
     child:stop()
-    assert.same({}, assert(here.client:list_sandboxes { metadata = { job = "grade" } }))
+    assert.same({}, assert(fixture.client:list_sandboxes { metadata = { job = "grade" } }))
   end)
 end)

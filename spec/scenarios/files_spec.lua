@@ -2,15 +2,15 @@
 --- 03a; tests/javascript test_sandbox_e2e 03 and 03a; components/execd/tests smoke_api.py.
 
 local opensandbox = require "opensandbox"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 
-local here, sandbox, files
+local fixture, sandbox, files
 
 setup(function()
-  here = stage.new()
-  sandbox, files = here.sandbox, here.sandbox.files
+  fixture = Fixture.new()
+  sandbox, files = fixture.sandbox, fixture.sandbox.files
 end)
-teardown(function() here:close() end)
+teardown(function() fixture:close() end)
 
 local function names(list)
   local paths = {}
@@ -29,7 +29,7 @@ describe("directories", function()
   it("are made with the modes that are given, and are directories", function()
     assert(files:mkdir("/work/dirs/one", { mode = 755 }))
     assert(files:mkdir("/work/dirs/two", { mode = 644 }))
-    local infos = assert(here.client:file_info(here:execd(), { "/work/dirs/one", "/work/dirs/two" }))
+    local infos = assert(fixture.client:file_info(fixture:execd(), { "/work/dirs/one", "/work/dirs/two" }))
     assert.same({ "0755", "0644" }, { infos["/work/dirs/one"].mode, infos["/work/dirs/two"].mode })
     assert.equal("directory", infos["/work/dirs/one"].type)
     assert.equal("yes\n", assert(sandbox:run("test -d work/dirs/one && echo yes")).stdout)
@@ -104,7 +104,7 @@ describe("replacing in files", function()
     assert.equal(0, assert(files:replace("/work/r1.txt", "not there", "new")))
     assert.equal(3, assert(files:replace("/work/r3.txt", "old", "new")))
     assert.equal("new new new", assert(files:read("/work/r3.txt")))
-    assert.same({ ["/work/r1.txt"] = 1, ["/work/r3.txt"] = 3 }, assert(here.client:replace_in_files(here:execd(), {
+    assert.same({ ["/work/r1.txt"] = 1, ["/work/r3.txt"] = 3 }, assert(fixture.client:replace_in_files(fixture:execd(), {
       ["/work/r1.txt"] = { old = "new", new = "last" }, ["/work/r3.txt"] = { old = "new", new = "last" },
     })))
     assert.equal("last last last", assert(files:read("/work/r3.txt")))
@@ -164,7 +164,7 @@ describe("three files in their life", function()
     local owner = is_root and { owner = "nobody", group = "nogroup" } or nil
     assert(files:chmod("/work/life/text.txt", 755, owner))
     assert(files:chmod("/work/life/bytes.bin", 600, owner))
-    local infos = assert(here.client:file_info(here:execd(), { "/work/life/text.txt", "/work/life/bytes.bin" }))
+    local infos = assert(fixture.client:file_info(fixture:execd(), { "/work/life/text.txt", "/work/life/bytes.bin" }))
     assert.same({ "0755", "0600" }, { infos["/work/life/text.txt"].mode, infos["/work/life/bytes.bin"].mode })
     if is_root then assert.equal("nobody", infos["/work/life/bytes.bin"].owner) end
   end)

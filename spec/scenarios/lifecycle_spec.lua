@@ -3,23 +3,23 @@
 --- test_wait_until_ready_diagnostics. Snapshots: the C# and Java suites.
 
 local core = require "opensandbox.core"
-local faults = require "spec.support.faults"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 
 local DAY = 24 * 3600
 
-local here, client, sandbox
+local fixture, client, sandbox
 
 setup(function()
-  here = stage.new { metadata = { tag = "e2e-test" }, timeout = 120, entrypoint = { "tail", "-f", "/dev/null" } }
-  client, sandbox = here.client, here.sandbox
+  fixture = Fixture.new { metadata = { tag = "e2e-test" }, timeout = 120, entrypoint = { "tail", "-f", "/dev/null" } }
+  client, sandbox = fixture.client, fixture.sandbox
 end)
-teardown(function() here:close() end)
+teardown(function() fixture:close() end)
 
 describe("a sandbox that was created", function()
   it("is well: it runs, its execd answers, and its info is what was asked for", function()
-    assert(client:ping(here:execd()))
+    assert(client:ping(fixture:execd()))
     local info = assert(sandbox:info())
     assert.equal(sandbox.id, info.id)
     assert.equal("Running", info.state)
@@ -47,7 +47,7 @@ describe("a sandbox that was created", function()
   end)
 
   it("lives longer when it is renewed: what the server then says is what it answered", function()
-    local one = here:create { timeout = 120 }
+    local one = fixture:create { timeout = 120 }
     local before = assert(one:info()).expires_at
     local renewed = assert(one:renew(900))
     assert.is_true(renewed > before)
@@ -57,7 +57,7 @@ describe("a sandbox that was created", function()
   end)
 
   it("can be connected to by its id, and is the same", function()
-    local other = here:another_client()
+    local other = fixture:another_client()
     local connected = assert(other:connect(sandbox.id))
     assert.equal(sandbox.id, connected.id)
     local result = assert(connected:run("echo connect-ok"))
@@ -67,7 +67,7 @@ describe("a sandbox that was created", function()
   end)
 
   it("is driven to its end route by route", function()
-    local id = assert(client:create_sandbox(stage.create_options { timeout = 60 })).id
+    local id = assert(client:create_sandbox(Fixture.create_options { timeout = 60 })).id
     local info = assert(client:wait_ready(id))
     assert.equal("Running", info.state)
     local execd = assert(client:discover_execd(id))
@@ -81,7 +81,7 @@ describe("a sandbox that was created", function()
   end)
 
   it("is gone after it was killed, and killing it again is no error", function()
-    local one = here:create()
+    local one = fixture:create()
     assert(one:kill())
     local _, err = client:get_sandbox(one.id)
     assert.equal(404, err.status)
@@ -91,7 +91,7 @@ end)
 
 describe("a sandbox for manual cleanup", function()
   it("never expires", function()
-    local one = here:create { timeout = false }
+    local one = fixture:create { timeout = false }
     assert.is_nil(assert(one:info()).expires_at)
     assert.equal(0, assert(one:run("true")).exit_code)
     assert(one:kill())
@@ -100,7 +100,7 @@ end)
 
 describe("a paused sandbox", function()
   it("says so, goes on when it is resumed, and has kept its processes and files", function()
-    local one = here:create()
+    local one = fixture:create()
     assert(one.files:write("/work/kept.txt", "kept"))
     local command = assert(one:start("sleep 300"))
     assert(one:pause())
@@ -156,7 +156,7 @@ end)
 
 describe("the id of a request", function()
   it("that the caller chose is in the error", function()
-    local tagged = here:another_client { headers = { ["X-Request-ID"] = "e2e-request-0001" } }
+    local tagged = fixture:another_client { headers = { ["X-Request-ID"] = "e2e-request-0001" } }
     local _, err = tagged:get_sandbox("missing")
     assert.same({ 404, "e2e-request-0001" }, { err.status, err.request_id })
     assert.truthy(tostring(err):find("e2e-request-0001", 1, true))
@@ -170,7 +170,7 @@ end)
 
 describe("a sandbox that does not become ready", function()
   it("is an error that says how long was waited, what the state is, what the last try said and what to do", function()
-    local server = faults.start [[
+    local server = fault_server.start [[
       local JSON = { ["Content-Type"] = "application/json" }
       return function(request, connection)
         if request.path:find("/endpoints/", 1, true) then
@@ -184,7 +184,7 @@ describe("a sandbox that does not become ready", function()
     local own = opensandbox.new(server.url, "", { retry = false })
     local one, err = own:create { image = "x", ready_timeout = 0.3 }
     assert.is_nil(one)
-    assert.same({ "timeout", "not_ready", "ready_timeout" }, { err.kind, err.code, err.clock })
+    assert.same({ "timeout", "not_ready", "ready_timeout" }, { err.kind, err.code, err.timeout_option })
     for _, part in ipairs { "ready_timeout of 0.3 s ran out", "the state is Running", "execd is not there yet" } do
       assert.truthy(err.message:find(part, 1, true), err.message)
     end
@@ -199,7 +199,7 @@ end)
 
 describe("a time to live", function()
   it("that is longer than the server allows is refused with its reason", function()
-    local one, err = client:create(stage.create_options { timeout = 2 * DAY })
+    local one, err = client:create(Fixture.create_options { timeout = 2 * DAY })
     assert.is_nil(one)
     assert.equal(400, err.status)
     assert.truthy(err.message:find("maximum", 1, true))

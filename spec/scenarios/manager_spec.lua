@@ -3,15 +3,15 @@
 --- test_sandbox_manager_e2e 01 to 03.
 
 local opensandbox = require "opensandbox"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 
-local here, client
+local fixture, client
 
 setup(function()
-  here = stage.new()
-  client = here.client
+  fixture = Fixture.new()
+  client = fixture.client
 end)
-teardown(function() here:close() end)
+teardown(function() fixture:close() end)
 
 local function ids(list)
   local found = {}
@@ -23,9 +23,9 @@ describe("a list of sandboxes", function()
   local one, two, three
 
   setup(function()
-    one = here:create { metadata = { suite = "manager", team = "t1", env = "prod" } }
-    two = here:create { metadata = { suite = "manager", team = "t1", env = "dev" } }
-    three = here:create { metadata = { suite = "manager", env = "prod" } }
+    one = fixture:create { metadata = { suite = "manager", team = "t1", env = "prod" } }
+    two = fixture:create { metadata = { suite = "manager", team = "t1", env = "dev" } }
+    three = fixture:create { metadata = { suite = "manager", env = "prod" } }
     assert(three:pause())
   end)
   teardown(function()
@@ -82,7 +82,7 @@ end)
 
 describe("metadata", function()
   it("are changed, added to and removed by a patch, and lists follow", function()
-    local sandbox = here:create { metadata = { stage = "one", old = "yes" } }
+    local sandbox = fixture:create { metadata = { stage = "one", old = "yes" } }
     local info = assert(sandbox:patch_metadata { stage = "two", added = "new", old = false })
     assert.same({ stage = "two", added = "new" }, info.metadata)
     assert.same({ stage = "two", added = "new" }, assert(sandbox:info()).metadata)
@@ -94,11 +94,11 @@ describe("metadata", function()
   it("that are no labels are refused by the server, at the create and at the patch", function()
     for _, metadata in ipairs { { key = "-" }, { key = "a b" }, { ["-key"] = "x" }, { ["opensandbox.io/x"] = "x" },
       { key = ("x"):rep(64) } } do
-      local sandbox, err = client:create(stage.create_options { metadata = metadata })
+      local sandbox, err = client:create(Fixture.create_options { metadata = metadata })
       assert.is_nil(sandbox)
       assert.equal(400, err.status)
       local info
-      info, err = here.sandbox:patch_metadata(metadata)
+      info, err = fixture.sandbox:patch_metadata(metadata)
       assert.is_nil(info)
       assert.equal(400, err.status)
     end
@@ -107,7 +107,7 @@ end)
 
 describe("a sandbox known by its id alone", function()
   it("is paused, resumed, renewed and killed", function()
-    local id = here:create():detach().id
+    local id = fixture:create():detach().id
     assert(client:pause_sandbox(id))
     assert.equal("Paused", assert(client:get_sandbox(id)).state)
     assert(client:resume_sandbox(id))
@@ -134,7 +134,7 @@ end)
 describe("five sandboxes at once", function()
   it("are all made, each says its own word, and all are ended", function()
     local results, errors = opensandbox.map({ 1, 2, 3, 4, 5 }, function(number)
-      local sandbox = assert(client:create(stage.create_options { metadata = { batch = "five" } }))
+      local sandbox = assert(client:create(Fixture.create_options { metadata = { batch = "five" } }))
       return assert(sandbox:run("echo sandbox-" .. number)).stdout
     end)
     assert.is_nil(errors)
@@ -151,14 +151,14 @@ describe("a pool", function()
   end
 
   local function pool(options)
-    local all = stage.create_options { metadata = { of = "pool" } }
+    local all = Fixture.create_options { metadata = { of = "pool" } }
     for name, value in pairs(options) do all[name] = value end
     return client:pool(all)
   end
 
   it("is warm when it was filled: its sandboxes are handed out at once, and it is filled again", function()
     local warmed = 0
-    local warm = pool { min = 2, max = 4, warm_up = function(sandbox)
+    local warm = pool { min_idle = 2, max_size = 4, warm_up = function(sandbox)
       warmed = warmed + 1
       return sandbox.files:write("/work/warm.txt", "warm")
     end }
@@ -177,7 +177,7 @@ describe("a pool", function()
   end)
 
   it("passes over an idle sandbox that died, and gives another", function()
-    local stale = pool { min = 1, max = 3 }
+    local stale = pool { min_idle = 1, max_size = 3 }
     assert(stale:fill())
     local dead = assert(client:list_sandboxes { metadata = { of = "pool" } })[1].id
     assert(client:delete_sandbox(dead))
@@ -189,7 +189,7 @@ describe("a pool", function()
   end)
 
   it("gives each of many at once one of their own, and never more than there may be", function()
-    local busy = pool { min = 0, max = 3 }
+    local busy = pool { min_idle = 0, max_size = 3 }
     local most, seen = 0, {}
     local results, errors = opensandbox.map({ 1, 2, 3, 4, 5, 6, 7, 8 }, function(number)
       return busy:with(function(sandbox)
@@ -206,7 +206,7 @@ describe("a pool", function()
   end)
 
   it("of which all places are taken says so when its time is over", function()
-    local full = pool { min = 0, max = 1 }
+    local full = pool { min_idle = 0, max_size = 1 }
     local sandbox = assert(full:acquire())
     local none, err = full:acquire { timeout = 0.2 }
     assert.is_nil(none)
@@ -219,7 +219,7 @@ describe("a pool", function()
   end)
 
   it("that cannot make any says why", function()
-    local broken = pool { image = "nope/missing", min = 1, max = 1 }
+    local broken = pool { image = "nope/missing", min_idle = 1, max_size = 1 }
     local sandbox, err = broken:acquire()
     assert.is_nil(sandbox)
     assert.same({ 500, "DOCKER::SANDBOX_IMAGE_PULL_FAILED" }, { err.status, err.code })
@@ -227,7 +227,7 @@ describe("a pool", function()
   end)
 
   it("that is closed gives none, and closing it again does nothing", function()
-    local ended = pool { min = 1 }
+    local ended = pool { min_idle = 1 }
     assert(ended:close())
     assert(ended:close())
     local sandbox, err = ended:acquire()

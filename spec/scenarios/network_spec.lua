@@ -4,14 +4,14 @@
 --- the development server keeps policies and credentials, and enforces none.
 
 local json = require "opensandbox.base.json"
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 
 local SECRET, SECOND_SECRET = "e2e-secret-value-one", "e2e-secret-value-two"
 
-local here
+local fixture
 
-setup(function() here = stage.new() end)
-teardown(function() here:close() end)
+setup(function() fixture = Fixture.new() end)
+teardown(function() fixture:close() end)
 
 local function allow(target) return { action = "allow", target = target } end
 local function deny(target) return { action = "deny", target = target } end
@@ -23,8 +23,8 @@ for _, way in ipairs {
     local own, sandbox
 
     setup(function()
-      own = here:another_client(way[2])
-      sandbox = assert(own:create(stage.create_options {
+      own = fixture:another_client(way[2])
+      sandbox = assert(own:create(Fixture.create_options {
         network_policy = { default_action = "deny", egress = { allow "index.example" } },
         extensions = { ["access.renew.extend.seconds"] = "600" },
       }))
@@ -64,7 +64,7 @@ describe("a credential vault", function()
   local function binding(name, host, auth) return { name = name, hosts = { host }, auth = auth } end
 
   before_each(function()
-    sandbox = here:create {
+    sandbox = fixture:create {
       network_policy = { default_action = "deny", egress = { allow "api.example.com", allow "*.example.org" } },
       credential_proxy = true,
     }

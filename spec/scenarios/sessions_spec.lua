@@ -1,30 +1,30 @@
 --- Shell sessions, as the official end-to-end suites try them: tests/go sandbox_e2e Session; tests/python and tests/javascript
 --- test_sandbox_e2e 02c.
 
-local stage = require "spec.support.stage"
+local Fixture = require "spec.support.fixture"
 
-local here, client, sandbox, execd
+local fixture, client, sandbox, execd
 
 setup(function()
-  here = stage.new()
-  client, sandbox = here.client, here.sandbox
-  execd = here:execd()
+  fixture = Fixture.new()
+  client, sandbox = fixture.client, fixture.sandbox
+  execd = fixture:execd()
 end)
-teardown(function() here:close() end)
+teardown(function() fixture:close() end)
 
 describe("a session", function()
   it("begins in the directory that it was made with", function()
     local id = assert(client:create_session(execd, { cwd = "/tmp" }))
-    assert.equal(here.root .. "/tmp\n", assert(client:run_in_session(execd, id, "pwd")).stdout)
+    assert.equal(fixture.root .. "/tmp\n", assert(client:run_in_session(execd, id, "pwd")).stdout)
     local second = assert(client:create_session(execd, { cwd = "/var" }))
-    assert.equal(here.root .. "/var\n", assert(client:run_in_session(execd, second, "pwd")).stdout)
+    assert.equal(fixture.root .. "/var\n", assert(client:run_in_session(execd, second, "pwd")).stdout)
     assert(client:delete_session(execd, id))
     assert(client:delete_session(execd, second))
   end)
 
   it("runs in another directory when it is told to", function()
     local session = assert(sandbox:session { cwd = "/tmp" })
-    assert.equal(here.root .. "/var\n", assert(session:run("pwd", { cwd = "/var" })).stdout)
+    assert.equal(fixture.root .. "/var\n", assert(session:run("pwd", { cwd = "/var" })).stdout)
     assert(session:close())
   end)
 

@@ -4,7 +4,7 @@
 -- last byte. A method on a connection that is gone does nothing: a handler need not know whether its client is there.
 
 local uv = require "luv"
-local wire = require "spec.support.wire"
+local http_message = require "spec.support.http_message"
 local json = require "opensandbox.base.json"
 
 local reasons = {
@@ -93,13 +93,13 @@ end
 -- Sends the head of a response; `defaults` are added where the headers do not have them.
 local function head(self, status, headers, defaults)
   local list = {}
-  for _, pair in ipairs(wire.pairs(headers)) do list[#list + 1] = pair end
+  for _, pair in ipairs(http_message.pairs(headers)) do list[#list + 1] = pair end
   for _, pair in ipairs(defaults) do
-    if not wire.find(list, pair[1]:lower()) then list[#list + 1] = pair end
+    if not http_message.find(list, pair[1]:lower()) then list[#list + 1] = pair end
   end
-  self:send(wire.format(("HTTP/1.1 %d %s"):format(status, reasons[status] or "Status"), list))
+  self:send(http_message.format(("HTTP/1.1 %d %s"):format(status, reasons[status] or "Status"), list))
   self.raw = false
-  if (wire.find(list, "connection") or ""):lower() == "close" then self.close_after = true end
+  if (http_message.find(list, "connection") or ""):lower() == "close" then self.close_after = true end
   return list
 end
 
@@ -114,15 +114,15 @@ end
 
 --- Sends the head of a chunked response (or, with a Content-Length among the headers, of one that is not).
 function Connection:start(status, headers)
-  local list = wire.pairs(headers)
-  self.chunked = not wire.find(list, "content-length")
+  local list = http_message.pairs(headers)
+  self.chunked = not http_message.find(list, "content-length")
   head(self, status, list, self.chunked and { { "Transfer-Encoding", "chunked" } } or {})
   return self
 end
 
 --- Sends one chunk of a response begun with `start`.
 function Connection:chunk(bytes)
-  if self.chunked then bytes = wire.chunk(bytes) end
+  if self.chunked then bytes = http_message.chunk(bytes) end
   self:send(bytes)
   self.raw = false
   return self

@@ -5,7 +5,7 @@
 -- pipe: a talkative child can never block because nobody reads it.
 
 local uv = require "luv"
-local loop = require "spec.support.loop"
+local uv_loop = require "spec.support.uv_loop"
 local procfs = require "spec.support.procfs"
 
 local process = {
@@ -63,7 +63,7 @@ function process.start(options)
     child.code, child.signal = code, signal
   end)
   if not handle then
-    loop.close(stdin, stdout)
+    uv_loop.close(stdin, stdout)
     uv.fs_close(stderr)
     error(("cannot start %s: %s"):format(options.argv[1], tostring(pid)), 2)
   end
@@ -83,7 +83,7 @@ end
 -- @treturn[2] string "timeout" or why there will be no further line
 function Child:read_line(timeout)
   if not self.handle then return nil, "stopped" end
-  loop.wait(function() return self.buffer:find("\n", 1, true) or self.ended end, timeout or 10)
+  uv_loop.wait(function() return self.buffer:find("\n", 1, true) or self.ended end, timeout or 10)
   local line, rest = self.buffer:match("^([^\n]*)\n(.*)$")
   if line then
     self.buffer = rest
@@ -108,7 +108,7 @@ end
 function Child:write(text, timeout)
   if not self.handle then return nil, "stopped" end
   local written, problem = false, nil
-  loop.wait(function() return written end, timeout or 10, function()
+  uv_loop.wait(function() return written end, timeout or 10, function()
     self.stdin:write(text, function(failed) written, problem = true, failed end)
   end)
   if not written or problem then return nil, problem or "timeout" end
@@ -117,7 +117,7 @@ end
 
 --- Ends the child's standard input.
 function Child:close_input()
-  loop.close(self.stdin)
+  uv_loop.close(self.stdin)
 end
 
 --- What the child has written on its standard error so far.
@@ -150,9 +150,9 @@ end
 -- @treturn[2] nil
 -- @treturn[2] string "timeout"
 function Child:wait(timeout)
-  if not loop.wait(function() return self.code end, timeout or 10) then return nil, "timeout" end
+  if not uv_loop.wait(function() return self.code end, timeout or 10) then return nil, "timeout" end
   -- A grandchild may hold the pipe open for ever, so the rest of the output gets a moment only.
-  if self.handle then loop.wait(function() return self.ended end, 0.2) end
+  if self.handle then uv_loop.wait(function() return self.ended end, 0.2) end
   return self.code, self.signal
 end
 
@@ -161,7 +161,7 @@ end
 -- @treturn number signal, 0 for none
 function Child:stop()
   if self.handle then
-    loop.close(self.stdin)
+    uv_loop.close(self.stdin)
     if not self:wait(1.5) then
       self:kill("sigterm")
       if not self:wait(1.5) then
@@ -170,7 +170,7 @@ function Child:stop()
       end
     end
     self.errors = self:stderr_text()
-    loop.close(self.stdout, self.handle)
+    uv_loop.close(self.stdout, self.handle)
     uv.fs_close(self.stderr)
     self.handle, self.stderr, self.ended = nil, nil, self.ended or "stopped"
   end

@@ -7,12 +7,16 @@
 ---@field kind string `transport`, `timeout`, `http`, `stream`, `protocol`, `state`, `cancelled` or `closed`
 ---@field code string the server's code, else one of ours: `connect_failed`, `idle_timeout`, `HTTP_404` ...
 ---@field message string what happened
----@field op string the operation: `create_sandbox`, `run_command` ...
+---@field op string the method that the caller called: `create_sandbox`, `sandbox:run`, `files:read` ...
 ---@field status? integer the HTTP status
----@field url? string the request's method and URL, without credentials and query
+---@field url? string the request's method and URL, without credentials and query: "GET http://..."
 ---@field request_id? string the server's name for the request, for its logs
 ---@field sandbox_id? string
----@field clock? string for kind `timeout`: the option whose time ran out
+---@field timeout_option? string for kind `timeout`: the option whose time ran out
+---@field timer? string internal, for kind `timeout`: the core's time limit: `connect_timeout`, `timeout` or `idle_timeout`
+---@field attempts? integer how often the request was tried
+---@field not_sent? boolean no byte of the request has reached the server
+---@field command_id? string for a command: execd's id of it
 ---@field retryable boolean whether the same call may succeed later, without harm
 ---@field retry_after? number seconds the server asks to wait
 ---@field hint? string what to do about it
@@ -45,18 +49,48 @@ function errors.new(fields)
   return setmetatable(fields, Error)
 end
 
+--- The fields of an error of kind `timeout`: the rule for its text and its hint.
+---@param facts table code; text (what did not happen); option (the name of the caller's option); seconds (its value); hint (instead of the general one); any other field of an error
+---@return table fields for errors.new
+function errors.timeout_fields(facts)
+  local fields = {}
+  for name, value in pairs(facts) do fields[name] = value end
+  fields.text, fields.option, fields.seconds = nil, nil, nil
+  fields.kind, fields.timeout_option = "timeout", facts.option
+  fields.message = ("%s: %s of %g s ran out"):format(facts.text, facts.option, facts.seconds or 0)
+  fields.hint = facts.hint or ("Raise the option %s if it needs longer"):format(facts.option)
+  return fields
+end
+
+--- Makes an error of kind `timeout`.
+---@param facts table as for timeout_fields, with `op`
+---@return opensandbox.Error
+function errors.timeout(facts)
+  return errors.new(errors.timeout_fields(facts))
+end
+
+--- Makes an error about a file of this machine.
+---@param op string
+---@param path string
+---@param problem string the system's words, which may hold the path
+---@return opensandbox.Error
+function errors.local_file(op, path, problem)
+  local text = problem:find(path, 1, true) and problem or path .. ": " .. problem
+  return errors.new { kind = "state", code = "local_file", op = op, message = text }
+end
+
 --- True for an error of this library.
 function errors.is(value)
   return getmetatable(value) == Error
 end
 
---- Whether a server says that what was asked for is not there; one that does not know the route is not meant.
+--- True for a 404 about the resource. False for a 404 about an unknown route.
 ---@param err opensandbox.Error
 function errors.is_absence(err)
   return err.status == 404 and err.code ~= "HTTP_404"
 end
 
---- Whether execd or a sidecar does not know the route, or the method on it: an older one, or something else altogether.
+--- True when execd or a sidecar does not know the route or the method: it is older, or another service.
 ---@param err opensandbox.Error
 function errors.is_unknown_route(err)
   return err.status == 405 or (err.status == 404 and tostring(err.message):find("page not found", 1, true) ~= nil)

@@ -165,6 +165,15 @@ function options.check(op, given, known)
   return given
 end
 
+--- A new list with the items of another.
+---@param list? any[]
+---@return any[]
+function options.copy(list)
+  local copy = {}
+  for i, item in ipairs(list or {}) do copy[i] = item end
+  return copy
+end
+
 --- A new table with the entries of all given; later ones win.
 function options.merge(...)
   local merged = {}

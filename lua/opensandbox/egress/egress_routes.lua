@@ -52,7 +52,7 @@ end
 ---@return opensandbox.EgressStatus? status with its policy
 ---@return opensandbox.Error? err
 function egress.get_egress_policy(self, endpoint)
-  return policy_call(self, endpoint, { op = "get_egress_policy", method = "GET", decode = status_with_policy })
+  return policy_call(self, endpoint, { op = self.op or "get_egress_policy", method = "GET", decode = status_with_policy })
 end
 
 --- Adds rules, before those there are: PATCH /policy. A rule for a target that has one replaces it; the default action stays.
@@ -62,7 +62,7 @@ end
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
 function egress.patch_egress_policy(self, endpoint, rules)
-  local op = "patch_egress_policy"
+  local op = self.op or "patch_egress_policy"
   network_policy.check_rules(op, rules)
   if #rules == 0 then options.raise(op, "the list of rules must not be empty") end
   return policy_call(self, endpoint, { op = op, method = "PATCH", json = network_policy.rules_to_wire(rules) })
@@ -75,7 +75,7 @@ end
 ---@return opensandbox.EgressStatus? status its reason says so when no rule was there
 ---@return opensandbox.Error? err
 function egress.delete_egress_rules(self, endpoint, targets)
-  local op = "delete_egress_rules"
+  local op = self.op or "delete_egress_rules"
   if type(targets) == "string" then targets = { targets } end
   options.argument(op, "the targets", targets, "list")
   if #targets == 0 then options.raise(op, "the list of targets must not be empty") end
@@ -90,7 +90,7 @@ end
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
 function egress.replace_egress_policy(self, endpoint, policy)
-  local op = "replace_egress_policy"
+  local op = self.op or "replace_egress_policy"
   network_policy.check(op, policy)
   return policy_call(self, endpoint, { op = op, method = "PUT", json = network_policy.to_wire(policy) })
 end

@@ -21,7 +21,7 @@ end
 ---@return any value
 ---@return opensandbox.Error? err
 function sidecar.call(client, endpoint, request)
-  local value, err = client:_execd(endpoint, request)
+  local value, err = client.http:call_endpoint(endpoint, request)
   if not err then return value end
   err.hint = request.hints and request.hints(err) or general_hint(err, request.needs) or err.hint
   return nil, err

@@ -271,7 +271,7 @@ local function hints(err)
     return "The sidecar is older than this: substitutions and passthrough need an egress newer than 1.1.4"
   elseif err.status == 400 and says "not allowed by egress policy" then
     return "Allow the host by a rule of its own first: sandbox.egress:allow(host). That all is allowed by default does not count"
-  elseif err.status == 409 and err.op == "create_credential_vault" then
+  elseif err.status == 409 and err.url:find("^POST") ~= nil then
     return "There is one: change it with patch_credential_vault, or delete it first"
   elseif err.status == 409 then
     return "Somebody changed it meanwhile: look at its state, and try again with the revision it has now"
@@ -313,7 +313,7 @@ end
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
 function vault.create_credential_vault(self, endpoint, opts)
-  local op = "create_credential_vault"
+  local op = self.op or "create_credential_vault"
   check_table(op, "the options", opts, { "credentials", "bindings" })
   local sent = { secrets = {}, brings = {} }
   local body = { credentials = list_of(op, "credential", opts.credentials, credential, sent) }
@@ -327,7 +327,7 @@ end
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
 function vault.get_credential_vault(self, endpoint)
-  return ask(self, endpoint, { op = "get_credential_vault", method = "GET", decode = vault_state })
+  return ask(self, endpoint, { op = self.op or "get_credential_vault", method = "GET", decode = vault_state })
 end
 
 --- Changes the vault, all or nothing: PATCH /credential-vault. First is deleted, then replaced, then added.
@@ -337,7 +337,7 @@ end
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
 function vault.patch_credential_vault(self, endpoint, changes)
-  local op = "patch_credential_vault"
+  local op = self.op or "patch_credential_vault"
   check_table(op, "the changes", changes, { "expected_revision", "credentials", "bindings" })
   demand(op, next(changes) ~= nil, "the changes must not be empty")
   if changes.expected_revision ~= nil then
@@ -356,7 +356,7 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function vault.delete_credential_vault(self, endpoint)
-  local _, err = change(self, endpoint, { op = "delete_credential_vault", method = "DELETE", ends_things = true })
+  local _, err = change(self, endpoint, { op = self.op or "delete_credential_vault", method = "DELETE", shielded = true })
   if err and not (err.status == 404 and err.message:find("vault not found", 1, true)) then return nil, err end
   return true
 end
@@ -371,7 +371,8 @@ end
 ---@return table[]? list name, source_type, revision
 ---@return opensandbox.Error? err
 function vault.list_vault_credentials(self, endpoint)
-  return ask(self, endpoint, { op = "list_vault_credentials", method = "GET", path = "/credentials", decode = credential_list })
+  return ask(self, endpoint, { op = self.op or "list_vault_credentials", method = "GET", path = "/credentials",
+    decode = credential_list })
 end
 
 --- One credential, without its value: GET /credential-vault/credentials/{name}.
@@ -381,7 +382,7 @@ end
 ---@return table? credential name, source_type, revision
 ---@return opensandbox.Error? err
 function vault.get_vault_credential(self, endpoint, name)
-  local op = "get_vault_credential"
+  local op = self.op or "get_vault_credential"
   return ask(self, endpoint, { op = op, method = "GET", path = item_path(op, "credentials", "the credential's name", name),
     decode = credential_info })
 end
@@ -392,7 +393,7 @@ end
 ---@return table[]? list name, revision, match, auth
 ---@return opensandbox.Error? err
 function vault.list_vault_bindings(self, endpoint)
-  return ask(self, endpoint, { op = "list_vault_bindings", method = "GET", path = "/bindings", decode = binding_list })
+  return ask(self, endpoint, { op = self.op or "list_vault_bindings", method = "GET", path = "/bindings", decode = binding_list })
 end
 
 --- One binding: GET /credential-vault/bindings/{name}.
@@ -402,7 +403,7 @@ end
 ---@return table? binding name, revision, match, auth
 ---@return opensandbox.Error? err
 function vault.get_vault_binding(self, endpoint, name)
-  local op = "get_vault_binding"
+  local op = self.op or "get_vault_binding"
   return ask(self, endpoint, { op = op, method = "GET", path = item_path(op, "bindings", "the binding's name", name),
     decode = binding_info })
 end

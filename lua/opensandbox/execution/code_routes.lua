@@ -23,6 +23,13 @@ local END_PATIENCE = 5    -- seconds that code which we have interrupted gets to
 local FIRST_PAUSE = 0.02  -- seconds
 local LONGEST_PAUSE = 0.5 -- seconds
 
+local interrupted = setmetatable({}, { __mode = "k" }) -- by HTTP client: the times at which code was interrupted, by context id
+
+local function interrupted_contexts(client)
+  interrupted[client.http] = interrupted[client.http] or {}
+  return interrupted[client.http]
+end
+
 -- What execd would run as a shell command, and tell as one.
 local not_code = { ["command"] = true, ["background-command"] = true }
 
@@ -58,14 +65,15 @@ local create_options = { cwd = "text", timeout = "seconds" }
 ---@return opensandbox.CodeContext? context
 ---@return opensandbox.Error? err
 function code.create_code_context(self, execd, language, opts)
-  local op = "create_code_context"
+  local op = self.op or "create_code_context"
   language = check_language(op, language or LANGUAGE)
   opts = options.check(op, opts, create_options)
   paths.check_directory(op, opts.cwd)
   local request = { op = op, method = "POST", path = "/code/context", json = { language = language, cwd = opts.cwd },
     timeout = opts.timeout or CREATE_TIMEOUT, decode = context_of }
-  local context, err = self:_execd(execd, undo(self, request, function(made) self:delete_code_context(execd, made.id) end))
-  if err and err.clock == "timeout" then
+  request = undo(self, request, function(made) self:delete_code_context(execd, made.id) end)
+  local context, err = self.http:call_endpoint(execd, request)
+  if err and err.timer == "timeout" then
     err.hint = ("execd tries for ever where it finds no kernel for %q: check that the sandbox's image has a code interpreter with "
       .. "that language and that it runs, or raise the option timeout"):format(language)
   end
@@ -79,8 +87,8 @@ end
 ---@return opensandbox.CodeContext? context
 ---@return opensandbox.Error? err
 function code.get_code_context(self, execd, id)
-  local op = "get_code_context"
-  return self:_execd(execd, { op = op, method = "GET", path = context_path(op, id), decode = context_of })
+  local op = self.op or "get_code_context"
+  return self.http:call_endpoint(execd, { op = op, method = "GET", path = context_path(op, id), decode = context_of })
 end
 
 --- The contexts, the default ones of languages among them: GET /code/contexts.
@@ -90,10 +98,10 @@ end
 ---@return opensandbox.CodeContext[]? contexts
 ---@return opensandbox.Error? err
 function code.list_code_contexts(self, execd, language)
-  local op = "list_code_contexts"
+  local op = self.op or "list_code_contexts"
   if language ~= nil then check_language(op, language) end
   local path = "/code/contexts" .. url.query { { "language", language } }
-  return self:_execd(execd, { op = op, method = "GET", path = path, decode = function(answer)
+  return self.http:call_endpoint(execd, { op = op, method = "GET", path = path, decode = function(answer)
     local contexts = {}
     for i, item in ipairs(answer) do
       contexts[i] = type(item) == "table" and context_of(item) or nil
@@ -110,8 +118,8 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function code.delete_code_context(self, execd, id)
-  local op = "delete_code_context"
-  local _, err = self:_execd(execd, { op = op, method = "DELETE", path = context_path(op, id), ends_things = true })
+  local op = self.op or "delete_code_context"
+  local _, err = self.http:call_endpoint(execd, { op = op, method = "DELETE", path = context_path(op, id), shielded = true })
   if err and not errors.is_absence(err) then return nil, err end
   return true
 end
@@ -123,16 +131,16 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function code.delete_code_contexts(self, execd, language)
-  local op = "delete_code_contexts"
+  local op = self.op or "delete_code_contexts"
   local path = "/code/contexts" .. url.query { { "language", check_language(op, language) } }
-  local _, err = self:_execd(execd, { op = op, method = "DELETE", path = path, ends_things = true })
+  local _, err = self.http:call_endpoint(execd, { op = op, method = "DELETE", path = path, shielded = true })
   if err then return nil, err end
   return true
 end
 
 -- The request of DELETE /code.
-local function interruption(id)
-  return { op = "interrupt_code", method = "DELETE", path = "/code" .. url.query { { "id", id } }, may_repeat = false }
+local function interruption(op, id)
+  return { op = op, method = "DELETE", path = "/code" .. url.query { { "id", id } }, may_repeat = false }
 end
 
 --- Interrupts what runs in a context, as Ctrl-C would: DELETE /code. The context stays.
@@ -142,9 +150,10 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function code.interrupt_code(self, execd, id)
-  local request = interruption(options.identifier("interrupt_code", "the context id", id))
-  request.ends_things = true
-  local _, err = self:_execd(execd, request)
+  local op = self.op or "interrupt_code"
+  local request = interruption(op, options.identifier(op, "the context id", id))
+  request.shielded = true
+  local _, err = self.http:call_endpoint(execd, request)
   if err then return nil, err end
   return true
 end
@@ -193,7 +202,7 @@ local Run = run.kind({ what = "code" }, {
     if type(event.results) ~= "table" then return end
     local result = by_type(event.results)
     self.results[#self.results + 1] = result
-    if self.opts.on_result then self.exchange:guard(self.opts.on_result, result) end
+    if self.opts.on_result then self.exchange:call_user(self.opts.on_result, result) end
   end,
 })
 
@@ -228,15 +237,15 @@ Run.abandon = run.stop_once_known
 function Run:stop(silent)
   local id = self.id or self.opts.context
   if not id or self.ended_there then return end
-  self.client._interrupted[id] = core.now()
-  self.client:_forget(self.client:_endpoint(self.endpoint, interruption(id)), not silent)
+  interrupted_contexts(self.client)[id] = core.now()
+  self.client.http:send_to_endpoint(self.endpoint, interruption(self.op, id), not silent)
 end
 
 function Run:overdue() self:stop() end
 
 -- Nobody can ask what became of it, and it would keep its context busy.
 function Run:settle(err)
-  self:stop(err.clock == "idle_timeout")
+  self:stop(err.timer == "idle_timeout")
   return nil, err
 end
 
@@ -260,12 +269,13 @@ local function context_in(op, opts)
   return options.identifier(op, "the id of option 'context'", id), check_language(op, language or LANGUAGE)
 end
 
--- Whether what keeps a context busy is code of ours that was told to end a moment ago.
-local function is_ending(client, id)
-  for context, at in pairs(client._interrupted) do
-    if core.now() > at + END_PATIENCE then client._interrupted[context] = nil end
+-- Whether a context is busy with code that we interrupted a moment ago.
+local function was_interrupted_recently(client, id)
+  local contexts = interrupted_contexts(client)
+  for context, at in pairs(contexts) do
+    if core.now() > at + END_PATIENCE then contexts[context] = nil end
   end
-  return id ~= nil and client._interrupted[id] ~= nil
+  return id ~= nil and contexts[id] ~= nil
 end
 
 --- Runs code and waits for its end: POST /code.
@@ -283,7 +293,7 @@ end
 ---@return opensandbox.CodeResult? result
 ---@return opensandbox.Error? err
 function code.run_code(self, execd, text, opts)
-  local op = "run_code"
+  local op = self.op or "run_code"
   options.argument(op, "the code", text, "string")
   if not text:find("%S") then options.raise(op, "the code must not be empty") end
   opts = options.check(op, opts, run_options)
@@ -292,7 +302,7 @@ function code.run_code(self, execd, text, opts)
   return poll(op, { first = FIRST_PAUSE, longest = LONGEST_PAUSE }, function()
     local result, err = run.start(Run, self, execd, { op = op, path = "/code", timeout = opts.timeout or 0,
       json = { code = text, context = { id = id, language = language } } }, opts, { results = {} })
-    if err and err.code == "busy" and is_ending(self, id) then return nil end
+    if err and err.code == "busy" and was_interrupted_recently(self, id) then return nil end
     return result, err
   end)
 end

@@ -28,8 +28,8 @@ routes.START_PATIENCE = 2
 ---@return opensandbox.CommandStatus? status
 ---@return opensandbox.Error? err
 function routes.status(client, endpoint, id, more)
-  return client:_execd(endpoint, options.merge({
-    op = "get_command_status", method = "GET", path = "/command/status/" .. url.escape(id), decode = function(answer)
+  return client.http:call_endpoint(endpoint, options.merge({
+    op = client.op or "get_command_status", method = "GET", path = "/command/status/" .. url.escape(id), decode = function(answer)
       if type(answer.running) ~= "boolean" then return nil, "status" end
       return {
         id = answer.id, command = answer.content, running = answer.running, exit_code = answer.exit_code, error = answer.error,
@@ -41,9 +41,9 @@ end
 
 -- The part of a log that begins at `cursor`. What lies between is told by the cursor that came along: a server or a cache that repeats
 -- old bytes must not make them count twice.
-local function log_from(cursor, text, header, is_beginning)
+local function log_from(cursor, text, header, truncated)
   local following = tonumber(header)
-  if is_beginning or not following then return { text = text, cursor = cursor + #text } end
+  if truncated or not following then return { text = text, cursor = cursor + #text } end
   local first = following - #text
   if first == cursor or text == "" then return { text = text, cursor = following } end
   if first > cursor or first < 0 then return nil end
@@ -53,9 +53,9 @@ end
 --- The request for a log that begins at `cursor`, whose header `name` tells the next one.
 function routes.log_request(op, path, cursor, name)
   return {
-    op = op, method = "GET", path = path .. url.query { { "cursor", ("%d"):format(cursor) } }, at_most = LONGEST_LOG,
-    read = function(text, headers, is_beginning)
-      local log = log_from(cursor, text, headers[name], is_beginning)
+    op = op, method = "GET", path = path .. url.query { { "cursor", ("%d"):format(cursor) } }, max_body = LONGEST_LOG,
+    parse_body = function(text, headers, truncated)
+      local log = log_from(cursor, text, headers[name], truncated)
       return log, not log and "log from the byte that was asked for" or nil
     end,
   }
@@ -65,14 +65,14 @@ end
 ---@return { text: string, cursor: integer }? log
 ---@return opensandbox.Error? err
 function routes.logs(client, endpoint, id, cursor, more)
-  local request = routes.log_request("get_command_logs", "/command/" .. url.escape(id) .. "/logs", cursor,
+  local request = routes.log_request(client.op or "get_command_logs", "/command/" .. url.escape(id) .. "/logs", cursor,
     "execd-commands-tail-cursor")
-  return client:_execd(endpoint, options.merge(request, more))
+  return client.http:call_endpoint(endpoint, options.merge(request, more))
 end
 
 --- The request of DELETE /command: SIGTERM to the process group, SIGKILL after 3 seconds.
-function routes.interrupt(id)
-  return { op = "interrupt_command", method = "DELETE", path = "/command" .. url.query { { "id", id } }, may_repeat = false }
+function routes.interrupt(op, id)
+  return { op = op, method = "DELETE", path = "/command" .. url.query { { "id", id } }, may_repeat = false }
 end
 
 --- execd's words for a command that it does not know: three routes, three ways to say it.
@@ -107,49 +107,6 @@ function routes.outcome(status)
     signal = code == -1 and (text:match("signal: (.+)") or "unknown") or nil,
     error = code ~= 0 and { name = "CommandExecError", value = tostring(code), traceback = { status.error } } or nil,
   }
-end
-
---- The client methods.
-routes.methods = {}
-
---- How a command is doing: GET /command/status/{id}.
----@param self opensandbox.Client
----@param endpoint opensandbox.Endpoint|string
----@param id string
----@return opensandbox.CommandStatus? status
----@return opensandbox.Error? err
-function routes.methods.get_command_status(self, endpoint, id)
-  return routes.status(self, endpoint, options.identifier("get_command_status", "the command id", id))
-end
-
---- Output of a background command, stdout and stderr in the order they were written: GET /command/{id}/logs.
----@param self opensandbox.Client
----@param endpoint opensandbox.Endpoint|string
----@param id string
----@param cursor? integer byte offset to go on from, default 0
----@return string? text of a very long log some 16 MiB at a time
----@return integer|opensandbox.Error cursor for the next call, or the error
-function routes.methods.get_command_logs(self, endpoint, id, cursor)
-  local op = "get_command_logs"
-  options.identifier(op, "the command id", id)
-  if cursor ~= nil then options.argument(op, "the cursor", cursor, "count") end
-  local log, err = routes.logs(self, endpoint, id, cursor or 0)
-  if not log then return nil, err end
-  return log.text, log.cursor
-end
-
---- Ends a running command: SIGTERM to its process group, SIGKILL after 3 seconds: DELETE /command.
----@param self opensandbox.Client
----@param endpoint opensandbox.Endpoint|string
----@param id string
----@return true? ok
----@return opensandbox.Error? err
-function routes.methods.interrupt_command(self, endpoint, id)
-  local request = routes.interrupt(options.identifier("interrupt_command", "the command id", id))
-  request.ends_things = true
-  local _, err = self:_execd(endpoint, request)
-  if err then return nil, err end
-  return true
 end
 
 return routes

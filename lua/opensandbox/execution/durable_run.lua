@@ -5,7 +5,7 @@ local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"
 local follow = require "opensandbox.execution.log_follower"
 local loop = require "opensandbox.loop"
-local protect = require "opensandbox.loop.coxpcall"
+local coxpcall = require "opensandbox.loop.coxpcall"
 local routes = require "opensandbox.execution.command_requests"
 local run = require "opensandbox.execution.execution"
 
@@ -22,7 +22,7 @@ Durable.__index = Durable
 function Durable:stop()
   if self.stopped then return end
   self.stopped = true
-  self.client:_forget(self.client:_endpoint(self.endpoint, routes.interrupt(self.id)), true)
+  self.client.http:send_to_endpoint(self.endpoint, routes.interrupt(self.op, self.id), true)
 end
 
 Durable.abandon = Durable.stop -- as the owner of a wait
@@ -42,8 +42,8 @@ end
 function Durable:ask(route, ...)
   local timeout = self.opts.timeout
   if timeout and core.now() > self.began + timeout + run.GRACE then
-    return nil, errors.new { kind = "timeout", code = "timeout", clock = "timeout", op = self.op, sandbox_id = self.sandbox_id,
-      message = ("not finished in time: timeout of %g s ran out"):format(timeout) }
+    return nil, errors.timeout { op = self.op, code = "timeout", text = "not finished in time", option = "timeout",
+      seconds = timeout, timer = "timeout", sandbox_id = self.sandbox_id }
   end
   local value, err = route(self.client, self.endpoint, self.id, ...)
   if value then self.heard = core.now() end
@@ -59,7 +59,7 @@ function Durable:output(text)
   self.stdout:append(text)
   local callback = self.opts.on_stdout
   if not callback then return end
-  local ok, problem = protect.pcall(callback, text)
+  local ok, problem = coxpcall.pcall(callback, text)
   if ok then return end
   self:stop()
   error(problem, 0)
@@ -79,7 +79,7 @@ function Durable:follow()
     elseif status then
       return self:result(status)
     else
-      if self:may_pass(err) then err = loop.pause(self.op, PAUSE, nil, self) end
+      if self:may_pass(err) then err = loop.sleep(self.op, PAUSE, nil, self) end
       if err then
         self:stop()
         err.op, err.result, err.command_id = self.op, self:result(), self.id

@@ -7,7 +7,6 @@ local call = require "opensandbox.http.call"
 local capture = require "opensandbox.execution.output_buffer"
 local core = require "opensandbox.core"
 local json = require "opensandbox.base.json"
-local task = require "opensandbox.loop.task"
 
 local run = {}
 
@@ -39,7 +38,7 @@ local function output(self, store, callback, text)
   if type(text) ~= "string" or self.broken then return end -- what was told stays the beginning of the whole
   text = self.text_of(text)
   store:append(text)
-  if callback then self.exchange:guard(callback, text) end
+  if callback then self.exchange:call_user(callback, text) end
 end
 
 --- What each type of event does. One that is not here is passed over.
@@ -94,7 +93,7 @@ end
 local function handle(self, event)
   local handler = self.handlers[event.type]
   if event.type == "init" and not self.id then self.id = event.text end -- first: a callback that raises has the command stopped
-  if self.opts.on_event then self.exchange:guard(self.opts.on_event, event) end
+  if self.opts.on_event then self.exchange:call_user(self.opts.on_event, event) end
   if handler then
     handler(self, event)
   elseif event.type == nil and type(event.code) == "string" and event.message ~= nil then
@@ -148,13 +147,13 @@ function Run.abandon() return false end
 --- For kinds with `stop`, which takes the id that comes with the first event: until then the stream goes on in the background.
 function run.stop_once_known(self)
   local ex = self.exchange
-  if self.done or not (self.id or ex.transfer:sent()) then return false end
+  if self.done or not (self.id or ex:sent()) then return false end
   if self.id then
     self:stop()
     return false
   end
-  ex.call.on_abandon = nil
-  task.background(self.client, function()
+  ex:take_over()
+  self.client.cleanup:spawn(function()
     local frame = ex:head() and ex:frame()
     while frame and not self.id do
       local event = json.decode_raw(frame)
@@ -188,14 +187,14 @@ function Run:cut(err)
     err = ex:error { kind = "stream", code = "broken_event", message = self.broken }
   elseif not err then
     if not self.id and (ex.headers["content-type"] or ""):find("html", 1, true) then
-      return nil, call.surprise(ex, "the answer is not an event stream")
+      return nil, call.unexpected_response(ex, "the answer is not an event stream")
     end
     err = ex:error { kind = "stream", code = "cut",
       message = ("the event stream ended before the %s did%s"):format(self.what,
         (self.id or self:result().stdout ~= "") and "" or ", without a single event") }
   end
   local gave_up = err.kind == "cancelled" or err.kind == "closed" -- the exchange has seen to it
-  if err.kind == "timeout" and err.clock == "timeout" then
+  if err.kind == "timeout" and err.timer == "timeout" then
     self:overdue(err)
   elseif self.id and not gave_up then
     local result
@@ -220,11 +219,10 @@ end
 --- Follows the events to the end of the run.
 function Run:follow()
   local ex, opts = self.exchange, self.opts
-  local transfer = ex.transfer
-  local next_event = not opts.on_event and transfer.next_output or function() return nil, transfer:next_event() end
+  local next_event = opts.on_event and ex.any_event or ex.output_event
   while true do
     -- Lines of output without a detour: half a million of them must not cost a second.
-    local stream, text = next_event(transfer)
+    local stream, text = next_event(ex)
     if stream == "stdout" then
       output(self, self.stdout, opts.on_stdout, text)
     elseif stream then
@@ -268,17 +266,17 @@ end
 function run.start(kind, client, endpoint, request, opts, own)
   local limit = opts.max_output or client.max_output
   local self = setmetatable(own or {}, kind)
-  self.client, self.endpoint, self.opts, self.began, self.limit = client, endpoint, opts, core.now(), limit
+  self.client, self.endpoint, self.op, self.opts, self.began, self.limit = client, endpoint, request.op, opts, core.now(), limit
   self.stdout, self.stderr = capture.new(limit), capture.new(limit)
   request.method, request.may_repeat, request.max_event = "POST", false, LONGEST_EVENT
   request.headers = { Accept = "text/event-stream" }
-  request.idle_timeout = request.idle_timeout or opts.idle_timeout or client._clocks.idle_timeout
+  request.idle_timeout = request.idle_timeout or opts.idle_timeout or client.http.timeouts.idle_timeout
   self.idle_timeout = request.idle_timeout
   function request.on_abandon(ex)
     self.exchange = ex
     return self:abandon()
   end
-  local ex, err = call.open(client, client:_endpoint(endpoint, request))
+  local ex, err = call.open(client.http, client.http:endpoint_request(endpoint, request))
   if not ex then return nil, err end
   self.exchange = ex
   return self:follow()

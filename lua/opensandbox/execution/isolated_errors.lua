@@ -1,7 +1,7 @@
 --- Calls to the isolated sessions of execd, which only newer versions have: what it means when one says no.
 
 local errors = require "opensandbox.base.errors"
-local lacks = require "opensandbox.http.capabilities"
+local capabilities = require "opensandbox.http.capabilities"
 
 local support = {}
 
@@ -36,12 +36,12 @@ end
 ---@param feature string one of the above
 ---@param call fun(): any, any
 function support.ask(client, op, execd, feature, call)
-  if lacks.known(client, execd, feature) then return nil, support.missing(op, execd, feature) end
+  if capabilities.get(client, execd, feature) == false then return nil, support.missing(op, execd, feature) end
   local value, second = call()
   if value ~= nil or not second then return value, second end
   local err = second
   if errors.is_unknown_route(err) then
-    lacks.learn(client, execd, feature, true)
+    capabilities.set(client, execd, feature, false)
     return nil, support.missing(op, execd, feature, err)
   end
   err.hint = hint_for(err) or err.hint
@@ -51,7 +51,7 @@ end
 --- A plain call that says what its failure means.
 ---@param request table as for client:_execd
 function support.call(client, execd, feature, request)
-  return support.ask(client, request.op, execd, feature, function() return client:_execd(execd, request) end)
+  return support.ask(client, request.op, execd, feature, function() return client.http:call_endpoint(execd, request) end)
 end
 
 return support

@@ -2,7 +2,7 @@
 --- each route; isolated_run.lua has those for what runs in a session.
 
 local errors = require "opensandbox.base.errors"
-local isolated_run = require "opensandbox.execution.isolated_run_routes"
+local http_client = require "opensandbox.http.http_client"
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
@@ -11,7 +11,7 @@ local time = require "opensandbox.base.time"
 local undo = require "opensandbox.http.create_rollback"
 local url = require "opensandbox.base.url"
 
-local isolated = options.merge(isolated_run)
+local isolated = {}
 
 local BASE = "/v1/isolated/session"
 
@@ -34,7 +34,7 @@ end
 ---@return opensandbox.IsolationCapabilities? capabilities
 ---@return opensandbox.Error? err
 function isolated.get_isolation_capabilities(self, execd)
-  return support.call(self, execd, "isolated", { op = "get_isolation_capabilities", method = "GET",
+  return support.call(self, execd, "isolated", { op = self.op or "get_isolation_capabilities", method = "GET",
     path = "/v1/isolated/capabilities", decode = function(answer)
       if type(answer.available) ~= "boolean" then return nil, "capabilities" end
       return { available = answer.available, isolator = answer.isolator, version = answer.version, message = answer.message,
@@ -145,8 +145,8 @@ end
 ---@return opensandbox.IsolatedSessionInfo[]? list
 ---@return opensandbox.Error? err
 function isolated.list_isolated_sessions(self, execd)
-  return support.call(self, execd, "isolated list", { op = "list_isolated_sessions", method = "GET", path = "/v1/isolated/sessions",
-    decode = function(answer)
+  return support.call(self, execd, "isolated list", { op = self.op or "list_isolated_sessions", method = "GET",
+    path = "/v1/isolated/sessions", decode = function(answer)
       if type(answer.sessions) ~= "table" then return nil, "list of isolated sessions" end
       local list = {}
       for i, item in ipairs(answer.sessions) do
@@ -165,7 +165,7 @@ end
 ---@return opensandbox.IsolatedSessionInfo? info its id, and created_at
 ---@return opensandbox.Error? err
 function isolated.create_isolated_session(self, execd, opts)
-  local op = "create_isolated_session"
+  local op = self.op or "create_isolated_session"
   local body = body_of(op, opts)
   if body.binds or body.uid_mode then
     -- execd 1.0.20 would pass over them without a word. It has no list either.
@@ -190,7 +190,7 @@ end
 ---@return opensandbox.IsolatedSessionInfo? info
 ---@return opensandbox.Error? err
 function isolated.get_isolated_session(self, execd, id)
-  local op = "get_isolated_session"
+  local op = self.op or "get_isolated_session"
   return support.call(self, execd, "isolated", { op = op, method = "GET", path = session_path(op, id),
     decode = function(answer) return session_info(answer, id) end })
 end
@@ -202,26 +202,23 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function isolated.delete_isolated_session(self, execd, id)
-  local op = "delete_isolated_session"
+  local op = self.op or "delete_isolated_session"
   local _, err = support.call(self, execd, "isolated", { op = op, method = "DELETE", path = session_path(op, id),
-    ends_things = true })
+    shielded = true })
   if err and not errors.is_absence(err) then return nil, err end
   return true
 end
 
 --- The endpoint of a session's own files: every file method of the client works with it. Nothing is sent. What a session with an overlay
 --- writes is only to be seen through it; owners are not told, and those given are passed over.
----@param _ opensandbox.Client
+---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return opensandbox.Endpoint
-function isolated.isolated_endpoint(_, execd, id)
-  local op = "isolated_endpoint"
+function isolated.isolated_endpoint(self, execd, id)
+  local op = self.op or "isolated_endpoint"
   local path = session_path(op, id)
-  if type(execd) == "string" then execd = { url = (execd:gsub("/+$", "")), headers = {} } end
-  if type(execd) ~= "table" or type(execd.url) ~= "string" then
-    options.raise(op, "the endpoint must be what discover_execd or get_endpoint returns, or a URL")
-  end
+  execd = http_client.check_endpoint(op, execd)
   return options.merge(execd, { url = execd.url .. path })
 end
 

@@ -5,7 +5,7 @@
 
 local call = require "opensandbox.http.call"
 local json = require "opensandbox.base.json"
-local lacks = require "opensandbox.http.capabilities"
+local capabilities = require "opensandbox.http.capabilities"
 local options = require "opensandbox.base.options"
 local routes = require "opensandbox.execution.command_requests"
 local run = require "opensandbox.execution.execution"
@@ -75,7 +75,7 @@ local run_options = {
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
 function isolated_run.run_isolated(self, execd, id, code, opts)
-  local op = "run_isolated"
+  local op = self.op or "run_isolated"
   local path = session_path(op, id, "/run")
   check_code(op, code)
   opts = options.check(op, opts, run_options)
@@ -105,27 +105,27 @@ local start_options = { env = "variables" }
 ---@return opensandbox.IsolatedRun? run
 ---@return opensandbox.Error? err
 function isolated_run.start_isolated(self, execd, id, code, opts)
-  local op = "start_isolated"
+  local op = self.op or "start_isolated"
   local path = session_path(op, id, "/run")
   check_code(op, code)
   opts = options.check(op, opts, start_options)
   return support.ask(self, op, execd, BACKGROUND, function()
-    local request = { op = op, method = "POST", path = path, headers = {}, timeout = self._clocks.timeout, may_repeat = false,
+    local request = { op = op, method = "POST", path = path, headers = {}, timeout = self.http.timeouts.timeout, may_repeat = false,
       json = { code = code, envs = environment(opts.env), background = true } }
-    local ex, err = call.open(self, self:_endpoint(execd, request))
+    local ex, err = call.open(self.http, self.http:endpoint_request(execd, request))
     if not ex then return nil, err end
     if ex.status ~= 202 then
       -- An older one takes it for a run in the foreground, which ends with the connection.
       ex:close()
-      lacks.learn(self, execd, BACKGROUND, true)
+      capabilities.set(self, execd, BACKGROUND, false)
       return nil, support.missing(op, execd, BACKGROUND)
     end
     local body
-    body, err = ex:body(call.LONGEST_BODY)
+    body, err = ex:body(call.MAX_BODY_SIZE)
     if not body then return nil, err end
     local answer = json.decode(body)
     if type(answer) ~= "table" or type(answer.run_id) ~= "string" then
-      return nil, call.surprise(ex, "the answer holds no run")
+      return nil, call.unexpected_response(ex, "the answer holds no run")
     end
     return { id = answer.run_id, session_id = id, started_at = time.parse(answer.started_at) }
   end)
@@ -152,7 +152,7 @@ end
 ---@return opensandbox.IsolatedRunStatus? status
 ---@return opensandbox.Error? err
 function isolated_run.get_isolated_run(self, execd, id, run_id)
-  local op = "get_isolated_run"
+  local op = self.op or "get_isolated_run"
   return support.call(self, execd, BACKGROUND, { op = op, method = "GET", path = run_path(op, id, run_id), decode = function(answer)
     if type(answer.running) ~= "boolean" then return nil, "status" end
     return { id = run_id, session_id = id, running = answer.running, exit_code = answer.exit_code, error = answer.error,
@@ -169,7 +169,7 @@ end
 ---@return string? text at most 16 MiB of it
 ---@return integer|opensandbox.Error cursor for the next call, or the error
 function isolated_run.get_isolated_run_logs(self, execd, id, run_id, cursor)
-  local op = "get_isolated_run_logs"
+  local op = self.op or "get_isolated_run_logs"
   local path = run_path(op, id, run_id, "/logs")
   if cursor ~= nil then options.argument(op, "the cursor", cursor, "count") end
   local log, err = support.call(self, execd, BACKGROUND, routes.log_request(op, path, cursor or 0, "execd-isolated-tail-cursor"))

@@ -28,7 +28,7 @@ function Follow:next()
     status, err = self.look()
     if not status then return nil, nil, nil, err end
     if status.running then
-      err = loop.pause(self.op, pause, nil, self.owner)
+      err = loop.sleep(self.op, pause, nil, self.owner)
       if err then return nil, nil, nil, err end
       pause = math.min(pause * GROWTH, LONGEST_PAUSE)
     else

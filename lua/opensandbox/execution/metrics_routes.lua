@@ -1,13 +1,10 @@
---- The execd API: a client method for each route. The first argument is the endpoint of a sandbox's execd, from `discover_execd`,
---- or a plain URL.
+--- The routes of execd that report on it: a client method for each. The first argument is the endpoint of a sandbox's execd, from
+--- `discover_execd`, or a plain URL.
 
-local command = require "opensandbox.execution.command_routes"
-local command_routes = require "opensandbox.execution.command_requests"
-local filesystem = require "opensandbox.files.file_routes"
 local options = require "opensandbox.base.options"
 local stream = require "opensandbox.http.event_stream"
 
-local execd = options.merge(filesystem, command_routes.methods, { run_command = command.run_command })
+local metrics_routes = {}
 
 local ping_options = { timeout = "seconds" }
 
@@ -17,9 +14,10 @@ local ping_options = { timeout = "seconds" }
 ---@param opts? table timeout (seconds)
 ---@return true? ok
 ---@return opensandbox.Error? err
-function execd.ping(self, endpoint, opts)
-  opts = options.check("ping", opts, ping_options)
-  local _, err = self:_execd(endpoint, { op = "ping", method = "GET", path = "/ping", timeout = opts.timeout })
+function metrics_routes.ping(self, endpoint, opts)
+  local op = self.op or "ping"
+  opts = options.check(op, opts, ping_options)
+  local _, err = self.http:call_endpoint(endpoint, { op = op, method = "GET", path = "/ping", timeout = opts.timeout })
   if err then return nil, err end
   return true
 end
@@ -48,8 +46,8 @@ end
 ---@param endpoint opensandbox.Endpoint|string
 ---@return opensandbox.Metrics? metrics
 ---@return opensandbox.Error? err
-function execd.get_metrics(self, endpoint)
-  return self:_execd(endpoint, { op = "get_metrics", method = "GET", path = "/metrics", decode = metrics })
+function metrics_routes.get_metrics(self, endpoint)
+  return self.http:call_endpoint(endpoint, { op = self.op or "get_metrics", method = "GET", path = "/metrics", decode = metrics })
 end
 
 local watch_options = { idle_timeout = "seconds" }
@@ -60,11 +58,12 @@ local watch_options = { idle_timeout = "seconds" }
 ---@param opts? table idle_timeout (seconds without a byte, default the client's)
 ---@return opensandbox.Stream? stream of opensandbox.Metrics
 ---@return opensandbox.Error? err
-function execd.watch_metrics(self, endpoint, opts)
-  opts = options.check("watch_metrics", opts, watch_options)
-  return stream.open(self, self:_endpoint(endpoint, {
-    op = "watch_metrics", method = "GET", path = "/metrics/watch", headers = { Accept = "text/event-stream" },
-    idle_timeout = opts.idle_timeout or self._clocks.idle_timeout,
+function metrics_routes.watch_metrics(self, endpoint, opts)
+  local op = self.op or "watch_metrics"
+  opts = options.check(op, opts, watch_options)
+  return stream.open(self.http, self.http:endpoint_request(endpoint, {
+    op = op, method = "GET", path = "/metrics/watch", headers = { Accept = "text/event-stream" },
+    idle_timeout = opts.idle_timeout or self.http.timeouts.idle_timeout,
   }), function(answer)
     local value = metrics(answer)
     if value then return value end
@@ -72,4 +71,4 @@ function execd.watch_metrics(self, endpoint, opts)
   end)
 end
 
-return execd
+return metrics_routes

@@ -7,7 +7,7 @@ local capture = require "opensandbox.execution.output_buffer"
 local errors = require "opensandbox.base.errors"
 local options = require "opensandbox.base.options"
 local output_file = require "opensandbox.files.resumable_read"
-local protect = require "opensandbox.loop.coxpcall"
+local coxpcall = require "opensandbox.loop.coxpcall"
 local random = require "opensandbox.base.random"
 local url = require "opensandbox.base.url"
 
@@ -31,7 +31,7 @@ end
 -- Removes the files, without waiting.
 local function clean(client, endpoint, op, files)
   local path = "/files" .. url.query { { "path", files.stdout }, { "path", files.stderr } }
-  client:_forget(client:_endpoint(endpoint, { op = op, method = "DELETE", path = path, may_repeat = true }))
+  client.http:send_to_endpoint(endpoint, { op = op, method = "DELETE", path = path, may_repeat = true })
 end
 
 --- Puts the redirection around a way to run commands.
@@ -44,10 +44,10 @@ function exact.over(begin, client, endpoint, op)
     body.command = "exec >" .. files.stdout .. " 2>" .. files.stderr .. "\n" .. body.command
     local own = options.merge(opts, { redirected = true })
     own.on_stdout, own.on_stderr = nil, nil
-    local ok, result, err = protect.pcall(begin, body, own)
+    local ok, result, err = coxpcall.pcall(begin, body, own)
     if ok and result then
       local said = result.stderr
-      ok, result, err = protect.pcall(fetch, client, endpoint, result, files, opts)
+      ok, result, err = coxpcall.pcall(fetch, client, endpoint, result, files, opts)
       if ok and err and err.status == 404 then
         err = errors.new { kind = "state", code = "capture_failed", op = op, sandbox_id = err.sandbox_id, cause = err,
           message = "the command's output could not be redirected to the sandbox's /tmp: " .. said,

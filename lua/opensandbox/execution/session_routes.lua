@@ -4,7 +4,7 @@
 -- A run's stderr comes among its stdout, and execd drops blank lines. What is not exported is lost, and so is what a run changes that
 -- ends by `exit` or a signal.
 
-local command = require "opensandbox.execution.command_routes"
+local run_command = require "opensandbox.execution.run_command"
 local errors = require "opensandbox.base.errors"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
@@ -29,14 +29,14 @@ local create_options = { cwd = "text" }
 ---@return string? id
 ---@return opensandbox.Error? err
 function session.create_session(self, execd, opts)
-  local op = "create_session"
+  local op = self.op or "create_session"
   opts = options.check(op, opts, create_options)
   paths.check_directory(op, opts.cwd)
   local request = { op = op, method = "POST", path = "/session", json = { cwd = opts.cwd }, decode = function(answer)
     if type(answer.session_id) ~= "string" then return nil, "session id" end
     return answer.session_id
   end }
-  return self:_execd(execd, undo(self, request, function(id) self:delete_session(execd, id) end))
+  return self.http:call_endpoint(execd, undo(self, request, function(id) self:delete_session(execd, id) end))
 end
 
 --- Deletes a session, and kills what runs in it: DELETE /session/{id}. One that is gone already is a success.
@@ -46,8 +46,8 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function session.delete_session(self, execd, id)
-  local op = "delete_session"
-  local _, err = self:_execd(execd, { op = op, method = "DELETE", path = session_path(op, id), ends_things = true })
+  local op = self.op or "delete_session"
+  local _, err = self.http:call_endpoint(execd, { op = op, method = "DELETE", path = session_path(op, id), shielded = true })
   if err and not errors.is_absence(err) then return nil, err end
   return true
 end
@@ -95,9 +95,9 @@ local run_options = {
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
 function session.run_in_session(self, execd, id, given, opts)
-  local op = "run_in_session"
+  local op = self.op or "run_in_session"
   local path = session_path(op, id) .. "/run"
-  local line = command.line(op, given)
+  local line = run_command.line(op, given)
   opts = options.check(op, opts, run_options)
   paths.check_directory(op, opts.cwd)
   local timeout = opts.timeout

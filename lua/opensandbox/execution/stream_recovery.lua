@@ -3,6 +3,7 @@
 -- Its id, which came with the first event, leads to its status, and that to the exit code. What it wrote stands in two files as long as
 -- execd keeps them (to 1.1.0). Only both together are a result.
 
+local errors = require "opensandbox.base.errors"
 local capture = require "opensandbox.execution.output_buffer"
 local core = require "opensandbox.core"
 local lines = require "opensandbox.execution.line_normalizer"
@@ -19,7 +20,7 @@ local function last_status(self, deadline)
   local client, patience = self.client, self.idle_timeout
   local heard = core.now()
   local known_by = self.began + routes.START_PATIENCE
-  local more = { timeout = math.min(patience, client._clocks.timeout), on_abandon = function() self:stop() end }
+  local more = { timeout = math.min(patience, client.http.timeouts.timeout), on_abandon = function() self:stop() end }
   local every = { first = FIRST_PAUSE, longest = LONGEST_PAUSE, deadline = deadline, owner = self }
   return poll("run_command", every, function()
     local status, err = routes.status(client, self.endpoint, self.id, more)
@@ -57,7 +58,7 @@ local function complete_output(self, name)
   end)
   if not ok then return nil, err end
   local rest = rebuilt:finish()
-  if rest ~= "" then self.exchange:guard(take, rest) end
+  if rest ~= "" then self.exchange:call_user(take, rest) end
   if callback and (differs or seen < told) then
     return nil, self.exchange:error { kind = "stream", code = "output_differs",
       message = ("what %s came by events is not the beginning of what the command wrote"):format(name) }
@@ -83,12 +84,12 @@ return function(self, err)
   if not status then
     if problem and problem.kind == "cancelled" then err = problem end
     if not problem then
-      err = self.exchange:error { kind = "timeout", code = "timeout", clock = "timeout", cause = err,
-        message = ("not finished in time: timeout of %g s ran out, and the event stream broke before"):format(timeout) }
+      err = self.exchange:error(errors.timeout_fields { code = "timeout", option = "timeout", seconds = timeout, timer = "timeout",
+        text = "not finished in time, and the event stream broke before", cause = err })
     elseif problem ~= err then
       err.cause = problem
     end
-    if not (problem and routes.is_unknown(problem)) then self:stop(err.clock == "idle_timeout") end
+    if not (problem and routes.is_unknown(problem)) then self:stop(err.timer == "idle_timeout") end
     return nil, err
   end
   local ended = routes.outcome(status)

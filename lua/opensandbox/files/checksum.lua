@@ -2,6 +2,7 @@
 
 local core = require "opensandbox.core"
 local deadline = require "opensandbox.loop.deadline"
+local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
 local inside = require "opensandbox.files.helper_commands"
 local loop = require "opensandbox.loop"
@@ -68,11 +69,11 @@ function verify.file(op, path)
     sum:add(bytes)
     if sum.size >= breath then
       breath = breath + BREATH
-      err = loop.pause(op, 0)
+      err = loop.sleep(op, 0)
     end
   end
   if handle then handle:close() end
-  if problem then err = errors.new { kind = "state", code = "local_file", op = op, message = path .. ": " .. problem } end
+  if problem then err = errors.local_file(op, path, problem) end
   if err then return nil, err end
   return sum
 end
@@ -80,11 +81,11 @@ end
 --- Whether the sandbox can tell sums.
 ---@return true? ok
 ---@return opensandbox.Error? err
-function verify.available(files, job)
-  local tools, err = inside.tools(files, job)
+function verify.available(target, job)
+  local tools, err = inside.tools(target, job)
   if not tools then return nil, err end
   if tools.cksum then return true end
-  return nil, errors.new { kind = "state", code = "verify_unavailable", op = job.op, sandbox_id = files._sandbox.id,
+  return nil, errors.new { kind = "state", code = "verify_unavailable", op = job.op, sandbox_id = target.id,
     message = "the sandbox has no program cksum, which verification needs",
     hint = "Install coreutils or busybox in the image, or leave out the option 'verify'" }
 end
@@ -101,17 +102,17 @@ end
 ---@param list string[] absolute paths
 ---@return string[]? sums
 ---@return opensandbox.Error? err
-function verify.remote(files, job, list)
+function verify.remote(target, job, list)
   local words, sums = {}, {}
   for i, path in ipairs(list) do words[i] = inside.word(path) end
   for _, names in ipairs(inside.batches(words, " ")) do
-    local result, err = inside.run(files, job, ('for f in %s; do cksum < "$f" || exit; done'):format(names), "verify_failed",
+    local result, err = inside.run(target, job, ('for f in %s; do cksum < "$f" || exit; done'):format(names), "verify_failed",
       "the sum of a file in the sandbox cannot be told")
     if not result then return nil, err end
     for _, sum in ipairs(verify.parse(result.stdout)) do sums[#sums + 1] = sum end
   end
   if #sums == #list then return sums end
-  return nil, errors.new { kind = "protocol", code = "unexpected_answer", op = job.op, sandbox_id = files._sandbox.id,
+  return nil, errors.new { kind = "protocol", code = "unexpected_answer", op = job.op, sandbox_id = target.id,
     message = ("cksum told %d sums of %d files"):format(#sums, #list) }
 end
 
@@ -130,25 +131,25 @@ function verify.compare(job, name, here, there)
 end
 
 -- Compares the sum of one file with that of a file in the sandbox.
-local function same(files, job, path, sum)
-  local absolute, err = inside.absolute(files, job, path)
+local function same(target, job, path, sum)
+  local absolute, err = inside.absolute(target, job, path)
   if not absolute then return nil, err end
   local there
-  there, err = verify.remote(files, job, { absolute })
+  there, err = verify.remote(target, job, { absolute })
   if not there then return nil, err end
   return verify.compare(job, path, sum, there[1])
 end
 
 --- Uploads one file and looks whether it arrived as it was.
----@param files opensandbox.Files
+---@param target opensandbox.FileTarget
 ---@param op string
 ---@param file opensandbox.FileUpload
 ---@param opts table as for upload_files
 ---@return true? ok
 ---@return opensandbox.Error? err
-function verify.upload(files, op, file, opts)
+function verify.upload(target, op, file, opts)
   local job = { op = op, deadline = deadline.new() }
-  local ok, err = verify.available(files, job)
+  local ok, err = verify.available(target, job)
   if not ok then return nil, err end
   local sum
   if file.file then
@@ -157,22 +158,22 @@ function verify.upload(files, op, file, opts)
   else
     file.content, sum = verify.counted(file.content)
   end
-  ok, err = files:_with_execd(op, "upload_files", { file }, opts)
+  ok, err = endpoint_call(target.client, op, target.endpoint, "upload_files", { file }, opts)
   if not ok then return nil, err end
-  return same(files, job, file.path, sum)
+  return same(target, job, file.path, sum)
 end
 
 --- Looks whether a local file is what a file of the sandbox is.
----@param files opensandbox.Files
+---@param target opensandbox.FileTarget
 ---@param op string
 ---@param path string in the sandbox
 ---@param here string local path
 ---@return true? ok
 ---@return opensandbox.Error? err
-function verify.download(files, op, path, here)
+function verify.download(target, op, path, here)
   local sum, err = verify.file(op, here)
   if not sum then return nil, err end
-  return same(files, { op = op, deadline = deadline.new() }, path, sum)
+  return same(target, { op = op, deadline = deadline.new() }, path, sum)
 end
 
 return verify

@@ -5,30 +5,31 @@
 
 local by_archive = require "opensandbox.files.tar_transfer"
 local by_file = require "opensandbox.files.file_transfer"
+local endpoint_call = require "opensandbox.http.endpoint_call"
 local deadline = require "opensandbox.loop.deadline"
 local finalizer = require "opensandbox.base.finalizer"
 local ignore = require "opensandbox.files.ignore"
 local inside = require "opensandbox.files.helper_commands"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
-local protect = require "opensandbox.loop.coxpcall"
+local coxpcall = require "opensandbox.loop.coxpcall"
 local tree = require "opensandbox.files.directory_walk"
 local verify = require "opensandbox.files.checksum"
 
 local directories = {}
 
--- One directory on its way: files (the sandbox's), op, opts, from, to, deadline, patterns and ignored; count.
+-- One directory on its way: target, op, opts, from, to, deadline, patterns and ignored; count.
 local Job = {}
 Job.__index = Job
 
-local function new(files, op, from, to, opts)
+local function new(target, op, from, to, opts)
   local patterns = ignore.new(opts.ignore or {})
   local clearing = {} -- functions, to be called once
   local function clear()
     while #clearing > 0 do table.remove(clearing)() end
   end
   return setmetatable({
-    files = files, op = op, from = from, to = to, opts = opts, deadline = deadline.new(opts.timeout), patterns = patterns,
+    target = target, op = op, from = from, to = to, opts = opts, deadline = deadline.new(opts.timeout), patterns = patterns,
     ignored = patterns:filter(), clearing = clearing, clear = clear, keeper = finalizer(clear),
   }, Job)
 end
@@ -40,12 +41,12 @@ end
 
 --- Calls a client method with the sandbox's execd.
 function Job:call(method, ...)
-  return self.files:_with_execd(self.op, method, ...)
+  return endpoint_call(self.target.client, self.op, self.target.endpoint, method, ...)
 end
 
 --- The seconds without a byte that end a transfer.
 function Job:idle_timeout()
-  return self.deadline:at_most(self.files._sandbox.client._clocks.transfer_idle_timeout)
+  return self.deadline:at_most(self.target.client.http.timeouts.transfer_idle_timeout)
 end
 
 --- Tells the caller how far it is, when that has changed.
@@ -57,24 +58,24 @@ end
 
 -- Does the work, and clears away whatever comes of it.
 local function run(job, work)
-  local ok, count, err = protect.pcall(work, job)
+  local ok, count, err = coxpcall.pcall(work, job)
   job.clear()
   if not ok then error(count, 0) end
   if count then return count end
-  if err.kind ~= "cancelled" and err.clock ~= "timeout" and job.deadline:over() then err = job.deadline:error(job.op, err) end
+  if err.kind ~= "cancelled" and err.timer ~= "timeout" and job.deadline:over() then err = job.deadline:error(job.op, err) end
   return nil, err
 end
 
 -- What both ways begin with: how it will go.
 local function prepare(job)
-  local tools, err = inside.tools(job.files, job)
+  local tools, err = inside.tools(job.target, job)
   if not tools then return nil, err end
   if job.opts.verify then
     local ok
-    ok, err = verify.available(job.files, job)
+    ok, err = verify.available(job.target, job)
     if not ok then return nil, err end
   end
-  job.execd, err = job.files._sandbox:_execd(job.op)
+  job.execd, err = job.target.endpoint(job.op)
   if not job.execd then return nil, err end
   return tools.tar and by_archive or by_file
 end
@@ -85,7 +86,7 @@ local function upload(job)
   job.entries, job.count = entries, count
   local way, err = prepare(job)
   if not way then return nil, err end
-  job.to, err = inside.absolute(job.files, job, job.to)
+  job.to, err = inside.absolute(job.target, job, job.to)
   if not job.to then return nil, err end
   return way.upload(job)
 end
@@ -93,7 +94,7 @@ end
 local function download(job)
   local way, err = prepare(job)
   if not way then return nil, err end
-  job.from, err = inside.absolute(job.files, job, job.from)
+  job.from, err = inside.absolute(job.target, job, job.from)
   if not job.from then return nil, err end
   return way.download(job)
 end
@@ -118,7 +119,7 @@ function directories.upload_dir(self, from, to, opts)
   options.argument(op, "the local path", from, "text")
   paths.check(op, to)
   opts = options.check(op, opts, upload_options)
-  return run(new(self, op, from, to, opts), upload)
+  return run(new(self.target, op, from, to, opts), upload)
 end
 
 --- Downloads what is in a directory of the sandbox into a local directory, which is made if it is not there. Regular files, directories
@@ -136,7 +137,7 @@ function directories.download_dir(self, from, to, opts)
   options.argument(op, "the local path", to, "text")
   paths.check(op, from)
   opts = options.check(op, opts, download_options)
-  return run(new(self, op, from, to, opts), download)
+  return run(new(self.target, op, from, to, opts), download)
 end
 
 return directories

@@ -6,12 +6,6 @@ local ignore = require "opensandbox.files.ignore"
 
 local tree = {}
 
---- An error about a local file.
-function tree.error(op, path, problem)
-  local message = problem:find(path, 1, true) and problem or path .. ": " .. problem
-  return errors.new { kind = "state", code = "local_file", op = op, message = message }
-end
-
 ---@class opensandbox.TreeCount
 ---@field files integer
 ---@field directories integer without the uppermost one
@@ -53,7 +47,7 @@ function Walk:enter(below)
   local path = self.root .. "/" .. below .. ".gitignore"
   if core.lstat(path) ~= "file" then return false end
   local file, problem = io.open(path, "rb")
-  if not file then return nil, tree.error(self.op, path, problem) end
+  if not file then return nil, errors.local_file(self.op, path, problem) end
   self.layers[#self.layers + 1] = { below = below, patterns = ignore.parse(file:read("*a") or "") }
   file:close()
   return true
@@ -62,7 +56,7 @@ end
 -- Adds what is in a directory; `below` is its name with a "/", or "".
 function Walk:visit(below)
   local names, problem = core.list_directory(self.root .. "/" .. below)
-  if not names then return nil, tree.error(self.op, self.root .. "/" .. below, problem) end
+  if not names then return nil, errors.local_file(self.op, self.root .. "/" .. below, problem) end
   table.sort(names)
   local entered, err = false, nil
   if self.gitignore then entered, err = self:enter(below) end
@@ -70,7 +64,7 @@ function Walk:visit(below)
   for _, last in ipairs(names) do
     local name = below .. last
     local kind, size, mode, mtime, target = core.lstat(self.root .. "/" .. name)
-    if not kind then return nil, tree.error(self.op, self.root .. "/" .. name, size) end
+    if not kind then return nil, errors.local_file(self.op, self.root .. "/" .. name, size) end
     if not (self.gitignore and last == ".git") and not self:ignored(name, kind == "directory") then
       tree.add(self.count, kind, size)
       if plurals[kind] then
@@ -96,7 +90,7 @@ end
 ---@return opensandbox.TreeCount|opensandbox.Error count
 function tree.walk(op, root, patterns, gitignore)
   local kind, problem = core.stat(root)
-  if kind ~= "directory" then return nil, tree.error(op, root, kind and "is not a directory" or problem) end
+  if kind ~= "directory" then return nil, errors.local_file(op, root, kind and "is not a directory" or problem) end
   local walk = setmetatable({
     op = op, root = root, patterns = patterns, gitignore = gitignore, layers = {}, entries = {}, count = tree.count(),
   }, Walk)

@@ -29,7 +29,7 @@ function Writer:unsafe(name, what)
 end
 
 function Writer:failed(name, problem)
-  return tree.error(self.op, self:path(name), problem)
+  return errors.local_file(self.op, self:path(name), problem)
 end
 
 function Writer:path(name)
@@ -285,7 +285,7 @@ end
 ---@return opensandbox.Error? err
 function writer.new(op, root)
   local ok, problem = make_all(root)
-  if not ok then return nil, tree.error(op, root, problem) end
+  if not ok then return nil, errors.local_file(op, root, problem) end
   return setmetatable({
     op = op, root = root, count = tree.count(), directories = {}, symlinks = {}, parts = {},
   }, Writer)

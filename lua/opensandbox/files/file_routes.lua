@@ -3,18 +3,12 @@
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
-local reader = require "opensandbox.files.reader"
 local time = require "opensandbox.base.time"
-local upload = require "opensandbox.files.upload"
 local url = require "opensandbox.base.url"
 
 local DEFAULT_DIRECTORY_MODE = 755 -- as the official clients send; execd reads octal digits as a decimal number
 
-local filesystem = {
-  upload_files = upload.upload_files,
-  download_file = reader.download_file,
-  save_file = reader.save_file,
-}
+local filesystem = {}
 
 ---@class opensandbox.FileInfo
 ---@field path string absolute
@@ -52,10 +46,10 @@ end
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
 function filesystem.search_files(self, endpoint, dir, pattern)
-  local op = "search_files"
+  local op = self.op or "search_files"
   paths.check(op, dir)
   if pattern ~= nil then options.argument(op, "the pattern", pattern, "text") end
-  return self:_execd(endpoint, { op = op, method = "GET", decode = file_list,
+  return self.http:call_endpoint(endpoint, { op = op, method = "GET", decode = file_list,
     path = "/files/search" .. url.query { { "path", dir }, { "pattern", pattern } } })
 end
 
@@ -75,8 +69,9 @@ end
 ---@return table<string, opensandbox.FileInfo>? infos by the path asked for
 ---@return opensandbox.Error? err
 function filesystem.file_info(self, endpoint, list)
-  local op = "file_info"
-  return self:_execd(endpoint, { op = op, method = "GET", path = "/files/info" .. path_query(op, list), decode = function(answer)
+  local op = self.op or "file_info"
+  return self.http:call_endpoint(endpoint, { op = op, method = "GET",
+    path = "/files/info" .. path_query(op, list), decode = function(answer)
     local infos = {}
     for path, item in pairs(answer) do
       infos[path] = file_info(item)
@@ -93,8 +88,8 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function filesystem.delete_files(self, endpoint, list)
-  local op = "delete_files"
-  local _, err = self:_execd(endpoint, { op = op, method = "DELETE", path = "/files" .. path_query(op, list) })
+  local op = self.op or "delete_files"
+  local _, err = self.http:call_endpoint(endpoint, { op = op, method = "DELETE", path = "/files" .. path_query(op, list) })
   if err then return nil, err end
   return true
 end
@@ -106,8 +101,8 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function filesystem.delete_directories(self, endpoint, list)
-  local op = "delete_directories"
-  local _, err = self:_execd(endpoint, { op = op, method = "DELETE", path = "/directories" .. path_query(op, list) })
+  local op = self.op or "delete_directories"
+  local _, err = self.http:call_endpoint(endpoint, { op = op, method = "DELETE", path = "/directories" .. path_query(op, list) })
   if err then return nil, err end
   return true
 end
@@ -122,10 +117,10 @@ local list_options = { depth = "count" }
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
 function filesystem.list_directory(self, endpoint, path, opts)
-  local op = "list_directory"
+  local op = self.op or "list_directory"
   paths.check(op, path)
   opts = options.check(op, opts, list_options)
-  return self:_execd(endpoint, { op = op, method = "GET", decode = file_list,
+  return self.http:call_endpoint(endpoint, { op = op, method = "GET", decode = file_list,
     path = "/directories/list" .. url.query { { "path", path }, { "depth", opts.depth } } })
 end
 
@@ -138,7 +133,7 @@ end
 
 -- A call that sends a JSON body and gets an empty answer.
 local function change(self, endpoint, request)
-  local _, err = self:_execd(endpoint, request)
+  local _, err = self.http:call_endpoint(endpoint, request)
   if err then return nil, err end
   return true
 end
@@ -151,7 +146,7 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function filesystem.make_directories(self, endpoint, list, opts)
-  local op = "make_directories"
+  local op = self.op or "make_directories"
   local wanted = access(op, opts or {})
   wanted.mode = wanted.mode or DEFAULT_DIRECTORY_MODE
   if type(list) == "string" then list = { list } end
@@ -170,7 +165,7 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function filesystem.move_files(self, endpoint, moves)
-  local op = "move_files"
+  local op = self.op or "move_files"
   options.argument(op, "the moves", moves, "table")
   local body = {}
   for i, move in ipairs(moves) do
@@ -189,7 +184,7 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function filesystem.set_permissions(self, endpoint, wanted)
-  local op = "set_permissions"
+  local op = self.op or "set_permissions"
   options.argument(op, "the permissions", wanted, "table")
   local body = {}
   for path, given in pairs(wanted) do
@@ -207,7 +202,7 @@ end
 ---@return table<string, integer>? counts how many were replaced, by path; empty from an execd that does not count
 ---@return opensandbox.Error? err
 function filesystem.replace_in_files(self, endpoint, changes)
-  local op = "replace_in_files"
+  local op = self.op or "replace_in_files"
   options.argument(op, "the changes", changes, "table")
   local body = {}
   for path, given in pairs(changes) do
@@ -218,7 +213,8 @@ function filesystem.replace_in_files(self, endpoint, changes)
     body[paths.check(op, path)] = { old = given.old, new = given.new }
   end
   if not next(body) then options.raise(op, "the table of paths must not be empty") end
-  local answer, err = self:_execd(endpoint, { op = op, method = "POST", path = "/files/replace?verbose=true", json = body })
+  local answer, err = self.http:call_endpoint(endpoint, { op = op, method = "POST", path = "/files/replace?verbose=true",
+    json = body })
   if not answer then return nil, err end
   local counts = {}
   for path, item in pairs(json.decode(answer) or {}) do

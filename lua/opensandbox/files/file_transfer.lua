@@ -24,7 +24,7 @@ local PRIVATE = 384          -- 0600: of a file on its way
 local function name_problem(job, name)
   local what = not utf8.is_sound(name) and "is not UTF-8" or paths.expansion(name) and "holds a '$' that execd would expand or drop"
   if not what then return nil end
-  return errors.new { kind = "state", code = "name_refused", op = job.op, sandbox_id = job.files._sandbox.id,
+  return errors.new { kind = "state", code = "name_refused", op = job.op, sandbox_id = job.target.id,
     message = ("the name %q %s"):format(name, what),
     hint = "Install tar in the image: archives hold every name; or leave it out with 'ignore'" }
 end
@@ -72,7 +72,7 @@ local function send_files(job)
   job:progress(total, total)
   if not job.opts.verify then return true end
   local there
-  there, err = verify.remote(job.files, job, places(job, "file"))
+  there, err = verify.remote(job.target, job, places(job, "file"))
   if not there then return nil, err end
   for i, file in ipairs(list) do
     ok, err = verify.compare(job, file.path, sums[i], there[i])
@@ -92,7 +92,7 @@ local function make_symlinks(job)
     end
   end
   for _, script in ipairs(inside.batches(lines, "\n")) do
-    local result, err = inside.run(job.files, job, LINK .. script, "link_failed", "a symlink could not be made in the sandbox")
+    local result, err = inside.run(job.target, job, LINK .. script, "link_failed", "a symlink could not be made in the sandbox")
     if not result then return nil, err end
   end
   return true
@@ -120,12 +120,12 @@ end
 
 -- Times are not worth a failure: without them the files are as good.
 local function set_times(job)
-  local tools, err = inside.tools(job.files, job)
+  local tools, err = inside.tools(job.target, job)
   if not tools then return nil, err end
   if not tools.touch then return true end
   for _, script in ipairs(inside.batches(touch_lines(job), "\n")) do
     local result
-    result, err = inside.run(job.files, job, "export TZ=UTC0\n" .. script .. "\n:", "touch_failed", "times could not be set")
+    result, err = inside.run(job.target, job, "export TZ=UTC0\n" .. script .. "\n:", "touch_failed", "times could not be set")
     if not result then return nil, err end
   end
   return true
@@ -211,9 +211,9 @@ local function look_closer(job, entries)
   end
   if #asked == 0 then return true end
   local answer = inside.temporary(".links")
-  job:at_end(function() inside.forget(job.files, job.execd, answer) end)
+  job:at_end(function() inside.forget(job.target, job.execd, answer) end)
   for _, names in ipairs(inside.batches(words, " ")) do
-    local result, err = inside.run(job.files, job, LOOK:format(names, inside.word(answer)), "link_failed",
+    local result, err = inside.run(job.target, job, LOOK:format(names, inside.word(answer)), "link_failed",
       "the target of a symlink in the sandbox cannot be told")
     if not result then return nil, err end
   end
@@ -310,7 +310,7 @@ function by_file.download(job)
   end
   local sums
   if job.opts.verify then
-    sums, err = verify.remote(job.files, job, remote)
+    sums, err = verify.remote(job.target, job, remote)
     if not sums then return nil, err end
   end
   ok, err = fetch_all(job, writer, files, sums)

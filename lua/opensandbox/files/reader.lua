@@ -180,10 +180,10 @@ end
 
 -- Starts the download; `more` goes into the request.
 local function start(self, endpoint, request, opts, more)
-  request.idle_timeout = opts.idle_timeout or self._clocks.transfer_idle_timeout
-  request.clock_names = { idle_timeout = "transfer_idle_timeout" }
+  request.idle_timeout = opts.idle_timeout or self.http.timeouts.transfer_idle_timeout
+  request.option_names = { idle_timeout = "transfer_idle_timeout" }
   for name, value in pairs(more or {}) do request[name] = value end
-  local ex, err = call.open(self, self:_endpoint(endpoint, request))
+  local ex, err = call.open(self.http, self.http:endpoint_request(endpoint, request))
   if ex then return ex, tonumber(ex.headers["content-length"] or "") end
   if err.status == 416 then err.code, err.message = "range", "the file ends before the offset" end
   return nil, err
@@ -197,7 +197,7 @@ end
 ---@return opensandbox.Reader? reader
 ---@return opensandbox.Error? err
 function reader.download_file(self, endpoint, path, opts)
-  local op = "download_file"
+  local op = self.op or "download_file"
   paths.check(op, path)
   opts = options.check(op, opts, download_options)
   local ex, announced = start(self, endpoint, request_of(op, path, opts), opts)
@@ -223,7 +223,7 @@ local save_options = { on_progress = "function", idle_timeout = "seconds", mode 
 ---@return true? ok
 ---@return opensandbox.Error? err
 function reader.save_file(self, endpoint, path, to, opts)
-  local op = "save_file"
+  local op = self.op or "save_file"
   paths.check(op, path)
   options.argument(op, "the local path", to, "text")
   opts = options.check(op, opts, save_options)
@@ -238,13 +238,13 @@ function reader.save_file(self, endpoint, path, to, opts)
   if not ex then return nil, announced end
   if opts.on_progress then
     local last
-    ex.call.on_pump = function(received)
+    ex.call.on_transfer_progress = function(received)
       if received ~= last then
         last = received
         opts.on_progress(received, announced)
       end
     end
-    ex:guard(ex.call.on_pump, (ex.transfer:progress()))
+    ex:call_user(ex.call.on_transfer_progress, (ex.transfer:progress()))
   end
   local ok, err = ex:finish()
   if err then return nil, explain_directory(err, announced) end

@@ -22,12 +22,12 @@ return function(client, endpoint, path, take)
     bytes, err = reader:read()
     while bytes do
       offset = offset + #bytes
-      reader.exchange:guard(take, bytes)
+      reader.exchange:call_user(take, bytes)
       bytes, err = reader:read()
     end
     if not err then return true end
     reader:close()
-    if err.kind ~= "stream" and err.kind ~= "transport" and err.clock ~= "idle_timeout" then break end
+    if err.kind ~= "stream" and err.kind ~= "transport" and err.timer ~= "idle_timeout" then break end
   end
   return nil, err
 end

@@ -47,7 +47,7 @@ if [ "$1 $2" != '%s' ]; then echo "$1 $2"; rm -f "$f"; exit %d; fi
 local function unpack_there(job, path, sum)
   local target = inside.word(job.to)
   local check = sum and check_script:format(tostring(sum), OTHER_SUM) or ""
-  local result, err = inside.run(job.files, job, unpack_script:format(inside.word(path), check, target, target), "tar_failed",
+  local result, err = inside.run(job.target, job, unpack_script:format(inside.word(path), check, target, target), "tar_failed",
     "the archive could not be unpacked in the sandbox")
   if result then return true end
   local told = err.result and err.result.exit_code == OTHER_SUM and err.result.stdout:match("^[^\n]*")
@@ -62,7 +62,7 @@ function by_archive.upload(job)
   local archive, path = archive_of(job), inside.temporary(".tar")
   local unpacked = false
   job:at_end(function()
-    if not unpacked then inside.forget(job.files, job.execd, path) end
+    if not unpacked then inside.forget(job.target, job.execd, path) end
   end)
   local ok, err = job:call("upload_files",
     { { path = path, content = archive.content, size = archive.size, mode = "0600" } }, {
@@ -91,7 +91,7 @@ local function pack_there(job, path)
   for _, name in ipairs(job.patterns:plain_names()) do excluded[#excluded + 1] = " --exclude=" .. shell.quote(name) end
   local script = pack_script:format(inside.word(path), from, NO_DIRECTORY, table.concat(excluded), from,
     job.opts.verify and 'cksum < "$f"' or ":")
-  local result, err = inside.run(job.files, job, script, "tar_failed", "the archive could not be made in the sandbox")
+  local result, err = inside.run(job.target, job, script, "tar_failed", "the archive could not be made in the sandbox")
   if result then return true, verify.parse(result.stdout)[1] end
   if err.result and err.result.exit_code == NO_DIRECTORY then
     err.code, err.message = "not_a_directory", ("%s is not a directory of the sandbox"):format(job.from)
@@ -138,7 +138,7 @@ end
 
 local function bad_archive(job, problem)
   if errors.is(problem) then return problem end
-  return errors.new { kind = "protocol", code = "bad_archive", op = job.op, sandbox_id = job.files._sandbox.id,
+  return errors.new { kind = "protocol", code = "bad_archive", op = job.op, sandbox_id = job.target.id,
     message = "the sandbox's archive cannot be read: " .. problem }
 end
 
@@ -174,12 +174,12 @@ local function verified(job, path, told)
   ok, err = verify.compare(job, "the archive", sum, told or "not told")
   if not ok then return nil, err end
   local handle, problem = io.open(part, "rb")
-  if not handle then return nil, tree.error(job.op, part, problem) end
+  if not handle then return nil, errors.local_file(job.op, part, problem) end
   job:at_end(function() handle:close() end)
   return function()
     local bytes
     bytes, problem = handle:read(PIECE)
-    return bytes, problem and tree.error(job.op, part, problem)
+    return bytes, problem and errors.local_file(job.op, part, problem)
   end
 end
 
@@ -188,7 +188,7 @@ end
 ---@return opensandbox.Error? err
 function by_archive.download(job)
   local path = inside.temporary(".tar")
-  job:at_end(function() inside.forget(job.files, job.execd, path) end)
+  job:at_end(function() inside.forget(job.target, job.execd, path) end)
   local ok, told = pack_there(job, path)
   if not ok then return nil, told end
   local writer, err = tree_writer.new(job.op, job.to)

@@ -98,7 +98,7 @@ local known_options = { on_progress = "function", idle_timeout = "seconds" }
 ---@return true? ok
 ---@return opensandbox.Error? err
 function upload.upload_files(self, endpoint, files, opts)
-  local op = "upload_files"
+  local op = self.op or "upload_files"
   check_files(op, files)
   opts = options.check(op, opts, known_options)
   local sent_before = 0
@@ -108,19 +108,19 @@ function upload.upload_files(self, endpoint, files, opts)
     local request = {
       op = op, method = "POST", path = "/files/upload", parts = parts, boundary = boundary, readers = readers, may_repeat = false,
       headers = { ["Content-Type"] = "multipart/form-data; boundary=" .. boundary },
-      timeout = 0, idle_timeout = opts.idle_timeout or self._clocks.transfer_idle_timeout,
-      clock_names = { idle_timeout = "transfer_idle_timeout" },
+      timeout = 0, idle_timeout = opts.idle_timeout or self.http.timeouts.transfer_idle_timeout,
+      option_names = { idle_timeout = "transfer_idle_timeout" },
     }
     local last = -1
     if opts.on_progress then
-      request.on_pump = function(_, sent)
+      request.on_transfer_progress = function(_, sent)
         sent = math.max(sent - overhead, 0)
         if sent == last then return end
         last = sent
         opts.on_progress(sent_before + sent)
       end
     end
-    local _, err = self:_execd(endpoint, request)
+    local _, err = self.http:call_endpoint(endpoint, request)
     if err then return nil, err end
     sent_before = sent_before + math.max(last, 0)
   end

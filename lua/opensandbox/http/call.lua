@@ -1,4 +1,4 @@
---- A plain call: a request whose whole response is small. Tries again where that is safe, within one budget of time.
+--- A plain call: a request whose whole response is small. It is retried where that is safe, within one budget of time.
 
 local core = require "opensandbox.core"
 local exchange = require "opensandbox.http.exchange"
@@ -12,7 +12,7 @@ local utf8 = require "opensandbox.base.utf8"
 
 local call = {}
 
-call.LONGEST_BODY = 64 * 1024 * 1024 -- bytes
+call.MAX_BODY_SIZE = 64 * 1024 * 1024 -- bytes
 
 local idempotent = { GET = true, PUT = true, DELETE = true }
 
@@ -23,13 +23,13 @@ local hints = {
 
 --- The error for a response with status 400 or above. Reads its body.
 ---@param ex table exchange whose head has arrived
-function call.refusal(ex)
-  local body, err = ex:body(call.LONGEST_BODY)
+function call.http_error(ex)
+  local body, err = ex:body(call.MAX_BODY_SIZE)
   if err and err.kind ~= "stream" then return err end -- a cut error body says less, but the status stands
-  local function scrub(text) return ex:scrub(text) end
-  local code, message = response.explain(ex.status, body or "", ex.headers["content-type"], scrub)
+  local function redact(text) return ex:redact(text) end
+  local code, message = response.explain(ex.status, body or "", ex.headers["content-type"], redact)
   local hint = hints[ex.status]
-  if ex.call.is_execd and ex.status == 401 then
+  if ex.call.to_endpoint and ex.status == 401 then
     hint = "Check the endpoint's headers: use what client:discover_execd returns"
   elseif ex.status == 404 and message == "Not Found" then
     hint = "The server does not know this route: check the path of the URL, and the server's version"
@@ -37,20 +37,20 @@ function call.refusal(ex)
   return ex:error { kind = "http", code = code, message = message, hint = hint, retry_after = response.retry_after(ex.headers) }
 end
 
---- The error for an answer that is not what the route gives.
-function call.surprise(ex, what)
+--- The error for a response that is not of the route's form.
+function call.unexpected_response(ex, what)
   local content_type = ex.headers["content-type"] or "no content type"
   return ex:error { kind = "protocol", code = "unexpected_answer", message = ("%s (%s)"):format(what, content_type),
     hint = "Check that the URL points at an OpenSandbox server, and not at a proxy's or another service's page" }
 end
 
--- Starts a request and waits for the head of its response. Gives the exchange when the server said yes.
-local function open(client, request)
-  local ex = exchange.start(client, request)
+-- Starts a request and waits for the head of its response. Returns the exchange when the status is a success.
+local function open(http, request)
+  local ex = exchange.start(http, request)
   local status, err = ex:head()
   if not status then return nil, err end
-  client:_responded(ex)
-  if status >= 400 then return nil, call.refusal(ex) end
+  http:notify_response(ex)
+  if status >= 400 then return nil, call.http_error(ex) end
   if status >= 300 then
     ex:close()
     return nil, ex:error { kind = "protocol", code = "redirect",
@@ -60,57 +60,60 @@ local function open(client, request)
   return ex
 end
 
--- One whole try: the answer, decoded if the request says how.
-local function complete(client, request)
-  local ex, err = open(client, request)
+-- One whole attempt. Returns the response, decoded if the request says how.
+local function request_once(http, request)
+  local ex, err = open(http, request)
   if not ex then return nil, err end
-  local body, is_beginning
-  body, err, is_beginning = ex:body(request.at_most or call.LONGEST_BODY, request.at_most ~= nil)
+  local body, truncated
+  body, err, truncated = ex:body(request.max_body or call.MAX_BODY_SIZE, request.max_body ~= nil)
   if err then return nil, err end
   local value, problem
-  if request.read then
-    value, problem = request.read(body, ex.headers, is_beginning)
-    if value == nil then return nil, call.surprise(ex, "the answer holds no " .. problem) end
+  if request.parse_body then
+    value, problem = request.parse_body(body, ex.headers, truncated)
+    if value == nil then return nil, call.unexpected_response(ex, "the answer holds no " .. problem) end
     return value
   end
   if not request.decode then return body end
   value, problem = json.decode(body)
   if problem or type(value) ~= "table" then
-    return nil, call.surprise(ex, body:find("%S") and "the answer is not the JSON that was expected" or "the answer is empty")
+    return nil, call.unexpected_response(ex,
+      body:find("%S") and "the answer is not the JSON that was expected" or "the answer is empty")
   end
   value, problem = request.decode(value)
-  if value == nil then return nil, call.surprise(ex, "the answer holds no " .. problem) end
+  if value == nil then return nil, call.unexpected_response(ex, "the answer holds no " .. problem) end
   return value
 end
 
--- Tries until it works, as long as trying again is safe and `seconds` have not passed. `shared`: the request's timeout is for all
--- tries together.
-local function persist(client, request, try, seconds, shared)
+-- Repeats `attempt` until it succeeds, as long as a retry is safe and `seconds` have not passed. `shared_budget`: the request's timeout is
+-- for all attempts together.
+local function with_retries(http, request, attempt, seconds, shared_budget)
   if request.may_repeat == nil then request.may_repeat = idempotent[request.method] or false end
   local deadline = core.now() + seconds
-  local tries = 0
+  local attempts = 0
   while true do
-    tries = tries + 1
-    local value, err = try(client, request)
+    attempts = attempts + 1
+    local value, err = attempt(http, request)
     if not err then return value end
-    retry.judge(err, request.may_repeat)
+    retry.set_retryable(err, request.may_repeat)
     local left = deadline - core.now()
-    local delay = retry.delay(client._retry, tries, err, left)
+    local delay = retry.delay(http.retry, attempts, err, left)
     if not delay then
-      err.attempts = tries
+      err.attempts = attempts
       return nil, err
     end
-    err = loop.pause(request.op, delay, request.ends_things)
+    err = loop.sleep(request.op, delay, request.shielded)
     if err then return nil, err end
-    if shared then request.timeout = math.max(left - delay, 0.001) end
+    if shared_budget then request.timeout = math.max(left - delay, 0.001) end
   end
 end
 
---- Opens a response that is read piece by piece: gives the exchange once the head of a good response has arrived.
+--- Opens a response that is read in chunks. Returns the exchange once the head of a successful response has arrived.
+---@param http opensandbox.HttpClient
+---@param request table prepared by it
 ---@return table? exchange
 ---@return opensandbox.Error? err
-function call.open(client, request)
-  return persist(client, request, open, client._clocks.timeout)
+function call.open(http, request)
+  return with_retries(http, request, open, http.timeouts.timeout)
 end
 
 --- The JSON text of what a request sends. JSON is UTF-8: in the place of every other byte servers put U+FFFD, and so would write
@@ -127,16 +130,15 @@ function call.encode(op, value)
   return text
 end
 
---- Makes a call. `request` as in exchange.start, and: json (a value to send); decode (makes the result of the decoded JSON answer, or
---- gives nil and the name of what is missing) or read (makes it of the body's bytes, the headers, and whether there was more); at_most
---- (bytes of the body to take, where its beginning will do); may_repeat (default: by method); timeout = seconds for all tries together,
---- 0: the idle clock is enough.
----@return any value what decode or read gives, or the body's bytes
+--- Makes a call.
+---@param http opensandbox.HttpClient
+---@param request table prepared by it: the fields of exchange.start, and: decode (returns the result for the decoded JSON response, or nil and the name of the missing part) or parse_body (returns the result for the body's bytes, the headers and whether the body was truncated); max_body (bytes of the body to read, where its beginning is enough); may_repeat (default: by method); timeout (seconds for all attempts together; 0: idle_timeout is enough)
+---@return any value the result of decode or parse_body, or the body's bytes
 ---@return opensandbox.Error? err
-function call.run(client, request)
+function call.run(http, request)
   request.budget = request.timeout
   local bounded = request.timeout > 0
-  return persist(client, request, complete, bounded and request.timeout or client._clocks.timeout, bounded)
+  return with_retries(http, request, request_once, bounded and request.timeout or http.timeouts.timeout, bounded)
 end
 
 return call

@@ -1,23 +1,26 @@
---- What an endpoint's server is known to lack, found out by asking: once for each endpoint, not for each call.
+--- Remembers per endpoint which optional features its server has, so that each is probed only once.
 
-local lacks = {}
+local capabilities = {}
 
---- Whether the server behind an endpoint was found to lack a feature.
+local known = setmetatable({}, { __mode = "k" }) -- by HTTP client: by endpoint: by feature
+
+--- Returns whether the server behind an endpoint has a feature.
 ---@param client opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param feature string
----@return boolean? lacking nil: not asked yet
-function lacks.known(client, endpoint, feature)
-  local known = client._lacks[endpoint]
-  return known and known[feature]
+---@return boolean? present nil: not probed yet
+function capabilities.get(client, endpoint, feature)
+  local features = known[client.http] and known[client.http][endpoint]
+  return features and features[feature]
 end
 
---- Remembers whether it lacks the feature.
----@param lacking boolean
-function lacks.learn(client, endpoint, feature, lacking)
-  local known = client._lacks[endpoint] or {}
-  known[feature] = lacking
-  client._lacks[endpoint] = known
+--- Remembers whether the server has a feature.
+---@param present boolean
+function capabilities.set(client, endpoint, feature, present)
+  local endpoints = known[client.http] or setmetatable({}, { __mode = "k" })
+  known[client.http] = endpoints
+  endpoints[endpoint] = endpoints[endpoint] or {}
+  endpoints[endpoint][feature] = present
 end
 
-return lacks
+return capabilities

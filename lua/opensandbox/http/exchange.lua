@@ -1,12 +1,12 @@
---- One request and its response, as they move.
+--- One request and its response, while they are on the way.
 --
--- An exchange wraps a transfer of the core and waits: for the head of the response, for bytes, for frames. All waiting for the
--- network happens here, in `pump`.
+-- An exchange wraps a transfer of the core and waits for the head of the response, for bytes, or for events. All waiting for the
+-- network happens here, in `wait_for_progress`.
 
 local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"
 local loop = require "opensandbox.loop"
-local protect = require "opensandbox.loop.coxpcall"
+local coxpcall = require "opensandbox.loop.coxpcall"
 local url = require "opensandbox.base.url"
 
 local Exchange = {}
@@ -14,57 +14,55 @@ Exchange.__index = Exchange
 
 local exchange = {}
 
-local SHORTEST_SECRET = 4 -- bytes: what is shorter keeps nobody out, and would blot out half of every message
+local MIN_SECRET_LENGTH = 4 -- bytes: shorter secrets are not redacted, because they would match ordinary text
 
--- What of a call is for the core.
-local of_the_transfer = {
+-- The fields of a request that the core takes.
+local core_fields = {
   "method", "url", "body", "parts", "boundary", "may_repeat", "sink", "sink_mode", "max_event", "high_water",
   "receive_buffer", "connect_timeout", "timeout", "idle_timeout",
 }
 
--- What each way to fail means to the caller: kind, the option that is the clock, what to do.
-local failures = {
-  resolve_failed = { kind = "transport", what = "the host name cannot be resolved",
+-- For each outcome of the core: kind and text of the error, the option that is the time limit, and a hint.
+local failure_kinds = {
+  resolve_failed = { kind = "transport", text = "the host name cannot be resolved",
     hint = "Check the host in the URL (OPEN_SANDBOX_DOMAIN, or the first argument of opensandbox.new)" },
-  connect_failed = { kind = "transport", what = "connection refused or unreachable",
+  connect_failed = { kind = "transport", text = "connection refused or unreachable",
     hint = "Check that the server runs and that the URL (OPEN_SANDBOX_DOMAIN, or the first argument of opensandbox.new) is right" },
-  tls_failed = { kind = "transport", what = "TLS failed",
+  tls_failed = { kind = "transport", text = "TLS failed",
     hint = "Check the certificate, or the tls options (ca_file, verify)" },
-  connect_timeout = { kind = "timeout", what = "no connection in time", clock = "connect_timeout" },
-  timeout = { kind = "timeout", what = "not finished in time", clock = "timeout" },
-  idle_timeout = { kind = "timeout", what = "nothing came for too long", clock = "idle_timeout" },
-  send_failed = { kind = "transport", what = "the connection broke while the request was sent" },
-  receive_failed = { kind = "transport", what = "the connection broke before the response was complete" },
-  bad_response = { kind = "protocol", what = "the answer is not HTTP",
+  connect_timeout = { kind = "timeout", text = "no connection in time", timer = "connect_timeout" },
+  timeout = { kind = "timeout", text = "not finished in time", timer = "timeout" },
+  idle_timeout = { kind = "timeout", text = "nothing came for too long", timer = "idle_timeout" },
+  send_failed = { kind = "transport", text = "the connection broke while the request was sent" },
+  receive_failed = { kind = "transport", text = "the connection broke before the response was complete" },
+  bad_response = { kind = "protocol", text = "the answer is not HTTP",
     hint = "Check that the URL points at an OpenSandbox server" },
-  sink_failed = { kind = "state", what = "the local file could not be written" },
-  body_failed = { kind = "state", what = "the content could not be read" },
-  closed = { kind = "closed", what = "the client is closed" },
-  forked = { kind = "closed", what = "the process forked while the request ran" },
-  no_memory = { kind = "transport", what = "not enough memory" },
-  failed = { kind = "transport", what = "the request failed" },
+  sink_failed = { kind = "state", text = "the local file could not be written" },
+  body_failed = { kind = "state", text = "the content could not be read" },
+  closed = { kind = "closed", text = "the client is closed" },
+  forked = { kind = "closed", text = "the process forked while the request ran" },
+  no_memory = { kind = "transport", text = "not enough memory" },
+  failed = { kind = "transport", text = "the request failed" },
 }
 
 --- Starts a request. `call`: op, method, url, headers (name -> value), body | parts, may_repeat, max_event (of an event stream),
 --- connect_timeout, timeout, idle_timeout (seconds), sandbox_id, secrets (values never to be shown).
 ---@return table exchange
-function exchange.start(client, call)
+function exchange.start(http, call)
   local headers = {}
   for name, value in pairs(call.headers or {}) do headers[#headers + 1] = name .. ": " .. value end
   local request = { headers = headers }
-  for _, name in ipairs(of_the_transfer) do request[name] = call[name] end
-  for name, value in pairs(client._transport) do request[name] = value end
-  local transfer = client._multi:request(request)
-  local self = setmetatable({ client = client, call = call, transfer = transfer, started = core.now() }, Exchange)
-  -- What loop.wait() is told each time.
-  self.wait = { registry = client._waiting, key = transfer:id(), shielded = call.ends_things, owner = self }
+  for _, name in ipairs(core_fields) do request[name] = call[name] end
+  local transfer = http.transport:start(request)
+  local self = setmetatable({ http = http, call = call, transfer = transfer, started = core.now() }, Exchange)
+  self.wait = { registry = http.transport.waiters, key = transfer:id(), shielded = call.shielded, owner = self }
   return self
 end
 
---- A text without the secrets that were sent: a server may repeat what it was told.
-function Exchange:scrub(text)
+--- A text without the secrets that were sent: a server may repeat them.
+function Exchange:redact(text)
   for _, secret in ipairs(self.call.secrets or {}) do
-    if #secret >= SHORTEST_SECRET then text = text:gsub(secret:gsub("%W", "%%%0"), "***") end
+    if #secret >= MIN_SECRET_LENGTH then text = text:gsub(secret:gsub("%W", "%%%0"), "***") end
   end
   return text
 end
@@ -78,7 +76,7 @@ function Exchange:error(fields)
   fields.status = fields.status or self.status
   fields.request_id = fields.request_id or (self.headers and self.headers["x-request-id"])
   for _, name in ipairs { "message", "code", "request_id" } do
-    if fields[name] then fields[name] = self:scrub(fields[name]) end
+    if fields[name] then fields[name] = self:redact(fields[name]) end
   end
   return errors.new(fields)
 end
@@ -87,39 +85,41 @@ end
 function Exchange:failure()
   local outcome, message, sent = self.transfer:outcome()
   if not outcome or outcome == "complete" then return nil end
-  local failure = failures[outcome]
+  local failure = failure_kinds[outcome]
   local call = self.call
-  local text = failure.what .. ": " .. message
-  local hint = failure.hint
-  if failure.clock then
-    local seconds = failure.clock == "timeout" and call.budget or call[failure.clock]
-    text = ("%s: %s of %g s ran out"):format(failure.what, failure.clock, seconds or 0)
-    hint = ("Raise the option %s if it needs longer"):format(call.clock_names and call.clock_names[failure.clock] or failure.clock)
-  elseif outcome == "closed" or outcome == "forked" then
-    text = failure.what
+  local not_sent = not sent
+  if failure.timer then
+    local option = call.option_names and call.option_names[failure.timer] or failure.timer
+    local seconds = failure.timer == "timeout" and call.budget or call[failure.timer]
+    return self:error(errors.timeout_fields { code = outcome, text = failure.text, option = option, seconds = seconds,
+      timer = failure.timer, not_sent = not_sent, retryable = not_sent })
+  end
+  local text, hint = failure.text .. ": " .. message, failure.hint
+  if outcome == "closed" or outcome == "forked" then
+    text = failure.text
   elseif outcome == "receive_failed" and self.status then
     return self:error { kind = "stream", code = "cut", message = "the response was cut off: " .. message }
   end
   return self:error {
-    kind = failure.kind, code = outcome, message = text, hint = hint, clock = failure.clock,
-    not_sent = not sent, retryable = not sent and failure.kind ~= "closed" and failure.kind ~= "state",
+    kind = failure.kind, code = outcome, message = text, hint = hint,
+    not_sent = not_sent, retryable = not_sent and failure.kind ~= "closed" and failure.kind ~= "state",
   }
 end
 
---- Calls a function of the user's. Its error passes through us, but not before the connection is closed.
-function Exchange:guard(callback, ...)
-  local ok, value, problem = protect.pcall(callback, ...)
+--- Calls a function of the user's. When it raises, the exchange is abandoned before the error is raised again.
+function Exchange:call_user(callback, ...)
+  local ok, value, problem = coxpcall.pcall(callback, ...)
   if ok then return value, problem end
   self:abandon()
   error(value, 0)
 end
 
--- Gives the part that is being sent the bytes it waits for. Returns an error when there is something wrong with them.
-function Exchange:feed()
+-- Sends the bytes that the current part of the body waits for. Returns an error when the reader function fails.
+function Exchange:send_body_chunks()
   local readers = self.call.readers
   local part = readers and self.transfer:wants()
   while part do
-    local bytes, problem = self:guard(readers[part])
+    local bytes, problem = self:call_user(readers[part])
     if bytes == "" then bytes = nil end -- the end, as for load()
     if bytes ~= nil and type(bytes) ~= "string" then problem = "the reader gave a " .. type(bytes) .. " instead of a string" end
     if problem ~= nil then
@@ -131,28 +131,57 @@ function Exchange:feed()
   end
 end
 
---- Ends the exchange because its result is not wanted any more. The call may have something to stop on the server, or may take the
---- exchange over.
+--- Ends the exchange because nobody waits for its result any more. The request's `on_abandon` may stop something on the server. If it
+--- returns true it has taken the exchange over (see take_over), which then continues in the background.
 function Exchange:abandon()
   local on_abandon = self.call.on_abandon
   if not (on_abandon and on_abandon(self)) then self:close() end
 end
 
+--- Returns whether bytes of the request may have reached the server.
+function Exchange:sent()
+  return self.transfer:sent()
+end
+
+--- Returns whether the call deletes or stops something.
+function Exchange:is_shielded()
+  return self.call.shielded == true
+end
+
+--- For `on_abandon`: the exchange belongs to its caller from now on, and is not abandoned again.
+function Exchange:take_over()
+  self.call.on_abandon = nil
+end
+
+--- Has a function called with the bytes received and sent so far whenever the transfer has moved, and once now.
+---@param fn fun(received: number, sent: number)
+function Exchange:on_progress(fn)
+  self.call.on_transfer_progress = fn
+  self:call_user(fn, self.transfer:progress())
+end
+
+--- The facts about a response for the user's hook `on_response`.
+---@return table
+function Exchange:summary()
+  local call = self.call
+  return { op = call.op, method = call.method, url = url.shown(call.url), sandbox_id = call.sandbox_id, status = self.status,
+    duration = core.now() - self.started, request_id = self.headers["x-request-id"] }
+end
+
 --- Waits until there is news of the transfer.
 ---@return opensandbox.Error? err when the exchange has failed
-function Exchange:pump()
-  local err = self:feed()
+function Exchange:wait_for_progress()
+  local err = self:send_body_chunks()
   if err then return err end
-  local stopped, detail = loop.wait(self.wait)
-  if stopped then
-    local not_sent = not self.transfer:sent()
+  local interruption, reason = loop.wait(self.wait)
+  if interruption then
+    local not_sent = not self:sent()
     self:abandon()
-    return loop.stop(self.call.op, stopped, detail,
+    return loop.interrupted(self.call.op, interruption, reason,
       self:error { kind = "cancelled", code = "cancelled", message = "the task was cancelled", not_sent = not_sent })
   end
-  local keeper = self.client._keepers[self.call.sandbox_id]
-  if keeper then keeper:moved(self) end
-  if self.call.on_pump then self:guard(self.call.on_pump, self.transfer:progress()) end
+  self.http:notify_activity(self)
+  if self.call.on_transfer_progress then self:call_user(self.call.on_transfer_progress, self.transfer:progress()) end
 end
 
 local function parse_headers(text)
@@ -178,7 +207,7 @@ function Exchange:head()
       return nil, self:failure() or self:error { kind = "transport", code = "receive_failed",
         message = "the connection broke in the head of the response" }
     else
-      local err = self:pump()
+      local err = self:wait_for_progress()
       if err then return nil, err end
     end
   end
@@ -193,25 +222,25 @@ function Exchange:read(most)
     local bytes = self.transfer:read(most)
     if bytes then return bytes end
     if self.transfer:outcome() then return nil, self:failure() end
-    local err = self:pump()
+    local err = self:wait_for_progress()
     if err then return nil, err end
   end
 end
 
 --- The whole body.
 ---@param limit number bytes
----@param may_be_longer? boolean a longer one is no error: its beginning will do
+---@param truncate? boolean a longer body is no error: its beginning is returned
 ---@return string? body
 ---@return opensandbox.Error? err
----@return boolean? is_beginning
-function Exchange:body(limit, may_be_longer)
+---@return boolean? truncated
+function Exchange:body(limit, truncate)
   local pieces, size = {}, 0
   while true do
     local bytes, err = self:read(1048576)
     if err then return nil, err end
     if not bytes then return table.concat(pieces) end
     size = size + #bytes
-    if size > limit and may_be_longer then
+    if size > limit and truncate then
       self:close()
       pieces[#pieces + 1] = bytes
       return table.concat(pieces), nil, true
@@ -229,11 +258,23 @@ end
 ---@return opensandbox.Error? err
 function Exchange:finish()
   while not self.transfer:outcome() do
-    local err = self:pump()
+    local err = self:wait_for_progress()
     if err then return nil, err end
   end
   local err = self:failure()
   return not err and true or nil, err
+end
+
+--- The next event of an event stream, if it has arrived. Does not wait. The core decodes plain lines of output itself.
+---@return string? stream "stdout" or "stderr" for a decoded line; nil for any other event
+---@return string? text the line's text, or the event's JSON; nil: no event is there yet
+function Exchange:output_event()
+  return self.transfer:next_output()
+end
+
+--- The same without the short cut: `stream` is always nil.
+function Exchange:any_event()
+  return nil, (self.transfer:next_event())
 end
 
 --- The next frame of an event stream.
@@ -258,7 +299,7 @@ function Exchange:frame()
       if frame then return frame end
       return nil, self:failure()
     end
-    local err = self:pump()
+    local err = self:wait_for_progress()
     if err then return nil, err end
   end
 end

@@ -1,24 +1,24 @@
---- Which failures are tried again, and when.
+--- Decides which failures are retried, and when.
 --
--- Retry by proof: what is sent twice must be harmless (`may_repeat`), or must provably not have been carried out the first time:
--- it was not sent at all, or the server says that it refused it.
+-- Retry by proof: a request is sent twice only if that is harmless (`may_repeat`), or if the first one was provably not carried out
+-- because it was not sent, or because the server says that it refused it.
 
 local retry = {}
 
 local DEFAULTS = {
-  attempts = 3,     -- tries in all
-  base = 0.2,       -- seconds; the wait before try n+1 is random between 0 and base * 2^(n-1)
-  longest = 5,      -- seconds, for one wait; Retry-After may ask for up to `patience`
-  patience = 30,    -- seconds
+  max_attempts = 3,
+  base_delay = 0.2,     -- seconds; the delay before attempt n+1 is random between 0 and base_delay * 2^(n-1)
+  max_delay = 5,        -- seconds; Retry-After may ask for up to max_retry_after
+  max_retry_after = 30, -- seconds
 }
 
-retry.known = { attempts = "count", base = "seconds", longest = "seconds", patience = "seconds" }
+retry.option_types = { max_attempts = "count", base_delay = "seconds", max_delay = "seconds", max_retry_after = "seconds" }
 
---- The policy for `options.retry`: a table of the fields above, or false for a single try.
+--- The policy for `options.retry`: a table of the fields above, or false for a single attempt.
 function retry.policy(given)
   local policy = {}
   for name, value in pairs(DEFAULTS) do policy[name] = value end
-  if given == false then policy.attempts = 1 end
+  if given == false then policy.max_attempts = 1 end
   for name, value in pairs(given or {}) do policy[name] = value end
   return policy
 end
@@ -31,10 +31,10 @@ local function refused_by_server(err)
     or (err.status == 502 and tostring(err.message):find("Could not connect to the backend sandbox", 1, true) ~= nil)
 end
 
---- Marks on an error whether the call can be made again, and returns it.
+--- Sets on an error whether the call can be repeated, and returns the error.
 ---@param err opensandbox.Error
----@param may_repeat boolean the call does no harm when it is carried out twice
-function retry.judge(err, may_repeat)
+---@param may_repeat boolean the call is harmless when it is carried out twice
+function retry.set_retryable(err, may_repeat)
   local again = false
   if err.kind == "http" then
     again = refused_by_server(err) or (may_repeat and transient[err.status] or false)
@@ -45,18 +45,18 @@ function retry.judge(err, may_repeat)
   return err
 end
 
---- Seconds to wait before the next try, or nil when there is none.
+--- Seconds to wait before the next attempt, or nil when there is none.
 ---@param policy table
----@param attempt integer tries made
+---@param attempt integer attempts made
 ---@param err opensandbox.Error
 ---@param left number seconds of the call's budget
 function retry.delay(policy, attempt, err, left)
-  if not err.retryable or attempt >= policy.attempts then return nil end
-  -- A clock that ran out has used the budget; only the connect clock leaves some.
-  if err.kind == "timeout" and err.clock ~= "connect_timeout" then return nil end
-  local delay = math.random() * math.min(policy.longest, policy.base * 2 ^ (attempt - 1))
+  if not err.retryable or attempt >= policy.max_attempts then return nil end
+  -- A timeout has used the whole budget, except for connect_timeout.
+  if err.kind == "timeout" and err.timer ~= "connect_timeout" then return nil end
+  local delay = math.random() * math.min(policy.max_delay, policy.base_delay * 2 ^ (attempt - 1))
   if err.retry_after then
-    if err.retry_after > policy.patience then return nil end
+    if err.retry_after > policy.max_retry_after then return nil end
     delay = math.max(delay, err.retry_after)
   end
   if delay >= left then return nil end

@@ -29,7 +29,7 @@ end
 local function get(self, op, id, kind, scope)
   options.argument(op, "the scope", scope, "text")
   local path = "/sandboxes/" .. url.escape(options.identifier(op, "the sandbox id", id)) .. "/diagnostics/" .. kind
-  return self:_call { op = op, method = "GET", path = path .. url.query { { "scope", scope } }, sandbox_id = id,
+  return self.http:call { op = op, method = "GET", path = path .. url.query { { "scope", scope } }, sandbox_id = id,
     decode = descriptor }
 end
 

@@ -33,7 +33,7 @@ function pages.all(client, request, query, filter, decode)
     local parameters = { { "page", page }, { "pageSize", page_size } }
     for i, parameter in ipairs(query) do table.insert(parameters, i, parameter) end
     local path = request.path .. url.query(parameters)
-    local answer, err = client:_call { op = request.op, method = "GET", path = path, decode = items_of }
+    local answer, err = client.http:call { op = request.op, method = "GET", path = path, decode = items_of }
     if not answer then return nil, err end
     for _, item in ipairs(answer.items) do
       -- The server lists anew for every page: one that appears meanwhile pushes another onto two pages.

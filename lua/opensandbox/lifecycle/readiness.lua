@@ -35,16 +35,14 @@ local function failed(op, id, info)
     hint = idle_states[info.state] and "Resume it first" or nil }
 end
 
-local function out_of_time(op, id, clock, timeout, info, cause)
-  local text = ("not ready in time: %s of %g s ran out; the state is %s"):format(clock, timeout, info and info.state or "unknown")
-  if cause then text = text .. ", and the last try said: " .. tostring(cause.message) end
-  local hint = ("Raise the option %s if it needs longer"):format(clock)
-  if info and info.state == "Running" then
-    hint = "The server runs it, but it cannot be reached from here: check the network, use the option use_server_proxy, or raise "
-      .. clock
-  end
-  return errors.new { kind = "timeout", code = "not_ready", clock = clock, op = op, sandbox_id = id,
-    message = text, hint = hint, cause = cause }
+local function out_of_time(op, id, option, timeout, info, cause)
+  local hint = info and info.state == "Running" and ("The server runs it, but it cannot be reached from here: check the network, "
+    .. "use the option use_server_proxy, or raise ") .. option
+  local err = errors.timeout { op = op, code = "not_ready", text = "not ready in time", option = option, seconds = timeout,
+    hint = hint or nil, sandbox_id = id, cause = cause }
+  err.message = ("%s; the state is %s"):format(err.message, info and info.state or "unknown")
+  if cause then err.message = err.message .. ", and the last attempt failed: " .. tostring(cause.message) end
+  return err
 end
 
 -- One look at execd: the endpoint when it answered, else nil and the error.
@@ -63,7 +61,7 @@ end
 ---@param client opensandbox.Client
 ---@param op string the operation, for errors
 ---@param id string
----@param opts table timeout (seconds), clock (that option's name), ping (false: the state is enough), on_state; info, execd: what is known already; resumes: it was told to go on, so a state of rest passes
+---@param opts table timeout (seconds), option (that option's name), ping (false: the state is enough), on_state; info, execd: what is known already; resumes: it was told to go on, so a state of rest passes
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Endpoint|opensandbox.Error execd the endpoint that answered, or the error
 function ready.wait(client, op, id, opts)
@@ -106,8 +104,8 @@ function ready.wait(client, op, id, opts)
       end
     end
     local left = deadline - core.now()
-    if left <= 0 then return nil, out_of_time(op, id, opts.clock or "timeout", timeout, info, cause) end
-    local stopped = loop.pause(op, math.min(pause, left))
+    if left <= 0 then return nil, out_of_time(op, id, opts.option or "timeout", timeout, info, cause) end
+    local stopped = loop.sleep(op, math.min(pause, left))
     if stopped then return nil, stopped end
     pause = math.min(pause * 1.5, LONGEST_PAUSE)
     info = nil
@@ -118,7 +116,7 @@ end
 ---@param timeout? number seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function ready.paused(client, op, id, timeout)
+function ready.wait_paused(client, op, id, timeout)
   timeout = timeout or PAUSE_TIMEOUT
   local state
   local function look()
@@ -133,9 +131,8 @@ function ready.paused(client, op, id, timeout)
   end
   local ok, err = poll(op, { first = FIRST_PAUSE, longest = LONGEST_PAUSE, deadline = core.now() + timeout }, look)
   if ok or err then return ok, err end
-  return nil, errors.new { kind = "timeout", code = "not_paused", clock = "timeout", op = op, sandbox_id = id,
-    message = ("not paused in time: timeout of %g s ran out; the state is %s"):format(timeout, state),
-    hint = "Raise the option timeout if it needs longer" }
+  return nil, errors.timeout { op = op, code = "not_paused", text = ("not paused in time, the state is %s"):format(state),
+    option = "timeout", seconds = timeout, sandbox_id = id }
 end
 
 return ready

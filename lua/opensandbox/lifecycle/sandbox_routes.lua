@@ -10,7 +10,6 @@ local pages = require "opensandbox.lifecycle.pagination"
 local random = require "opensandbox.base.random"
 local ready = require "opensandbox.lifecycle.readiness"
 local since = require "opensandbox.lifecycle.server_version"
-local task = require "opensandbox.loop.task"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 local wire = require "opensandbox.lifecycle.objects"
@@ -23,8 +22,10 @@ local function sandbox_path(op, id, rest)
   return "/sandboxes/" .. url.escape(options.identifier(op, "the sandbox id", id)) .. (rest or "")
 end
 
--- Raises for options that no server would take.
-function lifecycle._check_create(_, op, opts)
+--- Internal: raises for options that every server would refuse.
+---@param op string
+---@param opts opensandbox.SandboxOpts
+function lifecycle.check_create_options(_, op, opts)
   options.argument(op, "the options", opts, "table")
   options.check(op, opts, wire.create_options)
   local image = opts.image
@@ -53,7 +54,7 @@ local function find_lost(client, label, seconds)
     if not found then return nil, err end
     if found[1] then return found[1] end
     if core.now() + pause > deadline then return nil end
-    local stopped = loop.pause("create_sandbox", pause)
+    local stopped = loop.sleep("create_sandbox", pause)
     if stopped then return nil, stopped end
     pause = math.min(pause * 2, 5)
   end
@@ -61,7 +62,7 @@ end
 
 -- Nobody waits for the answer to a create any more: what it may have made is ended, in the background.
 local function undo(client, label)
-  task.background(client, function()
+  client.cleanup:spawn(function()
     local found = find_lost(client, label, SEARCH_FOR_LOST)
     if found then client:delete_sandbox(found.id) end
   end)
@@ -81,16 +82,16 @@ end
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
 function lifecycle.create_sandbox(self, opts)
-  local op = "create_sandbox"
-  self:_check_create(op, opts)
+  local op = self.op or "create_sandbox"
+  self:check_create_options(op, opts)
   local can, problem_of_version = since(self, op, opts)
   if not can then return nil, problem_of_version end
   local label = random.hex(16)
-  local info, err = self:_call {
+  local info, err = self.http:call {
     op = op, method = "POST", path = "/sandboxes", json = wire.create_request(opts, label), decode = wire.sandbox_info,
-    timeout = self._clocks.create_timeout, clock_names = { timeout = "create_timeout" },
+    timeout = self.http.timeouts.create_timeout, option_names = { timeout = "create_timeout" },
     on_abandon = function(ex)
-      if ex.transfer:sent() then undo(self, label) end
+      if ex:sent() then undo(self, label) end
     end,
   }
   if info then return info end
@@ -116,12 +117,12 @@ local get_options = { timeout = "seconds" }
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
 function lifecycle.get_sandbox(self, id, opts)
-  local op = "get_sandbox"
+  local op = self.op or "get_sandbox"
   opts = options.check(op, opts, get_options)
-  local info, err = self:_call { op = op, method = "GET", path = sandbox_path(op, id), decode = wire.sandbox_info, sandbox_id = id,
-    timeout = opts.timeout }
-  local keeper = self._keepers[id]
-  if keeper and info then keeper:told(info.expires_at) end
+  local info, err = self.http:call { op = op, method = "GET", path = sandbox_path(op, id), decode = wire.sandbox_info,
+    sandbox_id = id, timeout = opts.timeout }
+  local renewer = self.http:activity_listener(id)
+  if renewer and info then renewer:set_expiry(info.expires_at) end
   return info, err
 end
 
@@ -141,11 +142,20 @@ local filter_options = { metadata = "strings", states = "list", page = "count", 
 ---@return opensandbox.SandboxInfo[]? list
 ---@return opensandbox.Error? err
 function lifecycle.list_sandboxes(self, filter)
-  local op = "list_sandboxes"
+  local op = self.op or "list_sandboxes"
   filter = options.check(op, filter, filter_options)
   local query = { { "metadata", metadata_filter(filter.metadata) } }
   for _, state in ipairs(filter.states or {}) do query[#query + 1] = { "state", state } end
   return pages.all(self, { op = op, path = "/sandboxes" }, query, filter, wire.sandbox_info)
+end
+
+--- Internal: the prepared request that deletes a sandbox, for requests that nobody waits for.
+---@param self opensandbox.Client
+---@param id string
+---@return table request
+function lifecycle.delete_sandbox_request(self, id)
+  local op = self.op or "delete_sandbox"
+  return self.http:lifecycle_request { op = op, method = "DELETE", path = sandbox_path(op, id), sandbox_id = id, may_repeat = true }
 end
 
 --- Ends a sandbox: DELETE /sandboxes/{id}. One that is gone already is a success.
@@ -154,8 +164,8 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function lifecycle.delete_sandbox(self, id)
-  local op = "delete_sandbox"
-  local _, err = self:_call { op = op, method = "DELETE", path = sandbox_path(op, id), sandbox_id = id, ends_things = true }
+  local op = self.op or "delete_sandbox"
+  local _, err = self.http:call { op = op, method = "DELETE", path = sandbox_path(op, id), sandbox_id = id, shielded = true }
   if err and not errors.is_absence(err) then return nil, err end
   return true
 end
@@ -166,9 +176,12 @@ local function renewal(op, id, expires_at)
     may_repeat = true } -- an absolute time: twice is as good as once
 end
 
--- Moves the time at which a sandbox expires, and does not wait for the answer.
-function lifecycle._renew_later(self, id, expires_at)
-  self:_forget(self:_lifecycle(renewal("renew_sandbox", id, expires_at)))
+--- Internal: moves the time at which a sandbox expires, and does not wait for the response.
+---@param self opensandbox.Client
+---@param id string
+---@param expires_at number Unix seconds
+function lifecycle.renew_in_background(self, id, expires_at)
+  self.http:send_detached(self.http:lifecycle_request(renewal("renew_sandbox", id, expires_at)))
 end
 
 --- Moves the time at which a sandbox expires to `seconds` from now: POST /sandboxes/{id}/renew-expiration.
@@ -178,21 +191,21 @@ end
 ---@return number? expires_at Unix seconds
 ---@return opensandbox.Error? err
 function lifecycle.renew_sandbox(self, id, seconds)
-  local op = "renew_sandbox"
+  local op = self.op or "renew_sandbox"
   options.argument(op, "the time", seconds, "seconds")
   local expires_at = core.wall_clock() + seconds
   local request = renewal(op, id, expires_at)
   function request.decode(answer) return time.parse(answer.expiresAt) or expires_at end
-  local keeper = self._keepers[id]
-  local before = keeper and keeper:told(expires_at) -- already now, so that it does not renew for less meanwhile
-  local renewed, err = self:_call(request)
-  if keeper then keeper:told(renewed or before) end
+  local renewer = self.http:activity_listener(id)
+  local before = renewer and renewer:set_expiry(expires_at) -- already now, so that it does not renew for less meanwhile
+  local renewed, err = self.http:call(request)
+  if renewer then renewer:set_expiry(renewed or before) end
   return renewed, err
 end
 
 -- A call for one sandbox whose good answer is empty.
 local function act(self, op, id, step)
-  local _, err = self:_call { op = op, method = "POST", path = sandbox_path(op, id, step), sandbox_id = id }
+  local _, err = self.http:call { op = op, method = "POST", path = sandbox_path(op, id, step), sandbox_id = id }
   if err then return nil, err end
   return true
 end
@@ -204,7 +217,7 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function lifecycle.pause_sandbox(self, id)
-  return act(self, "pause_sandbox", id, "/pause")
+  return act(self, self.op or "pause_sandbox", id, "/pause")
 end
 
 --- Lets a paused sandbox go on: POST /sandboxes/{id}/resume. Its endpoints may be others afterwards.
@@ -213,7 +226,7 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function lifecycle.resume_sandbox(self, id)
-  return act(self, "resume_sandbox", id, "/resume")
+  return act(self, self.op or "resume_sandbox", id, "/resume")
 end
 
 --- Changes some of a sandbox's metadata: PATCH /sandboxes/{id}/metadata (servers from 0.1.14). On Docker, one that was given at
@@ -224,7 +237,7 @@ end
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
 function lifecycle.patch_metadata(self, id, changes)
-  local op = "patch_metadata"
+  local op = self.op or "patch_metadata"
   local path = sandbox_path(op, id, "/metadata")
   options.argument(op, "the changes", changes, "table")
   local patch = {}
@@ -234,7 +247,7 @@ function lifecycle.patch_metadata(self, id, changes)
     end
     patch[name] = value or json.null
   end
-  return self:_call { op = op, method = "PATCH", path = path, sandbox_id = id, json = patch, decode = wire.sandbox_info,
+  return self.http:call { op = op, method = "PATCH", path = path, sandbox_id = id, json = patch, decode = wire.sandbox_info,
     may_repeat = true }
 end
 
@@ -256,16 +269,16 @@ local endpoint_options = { use_server_proxy = "boolean", expires = "count", time
 ---@return opensandbox.Endpoint? endpoint
 ---@return opensandbox.Error? err
 function lifecycle.get_endpoint(self, id, port, opts)
-  local op = "get_endpoint"
+  local op = self.op or "get_endpoint"
   options.port(op, port)
   opts = options.check(op, opts, endpoint_options)
   local proxied = opts.use_server_proxy
   if proxied == nil then proxied = self.use_server_proxy and not opts.expires end
   local query = url.query { { "use_server_proxy", proxied and "true" or nil }, { "expires", opts.expires } }
   local path = sandbox_path(op, id, ("/endpoints/%d"):format(port)) .. query
-  return self:_call { op = op, method = "GET", path = path, sandbox_id = id, timeout = opts.timeout,
+  return self.http:call { op = op, method = "GET", path = path, sandbox_id = id, timeout = opts.timeout,
     decode = function(answer)
-      local endpoint = wire.endpoint(answer, self._origin.scheme)
+      local endpoint = wire.endpoint(answer, self.http.scheme)
       if not endpoint then return nil, "usable endpoint" end
       endpoint.sandbox_id, endpoint.proxied = id, proxied or false
       return endpoint
@@ -302,7 +315,7 @@ local ready_options = { timeout = "seconds", ping = "boolean", on_state = "funct
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
 function lifecycle.wait_ready(self, id, opts)
-  local op = "wait_ready"
+  local op = self.op or "wait_ready"
   options.identifier(op, "the sandbox id", id)
   opts = options.check(op, opts, ready_options)
   return ready.wait(self, op, id, opts)
@@ -313,7 +326,7 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function lifecycle.health(self)
-  return self:_call { op = "health", method = "GET", path = "/health", at_root = true, decode = function(answer)
+  return self.http:call { op = self.op or "health", method = "GET", path = "/health", at_root = true, decode = function(answer)
     if answer.status == "healthy" then return true end
     return nil, "status that says healthy"
   end }
@@ -324,8 +337,9 @@ end
 ---@return string? version
 ---@return opensandbox.Error? err
 function lifecycle.get_version(self)
-  return self:_call { op = "get_version", method = "GET", path = "/version", at_root = true, decode = function(answer)
-    return type(answer.version) == "string" and answer.version or nil, "version"
+  return self.http:call { op = self.op or "get_version", method = "GET", path = "/version", at_root = true,
+    decode = function(answer)
+      return type(answer.version) == "string" and answer.version or nil, "version"
   end }
 end
 
@@ -338,12 +352,12 @@ local event_options = { success = "boolean", duration = "seconds or 0", sandbox_
 ---@return true? ok
 ---@return opensandbox.Error? err
 function lifecycle.record_create_event(self, event)
-  local op = "record_create_event"
+  local op = self.op or "record_create_event"
   options.argument(op, "the event", event, "table")
   options.check(op, event, event_options)
   options.argument(op, "option 'success'", event.success, "boolean")
   options.argument(op, "option 'duration'", event.duration, "seconds or 0")
-  local _, err = self:_call { op = op, method = "POST", path = "/metrics/events", sandbox_id = event.sandbox_id,
+  local _, err = self.http:call { op = op, method = "POST", path = "/metrics/events", sandbox_id = event.sandbox_id,
     json = { eventType = "sandbox.create", createDurationMs = math.floor(event.duration * 1000 + 0.5), success = event.success,
       sandboxId = event.sandbox_id, image = event.image } }
   if err then return nil, err end

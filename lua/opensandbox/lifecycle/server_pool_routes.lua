@@ -70,12 +70,12 @@ local create_options = { name = "text", template = "table", capacity = "table" }
 ---@return opensandbox.PoolInfo? info
 ---@return opensandbox.Error? err
 function pools.create_pool(self, opts)
-  local op = "create_pool"
+  local op = self.op or "create_pool"
   options.argument(op, "the options", opts, "table")
   options.check(op, opts, create_options)
   options.identifier(op, "option 'name'", opts.name)
   options.argument(op, "option 'template'", opts.template, "table")
-  return self:_call { op = op, method = "POST", path = "/pools", decode = pool_info,
+  return self.http:call { op = op, method = "POST", path = "/pools", decode = pool_info,
     json = { name = opts.name, template = opts.template, capacitySpec = capacity_spec(op, opts.capacity) } }
 end
 
@@ -84,7 +84,7 @@ end
 ---@return opensandbox.PoolInfo[]? list
 ---@return opensandbox.Error? err
 function pools.list_pools(self)
-  return self:_call { op = "list_pools", method = "GET", path = "/pools", decode = pool_list }
+  return self.http:call { op = self.op or "list_pools", method = "GET", path = "/pools", decode = pool_list }
 end
 
 --- One pool: GET /pools/{name}.
@@ -93,8 +93,8 @@ end
 ---@return opensandbox.PoolInfo? info
 ---@return opensandbox.Error? err
 function pools.get_pool(self, name)
-  local op = "get_pool"
-  return self:_call { op = op, method = "GET", path = pool_path(op, name), decode = pool_info }
+  local op = self.op or "get_pool"
+  return self.http:call { op = op, method = "GET", path = pool_path(op, name), decode = pool_info }
 end
 
 --- Changes the capacity of a pool: PUT /pools/{name}.
@@ -104,8 +104,8 @@ end
 ---@return opensandbox.PoolInfo? info
 ---@return opensandbox.Error? err
 function pools.update_pool(self, name, capacity)
-  local op = "update_pool"
-  return self:_call { op = op, method = "PUT", path = pool_path(op, name), decode = pool_info,
+  local op = self.op or "update_pool"
+  return self.http:call { op = op, method = "PUT", path = pool_path(op, name), decode = pool_info,
     json = { capacitySpec = capacity_spec(op, capacity) } }
 end
 
@@ -115,8 +115,8 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function pools.delete_pool(self, name)
-  local op = "delete_pool"
-  local _, err = self:_call { op = op, method = "DELETE", path = pool_path(op, name), ends_things = true }
+  local op = self.op or "delete_pool"
+  local _, err = self.http:call { op = op, method = "DELETE", path = pool_path(op, name), shielded = true }
   if err and not errors.is_absence(err) then return nil, err end
   return true
 end

@@ -3,7 +3,7 @@
 -- Only GET /version can tell, which came with 0.2.3. The server is asked once for each client, and only when such an option is used.
 
 local errors = require "opensandbox.base.errors"
-local lacks = require "opensandbox.http.capabilities"
+local capabilities = require "opensandbox.http.capabilities"
 
 -- By option, the first version that knows it. What came before GET /version does not stand here: that it is lacking cannot be told.
 local versions = { lifecycle = "0.2.3" }
@@ -25,12 +25,12 @@ end
 
 -- Whether the server has an option; what is found out is remembered.
 local function has_it(client, name, since)
-  if lacks.known(client, client._base, name) == nil then
+  if capabilities.get(client, client.url, name) == nil then
     local version, err = client:get_version()
     if not version and err.status ~= 404 then return nil, err end
-    lacks.learn(client, client._base, name, not version or is_older(version, since))
+    capabilities.set(client, client.url, name, version ~= nil and not is_older(version, since))
   end
-  return not lacks.known(client, client._base, name)
+  return capabilities.get(client, client.url, name)
 end
 
 --- Checks the options of a call against the server's version.

@@ -48,10 +48,10 @@ local create_options = { name = "text" }
 ---@return opensandbox.SnapshotInfo? info
 ---@return opensandbox.Error? err
 function snapshots.create_snapshot(self, sandbox_id, opts)
-  local op = "create_snapshot"
+  local op = self.op or "create_snapshot"
   opts = options.check(op, opts, create_options)
   local path = "/sandboxes/" .. url.escape(options.identifier(op, "the sandbox id", sandbox_id)) .. "/snapshots"
-  return self:_call { op = op, method = "POST", path = path, sandbox_id = sandbox_id,
+  return self.http:call { op = op, method = "POST", path = path, sandbox_id = sandbox_id,
     json = opts.name and { name = opts.name } or nil, decode = snapshot_info }
 end
 
@@ -61,8 +61,8 @@ end
 ---@return opensandbox.SnapshotInfo? info
 ---@return opensandbox.Error? err
 function snapshots.get_snapshot(self, id)
-  local op = "get_snapshot"
-  return self:_call { op = op, method = "GET", path = snapshot_path(op, id), decode = snapshot_info }
+  local op = self.op or "get_snapshot"
+  return self.http:call { op = op, method = "GET", path = snapshot_path(op, id), decode = snapshot_info }
 end
 
 local filter_options = { sandbox_id = "text", name = "text", states = "list", page = "count", page_size = "count" }
@@ -73,7 +73,7 @@ local filter_options = { sandbox_id = "text", name = "text", states = "list", pa
 ---@return opensandbox.SnapshotInfo[]? list
 ---@return opensandbox.Error? err
 function snapshots.list_snapshots(self, filter)
-  local op = "list_snapshots"
+  local op = self.op or "list_snapshots"
   filter = options.check(op, filter, filter_options)
   local query = { { "sandboxId", filter.sandbox_id }, { "name", filter.name } }
   for _, state in ipairs(filter.states or {}) do query[#query + 1] = { "state", state } end
@@ -92,8 +92,8 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function snapshots.delete_snapshot(self, id)
-  local op = "delete_snapshot"
-  local _, err = self:_call { op = op, method = "DELETE", path = snapshot_path(op, id), ends_things = true }
+  local op = self.op or "delete_snapshot"
+  local _, err = self.http:call { op = op, method = "DELETE", path = snapshot_path(op, id), shielded = true }
   if err and not errors.is_absence(err) then return nil, err end
   return true
 end
@@ -107,7 +107,7 @@ local wait_options = { timeout = "seconds" }
 ---@return opensandbox.SnapshotInfo? info
 ---@return opensandbox.Error? err
 function snapshots.wait_snapshot(self, id, opts)
-  local op = "wait_snapshot"
+  local op = self.op or "wait_snapshot"
   opts = options.check(op, opts, wait_options)
   local timeout = opts.timeout or DEFAULT_WAIT
   local function look()
@@ -123,9 +123,8 @@ function snapshots.wait_snapshot(self, id, opts)
   end
   local info, err = poll(op, { first = FIRST_PAUSE, longest = LONGEST_PAUSE, deadline = core.now() + timeout }, look)
   if info or err then return info, err end
-  return nil, errors.new { kind = "timeout", code = "not_ready", clock = "timeout", op = op,
-    message = ("the snapshot is still being made: timeout of %g s ran out"):format(timeout),
-    hint = "Raise the option timeout if it needs longer" }
+  return nil, errors.timeout { op = op, code = "not_ready", text = "the snapshot is not Ready", option = "timeout",
+    seconds = timeout }
 end
 
 return snapshots

@@ -1,51 +1,56 @@
 --- Protected calls that can be yielded across on every Lua.
 --
--- In PUC Lua 5.1 a coroutine cannot yield inside pcall(). There the function runs in a coroutine of its own, and what it yields is
--- passed on; `protect.running` knows which coroutine that one stands for. Everywhere else this is pcall() and xpcall().
+-- In PUC Lua 5.1 a coroutine cannot yield inside pcall(). There the function runs in an inner coroutine, and its yields are forwarded;
+-- `coxpcall.running` returns the outer coroutine. Everywhere else this is pcall() and xpcall().
 
-local protect = {}
+local coxpcall = {}
 
 local needs_coroutine = _VERSION == "Lua 5.1" and not rawget(_G, "jit")
-local stands_for = setmetatable({}, { __mode = "kv" })
+local outer_of = setmetatable({}, { __mode = "kv" })
 
---- The running coroutine, or nil in the main one. Inside `protect.pcall` it is the one that called it.
+--- The running coroutine, or nil in the main one. Inside `coxpcall.pcall` it is the coroutine that called that.
 ---@return thread?
-function protect.running()
+function coxpcall.running()
   local running, is_main = coroutine.running()
   if is_main then return nil end
-  return stands_for[running] or running
+  return outer_of[running] or running
 end
 
-local ENDED = {} -- what passes from a function that has ended to who waits for it, and between nobody else
+local RETURNED = {} -- marks the results of a function that was resumed to its end by other code
 
-local relay
+local forward
 
-local function go_on(inner, value, ...)
-  if value == ENDED then return true, ... end
-  return relay(inner, coroutine.resume(inner, value, ...))
+local function continue(inner, value, ...)
+  if value == RETURNED then return true, ... end
+  return forward(inner, coroutine.resume(inner, value, ...))
 end
 
-function relay(inner, ok, ...)
+function forward(inner, ok, ...)
   if not ok then return false, (...), debug.traceback(inner, "") end
   if coroutine.status(inner) == "dead" then return true, ... end
-  return go_on(inner, coroutine.yield(...))
+  return continue(inner, coroutine.yield(...))
 end
 
--- The function may have yielded by itself, and been resumed to its end by others: then the one outside still waits for it.
-local function ended(caller, ...)
-  if coroutine.status(caller) == "suspended" then coroutine.resume(caller, ENDED, ...) end
+-- If other code resumed the inner coroutine to its end, the outer one still waits for it.
+local function returned(caller, ...)
+  if coroutine.status(caller) == "suspended" then coroutine.resume(caller, RETURNED, ...) end
   return ...
 end
 
---- Called before another coroutine stands for the running one: a host that tells its coroutines by what resumed them can look at it now.
-function protect.on_enter() end
+local function enter_hook() end
+
+--- Sets a function that is called before a function runs in an inner coroutine. Adapters that identify a coroutine by the code that
+--- resumed it use this.
+function coxpcall.set_enter_hook(hook)
+  enter_hook = hook
+end
 
 local function in_coroutine(fn, ...)
-  protect.on_enter()
-  local caller, outer = coroutine.running(), protect.running()
-  local inner = coroutine.create(function(...) return ended(caller, fn(...)) end)
-  stands_for[inner] = outer
-  return relay(inner, coroutine.resume(inner, ...))
+  enter_hook()
+  local caller, outer = coroutine.running(), coxpcall.running()
+  local inner = coroutine.create(function(...) return returned(caller, fn(...)) end)
+  outer_of[inner] = outer
+  return forward(inner, coroutine.resume(inner, ...))
 end
 
 local function without_trace(ok, ...)
@@ -54,8 +59,8 @@ local function without_trace(ok, ...)
 end
 
 --- pcall(), inside which tasks can wait on every Lua.
-function protect.pcall(fn, ...)
-  if needs_coroutine and protect.running() then return without_trace(in_coroutine(fn, ...)) end
+function coxpcall.pcall(fn, ...)
+  if needs_coroutine and coxpcall.running() then return without_trace(in_coroutine(fn, ...)) end
   return pcall(fn, ...)
 end
 
@@ -72,9 +77,9 @@ local function bound(fn, ...)
 end
 
 --- The same, and after an error its traceback as the third result.
-function protect.traced(fn, ...)
+function coxpcall.xpcall(fn, ...)
   if needs_coroutine then
-    if protect.running() then return in_coroutine(fn, ...) end
+    if coxpcall.running() then return in_coroutine(fn, ...) end
     fn = bound(fn, ...)
   end
   local trace = {}
@@ -84,4 +89,4 @@ function protect.traced(fn, ...)
   end, ...))
 end
 
-return protect
+return coxpcall

@@ -28,9 +28,8 @@ end
 ---@param cause? opensandbox.Error
 ---@return opensandbox.Error
 function Deadline:error(op, cause)
-  return errors.new { kind = "timeout", code = "timeout", op = op, clock = "timeout", cause = cause,
-    message = ("not finished in time: timeout of %g s ran out"):format(self.seconds),
-    hint = "Raise the option timeout if it needs longer" }
+  return errors.timeout { op = op, code = "timeout", text = "not finished in time", option = "timeout", seconds = self.seconds,
+    timer = "timeout", cause = cause }
 end
 
 local deadline = {}

@@ -18,7 +18,7 @@ return function(op, every, look)
     if value ~= nil or err then return value, err end
     local left = every.deadline and every.deadline - core.now() or pause
     if left <= 0 then return nil end
-    err = loop.pause(op, math.min(pause, left), nil, every.owner)
+    err = loop.sleep(op, math.min(pause, left), nil, every.owner)
     if err then return nil, err end
     pause = math.min(pause * GROWTH, every.longest)
   end

@@ -1,62 +1,68 @@
---- The scheduler: what waits, for which transfer or until when, and what goes on next. One for all clients of a Lua state.
+--- The scheduler: which code waits for which transfer or until when, and which code continues next. One for all transports of a Lua
+--- state.
 --
--- A *waiter* stands for a coroutine that can wait: a task of ours, a coroutine of the host's, or a caller that blocks. How it is
--- suspended and roused is its own business (`suspend`, `rouse`); the scheduler decides when. Nothing here yields, and no code of the
--- user's runs but in `step`, where tasks that have become ready go on.
+-- A *waiter* stands for a coroutine that can wait: a task of ours, a coroutine of the host's, or a caller that blocks. The waiter knows
+-- how to suspend and how to notify it; the scheduler decides when. Nothing here yields. User code runs only in `step`, where ready tasks
+-- are resumed. A waiter goes through three steps: `wake` (its wait is over), `notify` (its host is told), `resume` (its coroutine runs).
 --
--- To a host's event loop it is what a client is, for all of them together: watch `pollfd`, wake up after `timeout`, call `step`.
+-- Fields of a waiter that the scheduler sets: `parked` (its wait, see park), `woken`; timers.lua sets `at` and `position`. Fields that the
+-- adapter sets: `blocks` (it drives the scheduler itself) and what the adapter needs. loop.lua sets `task`.
+--
+-- A host's event loop drives the scheduler like one client: watch `pollfd`, wake up after `timeout`, call `step`.
 
 local core = require "opensandbox.core"
 local new_timers = require "opensandbox.loop.timers"
 
 local scheduler = { now = core.now }
 
-local POLLED_STEP = 0.005 -- seconds between looks at several clients, where they have no descriptors
+local POLL_INTERVAL = 0.005 -- seconds between polls of several transports, where they have no descriptors
 
-local clients = setmetatable({}, { __mode = "k" })
+local transports = setmetatable({}, { __mode = "k" })
+local watched = setmetatable({}, { __mode = "k" }) -- by transport: the poller that watches it, and its descriptor
 local timers = new_timers()
-local ready, first, last = {}, 1, 0 -- a queue of waiters of ours that can go on
+local run_queue, first, last = {}, 1, 0 -- waiters of ours that can continue
 local parked = 0
 local poller
 
---- Called whenever there is more, less or something else to wait for. The host's adapter puts itself here.
+--- Called whenever the set of things to wait for has changed. The host's adapter sets this function.
 function scheduler.on_change() end
 
 local stepping = false
 
---- Tells the host that something changed. While a step runs, it is told at its end.
+--- Notifies the host that something changed. While a step runs, the host is notified at its end.
 function scheduler.notify()
   if not stepping then scheduler.on_change() end
 end
 
-function scheduler.add_client(client)
-  clients[client] = true
+--- Drives a transport from now on. The transport is held weakly.
+---@param transport opensandbox.Transport
+function scheduler.add(transport)
+  transports[transport] = true
 end
 
---- Closes all clients: the host is about to end.
-function scheduler.close_clients()
-  for client in pairs(clients) do client:close() end
+--- Tells the owners of all transports that the host is about to end.
+function scheduler.exit()
+  for transport in pairs(transports) do transport.on_exit() end
 end
 
--- A client is busy while transfers run, those in the background included.
-local function is_busy(client)
-  return client._multi:inflight() > 0
+-- A transport is busy while transfers run, detached ones included.
+local function is_busy(transport)
+  return transport.multi:inflight() > 0
 end
 
--- The set of all busy clients' descriptors.
+-- The set of all busy transports' descriptors.
 local function descriptors()
   if poller and poller:inherited() then
     poller:close()
     poller = nil
   end
   if not poller then poller = core.poller() end
-  for client in pairs(clients) do
-    if is_busy(client) then
-      local fd = client._multi:pollfd()
-      if fd and (client._watched_by ~= poller or client._watched_fd ~= fd) then
-        poller:watch(fd)
-        client._watched_by, client._watched_fd = poller, fd
-      end
+  for transport in pairs(transports) do
+    local fd = is_busy(transport) and transport.multi:pollfd()
+    local known = watched[transport]
+    if fd and not (known and known.poller == poller and known.fd == fd) then
+      poller:watch(fd)
+      watched[transport] = { poller = poller, fd = fd }
     end
   end
   return poller
@@ -74,8 +80,8 @@ function scheduler:timeout()
   local next_time
   local due = timers:first()
   if due then next_time = math.max(due.at - core.now(), 0) end
-  for client in pairs(clients) do
-    local seconds = client._multi:timeout()
+  for transport in pairs(transports) do
+    local seconds = transport.multi:timeout()
     if seconds and (not next_time or seconds < next_time) then next_time = seconds end
   end
   return next_time
@@ -85,42 +91,42 @@ scheduler.getfd = scheduler.pollfd
 
 function scheduler:dirty() return self:timeout() == 0 end
 
---- Makes the descriptor readable after `seconds` too (default: when `step` is due), for hosts without timers. Nil where that cannot
---- be had.
+--- Makes the descriptor readable after `seconds` too (default: when `step` is due), for hosts without timers. Returns nil where the
+--- platform cannot do that.
 function scheduler:alarm(seconds)
   return descriptors():alarm(seconds or self:timeout())
 end
 
---- Whether a coroutine waits, or could go on.
-function scheduler.has_waiting()
+--- Returns whether a coroutine waits or is ready.
+function scheduler.has_waiters()
   return parked > 0 or first <= last
 end
 
---- Whether a step could ever do anything: something moves on the network, is due, or is ready.
-function scheduler.can_go_on()
+--- Returns whether a step could ever do anything: a transfer runs, a timer is set, or a waiter is ready.
+function scheduler.has_work()
   if first <= last or timers:first() then return true end
-  for client in pairs(clients) do
-    if is_busy(client) then return true end
+  for transport in pairs(transports) do
+    if is_busy(transport) then return true end
   end
   return false
 end
 
---- Lets a waiter go on: it is roused once, however often this is called.
+--- Ends a waiter's wait. Its host is notified once, however often this is called.
 function scheduler.wake(waiter)
   if not waiter.parked or waiter.woken then return end
   waiter.woken = true
   timers:remove(waiter)
-  waiter:rouse()
+  waiter:notify()
 end
 
---- Puts a waiter of ours into the queue; it is resumed by the next step.
+--- Puts a waiter of ours into the run queue. The next step resumes it.
 function scheduler.enqueue(waiter)
   last = last + 1
-  ready[last] = waiter
+  run_queue[last] = waiter
   scheduler.notify()
 end
 
---- Takes a waiter out of all that it stood in. Gives what it waited for.
+--- Removes a waiter from its registry and from the timers. Returns its wait.
 function scheduler.unpark(waiter)
   local wait = waiter.parked
   if not wait then return nil end
@@ -133,25 +139,25 @@ end
 
 --- Suspends the running code until its waiter is woken.
 ---@param waiter table
----@param wait table seconds (at most); registry and key (where the waiter stands meanwhile, for who has news for it)
+---@param wait table seconds (at most); registry and key (the table and key under which the waiter is found meanwhile)
 function scheduler.park(waiter, wait)
   waiter.parked, waiter.woken = wait, false
   if wait.seconds then timers:add(waiter, core.now() + wait.seconds) end
   if wait.registry then wait.registry[wait.key] = waiter end
-  if not waiter.blocks then parked = parked + 1 end -- who blocks drives the scheduler itself
+  if not waiter.blocks then parked = parked + 1 end -- a blocking caller drives the scheduler itself
   scheduler.notify()
   waiter:suspend()
   scheduler.unpark(waiter)
 end
 
--- Wakes those whose transfer has news, and those whose time has come. Gives how many.
-local function wake_up()
+-- Wakes the waiters whose transfer has news and those whose time has come. Returns their number.
+local function wake_waiters()
   local woken = 0
-  for client in pairs(clients) do
-    local multi = client._multi
+  for transport in pairs(transports) do
+    local multi = transport.multi
     local id = multi:changed()
     while id do
-      local waiter = client._waiting[id]
+      local waiter = transport.waiters[id]
       if waiter then
         scheduler.wake(waiter)
         woken = woken + 1
@@ -169,46 +175,48 @@ local function wake_up()
   return woken
 end
 
--- Resumes those that were ready when this began: who becomes ready meanwhile has its turn after the network's.
+-- Resumes the waiters that are ready now. Waiters that become ready during this run after the next network poll.
 local function run_ready()
   local until_here = last
   while first <= last and first <= until_here do -- a task may block, and step in here
-    local waiter = ready[first]
-    ready[first] = nil
+    local waiter = run_queue[first]
+    run_queue[first] = nil
     first = first + 1
     waiter:resume()
   end
   if first > last then first, last = 1, 0 end
 end
 
-local function move(seconds)
-  local one, several
-  for client in pairs(clients) do
-    if is_busy(client) then
-      several = one ~= nil
-      one = client
+-- Moves the data of all transports, waiting at most `seconds`.
+local function poll_network(seconds)
+  local busy, several
+  for transport in pairs(transports) do
+    if is_busy(transport) then
+      several = busy ~= nil
+      busy = transport
       if several then break end
     end
   end
-  if one and not several then
-    one._multi:step(seconds)
+  if busy and not several then
+    busy.multi:step(seconds)
     return
   end
   local set = descriptors()
-  if several and not set:pollfd() then seconds = math.min(seconds, POLLED_STEP) end
+  if several and not set:pollfd() then seconds = math.min(seconds, POLL_INTERVAL) end
   set:wait(seconds)
-  for client in pairs(clients) do
-    if is_busy(client) then client._multi:step(0) end
+  for transport in pairs(transports) do
+    if is_busy(transport) then transport.multi:step(0) end
   end
 end
 
---- Moves what can be moved, waiting at most `seconds` (default 0), and lets the tasks go on that can. Gives how many were woken.
+--- Moves the data of all transports, waiting at most `seconds` (default 0), and resumes the tasks that can continue. Returns the number
+--- of waiters woken.
 function scheduler:step(seconds)
   local due = self:timeout()
   if not seconds or seconds < 0 then seconds = 0 end
   stepping = true
-  move(due and math.min(due, seconds) or seconds)
-  local woken = wake_up()
+  poll_network(due and math.min(due, seconds) or seconds)
+  local woken = wake_waiters()
   run_ready()
   stepping = false
   self.on_change()

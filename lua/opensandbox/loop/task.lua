@@ -5,7 +5,7 @@ local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
-local protect = require "opensandbox.loop.coxpcall"
+local coxpcall = require "opensandbox.loop.coxpcall"
 local scheduler = require "opensandbox.loop.scheduler"
 
 ---@class opensandbox.Task
@@ -20,18 +20,18 @@ local alive = {} -- luacheck: ignore 241 (tasks that have not ended: nobody else
 local pack = table.pack or function(...) return { n = select("#", ...), ... } end -- luacheck: std max
 local unpack = table.unpack or unpack -- luacheck: std max
 
-local function never_ran()
+local function cancelled_error()
   return errors.new { kind = "cancelled", code = "cancelled", op = "spawn", message = "the task was cancelled" }
 end
 
--- An error that nobody has waited for is told when the task object is collected, at the latest when the state closes.
-local function watch_unheard(self, value, trace)
-  local unheard = { text = "opensandbox: a task failed, and nobody waited for it: " .. tostring(value) .. (trace or "") }
-  self.unheard = unheard
-  unheard.finalizer = finalizer(function()
-    if unheard.text then loop.report(unheard.text) end
+-- An error that nobody has waited for is reported when the task object is collected, at the latest when the state closes.
+local function report_if_unhandled(self, value, trace)
+  local unhandled = { text = "opensandbox: a task failed, and nobody waited for it: " .. tostring(value) .. (trace or "") }
+  self.unhandled = unhandled
+  unhandled.finalizer = finalizer(function()
+    if unhandled.text then loop.report(unhandled.text) end
   end)
-  if next(self.waiters) == nil then loop.failed() end
+  if next(self.waiters) == nil then loop.unhandled_error() end
 end
 
 -- What PUC Lua 5.1 says of it does not tell what to do.
@@ -57,21 +57,22 @@ local function finish(self, ok, ...)
   if not ok then
     if was_cancelled then self.results = pack(nil, err) else self.failure = { value = value } end
   end
-  if not was_cancelled and (not ok or err) then watch_unheard(self, err, not ok and second or nil) end
+  if not was_cancelled and (not ok or err) then report_if_unhandled(self, err, not ok and second or nil) end
   for _, waiter in pairs(self.waiters) do scheduler.wake(waiter) end
+  if self.on_end then self.on_end(self) end
 end
 
-local function start(in_background, fn, ...)
-  local self = setmetatable({ waiters = {} }, Task)
+local function start(detached, on_end, fn, ...)
+  local self = setmetatable({ waiters = {}, on_end = on_end }, Task)
   local arguments = pack(...)
   alive[self] = true
   loop.spawn(self, function()
     if self.cancelling then
-      finish(self, false, never_ran())
+      finish(self, false, cancelled_error())
     else
-      finish(self, protect.traced(fn, unpack(arguments, 1, arguments.n)))
+      finish(self, coxpcall.xpcall(fn, unpack(arguments, 1, arguments.n)))
     end
-  end, in_background)
+  end, detached)
   return self
 end
 
@@ -81,20 +82,15 @@ end
 ---@return opensandbox.Task
 function task.spawn(fn, ...)
   options.argument("spawn", "the function", fn, "function")
-  return start(false, fn, ...)
+  return start(false, nil, fn, ...)
 end
 
---- Starts a function that works for a client, and not for whoever called us: it goes on when the host ends the caller's coroutine.
---- Closing the client waits for it, for a moment.
+--- Starts a function that does not work for the caller: it continues when the host ends the caller's coroutine.
+---@param fn fun()
+---@param on_end fun(task: opensandbox.Task) called when the task has ended, however it ended
 ---@return opensandbox.Task
-function task.background(client, fn)
-  local one
-  one = start(true, function()
-    fn()
-    client._clearing[one] = nil
-  end)
-  client._clearing[one] = true
-  return one
+function task.spawn_detached(fn, on_end)
+  return start(true, on_end, fn)
 end
 
 --- Whether the task has ended, well or not.
@@ -103,39 +99,42 @@ function Task:done()
   return self.ended == true
 end
 
--- Waits for the end of a task. What loop.wait() gives when that was stopped; "late" when the time was over.
+-- Waits for the end of a task. Returns nothing when the task ended, "timeout" when `seconds` passed, or the results of a loop.wait that
+-- was interrupted.
 local function join(self, seconds, shielded)
   local deadline = seconds and scheduler.now() + seconds
   while not self.ended do
     local left = deadline and deadline - scheduler.now()
-    if left and left <= 0 then return "late" end
-    local stopped, detail = loop.wait { seconds = left, registry = self.waiters, key = {}, shielded = shielded }
-    if stopped then return stopped, detail end
+    if left and left <= 0 then return "timeout" end
+    local interruption, reason = loop.wait { seconds = left, registry = self.waiters, key = {}, shielded = shielded }
+    if interruption then return interruption, reason end
   end
-  if self.unheard then self.unheard.text = nil end
+  if self.unhandled then self.unhandled.text = nil end
 end
 
---- Waits for the end of the task and gives what its function returned; what it raised is raised again.
+local wait_options = { timeout = "seconds" }
+
+--- Waits for the end of the task and returns what its function returned. An error that it raised is raised again.
 ---
---- Nil and an error when the task was cancelled (kind `cancelled`), when `seconds` have passed (kind `timeout`; the task goes on), or when
+--- Nil and an error when the task was cancelled (kind `cancelled`), when the timeout has passed (kind `timeout`; the task continues), or when
 --- the waiting task itself was cancelled.
----@param seconds? number
+---@param opts? table|number timeout (seconds; default: as long as the task runs); a number is the timeout
 ---@return any ...
-function Task:wait(seconds)
-  if seconds ~= nil then options.argument("wait", "the seconds", seconds, "seconds") end
-  local stopped, detail = join(self, seconds)
-  if stopped == "late" then
-    return nil, errors.new { kind = "timeout", code = "wait_timeout", op = "wait", clock = "seconds",
-      message = ("the task has not ended in %g s"):format(seconds), hint = "It goes on: wait again, or cancel it" }
-  elseif stopped then
-    return nil, loop.stop("wait", stopped, detail)
+function Task:wait(opts)
+  opts = options.check("task:wait", type(opts) == "number" and { timeout = opts } or opts, wait_options)
+  local interruption, reason = join(self, opts.timeout)
+  if interruption == "timeout" then
+    return nil, errors.timeout { op = "task:wait", code = "wait_timeout", text = "the task has not ended", option = "timeout",
+      seconds = opts.timeout, hint = "It continues: wait again, or cancel it" }
+  elseif interruption then
+    return nil, loop.interrupted("task:wait", interruption, reason)
   end
   if self.failure then error(self.failure.value, 0) end
   return unpack(self.results, 1, self.results.n)
 end
 
---- Waits for the end, at most `seconds`, whatever it is.
-function Task:_join(seconds)
+--- Internal: waits for the end, at most `seconds`, and ignores the outcome. A cancelled task may call this.
+function Task:join(seconds)
   join(self, seconds, true)
 end
 
@@ -151,18 +150,33 @@ function Task:cancel()
   return true
 end
 
+--- Internal: for a wait of this task. Returns nil when the task is not being cancelled, "first" when the wait is the first to report the
+--- cancellation, "again" when one has reported it before.
+---@return "first"|"again"|nil
+function Task:deliver_cancel()
+  if not self.cancelling then return nil end
+  if self.cancel_delivered then return "again" end
+  self.cancel_delivered = true
+  return "first"
+end
+
+--- Internal: the waiter of the task's coroutine, for `cancel`. Nil once the function has returned.
+function Task:set_waiter(waiter)
+  self.waiter = waiter
+end
+
 --- Waits for some time, while other tasks go on.
 ---@param seconds number
 ---@return true? ok
 ---@return opensandbox.Error? err when the task was cancelled
 function task.sleep(seconds)
   options.argument("sleep", "the seconds", seconds, "seconds or 0")
-  local err = loop.pause("sleep", seconds)
+  local err = loop.sleep("sleep", seconds)
   return not err and true or nil, err
 end
 
 local map_options = { concurrency = "count" }
-local CONCURRENCY = 16
+local DEFAULT_CONCURRENCY = 16
 
 --- Calls a function for each item of a list, several at a time, and waits for all.
 ---
@@ -179,7 +193,7 @@ function task.map(items, fn, opts)
   options.argument(op, "the function", fn, "callable")
   opts = options.check(op, opts, map_options)
   if opts.concurrency == 0 then options.raise(op, "option 'concurrency' must be greater than 0") end
-  local results, failures, broken = {}, nil, nil
+  local results, failures, first_failure = {}, nil, nil
   local workers, next_index = {}, 1
   local function stop()
     next_index = #items + 1
@@ -198,29 +212,29 @@ function task.map(items, fn, opts)
     end
   end
   local function worker()
-    local ok, value = protect.traced(work)
-    if ok or broken then return end
-    broken = { value = value }
+    local ok, value = coxpcall.xpcall(work)
+    if ok or first_failure then return end
+    first_failure = { value = value }
     stop()
   end
-  for i = 1, math.min(#items, opts.concurrency or CONCURRENCY) do workers[i] = task.spawn(worker) end
-  local stopped, detail
+  for i = 1, math.min(#items, opts.concurrency or DEFAULT_CONCURRENCY) do workers[i] = task.spawn(worker) end
+  local interruption, reason
   for _, one in ipairs(workers) do
-    if not stopped then
-      stopped, detail = join(one)
-      if stopped then stop() end
+    if not interruption then
+      interruption, reason = join(one)
+      if interruption then stop() end
     end
-    if stopped then join(one, nil, true) end
+    if interruption then join(one, nil, true) end
   end
-  if stopped then return nil, loop.stop(op, stopped, detail) end
-  if broken then error(broken.value, 0) end
+  if interruption then return nil, loop.interrupted(op, interruption, reason) end
+  if first_failure then error(first_failure.value, 0) end
   return results, failures
 end
 
--- The host ended the coroutine of this task, and it will never go on.
-function Task:_abandon()
+--- Internal: the host ended the coroutine of this task, which will never continue.
+function Task:abandon()
   self.cancelling = true
-  finish(self, false, never_ran())
+  finish(self, false, cancelled_error())
 end
 
 return task

@@ -5,7 +5,7 @@
 local copas = require "copas"
 local options = require "opensandbox.base.options"
 local plain = require "opensandbox.loop.adapters.standalone"
-local protect = require "opensandbox.loop.coxpcall"
+local coxpcall = require "opensandbox.loop.coxpcall"
 local scheduler = require "opensandbox.loop.scheduler"
 
 local adapter = { name = "copas" }
@@ -17,7 +17,7 @@ local waiting, unfinished = 0, 0 -- threads that wait for us, and tasks
 local driving = false
 
 local function goes_on()
-  return waiting > 0 or scheduler.can_go_on()
+  return waiting > 0 or scheduler.has_work()
 end
 
 local driver = { began = false }
@@ -74,7 +74,7 @@ function Waiter:suspend()
   waiting = waiting - 1
 end
 
-function Waiter:rouse() end
+function Waiter:notify() end
 
 function adapter.spawn(body)
   needs_descriptor()
@@ -108,7 +108,7 @@ end
 
 -- Outside of any thread, the threads go on meanwhile; inside, copas cannot be stepped.
 function adapter.block(waiter)
-  while not waiter.woken and unfinished > 0 and not protect.running() do
+  while not waiter.woken and unfinished > 0 and not coxpcall.running() do
     adapter.changed()
     copas.step(LONGEST_STEP)
   end

@@ -17,7 +17,7 @@ local drivers = setmetatable({}, { __mode = "k" }) -- by controller
 
 -- What moves in the background, the rest of a response or a delete, must not keep the loop from ending.
 local function goes_on(driver)
-  return driver.waiting > 0 or (cqueues.running():count() > 1 and scheduler.can_go_on())
+  return driver.waiting > 0 or (cqueues.running():count() > 1 and scheduler.has_work())
 end
 
 local function drive(driver)
@@ -51,7 +51,7 @@ function Waiter:suspend()
   if driver.waiting == 0 then driver.kick:signal() end
 end
 
-function Waiter:rouse()
+function Waiter:notify()
   self.condition:signal()
 end
 
@@ -71,7 +71,7 @@ end
 
 function adapter.changed()
   local controller = cqueues.running()
-  if controller and scheduler.can_go_on() then driver_of(controller) end
+  if controller and scheduler.has_work() then driver_of(controller) end
   for _, driver in pairs(drivers) do driver.kick:signal() end
 end
 

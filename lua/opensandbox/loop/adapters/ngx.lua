@@ -52,7 +52,7 @@ local function let_go(waiter)
   waiter.semaphore:post(1)
 end
 
-function Waiter:rouse()
+function Waiter:notify()
   if not driver or places > 0 then return let_go(self) end
   last = last + 1
   crowd[last] = self
@@ -86,7 +86,7 @@ local function bury_the_dead()
 end
 
 local function goes_on()
-  return scheduler.has_waiting() or (scheduler.can_go_on() and not ngx.worker.exiting())
+  return scheduler.has_waiters() or (scheduler.has_work() and not ngx.worker.exiting())
 end
 
 -- The driver that is told: by a byte, whenever the scheduler's descriptor is readable. An alarm makes it so when time is up.
@@ -173,7 +173,7 @@ end
 function adapter.changed()
   if driver then
     driver:changed()
-  elseif scheduler.can_go_on() then
+  elseif scheduler.has_work() then
     driver = Starting
     -- A finalizer may call this where there can be no timer. The next call then makes one.
     local called, started = pcall(ngx.timer.at, 0, drive_until_done)
@@ -182,10 +182,10 @@ function adapter.changed()
 end
 
 -- A light thread belongs to a request, which does not end before it, and takes it along when it is aborted. A timer is on its own.
-function adapter.spawn(body, in_background)
+function adapter.spawn(body, detached)
   local can_thread = can_wait[ngx.get_phase()]
   local problem
-  if in_background or not can_thread then
+  if detached or not can_thread then
     local called, started, why = pcall(ngx.timer.at, 0, function() body() end)
     if called and started then return end
     problem = why or started

@@ -2,18 +2,19 @@
 --
 -- The shape of every adapter:
 --   name
---   spawn(body, in_background)   starts a function in a coroutine that can wait; in_background: and that does not end with the running one
---   waiter(coroutine, chosen)   its waiter, each time the same, if that coroutine can be suspended here, else nil; chosen: the adapter
---                       was, by options.loop
---   block(waiter)       waits in code that cannot be suspended
---   unblock()           the wait of somebody that blocks is over: what it waits in should come back
---   refusal()           why blocking is out of the question here, or nil
---   changed()           there is more, less or something else to wait for
---   failed()            a task has failed, and nobody waits for it yet
---   report(text)        tells about an error that nobody waits for
--- What one does not say for itself is as here. A waiter is a table with two methods: `suspend`, called in its coroutine, gives the turn to
--- the host and comes back when `self.woken` is true, not before; `rouse`, called anywhere, tells the host that it is. Both need no more of
--- it. It is the adapter that lets the host watch `opensandbox.scheduler`: its pollfd() for reading, its timeout(), then its step(0).
+--   spawn(body, detached)      starts a function in a coroutine that can wait; detached: it does not end with the running coroutine
+--   waiter(coroutine, chosen)  returns the waiter of a coroutine, each time the same, or nil if it cannot be suspended here; chosen: the
+--                              user chose the adapter by options.loop
+--   block(waiter)              waits in code that cannot be suspended
+--   unblock()                  a blocking wait has ended: make block() return soon
+--   refusal()                  returns the reason why blocking is not allowed here, or nil
+--   changed()                  the set of things to wait for has changed
+--   unhandled_error()          a task has failed, and nobody waits for it yet
+--   report(text)               reports an error that nobody waits for
+-- Functions that an adapter does not have are those of this file. A waiter is a table with two methods. `suspend` is called in its
+-- coroutine; it yields to the host and returns when `self.woken` is true, not before. `notify` is called anywhere and makes the host
+-- continue `suspend`. The scheduler lists the other fields of a waiter. The adapter lets the host watch `opensandbox.loop.scheduler`: its
+-- pollfd() for reading, its timeout(), then its step(0).
 
 local options = require "opensandbox.base.options"
 local scheduler = require "opensandbox.loop.scheduler"
@@ -33,7 +34,7 @@ function Waiter:suspend()
   repeat until coroutine.yield(TOKEN) == TOKEN
 end
 
-function Waiter:rouse()
+function Waiter:notify()
   scheduler.enqueue(self)
 end
 
@@ -55,7 +56,7 @@ end
 --- Drives the scheduler until the waiter is woken.
 function plain.block(waiter)
   while not waiter.woken do
-    if not scheduler.can_go_on() then
+    if not scheduler.has_work() then
       scheduler.unpark(waiter)
       options.raise("opensandbox", "this would wait for ever: nothing is left that could end the wait")
     end
@@ -69,7 +70,7 @@ function plain.refusal() end
 
 function plain.changed() end
 
-function plain.failed() end
+function plain.unhandled_error() end
 
 function plain.report(text)
   io.stderr:write(text, "\n")

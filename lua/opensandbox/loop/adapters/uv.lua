@@ -54,7 +54,7 @@ end
 
 function adapter.changed()
   if due then return end -- the step will tell
-  if not scheduler.can_go_on() then
+  if not scheduler.has_work() then
     if poll then poll:stop() end
     if timer then timer:stop() end
     return
@@ -62,7 +62,7 @@ function adapter.changed()
   local fd = scheduler:pollfd()
   local handle = fd and scheduler:alarm() and watch(fd) or wake_up_soon()
   -- What only moves in the background must not keep the loop from ending.
-  if scheduler.has_waiting() then handle:ref() else handle:unref() end
+  if scheduler.has_waiters() then handle:ref() else handle:unref() end
 end
 
 if in_neovim then
@@ -90,7 +90,7 @@ if in_neovim then
 
   -- An editor runs for days, and its collector may come round in an hour: it is sent to look whether anybody holds the failed task.
   local looking = false
-  function adapter.failed()
+  function adapter.unhandled_error()
     if looking then return end
     looking = true
     vim.defer_fn(function()
@@ -104,7 +104,7 @@ if in_neovim then
     vim.api.nvim_create_autocmd("VimLeavePre", {
       desc = "opensandbox: end the sandboxes of this session",
       callback = function()
-        scheduler.close_clients()
+        scheduler.exit()
         if poll then poll:close() end
         if timer then timer:close() end
         poll, watched, timer = nil, nil, nil
@@ -117,11 +117,11 @@ else
   local runs_here = false
 
   function adapter.block(waiter)
-    while not waiter.woken and scheduler.has_waiting() and not uv.loop_mode() do
+    while not waiter.woken and scheduler.has_waiters() and not uv.loop_mode() do
       runs_here = true
       local is_alive = uv.run("once")
       runs_here = false
-      if not is_alive and not scheduler.can_go_on() then break end
+      if not is_alive and not scheduler.has_work() then break end
     end
     plain.block(waiter)
   end

@@ -1,0 +1,207 @@
+--- The HTTP side of a client: where the servers are, which headers and secrets go where, time limits, retries and the user's hooks.
+--
+-- All requests of the library start here. The API key is sent to the lifecycle API, and to that server's own proxy, only.
+
+local call = require "opensandbox.http.call"
+local exchange = require "opensandbox.http.exchange"
+local headers = require "opensandbox.http.headers"
+local options = require "opensandbox.base.options"
+local scheduler = require "opensandbox.loop.scheduler"
+local transport = require "opensandbox.loop.transport"
+local url = require "opensandbox.base.url"
+local utf8 = require "opensandbox.base.utf8"
+
+---@class opensandbox.HttpClient
+---@field base_url string of the lifecycle API, as it is sent
+---@field scheme string of that URL
+---@field timeouts table<string, number> seconds by the name of the client's option
+---@field retry table the policy, see retry.lua
+---@field transport opensandbox.Transport
+local HttpClient = {}
+HttpClient.__index = HttpClient
+
+local http_client = {}
+
+local KEY_HEADER = "OPEN-SANDBOX-API-KEY"
+local MIN_HEADER_SECRET_LENGTH = 8 -- bytes: shorter values of the user's headers are seldom credentials
+
+-- Values of the user's headers that may be credentials. The user may look for the request id in errors.
+local function header_secrets(given)
+  local secrets = {}
+  for name, value in pairs(given or {}) do
+    if #value >= MIN_HEADER_SECRET_LENGTH and name:lower() ~= "x-request-id" then secrets[#secrets + 1] = value end
+  end
+  return secrets
+end
+
+--- Makes the HTTP side of a client.
+---@param config table base_url, parsed_url (of url.parse), key, headers, user_headers, timeouts, retry, transport_options, on_request, on_response, on_exit (see transport.new)
+---@return opensandbox.HttpClient
+function http_client.new(config)
+  return setmetatable({
+    base_url = config.base_url,
+    scheme = config.parsed_url.scheme,
+    timeouts = config.timeouts,
+    retry = config.retry,
+    transport = transport.new(config.transport_options, config.on_exit),
+    _unversioned_url = (config.base_url:gsub("/v1$", "")), -- of the routes that have no version
+    _parsed_url = config.parsed_url,
+    _key = config.key,
+    _headers = config.headers,
+    _header_secrets = header_secrets(config.user_headers),
+    _on_request = config.on_request,
+    _on_response = config.on_response,
+    _activity_listeners = setmetatable({}, { __mode = "v" }), -- by sandbox id
+  }, HttpClient)
+end
+
+--- Has `listener:on_activity(exchange)` called whenever data moves for a sandbox. The listener is held weakly.
+---@param sandbox_id string
+---@param listener table? nil removes it
+function HttpClient:set_activity_listener(sandbox_id, listener)
+  self._activity_listeners[sandbox_id] = listener
+end
+
+--- The listener for a sandbox.
+---@return table? listener
+function HttpClient:activity_listener(sandbox_id)
+  return self._activity_listeners[sandbox_id]
+end
+
+--- Reports to the listener that data has moved. Called by exchanges.
+function HttpClient:notify_activity(ex)
+  local listener = self._activity_listeners[ex.call.sandbox_id]
+  if listener then listener:on_activity(ex) end
+end
+
+--- Reports to the user's hook that a request is about to start.
+function HttpClient:notify_request(request)
+  if self._on_request then
+    self._on_request { op = request.op, method = request.method, url = url.shown(request.url), sandbox_id = request.sandbox_id }
+  end
+end
+
+--- Reports to the user's hook that the head of a response has arrived.
+function HttpClient:notify_response(ex)
+  if self._on_response then self._on_response(ex:summary()) end
+end
+
+-- Adds the text of `json`, headers by destination, the connect timeout and the secrets that must never be shown.
+function HttpClient:_prepare(request)
+  if request.json ~= nil then
+    request.body = call.encode(request.op, request.json)
+    request.headers["Content-Type"] = "application/json"
+  end
+  request.headers = headers.merge(self._headers, request.headers)
+  request.connect_timeout = self.timeouts.connect_timeout
+  request.secrets = options.copy(request.secrets)
+  if self._key then request.secrets[#request.secrets + 1] = self._key end
+  for _, value in ipairs(self._header_secrets) do request.secrets[#request.secrets + 1] = value end
+  -- Longest first: one may begin as another does.
+  table.sort(request.secrets, function(a, b) return #a > #b end)
+  self:notify_request(request)
+  return request
+end
+
+-- The server reads queries as UTF-8, those that it forwards included, and replaces every other byte by U+FFFD.
+local function check_query(request)
+  local query = request.path:match("%?(.*)$")
+  if query and not utf8.is_sound(url.unescape(query)) then
+    options.raise(request.op, request.to_endpoint
+      and "a path that is not UTF-8 does not pass through the server's proxy: go without it (use_server_proxy = false)"
+      or "the filter is not UTF-8, and the server reads nothing else")
+  end
+end
+
+--- Prepares a request to the lifecycle API.
+---@param request table as for exchange.start and call.run, with `path`; at_root: the route has no version
+---@return table request
+function HttpClient:lifecycle_request(request)
+  request.headers = request.headers or {}
+  check_query(request)
+  request.url = (request.at_root and self._unversioned_url or self.base_url) .. request.path
+  request.timeout = request.timeout or self.timeouts.timeout
+  request.headers = headers.merge(request.headers, self._key and { [KEY_HEADER] = self._key } or nil)
+  return self:_prepare(request)
+end
+
+local function same_origin(a, b)
+  return a and b and a.scheme == b.scheme and a.host:lower() == b.host:lower() and a.port == b.port
+end
+
+--- Checks an endpoint that the caller gave, and returns it as a table.
+---@param op string
+---@param endpoint any a table of get_endpoint, or a URL
+---@return opensandbox.Endpoint
+function http_client.check_endpoint(op, endpoint)
+  if type(endpoint) == "string" then
+    local parsed, problem = url.parse(endpoint)
+    if not parsed then options.raise(op, ("the endpoint %q is not a URL: %s"):format(url.shown(endpoint), problem)) end
+    return { url = (endpoint:gsub("/+$", "")), headers = {} }
+  elseif type(endpoint) ~= "table" or type(endpoint.url) ~= "string" then
+    options.raise(op, "the endpoint must be what discover_execd or get_endpoint returns, or a URL")
+  end
+  local problem = headers.problem_in(endpoint.headers or {})
+  if problem then options.raise(op, "the endpoint is not valid: " .. problem) end
+  return endpoint
+end
+
+--- Prepares a request to an endpoint of a sandbox.
+---@param endpoint opensandbox.Endpoint|string
+---@param request table as for exchange.start and call.run, with `path`
+---@return table request
+function HttpClient:endpoint_request(endpoint, request)
+  endpoint = http_client.check_endpoint(request.op, endpoint)
+  request.to_endpoint = true
+  if endpoint.proxied then check_query(request) end
+  request.url = endpoint.url .. request.path
+  request.sandbox_id = request.sandbox_id or endpoint.sandbox_id
+  request.headers = headers.merge(endpoint.headers, request.headers)
+  if endpoint.proxied and self._key and same_origin(url.parse(endpoint.url), self._parsed_url) then
+    request.headers[KEY_HEADER] = self._key
+  end
+  request.secrets = options.copy(request.secrets)
+  for _, value in pairs(endpoint.headers or {}) do request.secrets[#request.secrets + 1] = value end
+  return self:_prepare(request)
+end
+
+--- Makes a plain call to the lifecycle API.
+---@param request table as for lifecycle_request and call.run
+---@return any value
+---@return opensandbox.Error? err
+function HttpClient:call(request)
+  return call.run(self, self:lifecycle_request(request))
+end
+
+--- Makes a plain call to an endpoint of a sandbox.
+---@param endpoint opensandbox.Endpoint|string
+---@param request table as for endpoint_request and call.run
+---@return any value
+---@return opensandbox.Error? err
+function HttpClient:call_endpoint(endpoint, request)
+  request.timeout = request.timeout or self.timeouts.timeout
+  return call.run(self, self:endpoint_request(endpoint, request))
+end
+
+--- Sends a prepared request and does not wait for its response.
+---@param request table
+---@param wait_on_close? boolean closing the client waits for the response
+function HttpClient:send_detached(request, wait_on_close)
+  exchange.start(self, request).transfer:detach(self.timeouts.timeout, wait_on_close)
+  scheduler.notify()
+end
+
+--- Sends a request to an endpoint of a sandbox and does not wait for its response.
+---@param endpoint opensandbox.Endpoint|string
+---@param request table as for endpoint_request
+---@param wait_on_close? boolean closing the client waits for the response
+function HttpClient:send_to_endpoint(endpoint, request, wait_on_close)
+  self:send_detached(self:endpoint_request(endpoint, request), wait_on_close)
+end
+
+--- Ends all requests.
+function HttpClient:close()
+  self.transport:close()
+end
+
+return http_client

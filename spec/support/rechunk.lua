@@ -1,0 +1,51 @@
+--- Cuts a recorded body anew.
+--
+-- The bytes stay; where one chunk ends and the next begins changes. A piece is due when its last byte was recorded,
+-- since a real server cannot have sent it earlier.
+
+local rechunk = {}
+
+-- The generator of Park and Miller: the same numbers on every Lua, which math.random does not promise.
+local function generator(seed)
+  local state = math.floor(seed) % 2147483646 + 1
+  local function random(limit)
+    state = (state * 16807) % 2147483647
+    return state % limit + 1
+  end
+  for _ = 1, 10 do random(1) end   -- the first numbers of small seeds resemble each other
+  return random
+end
+
+-- Functions that give the length of the next piece.
+local function lengths(how, total)
+  if how == "whole" then return function() return total end end
+  if how == "bytes" then return function() return 1 end end
+  local random = generator(how)
+  local spans = { 3, 30, 300, 3000 }
+  return function() return random(spans[random(#spans)]) end
+end
+
+--- Cuts a body.
+-- @param chunks recorded chunks, {ms, bytes} pairs
+-- @param how "recorded", "bytes", "whole" or the seed of random lengths
+-- @treturn {table,...} {ms, bytes} pairs
+function rechunk.cut(chunks, how)
+  if how == "recorded" then return chunks end
+  local parts = {}
+  for index, chunk in ipairs(chunks) do parts[index] = chunk[2] end
+  local body = table.concat(parts)
+  local length, pieces, position = lengths(how, #body), {}, 1
+  local source, source_end = 1, chunks[1] and #chunks[1][2] or 0
+  while position <= #body do
+    local last = math.min(position + length() - 1, #body)
+    while source_end < last do
+      source = source + 1
+      source_end = source_end + #chunks[source][2]
+    end
+    pieces[#pieces + 1] = { chunks[source][1], body:sub(position, last) }
+    position = last + 1
+  end
+  return pieces
+end
+
+return rechunk
