@@ -27,8 +27,9 @@ build = {
     ["opensandbox.core"] = {
       sources = {
         "src/body.c", "src/buffer.c", "src/frames.c", "src/lua_core.c", "src/lua_files.c", "src/lua_frames.c",
-        "src/lua_multi.c", "src/lua_notifier.c", "src/lua_poller.c", "src/lua_system.c", "src/lua_transfer.c", "src/multi.c",
-        "src/notifier.c", "src/output_event.c", "src/poller_epoll.c", "src/poller_poll.c", "src/sink.c", "src/transfer.c",
+        "src/lua_multi.c", "src/lua_notifier.c", "src/lua_poller.c", "src/lua_system.c", "src/lua_transfer.c",
+        "src/lua_websocket_codec.c", "src/multi.c", "src/notifier.c", "src/output_event.c", "src/poller_epoll.c",
+        "src/poller_poll.c", "src/random.c", "src/sha1.c", "src/sink.c", "src/transfer.c", "src/utf8.c", "src/websocket.c",
       },
       libraries = { "curl" },
       incdirs = { "$(CURL_INCDIR)" },
@@ -60,6 +61,7 @@ build = {
     ["opensandbox.devserver.base.safe_callback"] = "lua/opensandbox/devserver/base/safe_callback.lua",
     ["opensandbox.devserver.base.spawn"] = "lua/opensandbox/devserver/base/spawn.lua",
     ["opensandbox.devserver.base.time"] = "lua/opensandbox/devserver/base/time.lua",
+    ["opensandbox.devserver.base.timer"] = "lua/opensandbox/devserver/base/timer.lua",
     ["opensandbox.devserver.base.url"] = "lua/opensandbox/devserver/base/url.lua",
     ["opensandbox.devserver.egress.policy"] = "lua/opensandbox/devserver/egress/policy.lua",
     ["opensandbox.devserver.egress.routes"] = "lua/opensandbox/devserver/egress/routes.lua",

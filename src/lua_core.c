@@ -13,6 +13,7 @@ int luaopen_opensandbox_core(lua_State *L)
     osb_open_notifier(L);
     osb_open_system(L);
     osb_open_files(L);
+    osb_open_websocket_codec(L);
     lua_pushstring(L, curl_version());
     lua_setfield(L, -2, "curl_version");
     lua_pushboolean(L, (curl_version_info(CURLVERSION_NOW)->features & CURL_VERSION_ASYNCHDNS) != 0);

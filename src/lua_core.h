@@ -5,6 +5,7 @@
 #include "lua_compat.h"
 #include "multi.h"
 #include "transfer.h"
+#include "websocket.h"
 
 #define OSB_MULTI_CLASS "opensandbox.multi"
 #define OSB_TRANSFER_CLASS "opensandbox.transfer"
@@ -18,6 +19,7 @@ void osb_open_poller(lua_State *L);
 void osb_open_notifier(lua_State *L);
 void osb_open_system(lua_State *L);
 void osb_open_files(lua_State *L);
+void osb_open_websocket_codec(lua_State *L);
 
 /* multi:request(table), which lives with the transfers. */
 int osb_lua_request(lua_State *L);
@@ -27,5 +29,9 @@ osb_multi *osb_check_multi(lua_State *L, int index);
 
 /* Pushes what osb_frames_next() gave: data, event, id; nil when there is none yet; nil, "too_large" or "no_memory". */
 int osb_push_frame(lua_State *L, const osb_frame *frame, osb_frame_status status);
+
+/* The type of a WebSocket message by its name at `index`, which must be one, and the other way round. */
+osb_ws_type osb_check_ws_type(lua_State *L, int index);
+const char *osb_ws_type_name(osb_ws_type type);
 
 #endif

@@ -1,12 +1,11 @@
 #include "lua_core.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "clock.h"
+#include "random.h"
 
 /* The little of the operating system that Lua's own library lacks. */
 
@@ -39,17 +38,10 @@ static int random_bytes(lua_State *L)
 {
     char bytes[256];
     lua_Integer count = luaL_checkinteger(L, 1);
-    ssize_t got;
-    int fd;
 
     luaL_argcheck(L, count >= 1 && count <= (lua_Integer)sizeof bytes, 1, "1 to 256 bytes");
-    fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    if (osb_random(bytes, (size_t)count))
         return fail(L, errno);
-    got = read(fd, bytes, (size_t)count);
-    close(fd);
-    if (got != (ssize_t)count)
-        return fail(L, EIO);
     lua_pushlstring(L, bytes, (size_t)count);
     return 1;
 }

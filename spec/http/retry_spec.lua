@@ -5,7 +5,7 @@ local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local retry = require "opensandbox.http.retry"
 
-local FAST = { base = 0.001 }
+local FAST = { base_delay = 0.001 }
 
 local server, client
 

@@ -45,9 +45,14 @@ local function listen(name, port, handler)
   return nil, ("cannot listen on port %d (%s): %s"):format(port, name, problem)
 end
 
+local function milliseconds(seconds)
+  return math.floor(seconds * 1000)
+end
+
 --- Starts a server. Not from inside a callback of the event loop: it tries the isolation out, and waits for the result.
 -- @param options `port` (8080; 0 for a free one), `gateway_port` (0), `key` (random), `root` (a fresh temporary
--- directory), `isolation` ("auto", "bwrap" or "none"), `grace` (seconds a command's stream stays open after its end: 1)
+-- directory), `isolation` ("auto", "bwrap" or "none"), `grace` (seconds a command's stream stays open after its end: 1),
+-- `create_delay` and `delete_delay` (seconds that creates and deletes take: 0)
 -- @treturn[1] table the server: `url`, `key`, `gateway_url`, `root`, `isolation` (what people should know), `stop()`
 -- @treturn[2] nil
 -- @treturn[2] string why it cannot start
@@ -70,7 +75,8 @@ function devserver.start(options)
   end
   self.isolation = notice
   self.store = sandboxes.new {
-    directory = directory, strategy = strategy, grace = math.floor((options.grace or 1) * 1000),
+    directory = directory, strategy = strategy, grace = milliseconds(options.grace or 1),
+    create_delay = milliseconds(options.create_delay or 0), delete_delay = milliseconds(options.delete_delay or 0),
   }
 
   self.snapshots = snapshots.new(directory .. "/snapshots")

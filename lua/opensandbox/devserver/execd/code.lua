@@ -6,11 +6,11 @@
 local uv = require "luv"
 local json = require "opensandbox.base.json"
 local frames = require "opensandbox.devserver.execd.events"
-local guard = require "opensandbox.devserver.base.safe_callback"
 local kernel = require "opensandbox.devserver.execd.interpreter"
 local random = require "opensandbox.devserver.base.random"
 local run = require "opensandbox.devserver.execd.run_request"
 local stream = require "opensandbox.devserver.execd.event_stream"
+local timer = require "opensandbox.devserver.base.timer"
 
 local SOON_IDLE = 100  -- milliseconds
 -- Languages that execd knows. Those without a kernel here fail where a sandbox's image without their kernel would.
@@ -22,13 +22,13 @@ Execution.__index = Execution
 
 local function execution(context, events)
   local self = setmetatable({
-    context = context, events = events, timer = uv.new_timer(),
+    context = context, events = events, timer = timer.new(),
     chunks = { stdout = frames.chunks("stdout"), stderr = frames.chunks("stderr") },
   }, Execution)
   context.kernel:when_ready(function()
     self.began = uv.hrtime()
     if self.ended then return end
-    self.timer:start(SOON_IDLE, 0, guard.wrap(function() events:send(self:_completed {}) end))
+    self.timer:start(SOON_IDLE, function() events:send(self:_completed {}) end)
   end)
   return self
 end

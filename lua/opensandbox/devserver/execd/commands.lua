@@ -10,9 +10,9 @@ local json = require "opensandbox.base.json"
 local programs = require "opensandbox.devserver.base.path_lookup"
 local random = require "opensandbox.devserver.base.random"
 local time = require "opensandbox.devserver.base.time"
+local timer = require "opensandbox.devserver.base.timer"
 
 local ARGUMENT_LIMIT = 128 * 1024   -- the kernel's for one argument, the terminating zero included
-local LONGEST_TIMEOUT = 2 ^ 50      -- milliseconds; what a timer can hold
 local SIGNALS = {
   [1] = "hangup", [2] = "interrupt", [3] = "quit", [4] = "illegal instruction", [5] = "trace/breakpoint trap",
   [6] = "aborted", [7] = "bus error", [8] = "floating point exception", [9] = "killed", [10] = "user defined signal 1",
@@ -147,8 +147,7 @@ function Commands:start(request)
   if not send then return fail(code) end
   command.send_signal = send
   if (request.timeout or 0) > 0 then
-    command.timer = uv.new_timer()
-    command.timer:start(math.min(request.timeout, LONGEST_TIMEOUT), 0, guard.wrap(function() command:signal("sigkill") end))
+    command.timer = timer.after(request.timeout, function() command:signal("sigkill") end)
   end
   self.by_id[id] = command
   return command

@@ -6,6 +6,7 @@
 local uv = require "luv"
 local frames = require "opensandbox.devserver.execd.events"
 local guard = require "opensandbox.devserver.base.safe_callback"
+local timer = require "opensandbox.devserver.base.timer"
 
 local PING_INTERVAL = 3000
 local POLL_INTERVAL = 100      -- where the system does not report changes
@@ -47,9 +48,7 @@ end
 
 -- Calls `callback` after each interval until the stream is closed.
 function Stream:every(milliseconds, callback)
-  local timer = uv.new_timer()
-  self.handles[#self.handles + 1] = timer
-  timer:start(milliseconds, milliseconds, guard.wrap(callback, function() self.response:abort() end))
+  self.handles[#self.handles + 1] = timer.every(milliseconds, callback, function() self.response:abort() end)
 end
 
 --- Sends events.

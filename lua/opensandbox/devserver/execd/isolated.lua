@@ -11,16 +11,15 @@ local directories = require "opensandbox.devserver.execd.directories"
 local files = require "opensandbox.devserver.execd.files"
 local filesystem = require "opensandbox.devserver.execd.filesystem"
 local frames = require "opensandbox.devserver.execd.events"
-local guard = require "opensandbox.devserver.base.safe_callback"
 local kernel = require "opensandbox.devserver.execd.interpreter"
 local random = require "opensandbox.devserver.base.random"
 local run = require "opensandbox.devserver.execd.run_request"
 local stream = require "opensandbox.devserver.execd.event_stream"
 local time = require "opensandbox.devserver.base.time"
+local timer = require "opensandbox.devserver.base.timer"
 local transfer = require "opensandbox.devserver.execd.download"
 local upload = require "opensandbox.devserver.execd.upload"
 
-local LONGEST_IDLE = 2 ^ 40             -- seconds
 local LOG_LIMIT = 16 * 1024 * 1024      -- bytes of one answer
 local RUNS = ".execd/background-runs"   -- below the workspace, as execd keeps them
 -- Variables that a session has even when it may have only some.
@@ -61,13 +60,13 @@ end
 -- Begins to count the time after which a session that nobody uses ends.
 function Session:_wait_idly()
   if self.idle_timeout == 0 or self.closed then return end
-  self.timer:start(math.min(self.idle_timeout, LONGEST_IDLE) * 1000, 0, guard.wrap(function()
+  self.timer:start(self.idle_timeout * 1000, function()
     if self.kernel.run then return end
     for _, one in pairs(self.runs) do
       if one.running then return self:_wait_idly() end
     end
     self.owner:remove(self.id)
-  end))
+  end)
 end
 
 -- Begins the count again.
@@ -135,11 +134,10 @@ function Session:run(code, envs, timeout, events)
     if not self.kernel.alive then return one:fail("session process has exited") end
     self:used()
     if (timeout or 0) > 0 then
-      one.timer = uv.new_timer()
-      one.timer:start(math.min(timeout, LONGEST_IDLE) * 1000, 0, guard.wrap(function()
+      one.timer = timer.after(timeout * 1000, function()
         one.problem = "context deadline exceeded"
         self.kernel:interrupt()
-      end))
+      end)
     end
     -- With variables of its own it is a shell of its own.
     if next(envs or {}) then code = "(\n" .. exports(envs) .. code .. "\n)" end
@@ -215,7 +213,7 @@ end
 function Isolated:create(body, place)
   local session = setmetatable({
     id = random.uuid(), owner = self, sandbox = self.sandbox, place = place, created = { time.now() }, last_run = { time.now() },
-    queue = {}, runs = {}, idle_timeout = body.idle_timeout_seconds or 0, timer = uv.new_timer(),
+    queue = {}, runs = {}, idle_timeout = body.idle_timeout_seconds or 0, timer = timer.new(),
   }, Session)
   local problem
   session.kernel, problem = kernel.new(self.sandbox, {

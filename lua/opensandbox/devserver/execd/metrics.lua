@@ -2,8 +2,8 @@
 
 local uv = require "luv"
 local json = require "opensandbox.base.json"
-local guard = require "opensandbox.devserver.base.safe_callback"
 local time = require "opensandbox.devserver.base.time"
+local timers = require "opensandbox.devserver.base.timer"
 
 local SAMPLE = 1000   -- milliseconds over which the load is measured, and between two measurements of a watch
 local MIB = 1048576
@@ -24,7 +24,7 @@ end
 local function measure(timer, callback)
   local seconds, microseconds = time.now()
   local busy, all = processor_times()
-  timer:start(SAMPLE, 0, guard.wrap(function()
+  timer:start(SAMPLE, function()
     local busy_now, all_now = processor_times()
     local passed = all_now - all
     local total = uv.get_total_memory()
@@ -33,13 +33,13 @@ local function measure(timer, callback)
       mem_total_mib = total / MIB, mem_used_mib = (total - uv.get_free_memory()) / MIB,
       timestamp = seconds * 1000 + math.floor(microseconds / 1000),
     }
-  end))
+  end)
 end
 
 local routes = {}
 
 routes["GET /metrics"] = function(call)
-  local timer = uv.new_timer()
+  local timer = timers.new()
   call.response.on_abort = function() timer:close() end
   measure(timer, function(answer)
     timer:close()
@@ -48,18 +48,18 @@ routes["GET /metrics"] = function(call)
 end
 
 routes["GET /metrics/watch"] = function(call)
-  local timer = uv.new_timer()
+  local timer = timers.new()
   call.response.on_abort = function() timer:close() end
   call.response:stream(200, {
     { "Cache-Control", "no-cache" }, { "Content-Type", "text/event-stream" }, { "X-Accel-Buffering", "no" },
   })
   local function again()
-    timer:start(SAMPLE, 0, guard.wrap(function()
+    timer:start(SAMPLE, function()
       measure(timer, function(answer)
         call.response:write { json.encode(answer) .. "\n" }
         again()
       end)
-    end))
+    end)
   end
   again()
 end

@@ -12,6 +12,7 @@ local proxy = require "opensandbox.devserver.http.proxy"
 local router = require "opensandbox.devserver.http.router"
 local run = require "opensandbox.devserver.execd.run_request"
 local sessions = require "opensandbox.devserver.execd.sessions"
+local timer = require "opensandbox.devserver.base.timer"
 local transfer = require "opensandbox.devserver.execd.download"
 local upload = require "opensandbox.devserver.execd.upload"
 local url = require "opensandbox.devserver.base.url"
@@ -96,10 +97,9 @@ routes["DELETE /command"] = function(call)
     return response:fail(500, "RUNTIME_ERROR", "error interruptting code context. " .. why)
   end
   command:signal("sigterm")
-  local timer = uv.new_timer()
-  timer:start(INTERRUPT_PATIENCE, 0, function() command:signal("sigkill") end)
+  local deadline = timer.after(INTERRUPT_PATIENCE, function() command:signal("sigkill") end)
   command:when_ended(function()
-    timer:close()
+    deadline:close()
     response:empty(200)
   end)
 end

@@ -6,11 +6,11 @@
 local uv = require "luv"
 local errno = require "opensandbox.devserver.base.errno"
 local frames = require "opensandbox.devserver.execd.events"
-local guard = require "opensandbox.devserver.base.safe_callback"
 local pipe = require "opensandbox.devserver.base.pipe"
 local random = require "opensandbox.devserver.base.random"
 local run = require "opensandbox.devserver.execd.run_request"
 local stream = require "opensandbox.devserver.execd.event_stream"
+local timer = require "opensandbox.devserver.base.timer"
 
 local LONGEST_RUN = 24 * 3600 * 1000   -- milliseconds
 local LONGEST_VALUE = 8 * 1024         -- of a variable that is kept
@@ -138,7 +138,7 @@ function Session:run(command, directory, timeout, events)
   if problem then return events:fail("error running in session. start bash: " .. problem) end
 
   local one = setmetatable({
-    session = self, events = events, lines = frames.records("stdout"), left = {}, began = uv.hrtime(), timer = uv.new_timer(),
+    session = self, events = events, lines = frames.records("stdout"), left = {}, began = uv.hrtime(), timer = timer.new(),
   }, Run)
   local output, state
   one.output, output = pipe.reader(function(data) one:_output(data) end)
@@ -164,11 +164,11 @@ function Session:run(command, directory, timeout, events)
   -- Only bash is killed: while a child of it holds the pipe, the stream stays open.
   local function kill() if not one.status then one.send_signal("sigkill", true) end end
   local limit = (timeout or 0) > 0 and math.min(timeout, LONGEST_RUN) or LONGEST_RUN
-  one.timer:start(limit, 0, guard.wrap(function()
+  one.timer:start(limit, function()
     if one.status then return end
     one.problem = "timeout after " .. go_duration(limit)
     kill()
-  end))
+  end)
   events.on_gone = kill
 end
 

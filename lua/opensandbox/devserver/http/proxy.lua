@@ -4,6 +4,7 @@
 local uv = require "luv"
 local body = require "opensandbox.devserver.http.body"
 local guard = require "opensandbox.devserver.base.safe_callback"
+local timer = require "opensandbox.devserver.base.timer"
 local url = require "opensandbox.devserver.base.url"
 
 local HEAD_LIMIT = 64 * 1024
@@ -148,9 +149,9 @@ function Exchange:ended(problem)
 end
 
 function Exchange:watch()
-  self.timer:start(READ_GAP, 0, guard.wrap(function()
+  self.timer:start(READ_GAP, function()
     self:fail(504, "GENERAL::UNKNOWN_ERROR", "The backend sent nothing for 180 seconds.")
-  end))
+  end)
 end
 
 function Exchange:read()
@@ -171,7 +172,7 @@ end
 function proxy.forward(request, response, port, failed)
   local self = setmetatable({
     request = request, response = response, port = port, failed = failed, input = "", socket = uv.new_tcp(),
-    timer = uv.new_timer(),
+    timer = timer.new(),
   }, Exchange)
   local function refused()
     self:fail(502, "BACKEND_CONNECTION_FAILED", "connection refused")

@@ -10,6 +10,7 @@ local json = require "opensandbox.base.json"
 local names = require "opensandbox.devserver.base.list_directory"
 local guard = require "opensandbox.devserver.base.safe_callback"
 local spawn = require "opensandbox.devserver.base.spawn"
+local timer = require "opensandbox.devserver.base.timer"
 local variables = require "opensandbox.devserver.isolation.env_file"
 
 local PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -200,11 +201,11 @@ end
 -- The same for a command that may have been started so recently that nsenter has not made its process yet.
 local function signal_soon(leader, name, alone, is_running)
   if signal_group(leader, name, alone) then return end
-  local timer, tries = uv.new_timer(), 0
-  timer:start(10, 10, guard.wrap(function()
+  local retry, tries = nil, 0
+  retry = timer.every(10, function()
     tries = tries + 1
-    if not is_running() or tries > MOST_ROUNDS or signal_group(leader, name, alone) then timer:close() end
-  end))
+    if not is_running() or tries > MOST_ROUNDS or signal_group(leader, name, alone) then retry:close() end
+  end)
 end
 
 --- Starts a command.
@@ -215,7 +216,8 @@ end
 function Bubblewrap:spawn(box, options)
   local refused = self:refuses(options.uid, options.gid)
   if refused then return nil, refused end
-  local argv = { self.nsenter, "--target", tostring(box.init), "--mount", "--pid" }
+  -- With --root: in a chroot, bubblewrap moves only the chroot, and the root of the new namespace is still the real one.
+  local argv = { self.nsenter, "--target", tostring(box.init), "--mount", "--pid", "--root" }
   if not self.is_root then append(argv, { "--user", "--preserve-credentials" }) end
   append(argv, { ("--wd=/proc/%d/root%s"):format(box.init, options.cwd.inside), "--" })
   local confined, env = self:_confined(options)

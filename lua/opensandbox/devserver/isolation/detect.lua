@@ -6,6 +6,8 @@ local plain = require "opensandbox.devserver.isolation.unisolated"
 
 local isolation = {}
 
+local PROBE = "[ -e /.probe ] || { echo 'a command sees the root of this machine'; exit 1; }; kill -9 $$"
+
 local WARNING = "NOT ISOLATED: commands run as plain processes and can see and change everything that you can"
 
 --- Makes the directories of a sandbox that every program expects.
@@ -19,10 +21,11 @@ function isolation.make_root(root)
   uv.fs_chmod(root .. "/var/tmp", 1023)
 end
 
--- Whether a command really starts, runs and ends this way; the reason when not.
+-- Returns nil when a command starts this way, sees its own root and ends as it should; else the reason.
 local function try(strategy, directory)
   local root = directory .. "/probe"
   isolation.make_root(root)
+  assert(io.open(root .. "/.probe", "w")):close()
   local log = assert(uv.fs_open(directory .. "/probe.log", "a", 384))
   local box, result = { root = root }, nil
   local function finish(outcome)
@@ -32,7 +35,7 @@ local function try(strategy, directory)
   strategy:open(box, { argv = { "tail", "-f", "/dev/null" }, env = env, log = log }, function(problem)
     if problem then return finish(problem) end
     local started, code = strategy:spawn(box, {
-      argv = { strategy.shell, "-c", "kill -9 $$" }, env = env, cwd = { inside = "/", path = root },
+      argv = { strategy.shell, "-c", PROBE }, env = env, cwd = { inside = "/", path = root },
       stdout = log, stderr = log,
       on_exit = function(exit_code, signal)
         local right = signal == 9

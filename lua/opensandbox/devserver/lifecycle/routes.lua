@@ -30,12 +30,15 @@ function Call:text(callback)
   self.request:body(BODY_LIMIT, callback)
 end
 
---- The sandbox of the path; a request for one that is not there is answered here.
+function Call:sandbox_not_found()
+  self.response:fail(404, "DOCKER::SANDBOX_NOT_FOUND", ("Sandbox %s not found."):format(self.parameters.id))
+end
+
+--- Returns the sandbox of the path. A request for an unknown one is answered here.
 function Call:sandbox()
-  local id = self.parameters.id
-  local sandbox = self.store:get(id)
+  local sandbox = self.store:get(self.parameters.id)
   if sandbox then return sandbox end
-  self.response:fail(404, "DOCKER::SANDBOX_NOT_FOUND", ("Sandbox %s not found."):format(id))
+  self:sandbox_not_found()
 end
 
 --- Answers with one page of a list. `find` gives the list, or nil with the code and the message of a bad request.
@@ -143,7 +146,11 @@ end
 
 routes["DELETE /sandboxes/{id}"] = function(call)
   local sandbox = call:sandbox()
-  if sandbox then call.store:remove(sandbox, function() call.response:empty(204) end) end
+  if not sandbox then return end
+  call.store:delete(sandbox, function(deleted)
+    if not deleted then return call:sandbox_not_found() end
+    call.response:empty(204)
+  end)
 end
 
 routes["POST /sandboxes/{id}/renew-expiration"] = function(call)

@@ -11,9 +11,8 @@ local paths = require "opensandbox.devserver.isolation.paths"
 local random = require "opensandbox.devserver.base.random"
 local sessions = require "opensandbox.devserver.execd.sessions"
 local time = require "opensandbox.devserver.base.time"
+local timer = require "opensandbox.devserver.base.timer"
 local variables = require "opensandbox.devserver.isolation.env_file"
-
-local LONGEST_TIMER = 24 * 3600   -- seconds; a later expiry is a timer that is set again
 
 local function environment(base, env, changes)
   local merged = {}
@@ -84,11 +83,19 @@ local Store = {}
 Store.__index = Store
 
 --- `gateway_port` is set before the first sandbox is made.
--- @param options `directory` (where sandboxes live), `strategy` (the isolation), `grace` (milliseconds)
+-- @param options `directory` (where sandboxes live), `strategy` (the isolation), and in milliseconds `grace`, `create_delay`,
+-- `delete_delay`
 local function new(options)
   return setmetatable({
     directory = options.directory, strategy = options.strategy, grace = options.grace, by_id = {}, made = 0,
+    existing = 0, -- sandboxes that have a directory, those that are being created or deleted included
+    create_delay = options.create_delay, delete_delay = options.delete_delay,
   }, Store)
+end
+
+-- Calls back after a delay, at once when there is none.
+local function wait(milliseconds, callback)
+  if milliseconds > 0 then timer.after(milliseconds, callback) else callback() end
 end
 
 function Store:get(id)
@@ -111,12 +118,7 @@ function Store:_arm(sandbox)
   if not sandbox.expires then return end
   local seconds, microseconds = time.now()
   local left = sandbox.expires[1] - seconds + (sandbox.expires[2] - microseconds) / 1e6
-  local delay = math.ceil(math.max(0, math.min(left, LONGEST_TIMER)) * 1000)
-  sandbox.timer = uv.new_timer()
-  sandbox.timer:start(delay, 0, guard.wrap(function()
-    if left > LONGEST_TIMER then return self:_arm(sandbox) end
-    self:remove(sandbox)
-  end))
+  sandbox.timer = timer.after(left * 1000, function() self:remove(sandbox) end)
 end
 
 --- Sets when a sandbox ends, as seconds and microseconds since 1970.
@@ -125,11 +127,24 @@ function Store:renew(sandbox, seconds, microseconds)
   self:_arm(sandbox)
 end
 
---- Makes a sandbox.
+--- Makes a sandbox, also when the client that asked for it goes away meanwhile.
+--
+-- The first half of the delay stands for the pull of the image: the sandbox does not exist yet. In the second half it exists, and
+-- lists show it, but the create has not been answered.
 -- @param request the body of POST /sandboxes, checked
 -- @param source a directory whose files it begins with, or nil
 -- @param callback gets the sandbox, or nil and a message
 function Store:create(request, source, callback)
+  wait(self.create_delay / 2, function()
+    if self.closed then return callback(nil, "the server is stopping") end
+    self:_make(request, source, function(sandbox, problem)
+      if not sandbox then return callback(nil, problem) end
+      wait(self.create_delay / 2, function() callback(sandbox) end)
+    end)
+  end)
+end
+
+function Store:_make(request, source, callback)
   local id, strategy = random.uuid(), self.strategy
   local directory = self.directory .. "/" .. id
   local root = directory .. "/root"
@@ -149,6 +164,7 @@ function Store:create(request, source, callback)
   sandbox.commands, sandbox.sessions = commands.new(sandbox), sessions.new(sandbox)
   sandbox.contexts, sandbox.isolated = contexts.new(sandbox), isolated.new(sandbox)
 
+  self.existing = self.existing + 1
   assert(uv.fs_mkdir(directory, 448))   -- 0700: other users of this machine have no business here
   assert(uv.fs_mkdir(sandbox.spool, 448))
   -- What was in a snapshot lies over what every sandbox has.
@@ -156,7 +172,7 @@ function Store:create(request, source, callback)
   if not source then return self:_start(sandbox, callback) end
   filesystem.copy_all(source, root, function(problem)
     if not problem then return self:_start(sandbox, callback) end
-    filesystem.remove_all(directory)
+    self:_remove_files(sandbox)
     callback(nil, problem)
   end)
 end
@@ -167,7 +183,7 @@ function Store:_start(sandbox, callback)
   local log = assert(uv.fs_open(directory .. "/entrypoint.log", "a", 384))
   strategy:open(sandbox.box, { argv = request.entrypoint, env = sandbox.environment, log = log }, function(problem)
     if problem and not sandbox.exit then
-      filesystem.remove_all(directory)
+      self:_remove_files(sandbox)
       return callback(nil, problem)
     end
     self.by_id[id] = sandbox
@@ -181,6 +197,15 @@ function Store:_start(sandbox, callback)
   uv.fs_close(log)
 end
 
+--- Deletes a sandbox after the delay of deletes; until then it runs.
+-- @param callback gets true when nothing of the sandbox is left, false when it was deleted before
+function Store:delete(sandbox, callback)
+  wait(self.delete_delay, function()
+    if not self.by_id[sandbox.id] then return callback(false) end
+    self:remove(sandbox, function() callback(true) end)
+  end)
+end
+
 --- Ends a sandbox with all its processes and removes its files; unknown from now on.
 -- @param callback called when nothing of it is left
 function Store:remove(sandbox, callback)
@@ -191,24 +216,31 @@ function Store:remove(sandbox, callback)
   sandbox.sessions:close_all()
   sandbox.isolated:close_all()
   sandbox.strategy:close(sandbox.box, function()
-    local ok, code, where = filesystem.remove_all(sandbox.directory)
-    if not ok then guard.log(("cannot remove %s: %s"):format(where, code)) end
+    self:_remove_files(sandbox)
     if callback then callback() end
   end)
 end
 
---- Ends all sandboxes, those that are still being made included.
+function Store:_remove_files(sandbox)
+  local ok, code, where = filesystem.remove_all(sandbox.directory)
+  if not ok then guard.log(("cannot remove %s: %s"):format(where, code)) end
+  self.existing = self.existing - 1
+  self:_check_empty()
+end
+
+function Store:_check_empty()
+  local callback = self.existing == 0 and self.on_empty
+  if not callback then return end
+  self.on_empty = nil
+  callback()
+end
+
+--- Removes all sandboxes, those included that are being created or deleted, and creates no more.
+-- @param callback called when nothing of them is left
 function Store:close(callback)
-  self.closed = true
-  local list = self:list()
-  local left = #list
-  if left == 0 then return callback() end
-  for _, sandbox in ipairs(list) do
-    self:remove(sandbox, function()
-      left = left - 1
-      if left == 0 then callback() end
-    end)
-  end
+  self.closed, self.on_empty = true, callback
+  for _, sandbox in ipairs(self:list()) do self:remove(sandbox) end
+  self:_check_empty()
 end
 
 return { new = new }
