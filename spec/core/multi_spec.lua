@@ -4,6 +4,7 @@ local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
 local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
+local temporary = require "spec.support.temporary"
 
 -- Steps until `done()` is true; fails after 10 seconds.
 local function step_until(multi, done)
@@ -432,10 +433,7 @@ describe("a request body", function()
   end
 
   it("in parts is sent in order, with filenames, and with a length when every part has one", function()
-    local path = os.tmpname()
-    local file = assert(io.open(path, "wb"))
-    file:write("from a file\0")
-    file:close()
+    local path = temporary.file("from a file\0")
     local transfer = multi:request { method = "POST", url = server.url .. "/upload", boundary = "xyz", parts = {
       { name = "metadata", filename = "metadata", type = "application/json", data = '{"a":1}' },
       { name = "file", filename = "file", path = path },
