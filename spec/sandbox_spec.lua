@@ -4,6 +4,7 @@ local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
+local temporary = require "spec.support.temporary"
 
 local IMAGE = "python:3.12"
 local CLOSES_AT_EXIT = _VERSION ~= "Lua 5.1" or rawget(_G, "jit") ~= nil -- os.exit(code, true)
@@ -659,7 +660,7 @@ describe("a sandbox", function()
   end)
 
   it("answers every method with an error of kind closed when it is over", function()
-    local target = os.tmpname()
+    local target = temporary.file()
     finally(function() os.remove(target) end)
     for _, how in ipairs { "kill", "close" } do
       local sandbox = create()
