@@ -4,23 +4,10 @@
  *
  *     fuzz-transfer-set [rounds [seed]]
  */
+#include "fuzz.h"
 #include "transfer_set.h"
 
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-
 enum { MEMBERS = 40, OPERATIONS = 400 };
-
-static uint64_t random_state;
-
-static uint32_t random_number(uint32_t below)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)((random_state >> 32) % below);
-}
 
 typedef struct model {
     osb_member member;
@@ -144,7 +131,7 @@ int main(int argc, char **argv)
         osb_transfer_set_enrol(&set, &models[k].member);
     }
     for (i = 0; i < rounds; ++i) {
-        random_state = (seed + i + 1) * 0x9E3779B97F4A7C15u;
+        random_seed(seed + i);
         for (number = 1; number <= OPERATIONS; ++number) {
             operate(i * OPERATIONS + number);
             compare();
