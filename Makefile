@@ -114,12 +114,12 @@ lint:
 	luacheck -q .
 
 # The parsers by themselves, on random streams cut at random places.
-fuzz: build/fuzz-frames build/fuzz-websocket
-	build/fuzz-frames
+fuzz: build/fuzz-event-stream build/fuzz-websocket
+	build/fuzz-event-stream
 	build/fuzz-websocket
 
-build/fuzz-frames: spec/c/fuzz_frames.c src/frames.c src/buffer.c
-build/fuzz-websocket: spec/c/fuzz_websocket.c src/websocket.c src/utf8.c src/sha1.c src/buffer.c
+build/fuzz-event-stream: spec/c/fuzz_event_stream.c src/event_stream.c src/buffer.c src/alloc.c
+build/fuzz-websocket: spec/c/fuzz_websocket.c src/websocket.c src/utf8.c src/sha1.c src/buffer.c src/alloc.c
 build/fuzz-%: $(wildcard src/*.h spec/c/*.h)
 	@mkdir -p $(@D)
 	$(CC) -std=gnu99 -g -O1 $(WARNINGS) -Werror -fsanitize=address,undefined -fno-sanitize-recover=undefined -Isrc -o $@ $(filter %.c,$^)

@@ -2,33 +2,40 @@
 #ifndef OSB_LUA_CORE_H
 #define OSB_LUA_CORE_H
 
+#include "driver.h"
 #include "lua_compat.h"
-#include "multi.h"
-#include "transfer.h"
 #include "websocket.h"
 
-#define OSB_MULTI_CLASS "opensandbox.multi"
-#define OSB_TRANSFER_CLASS "opensandbox.transfer"
-#define OSB_FRAMES_CLASS "opensandbox.frames"
+#define OSB_MAX_BYTES 4e9 /* the largest limit in bytes that can be asked for: it fits in 32 bits */
 
 /* Each adds its functions to the table on top of the stack. */
 void osb_open_multi(lua_State *L);
 void osb_open_transfer(lua_State *L);
-void osb_open_frames(lua_State *L);
+void osb_open_event_stream(lua_State *L);
 void osb_open_poller(lua_State *L);
 void osb_open_notifier(lua_State *L);
 void osb_open_system(lua_State *L);
 void osb_open_files(lua_State *L);
 void osb_open_websocket_codec(lua_State *L);
+void osb_open_cksum(lua_State *L);
 
-/* multi:request(table), which lives with the transfers. */
+/* multi:request(table), which is in the file of the transfers. */
 int osb_lua_request(lua_State *L);
 
-/* The multi at `index`, or NULL when it was closed; raises for anything else. */
+/* Reads the request table at index 2. What the request points to stays as long as the table at index 3, which receives it. */
+void osb_read_request(lua_State *L, osb_request *request);
+
+/* Returns the multi at `index`, or NULL when it was closed; raises for anything else. */
 osb_multi *osb_check_multi(lua_State *L, int index);
 
-/* Pushes what osb_frames_next() gave: data, event, id; nil when there is none yet; nil, "too_large" or "no_memory". */
-int osb_push_frame(lua_State *L, const osb_frame *frame, osb_frame_status status);
+/* Pushes nil and, for a stream that has failed, "too_large" or "no_memory". Returns the number of results. */
+int osb_push_no_event(lua_State *L, osb_event_status status);
+
+/* Pushes true, or nil, the message and the name of the error in errno. Returns the number of results. */
+int osb_push_result(lua_State *L, int failed);
+
+/* Pushes nil, the message and the name of an error. Returns the number of results. */
+int osb_push_errno(lua_State *L, int code);
 
 /* The type of a WebSocket message by its name at `index`, which must be one, and the other way round. */
 osb_ws_type osb_check_ws_type(lua_State *L, int index);

@@ -214,7 +214,7 @@ function Files:upload(from, to, opts)
   options.argument(op, "the local path", from, "text")
   paths.check(op, to)
   opts = options.check(op, opts, upload_options)
-  local kind, size = core.file_kind(from)
+  local kind, size = core.stat(from)
   if kind ~= "file" then
     local what = kind == "directory" and "is a directory" or kind and "is not a regular file" or size
     return nil, errors.local_file(op, from, what)
@@ -245,7 +245,7 @@ function Files:download(from, to, opts)
   options.argument(op, "the local path", to, "text")
   paths.check(op, from)
   opts = options.check(op, opts, download_options)
-  local kind, _, mode = core.file_kind(to)
+  local kind, _, mode = core.stat(to)
   if kind == "directory" then return nil, errors.local_file(op, to, "is a directory") end
   local ok, err
   if opts.verify then
@@ -254,7 +254,7 @@ function Files:download(from, to, opts)
   end
   local partial = ("%s.%s.part"):format(to, random.hex(6))
   ok, err = with_execd(self, op, "save_file", from, partial, {
-    on_progress = opts.on_progress, mode = mode, -- who could not read the old file cannot read the new one
+    on_progress = opts.on_progress, mode = kind and mode, -- who could not read the old file cannot read the new one
   })
   if ok and opts.verify then ok, err = verified(self, op, from, partial) end
   if ok then

@@ -23,7 +23,7 @@ end
 
 --- "CRC SIZE", as cksum prints it.
 function Sum:__tostring()
-  return ("%.0f %.0f"):format(core.cksum_end(self.state, self.size), self.size)
+  return ("%.0f %.0f"):format(core.cksum_final(self.state, self.size), self.size)
 end
 
 --- A sum of no bytes yet.

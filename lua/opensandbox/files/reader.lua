@@ -227,7 +227,7 @@ function reader.save_file(self, endpoint, path, to, opts)
   paths.check(op, path)
   options.argument(op, "the local path", to, "text")
   opts = options.check(op, opts, save_options)
-  local is_new = not core.file_kind(to) -- else the server's answer will be refused: it is not ours to remove
+  local is_new = not core.stat(to) -- else the server's answer will be refused: it is not ours to remove
   local ex, announced = start(self, endpoint, request_of(op, path, {}), opts, {
     sink = to, sink_mode = opts.mode, receive_buffer = SINK_BUFFER,
     on_abandon = function(ex)

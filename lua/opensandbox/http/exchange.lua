@@ -18,7 +18,7 @@ local MIN_SECRET_LENGTH = 4 -- bytes: shorter secrets are not redacted, because 
 
 -- The fields of a request that the core takes.
 local core_fields = {
-  "method", "url", "body", "parts", "boundary", "may_repeat", "sink", "sink_mode", "framed", "frame_limit", "high_water",
+  "method", "url", "body", "parts", "boundary", "may_repeat", "sink", "sink_mode", "max_event", "high_water",
   "receive_buffer", "connect_timeout", "timeout", "idle_timeout",
 }
 
@@ -45,7 +45,7 @@ local failure_kinds = {
   failed = { kind = "transport", text = "the request failed" },
 }
 
---- Starts a request. `call`: op, method, url, headers (name -> value), body | parts, may_repeat, framed, frame_limit,
+--- Starts a request. `call`: op, method, url, headers (name -> value), body | parts, may_repeat, max_event (of an event stream),
 --- connect_timeout, timeout, idle_timeout (seconds), sandbox_id, secrets (values never to be shown).
 ---@return table exchange
 function exchange.start(http, call)
@@ -269,12 +269,12 @@ end
 ---@return string? stream "stdout" or "stderr" for a decoded line; nil for any other event
 ---@return string? text the line's text, or the event's JSON; nil: no event is there yet
 function Exchange:output_event()
-  return self.transfer:event()
+  return self.transfer:next_output()
 end
 
 --- The same without the short cut: `stream` is always nil.
 function Exchange:any_event()
-  return nil, (self.transfer:frame())
+  return nil, (self.transfer:next_event())
 end
 
 --- The next frame of an event stream.
@@ -283,19 +283,19 @@ end
 function Exchange:frame()
   local transfer = self.transfer
   while true do
-    local frame, problem = transfer:frame()
+    local frame, problem = transfer:next_event()
     if frame then return frame end
     if problem == "too_large" then
       self:close()
       return nil, self:error { kind = "protocol", code = "frame_too_large",
-        message = ("an event is longer than %d bytes"):format(self.call.frame_limit) }
+        message = ("an event is longer than %d bytes"):format(self.call.max_event) }
     elseif problem then
       self:close()
       return nil, self:error { kind = "transport", code = "no_memory", message = "not enough memory" }
     end
     if transfer:outcome() then
       -- The end may have come with the last bytes: one more look, now that an unterminated frame counts.
-      frame = transfer:frame()
+      frame = transfer:next_event()
       if frame then return frame end
       return nil, self:failure()
     end

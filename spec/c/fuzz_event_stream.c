@@ -1,20 +1,20 @@
 /*
- * The event-stream decoder on streams of its own making: random ones, built from the pieces that matter to it. Each is decoded
- * whole, byte by byte, and cut at random places, at every piece or now and then. All must give the same frames and end in the same
- * way. To be run under the sanitizers.
+ * The event-stream decoder on streams of its own making: random ones, built from the pieces that matter to it. Each is decoded whole,
+ * byte by byte, and cut at random places, with events taken after every piece or after some. All must result in the same events and
+ * in the same end. Run it under the sanitizers.
  *
- *     fuzz-frames [streams [seed]]
+ *     fuzz-event-stream [streams [seed]]
  *
  * With OSB_LIBFUZZER defined it is a target for libFuzzer instead: -fsanitize=fuzzer,address,undefined.
  */
-#include "frames.h"
+#include "event_stream.h"
 
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { LONGEST_STREAM = 2048, MOST_FRAGMENTS = 24, ROUNDS = 6 };
+enum { MAX_STREAM = 2048, MAX_FRAGMENTS = 24, ROUNDS = 6 };
 
 static uint64_t random_state;
 
@@ -26,12 +26,12 @@ static uint32_t random_number(uint32_t below)
     return (uint32_t)((random_state >> 32) % below);
 }
 
-/* What a decoding gave: the frames, written one after the other so that equal results are equal bytes. */
+/* The result of a decoding: the events, written one after the other so that equal results are equal bytes. */
 typedef struct outcome {
     unsigned char *bytes;
     size_t length, capacity;
-    size_t frames;
-    osb_frame_status status;
+    size_t events;
+    osb_event_status status;
 } outcome;
 
 static void write_bytes(outcome *result, const void *bytes, size_t length)
@@ -53,39 +53,43 @@ static void write_field(outcome *result, const char *bytes, size_t length)
     write_bytes(result, bytes, length);
 }
 
-/* Takes all frames there are. Returns 0 when the decoder has failed; it must stay so. */
-static int take(osb_frames *frames, outcome *result)
+/* Takes all complete events. Returns 0 when the decoder has failed; it must stay so. */
+static int take(osb_event_stream *stream, outcome *result)
 {
-    osb_frame frame;
+    osb_event event;
 
     for (;;) {
-        result->status = osb_frames_next(frames, &frame);
-        if (result->status != OSB_FRAME_READY)
+        osb_event again;
+        result->status = osb_event_stream_next(stream, &event);
+        if (result->status != OSB_EVENT_READY)
             break;
-        ++result->frames;
-        write_field(result, frame.data, frame.length);
-        write_field(result, frame.event, frame.event_length);
-        write_field(result, frame.id, frame.id_length);
+        if (osb_event_stream_next(stream, &again) != OSB_EVENT_READY || again.data != event.data || again.length != event.length) {
+            fprintf(stderr, "the next event changed before it was removed\n");
+            abort();
+        }
+        ++result->events;
+        write_field(result, event.data, event.length);
+        osb_event_stream_remove(stream);
     }
-    if (osb_frames_next(frames, &frame) != result->status) {
-        fprintf(stderr, "the decoder changed its mind\n");
+    if (osb_event_stream_next(stream, &event) != result->status) {
+        fprintf(stderr, "the decoder changed its state\n");
         abort();
     }
-    return result->status == OSB_FRAME_NONE;
+    return result->status == OSB_EVENT_NONE;
 }
 
-/* Feeds a piece from the very end of a heap block, where reading on is an error, and spoils the block afterwards. */
-static void feed(osb_frames *frames, char *block, const unsigned char *bytes, size_t length)
+/* Feeds a piece from the very end of a heap block, where reading on is an error, and overwrites the block afterwards. */
+static void feed(osb_event_stream *stream, char *block, const unsigned char *bytes, size_t length)
 {
-    char *copy = block + LONGEST_STREAM - length;
+    char *copy = block + MAX_STREAM - length;
 
     memcpy(copy, bytes, length);
-    if (osb_frames_feed(frames, copy, length))
+    if (osb_event_stream_feed(stream, copy, length))
         abort();
     memset(copy, '{', length);
 }
 
-/* How a stream is cut: pieces of at most `longest` bytes, chosen at random where `at_random`; frames are taken after every piece,
+/* How a stream is cut: pieces of at most `longest` bytes, chosen at random where `at_random`; events are taken after every piece,
  * or where `lazy` after some of them. */
 typedef struct cutting {
     const char *name;
@@ -96,34 +100,34 @@ typedef struct cutting {
 
 static outcome decode(const unsigned char *bytes, size_t length, size_t limit, const cutting *how)
 {
-    outcome result = { NULL, 0, 0, 0, OSB_FRAME_NONE };
-    osb_frames frames;
-    char *block = malloc(LONGEST_STREAM);
+    outcome result = { NULL, 0, 0, 0, OSB_EVENT_NONE };
+    osb_event_stream stream;
+    char *block = malloc(MAX_STREAM);
     size_t position = 0;
     int going = 1;
 
     if (!block)
         abort();
-    osb_frames_init(&frames, limit);
+    osb_event_stream_init(&stream, limit);
     while (position < length && going) {
         size_t piece = how->at_random ? random_number((uint32_t)how->longest + 1) : how->longest;
         if (piece > length - position)
             piece = length - position;
-        feed(&frames, block, bytes + position, piece);
+        feed(&stream, block, bytes + position, piece);
         position += piece;
         if (!how->lazy || random_number(3) == 0)
-            going = take(&frames, &result);
+            going = take(&stream, &result);
     }
-    osb_frames_end(&frames);
-    take(&frames, &result);
-    osb_frames_free(&frames);
+    osb_event_stream_end(&stream);
+    take(&stream, &result);
+    osb_event_stream_free(&stream);
     free(block);
     return result;
 }
 
 static int same(const outcome *a, const outcome *b)
 {
-    return a->status == b->status && a->frames == b->frames && a->length == b->length
+    return a->status == b->status && a->events == b->events && a->length == b->length
         && (a->length == 0 || memcmp(a->bytes, b->bytes, a->length) == 0);
 }
 
@@ -145,7 +149,7 @@ static void show(const unsigned char *bytes, size_t length)
 }
 
 static const cutting cuttings[ROUNDS] = {
-    { "whole", LONGEST_STREAM, 0, 0 },
+    { "whole", MAX_STREAM, 0, 0 },
     { "byte by byte", 1, 0, 0 },
     { "byte by byte, decoded now and then", 1, 0, 1 },
     { "in short pieces", 4, 1, 0 },
@@ -153,20 +157,20 @@ static const cutting cuttings[ROUNDS] = {
     { "in long pieces, decoded now and then", 64, 1, 1 },
 };
 
-/* Decodes a stream in every way. Returns 1, and says what was different, when two ways disagree; counts the frames. */
-static int differs(const unsigned char *bytes, size_t length, size_t limit, unsigned long *frames)
+/* Decodes a stream in every way. Returns 1, and says what was different, when two ways disagree; counts the events. */
+static int differs(const unsigned char *bytes, size_t length, size_t limit, unsigned long *events)
 {
     outcome first = decode(bytes, length, limit, &cuttings[0]);
     int different = 0;
     int i;
 
-    *frames += first.frames;
+    *events += first.events;
     for (i = 1; i < ROUNDS && !different; ++i) {
         outcome other = decode(bytes, length, limit, &cuttings[i]);
         if (!same(&first, &other)) {
             different = 1;
-            fprintf(stderr, "limit %lu, whole: %lu frames and status %d; %s: %lu frames and status %d\n", (unsigned long)limit,
-                (unsigned long)first.frames, (int)first.status, cuttings[i].name, (unsigned long)other.frames,
+            fprintf(stderr, "limit %lu, whole: %lu events and status %d; %s: %lu events and status %d\n", (unsigned long)limit,
+                (unsigned long)first.events, (int)first.status, cuttings[i].name, (unsigned long)other.events,
                 (int)other.status);
             show(bytes, length);
         }
@@ -182,14 +186,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
-    unsigned long frames = 0;
+    unsigned long events = 0;
     size_t limit;
 
-    if (length < 2 || length > LONGEST_STREAM)
+    if (length < 2 || length > MAX_STREAM)
         return 0;
     random_state = 0x9E3779B97F4A7C15u ^ (uint64_t)length;
     limit = bytes[0] < 128 ? (size_t)bytes[0] + 1 : (size_t)bytes[0] * 64;
-    if (differs(bytes + 1, length - 1, limit, &frames))
+    if (differs(bytes + 1, length - 1, limit, &events))
         abort();
     return 0;
 }
@@ -214,7 +218,7 @@ static const struct {
 static size_t make(unsigned char *bytes, size_t limit)
 {
     size_t length = 0;
-    unsigned count = random_number(MOST_FRAGMENTS + 1);
+    unsigned count = random_number(MAX_FRAGMENTS + 1);
 
     if (random_number(8) == 0) {
         memcpy(bytes, "\xEF\xBB\xBF", 3);
@@ -224,13 +228,13 @@ static size_t make(unsigned char *bytes, size_t limit)
         if (random_number(6) == 0) {
             size_t run = limit < 128 && random_number(2) ? limit + random_number(20) - (limit < 10 ? limit : 10)
                                                         : random_number(40);
-            if (run > LONGEST_STREAM - length)
+            if (run > MAX_STREAM - length)
                 break;
             memset(bytes + length, random_number(2) ? 'x' : '{', run);
             length += run;
         } else {
             unsigned i = random_number(sizeof fragments / sizeof fragments[0]);
-            if (fragments[i].length > LONGEST_STREAM - length)
+            if (fragments[i].length > MAX_STREAM - length)
                 break;
             memcpy(bytes + length, fragments[i].bytes, fragments[i].length);
             length += fragments[i].length;
@@ -243,8 +247,8 @@ int main(int argc, char **argv)
 {
     unsigned long streams = argc > 1 ? strtoul(argv[1], NULL, 10) : 200000;
     unsigned long seed = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
-    unsigned long differences = 0, frames = 0, i;
-    unsigned char bytes[LONGEST_STREAM];
+    unsigned long differences = 0, events = 0, i;
+    unsigned char bytes[MAX_STREAM];
 
     for (i = 0; i < streams && differences < 10; ++i) {
         size_t limit, length;
@@ -252,12 +256,12 @@ int main(int argc, char **argv)
         random_state = (seed + i + 1) * 0x9E3779B97F4A7C15u;
         limit = random_number(2) ? 1 + random_number(60) : 1u << 20;
         length = make(bytes, limit);
-        if (differs(bytes, length, limit, &frames)) {
-            fprintf(stderr, "again with: fuzz-frames 1 %lu\n", seed + i);
+        if (differs(bytes, length, limit, &events)) {
+            fprintf(stderr, "again with: fuzz-event-stream 1 %lu\n", seed + i);
             ++differences;
         }
     }
-    printf("%lu streams, %lu differences (%lu frames)\n", i, differences, frames);
+    printf("%lu streams, %lu differences (%lu events)\n", i, differences, events);
     return differences ? 1 : 0;
 }
 
