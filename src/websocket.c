@@ -168,8 +168,6 @@ static const char *take_frame(osb_ws_reader *reader)
 
 static osb_ws_status take_close(osb_ws_reader *reader, osb_ws_message *message)
 {
-    osb_utf8 reason = { 0, 0, 0 };
-
     message->code = OSB_WS_NO_CODE;
     if (message->length == 1)
         return fail(reader, OSB_WS_VIOLATION, "a close frame holds half a code");
@@ -180,7 +178,7 @@ static osb_ws_status take_close(osb_ws_reader *reader, osb_ws_message *message)
         message->data += 2;
         message->length -= 2;
     }
-    if (osb_utf8_check(&reason, message->data, message->length) || !osb_utf8_may_end(&reason))
+    if (!osb_utf8_is_valid(message->data, message->length))
         return fail(reader, OSB_WS_NOT_UTF8, "the reason of a close frame is not UTF-8");
     reader->closed = 1;
     return OSB_WS_READY;
