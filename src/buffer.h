@@ -47,8 +47,8 @@ static inline const char *osb_buffer_bytes(const osb_buffer *buffer)
     return buffer->block ? buffer->block->bytes + buffer->start : "";
 }
 
-/* The same bytes for a caller that changes them in place. There must be some, and nobody may hold their block. */
-static inline char *osb_buffer_writable_bytes(osb_buffer *buffer)
+/* For changing queued bytes in place. The buffer is not empty, and not held. */
+static inline char *osb_buffer_writable(osb_buffer *buffer)
 {
     return buffer->block->bytes + buffer->start;
 }

@@ -12,7 +12,7 @@ static void check_fork(osb_multi *multi)
         return;
     while ((member = osb_transfer_set_first(&multi->set)) != NULL)
         osb_transfer_drop_after_fork(OSB_TRANSFER(member));
-    osb_multi_disown_handles(multi);
+    osb_multi_drop_handles(multi);
 }
 
 osb_transfer *osb_driver_request(osb_multi *multi, const osb_request *request)
@@ -63,7 +63,7 @@ void osb_driver_step(osb_multi *multi, double seconds)
     double next;
 
     check_fork(multi);
-    if (!multi->curl)
+    if (!multi->poller)
         return;
     multi->now = osb_now();
     if (resume_paused(multi))
@@ -79,7 +79,7 @@ void osb_driver_step(osb_multi *multi, double seconds)
 double osb_driver_timeout(const osb_multi *multi)
 {
     double clock = osb_transfer_set_next_clock(&multi->set);
-    double next = multi->timer;
+    double next = osb_multi_timer(multi);
     double now;
 
     if (osb_transfer_set_has(&multi->set, OSB_RESUMABLE))

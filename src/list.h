@@ -41,6 +41,19 @@ static inline void osb_list_add(osb_node *list, osb_node *node)
     list->previous = node;
 }
 
+/* Moves a node to the beginning, from wherever it is. */
+static inline void osb_list_move_first(osb_node *list, osb_node *node)
+{
+    if (osb_list_holds(node)) {
+        node->previous->next = node->next;
+        node->next->previous = node->previous;
+    }
+    node->previous = list;
+    node->next = list->next;
+    list->next->previous = node;
+    list->next = node;
+}
+
 /* Removes a node, if it is in a list. */
 static inline void osb_list_remove(osb_node *node)
 {

@@ -60,7 +60,7 @@ static int watch(lua_State *L)
 {
     osb_poller *poller = check(L);
 
-    if (osb_poller_set(poller, (int)luaL_checkinteger(L, 2), OSB_READABLE))
+    if (osb_poller_set(poller, (int)luaL_checkinteger(L, 2), OSB_READABLE, 0))
         return luaL_error(L, "cannot watch a descriptor: %s", strerror(errno));
     return 0;
 }

@@ -1,6 +1,10 @@
 /*
- * A multi: libcurl's multi handle with its connection pool, the descriptors that it waits for, its timer, and the set of transfers
- * that run over it. driver.h makes it move.
+ * A multi: libcurl's multi handles with their connection pools, the descriptors that they wait for, their timers, and the set of
+ * transfers that run over them. driver.h makes it move.
+ *
+ * libcurl compares a new request with every connection to the same host, and walks through all of them to remove one. So that what a
+ * request costs does not depend on how many others wait, a multi has several handles, each for a bounded number of transfers: shards.
+ * Few transfers all run in the first.
  *
  * A multi is reference counted: transfers hold it, so that it may be closed in any order.
  */
@@ -11,14 +15,29 @@
 #include "poller.h"
 #include "transfer_set.h"
 
+/* One of libcurl's multi handles. */
+typedef struct osb_shard {
+    struct osb_multi *multi;
+    CURLM *curl;
+    size_t index;    /* among the shards of the multi */
+    size_t count;    /* of transfers */
+    osb_clock timer; /* the time at which libcurl wants to be called */
+    osb_node room;   /* set while another transfer can start in it */
+    osb_node active; /* set while transfers may have completed in it */
+} osb_shard;
+
 typedef struct osb_multi {
     int references;
     int closed;
     unsigned long process; /* see process.h */
-    CURLM *curl;           /* NULL until the first request */
-    osb_poller *poller;
+    osb_poller *poller;    /* NULL until the first request */
+    osb_shard **shards;    /* NULL entries can be used again */
+    size_t shard_count;    /* of entries */
+    size_t free_places;    /* of all shards */
+    osb_node with_room;    /* shards, the last used first: it may have a connection for the next request */
+    osb_node active;       /* shards */
+    osb_clock_heap timers; /* of the shards */
     double now;            /* read once a step: libcurl's callbacks may come half a million times */
-    double timer;          /* when libcurl wants to be called; -1: it does not */
     osb_transfer_set set;
 } osb_multi;
 
@@ -30,21 +49,23 @@ void osb_multi_release(osb_multi *multi);
 /* Makes the handles ready for a request. Returns NULL, or a message. */
 const char *osb_multi_open(osb_multi *multi);
 
-/* Frees the handles, which closes all connections. No transfer runs any more. */
-void osb_multi_drop_handles(osb_multi *multi);
-
 /* Returns 1 when the handles are those of the parent process. */
 int osb_multi_is_inherited(const osb_multi *multi);
 
-/* Gives up inherited handles without a trace in the parent process. Their memory is lost. */
-void osb_multi_disown_handles(osb_multi *multi);
+/* Frees the handles and closes all connections, except inherited ones. No transfer runs any more. */
+void osb_multi_drop_handles(osb_multi *multi);
 
-/* Starts and stops an easy handle, whose CURLINFO_PRIVATE is its osb_member. Stopping frees it, and closes its connection if it is busy. */
-CURLMcode osb_multi_start(osb_multi *multi, CURL *easy);
-void osb_multi_stop(osb_multi *multi, CURL *easy);
+/* Starts an easy handle, whose CURLINFO_PRIVATE is its osb_member. Returns its shard, or NULL when memory runs out. */
+osb_shard *osb_multi_start(osb_multi *multi, CURL *easy);
+
+/* Frees an easy handle, and closes its connection if that is busy. `shard` is NULL for one that was not started. */
+void osb_multi_stop(osb_shard *shard, CURL *easy);
 
 /* Waits at most `seconds` for something to move, and lets libcurl move it. */
 void osb_multi_perform(osb_multi *multi, double seconds);
+
+/* Returns the time at which libcurl wants to be called, or -1. */
+double osb_multi_timer(const osb_multi *multi);
 
 /* Returns the member of an easy handle that has completed since, and its result; NULL when there is none. */
 osb_member *osb_multi_next_completed(osb_multi *multi, CURLcode *code);

@@ -16,6 +16,7 @@ enum { OSB_READABLE = 1, OSB_WRITABLE = 2, OSB_FAILED = 4 };
 typedef struct osb_ready {
     int fd;
     int events;
+    unsigned tag;
 } osb_ready;
 
 typedef struct osb_poller osb_poller;
@@ -30,8 +31,11 @@ int osb_poller_is_inherited(const osb_poller *poller);
 /* Returns the descriptor that is readable while one of the set is ready, or -1 where there is none. */
 int osb_poller_fd(const osb_poller *poller);
 
-/* Watches `fd` for `events` (OSB_READABLE, OSB_WRITABLE); 0 stops watching it. Returns 0, or -1 with errno. */
-int osb_poller_set(osb_poller *poller, int fd, int events);
+/*
+ * Watches `fd` for `events` (OSB_READABLE, OSB_WRITABLE); 0 stops watching it. The caller finds its `tag` in osb_ready. Returns 0, or -1
+ * with errno.
+ */
+int osb_poller_set(osb_poller *poller, int fd, int events, unsigned tag);
 
 /*
  * Makes the set's own descriptor readable after `seconds` too, until the next call; -1: never. It is for hosts that can watch

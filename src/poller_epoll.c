@@ -7,6 +7,7 @@
 #if OSB_POLLER_IS_EPOLL
 
 #include <errno.h>
+#include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -61,13 +62,13 @@ static int refuse_inherited(const osb_poller *poller)
     return -1;
 }
 
-int osb_poller_set(osb_poller *poller, int fd, int events)
+int osb_poller_set(osb_poller *poller, int fd, int events, unsigned tag)
 {
     struct epoll_event event = { 0 };
 
     if (refuse_inherited(poller))
         return -1;
-    event.data.fd = fd;
+    event.data.u64 = (uint64_t)tag << 32 | (uint32_t)fd;
     event.events = (events & OSB_READABLE ? EPOLLIN : 0) | (events & OSB_WRITABLE ? EPOLLOUT : 0);
     if (events == 0) {
         /* A descriptor that was closed has left the set by itself. */
@@ -86,7 +87,7 @@ static int make_alarm(osb_poller *poller)
 
     if (fd < 0)
         return -1;
-    if (osb_poller_set(poller, fd, OSB_READABLE)) {
+    if (osb_poller_set(poller, fd, OSB_READABLE, 0)) {
         close(fd);
         return -1;
     }
@@ -122,7 +123,8 @@ int osb_poller_wait(osb_poller *poller, double seconds, osb_ready *ready, int mo
     if (count < 0)
         return 0;
     for (i = 0; i < count; ++i) {
-        ready[i].fd = events[i].data.fd;
+        ready[i].fd = (int)(uint32_t)events[i].data.u64;
+        ready[i].tag = (unsigned)(events[i].data.u64 >> 32);
         ready[i].events = (events[i].events & EPOLLIN ? OSB_READABLE : 0) | (events[i].events & EPOLLOUT ? OSB_WRITABLE : 0)
             | (events[i].events & (EPOLLERR | EPOLLHUP) ? OSB_FAILED : 0);
     }

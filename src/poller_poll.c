@@ -12,8 +12,11 @@
 struct osb_poller {
     struct pollfd *set;
     size_t count, capacity;
-    size_t *positions; /* 1-based, in the set, by descriptor; 0: it is not watched */
-    size_t descriptors; /* entries of `positions` */
+    struct {
+        size_t position; /* 1-based, in the set; 0: it is not watched */
+        unsigned tag;
+    } *places;          /* by descriptor */
+    size_t descriptors; /* entries of `places` */
     unsigned long process; /* see process.h */
 };
 
@@ -31,7 +34,7 @@ void osb_poller_free(osb_poller *poller)
     if (!poller)
         return;
     osb_free(poller->set);
-    osb_free(poller->positions);
+    osb_free(poller->places);
     osb_free(poller);
 }
 
@@ -48,13 +51,13 @@ int osb_poller_fd(const osb_poller *poller)
 
 static void remove_fd(osb_poller *poller, int fd)
 {
-    size_t position = (size_t)fd < poller->descriptors ? poller->positions[fd] : 0;
+    size_t position = (size_t)fd < poller->descriptors ? poller->places[fd].position : 0;
 
     if (position == 0)
         return;
     poller->set[position - 1] = poller->set[--poller->count];
-    poller->positions[poller->set[position - 1].fd] = position;
-    poller->positions[fd] = 0;
+    poller->places[poller->set[position - 1].fd].position = position;
+    poller->places[fd].position = 0;
 }
 
 /* Makes room for a descriptor. Returns 0, or -1. */
@@ -64,12 +67,12 @@ static int reserve(osb_poller *poller, int fd)
         return -1; /* as epoll reports it */
     if ((size_t)fd >= poller->descriptors) {
         size_t descriptors = (size_t)fd + 64;
-        size_t *positions = osb_realloc(poller->positions, descriptors * sizeof *positions);
-        if (!positions)
+        void *places = osb_realloc(poller->places, descriptors * sizeof *poller->places);
+        if (!places)
             return -1;
-        poller->positions = positions;
+        poller->places = places;
         while (poller->descriptors < descriptors)
-            positions[poller->descriptors++] = 0;
+            poller->places[poller->descriptors++].position = 0;
     }
     if (poller->count == poller->capacity) {
         size_t capacity = poller->capacity ? poller->capacity * 2 : 16;
@@ -82,7 +85,7 @@ static int reserve(osb_poller *poller, int fd)
     return 0;
 }
 
-int osb_poller_set(osb_poller *poller, int fd, int events)
+int osb_poller_set(osb_poller *poller, int fd, int events, unsigned tag)
 {
     struct pollfd *entry;
 
@@ -92,9 +95,10 @@ int osb_poller_set(osb_poller *poller, int fd, int events)
     }
     if (reserve(poller, fd))
         return -1;
-    if (poller->positions[fd] == 0)
-        poller->positions[fd] = ++poller->count;
-    entry = &poller->set[poller->positions[fd] - 1];
+    if (poller->places[fd].position == 0)
+        poller->places[fd].position = ++poller->count;
+    poller->places[fd].tag = tag;
+    entry = &poller->set[poller->places[fd].position - 1];
     entry->fd = fd;
     entry->events = (short)((events & OSB_READABLE ? POLLIN : 0) | (events & OSB_WRITABLE ? POLLOUT : 0));
     entry->revents = 0;
@@ -119,6 +123,7 @@ int osb_poller_wait(osb_poller *poller, double seconds, osb_ready *ready, int mo
         if (!events)
             continue;
         ready[found].fd = poller->set[i].fd;
+        ready[found].tag = poller->places[ready[found].fd].tag;
         ready[found].events = (events & POLLIN ? OSB_READABLE : 0) | (events & POLLOUT ? OSB_WRITABLE : 0)
             | (events & (POLLERR | POLLHUP | POLLNVAL) ? OSB_FAILED : 0);
         ++found;

@@ -218,11 +218,13 @@ static CURLcode run(osb_transfer *transfer, const osb_request *request)
                                   &transfer->headers);
     if (!code && osb_transfer_set_add(&multi->set, &transfer->member))
         code = CURLE_OUT_OF_MEMORY;
-    if (!code && osb_multi_start(multi, transfer->easy) != CURLM_OK)
-        code = CURLE_FAILED_INIT;
-    if (!code)
-        osb_transfer_update_clock(transfer);
-    return code;
+    if (code)
+        return code;
+    transfer->shard = osb_multi_start(multi, transfer->easy);
+    if (!transfer->shard)
+        return CURLE_OUT_OF_MEMORY;
+    osb_transfer_update_clock(transfer);
+    return CURLE_OK;
 }
 
 osb_transfer *osb_transfer_start(osb_multi *multi, const osb_request *request)
@@ -281,8 +283,9 @@ void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, const char *m
     transfer->request_sent = osb_transfer_sent(transfer);
     osb_transfer_set_remove(&multi->set, &transfer->member);
     if (transfer->easy)
-        osb_multi_stop(multi, transfer->easy);
+        osb_multi_stop(transfer->shard, transfer->easy);
     transfer->easy = NULL;
+    transfer->shard = NULL;
     curl_slist_free_all(transfer->headers);
     transfer->headers = NULL;
     if (message)

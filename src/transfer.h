@@ -17,7 +17,8 @@
 typedef struct osb_transfer {
     osb_member member; /* its place in the set of its multi. Must be first: OSB_TRANSFER() */
     osb_multi *multi;
-    CURL *easy; /* NULL unless it runs */
+    CURL *easy;       /* NULL once it has ended */
+    osb_shard *shard; /* NULL until it has started */
     struct curl_slist *headers;
     osb_body body;
     osb_response response;

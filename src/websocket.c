@@ -144,7 +144,7 @@ static int is_text(const osb_ws_reader *reader)
 static osb_ws_status prepare_payload(osb_ws_reader *reader)
 {
     size_t come = osb_buffer_size(&reader->input) - reader->header;
-    char *bytes = osb_buffer_writable_bytes(&reader->input) + reader->header;
+    char *bytes = osb_buffer_writable(&reader->input) + reader->header;
 
     if (come > reader->length)
         come = reader->length;
@@ -291,7 +291,7 @@ int osb_ws_write(osb_buffer *output, osb_ws_type type, const char *bytes, size_t
         return -1;
     }
     if (mask && length > 0)
-        apply_mask(osb_buffer_writable_bytes(output) + osb_buffer_size(output) - length, length, mask, 0);
+        apply_mask(osb_buffer_writable(output) + osb_buffer_size(output) - length, length, mask, 0);
     return 0;
 }
 

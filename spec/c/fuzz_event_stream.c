@@ -8,50 +8,9 @@
  * With OSB_LIBFUZZER defined it is a target for libFuzzer instead: -fsanitize=fuzzer,address,undefined.
  */
 #include "event_stream.h"
+#include "fuzz.h"
 
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-enum { MAX_STREAM = 2048, MAX_FRAGMENTS = 24, ROUNDS = 6 };
-
-static uint64_t random_state;
-
-static uint32_t random_number(uint32_t below)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)((random_state >> 32) % below);
-}
-
-/* The result of a decoding: the events, written one after the other so that equal results are equal bytes. */
-typedef struct outcome {
-    unsigned char *bytes;
-    size_t length, capacity;
-    size_t events;
-    osb_event_status status;
-} outcome;
-
-static void write_bytes(outcome *result, const void *bytes, size_t length)
-{
-    if (result->capacity - result->length < length) {
-        result->capacity = (result->capacity + length) * 2;
-        result->bytes = realloc(result->bytes, result->capacity);
-        if (!result->bytes)
-            abort();
-    }
-    if (length)
-        memcpy(result->bytes + result->length, bytes, length);
-    result->length += length;
-}
-
-static void write_field(outcome *result, const char *bytes, size_t length)
-{
-    write_bytes(result, &length, sizeof length);
-    write_bytes(result, bytes, length);
-}
+enum { MAX_FRAGMENTS = 24 };
 
 /* Takes all complete events. Returns 0 when the decoder has failed; it must stay so. */
 static int take(osb_event_stream *stream, outcome *result)
@@ -67,42 +26,22 @@ static int take(osb_event_stream *stream, outcome *result)
             fprintf(stderr, "the next event changed before it was removed\n");
             abort();
         }
-        ++result->events;
+        ++result->count;
         write_field(result, event.data, event.length);
         osb_event_stream_remove(stream);
     }
-    if (osb_event_stream_next(stream, &event) != result->status) {
+    if ((int)osb_event_stream_next(stream, &event) != result->status) {
         fprintf(stderr, "the decoder changed its state\n");
         abort();
     }
     return result->status == OSB_EVENT_NONE;
 }
 
-/* Feeds a piece from the very end of a heap block, where reading on is an error, and overwrites the block afterwards. */
-static void feed(osb_event_stream *stream, char *block, const unsigned char *bytes, size_t length)
-{
-    char *copy = block + MAX_STREAM - length;
-
-    memcpy(copy, bytes, length);
-    if (osb_event_stream_feed(stream, copy, length))
-        abort();
-    memset(copy, '{', length);
-}
-
-/* How a stream is cut: pieces of at most `longest` bytes, chosen at random where `at_random`; events are taken after every piece,
- * or where `lazy` after some of them. */
-typedef struct cutting {
-    const char *name;
-    size_t longest;
-    int at_random;
-    int lazy;
-} cutting;
-
 static outcome decode(const unsigned char *bytes, size_t length, size_t limit, const cutting *how)
 {
     outcome result = { NULL, 0, 0, 0, OSB_EVENT_NONE };
     osb_event_stream stream;
-    char *block = malloc(MAX_STREAM);
+    char *block = malloc(LONGEST_STREAM);
     size_t position = 0;
     int going = 1;
 
@@ -110,10 +49,11 @@ static outcome decode(const unsigned char *bytes, size_t length, size_t limit, c
         abort();
     osb_event_stream_init(&stream, limit);
     while (position < length && going) {
-        size_t piece = how->at_random ? random_number((uint32_t)how->longest + 1) : how->longest;
-        if (piece > length - position)
-            piece = length - position;
-        feed(&stream, block, bytes + position, piece);
+        size_t piece = next_piece(how, length - position);
+        char *copy = guarded(block, bytes + position, piece);
+        if (osb_event_stream_feed(&stream, copy, piece))
+            abort();
+        memset(copy, '{', piece);
         position += piece;
         if (!how->lazy || random_number(3) == 0)
             going = take(&stream, &result);
@@ -125,38 +65,6 @@ static outcome decode(const unsigned char *bytes, size_t length, size_t limit, c
     return result;
 }
 
-static int same(const outcome *a, const outcome *b)
-{
-    return a->status == b->status && a->events == b->events && a->length == b->length
-        && (a->length == 0 || memcmp(a->bytes, b->bytes, a->length) == 0);
-}
-
-static void show(const unsigned char *bytes, size_t length)
-{
-    size_t i;
-
-    for (i = 0; i < length; ++i) {
-        if (bytes[i] == '\n')
-            fputs("\\n", stderr);
-        else if (bytes[i] == '\r')
-            fputs("\\r", stderr);
-        else if (bytes[i] < 32 || bytes[i] > 126)
-            fprintf(stderr, "\\x%02x", (unsigned)bytes[i]);
-        else
-            fputc(bytes[i], stderr);
-    }
-    fputc('\n', stderr);
-}
-
-static const cutting cuttings[ROUNDS] = {
-    { "whole", MAX_STREAM, 0, 0 },
-    { "byte by byte", 1, 0, 0 },
-    { "byte by byte, decoded now and then", 1, 0, 1 },
-    { "in short pieces", 4, 1, 0 },
-    { "in long pieces", 64, 1, 0 },
-    { "in long pieces, decoded now and then", 64, 1, 1 },
-};
-
 /* Decodes a stream in every way. Returns 1, and says what was different, when two ways disagree; counts the events. */
 static int differs(const unsigned char *bytes, size_t length, size_t limit, unsigned long *events)
 {
@@ -164,13 +72,13 @@ static int differs(const unsigned char *bytes, size_t length, size_t limit, unsi
     int different = 0;
     int i;
 
-    *events += first.events;
-    for (i = 1; i < ROUNDS && !different; ++i) {
+    *events += first.count;
+    for (i = 1; i < CUTTINGS && !different; ++i) {
         outcome other = decode(bytes, length, limit, &cuttings[i]);
         if (!same(&first, &other)) {
             different = 1;
             fprintf(stderr, "limit %lu, whole: %lu events and status %d; %s: %lu events and status %d\n", (unsigned long)limit,
-                (unsigned long)first.events, (int)first.status, cuttings[i].name, (unsigned long)other.events,
+                (unsigned long)first.count, (int)first.status, cuttings[i].name, (unsigned long)other.count,
                 (int)other.status);
             show(bytes, length);
         }
@@ -189,9 +97,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     unsigned long events = 0;
     size_t limit;
 
-    if (length < 2 || length > MAX_STREAM)
+    if (length < 2 || length > LONGEST_STREAM)
         return 0;
-    random_state = 0x9E3779B97F4A7C15u ^ (uint64_t)length;
+    random_seed(length);
     limit = bytes[0] < 128 ? (size_t)bytes[0] + 1 : (size_t)bytes[0] * 64;
     if (differs(bytes + 1, length - 1, limit, &events))
         abort();
@@ -228,13 +136,13 @@ static size_t make(unsigned char *bytes, size_t limit)
         if (random_number(6) == 0) {
             size_t run = limit < 128 && random_number(2) ? limit + random_number(20) - (limit < 10 ? limit : 10)
                                                         : random_number(40);
-            if (run > MAX_STREAM - length)
+            if (run > LONGEST_STREAM - length)
                 break;
             memset(bytes + length, random_number(2) ? 'x' : '{', run);
             length += run;
         } else {
             unsigned i = random_number(sizeof fragments / sizeof fragments[0]);
-            if (fragments[i].length > MAX_STREAM - length)
+            if (fragments[i].length > LONGEST_STREAM - length)
                 break;
             memcpy(bytes + length, fragments[i].bytes, fragments[i].length);
             length += fragments[i].length;
@@ -248,12 +156,11 @@ int main(int argc, char **argv)
     unsigned long streams = argc > 1 ? strtoul(argv[1], NULL, 10) : 200000;
     unsigned long seed = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
     unsigned long differences = 0, events = 0, i;
-    unsigned char bytes[MAX_STREAM];
+    unsigned char bytes[LONGEST_STREAM];
 
     for (i = 0; i < streams && differences < 10; ++i) {
         size_t limit, length;
-        /* Each stream has a state of its own, so that one that differs can be made again alone. */
-        random_state = (seed + i + 1) * 0x9E3779B97F4A7C15u;
+        random_seed(seed + i);
         limit = random_number(2) ? 1 + random_number(60) : 1u << 20;
         length = make(bytes, limit);
         if (differs(bytes, length, limit, &events)) {
