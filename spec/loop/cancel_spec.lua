@@ -6,6 +6,7 @@ local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local run = require "opensandbox.execution.execution"
 local wait_until = require "spec.support.wait_until"
+local temporary = require "spec.support.temporary"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
@@ -419,10 +420,7 @@ describe("cancelling a task", function()
 
   describe("that downloads to a file", function()
     local path
-    before_each(function()
-      path = os.tmpname()
-      os.remove(path)
-    end)
+    before_each(function() path = temporary.path() end)
     after_each(function() os.remove(path) end)
 
     it("removes the part that is there", function()
