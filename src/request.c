@@ -47,6 +47,7 @@ static CURLcode set_protocol(CURL *easy)
     SET(CURLOPT_FOLLOWLOCATION, 0L); /* our headers hold keys: they go to the server they are meant for, and nowhere else */
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     SET(CURLOPT_MAXAGE_CONN, (long)CONNECTION_MAX_AGE);
+    SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L); /* a proxy's answer to CONNECT is no response of the server */
     return CURLE_OK;
 }
 
