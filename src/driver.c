@@ -21,12 +21,15 @@ osb_transfer *osb_driver_request(osb_multi *multi, const osb_request *request)
     return osb_transfer_start(multi, request);
 }
 
-static void resume_paused(osb_multi *multi)
+/* Returns 1 when a transfer has ended. */
+static int resume_paused(osb_multi *multi)
 {
+    size_t before = multi->set.count;
     osb_member *member;
 
     while ((member = osb_transfer_set_take(&multi->set, OSB_RESUMABLE)) != NULL)
         osb_transfer_resume(OSB_TRANSFER(member));
+    return multi->set.count < before;
 }
 
 static void collect_completed(osb_multi *multi)
@@ -36,6 +39,15 @@ static void collect_completed(osb_multi *multi)
 
     while ((member = osb_multi_next_completed(multi, &code)) != NULL)
         osb_transfer_complete(OSB_TRANSFER(member), code);
+}
+
+/* After those that have completed: libcurl stops waiting for their sockets, too. */
+static void check_quiet(osb_multi *multi)
+{
+    osb_member *member;
+
+    while ((member = osb_transfer_set_take(&multi->set, OSB_QUIET)) != NULL)
+        osb_transfer_check_quiet(OSB_TRANSFER(member));
 }
 
 static void check_clocks(osb_multi *multi)
@@ -54,11 +66,13 @@ void osb_driver_step(osb_multi *multi, double seconds)
     if (!multi->poller)
         return;
     multi->now = osb_now();
-    resume_paused(multi);
+    if (resume_paused(multi))
+        seconds = 0;
     next = osb_driver_timeout(multi);
     osb_multi_perform(multi, next >= 0 && next < seconds ? next : seconds);
     /* Sockets before clocks: what arrived while the caller was busy must not be called late. */
     collect_completed(multi);
+    check_quiet(multi);
     check_clocks(multi);
 }
 

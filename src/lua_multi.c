@@ -118,8 +118,9 @@ static int changed(lua_State *L)
 void osb_open_multi(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        { "request", osb_lua_request }, { "step", step }, { "pollfd", pollfd }, { "getfd", pollfd }, { "events", events },
-        { "timeout", timeout }, { "dirty", dirty }, { "inflight", inflight }, { "changed", changed }, { "close", close_multi }, { NULL, NULL }
+        { "request", osb_lua_request }, { "websocket", osb_lua_websocket }, { "step", step }, { "pollfd", pollfd }, { "getfd", pollfd },
+        { "events", events }, { "timeout", timeout }, { "dirty", dirty }, { "inflight", inflight }, { "changed", changed },
+        { "close", close_multi }, { NULL, NULL }
     };
     static const luaL_Reg meta[] = { { "__gc", close_multi }, { "__close", close_multi }, { NULL, NULL } };
 

@@ -30,14 +30,28 @@ static void global_init(void)
 
 /* libcurl's callbacks. */
 
+/* Returns the member of an easy handle, or NULL: libcurl has handles of its own. */
+static osb_member *member_of(CURL *easy)
+{
+    char *member = NULL;
+
+    if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, &member))
+        return NULL;
+    return (osb_member *)(void *)member;
+}
+
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *argument, void *socket_argument)
 {
     osb_shard *shard = argument;
     int events = what == CURL_POLL_REMOVE ? 0
         : (what & CURL_POLL_IN ? OSB_READABLE : 0) | (what & CURL_POLL_OUT ? OSB_WRITABLE : 0);
 
-    (void)easy;
     (void)socket_argument;
+    if (what == CURL_POLL_REMOVE) {
+        osb_member *member = member_of(easy);
+        if (member)
+            osb_transfer_set_mark(&shard->multi->set, member, OSB_QUIET);
+    }
     return osb_poller_set(shard->multi->poller, fd, events, (unsigned)shard->index);
 }
 
@@ -311,12 +325,10 @@ static osb_member *next_message(osb_shard *shard, CURLcode *code)
     int left;
 
     while ((message = curl_multi_info_read(shard->curl, &left)) != NULL) {
-        char *member = NULL;
-        if (message->msg != CURLMSG_DONE)
-            continue;
+        osb_member *member = message->msg == CURLMSG_DONE ? member_of(message->easy_handle) : NULL;
         *code = message->data.result;
-        if (curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &member) == CURLE_OK && member)
-            return (osb_member *)(void *)member;
+        if (member)
+            return member;
     }
     return NULL;
 }

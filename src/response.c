@@ -40,10 +40,10 @@ static osb_received complete_head(osb_response *response)
 {
     long status = status_of(osb_buffer_bytes(&response->head), osb_buffer_size(&response->head));
 
-    if (status < 200)
+    if (status < 200 && !(status == 101 && response->may_switch))
         return OSB_RECEIVED; /* an interim response: another head follows */
     response->status = status;
-    if (response->sink.path && status < 300 && osb_sink_open(&response->sink))
+    if (response->sink.path && status >= 200 && status < 300 && osb_sink_open(&response->sink))
         return OSB_RECEIVE_SINK_FAILED;
     return OSB_RECEIVED_HEAD;
 }

@@ -40,6 +40,7 @@ void osb_transfer_set_remove(osb_transfer_set *set, osb_member *member)
     osb_list_remove(&member->running);
     osb_list_remove(&member->marks[OSB_RESUMABLE]);
     osb_list_remove(&member->marks[OSB_UNWATCHED]);
+    osb_list_remove(&member->marks[OSB_QUIET]);
     osb_clock_remove(&set->clocks, &member->clock);
     --set->count;
     if (member->wait_on_close)

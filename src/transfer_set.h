@@ -15,6 +15,7 @@ typedef enum osb_mark {
     OSB_CHANGED,   /* it has news for its owner */
     OSB_RESUMABLE, /* it runs and is paused, and can go on */
     OSB_UNWATCHED, /* it runs, and one of its sockets cannot be watched */
+    OSB_QUIET,     /* it runs, and libcurl has stopped waiting for its socket */
     OSB_MARKS
 } osb_mark;
 
