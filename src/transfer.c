@@ -50,6 +50,7 @@ static int answer_websocket(osb_transfer *transfer)
         if (problem) {
             transfer->failure = OSB_WEBSOCKET_VIOLATION;
             transfer->failure_message = problem;
+            transfer->response.status = 0; /* nobody shall take it for an open connection */
             return -1;
         }
         transfer->deadline = -1; /* it was for this response */

@@ -323,9 +323,11 @@ describe("a WebSocket", function()
       ["/subprotocol"] = "an extension",
     } do
       it("refuses a head that answers another handshake: " .. path, function()
-        local outcome, message = finish(multi, start(path))
+        local transfer = start(path)
+        local outcome, message = finish(multi, transfer)
         assert.equal("websocket_violation", outcome)
         assert.truthy(message:find(words, 1, true), message)
+        assert.is_nil(transfer:head())
       end)
     end
 
@@ -670,8 +672,9 @@ describe("a WebSocket", function()
 
     for name, expected in pairs {
       masked = { 1002, "websocket_violation", "masked" }, reserved = { 1002, "websocket_violation", "reserved bits" },
-      opcode = { 1002, "websocket_violation", "opcode" }, utf8 = { 1007, "websocket_violation", "UTF-8" }, order = { 1002, "websocket_violation", "continues" },
-      control = { 1002, "websocket_violation", "125" }, code = { 1002, "websocket_violation", "code" },
+      opcode = { 1002, "websocket_violation", "opcode" }, utf8 = { 1007, "websocket_violation", "UTF-8" },
+      order = { 1002, "websocket_violation", "continues" }, control = { 1002, "websocket_violation", "125" },
+      code = { 1002, "websocket_violation", "code" },
       large = { 1009, "message_too_large", "limit" }, fragments = { 1009, "message_too_large", "limit" },
     } do
       it("because the server violates the protocol: " .. name, function()
