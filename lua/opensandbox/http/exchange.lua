@@ -30,11 +30,12 @@ local MIN_SECRET_LENGTH = 4 -- bytes: shorter secrets are not redacted, because 
 local core_fields = {
   "method", "url", "body", "parts", "boundary", "may_repeat", "sink", "sink_mode", "max_event", "high_water",
   "receive_buffer", "connect_timeout", "timeout", "idle_timeout",
+  "websocket", "max_message", "receive_high_water", "send_high_water", "ping_interval", "ping_timeout", "close_timeout",
 }
 
 --- Starts a request.
 ---@param http opensandbox.HttpClient
----@param request table op, method, url, headers (name -> value), body | parts and readers, may_repeat, max_event (bytes of an event; the response is an event stream), connect_timeout, timeout, idle_timeout (seconds), budget (seconds of all attempts together), option_names (options by the core's time limits), sandbox_id, secrets (values never to be shown), shielded, on_abandon, on_transfer_progress
+---@param request table op, method, url, headers (name -> value), body | parts and readers, may_repeat, max_event (bytes of an event; the response is an event stream), connect_timeout, timeout, idle_timeout (seconds), budget (seconds of all attempts together), option_names (options by the core's time limits), sandbox_id, secrets (values never to be shown), shielded, on_abandon, on_transfer_progress; for the fields of a WebSocket see websocket.lua
 ---@return opensandbox.Exchange
 function exchange.start(http, request)
   local lines = {}

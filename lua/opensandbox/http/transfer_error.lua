@@ -23,6 +23,8 @@ local outcomes = {
   receive_failed = { kind = "transport", text = "the connection broke before the response was complete" },
   bad_response = { kind = "protocol", text = "the response is not HTTP",
     hint = "Check that the URL points at an OpenSandbox server" },
+  websocket_violation = { kind = "protocol", text = "the server violated the WebSocket protocol" },
+  message_too_large = { kind = "protocol", text = "the server sent too much at once" },
   sink_failed = { kind = "state", text = "the local file could not be written" },
   body_failed = { kind = "state", text = "the content could not be read" },
   closed = { kind = "closed", text = "the client is closed" },
