@@ -1,6 +1,7 @@
 --- A code context of a sandbox: `sandbox:code()`.
 
 local child_resource = require "opensandbox.child_resource"
+local class = require "opensandbox.base.class"
 local options = require "opensandbox.base.options"
 local tables = require "opensandbox.base.tables"
 
@@ -66,5 +67,7 @@ end
 function Code:interrupt()
   return self:call_execd("code:interrupt", "interrupt_code", self.id)
 end
+
+class.check_colon(Code, "code")
 
 return code_contexts

@@ -1,15 +1,18 @@
 --- The files of one sandbox: `sandbox.files`.
 
+local class = require "opensandbox.base.class"
 local core = require "opensandbox.core"
 local deadline = require "opensandbox.loop.deadline"
-local directories = require "opensandbox.files.directories"
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
+local lazy = require "opensandbox.base.lazy"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local random = require "opensandbox.base.random"
-local verify = require "opensandbox.files.checksum"
+
+-- Files that are loaded when a method first needs them.
+local parts = lazy.modules { checksum = "opensandbox.files.checksum" }
 
 ---@class opensandbox.FileTarget where file operations happen: a sandbox, or an isolated session inside one
 ---@field id string of the sandbox
@@ -22,7 +25,6 @@ local verify = require "opensandbox.files.checksum"
 ---@field upload_dir fun(self: opensandbox.Files, from: string, to: string, opts?: table): opensandbox.TreeCount?, opensandbox.Error?
 ---@field download_dir fun(self: opensandbox.Files, from: string, to: string, opts?: table): opensandbox.TreeCount?, opensandbox.Error?
 local Files = {}
-Files.__index = Files
 Files.__name = "opensandbox.Files"
 
 local files = {}
@@ -39,12 +41,10 @@ local function with_execd(self, op, method, ...)
   return endpoint_call(self.target.client, op, self.target.endpoint, method, ...)
 end
 
-for name, method in pairs(directories) do Files[name] = method end
-
 -- Sends one file; with `verify`, what arrived is compared.
 local function send(self, op, file, opts, progress)
   file.mode, file.owner, file.group = opts.mode, opts.owner, opts.group
-  if opts.verify then return verify.upload(self.target, op, file, { on_progress = progress }) end
+  if opts.verify then return parts.checksum.upload(self.target, op, file, { on_progress = progress }) end
   return with_execd(self, op, "upload_files", { file }, { on_progress = progress })
 end
 
@@ -229,7 +229,7 @@ local download_options = { on_progress = "function", verify = "boolean" }
 
 -- Looks whether what arrived is what is there. The partial file is removed, too, when the task is told again that it was cancelled.
 local function verified(self, op, from, partial)
-  local ok, same, err = coxpcall.pcall(verify.download, self.target, op, from, partial)
+  local ok, same, err = coxpcall.pcall(parts.checksum.download, self.target, op, from, partial)
   if ok then return same, err end
   os.remove(partial)
   error(same, 0)
@@ -251,7 +251,7 @@ function Files:download(from, to, opts)
   if kind == "directory" then return nil, errors.local_file(op, to, "is a directory") end
   local ok, err
   if opts.verify then
-    ok, err = verify.available(self.target, { op = op, deadline = deadline.new() })
+    ok, err = parts.checksum.available(self.target, { op = op, deadline = deadline.new() })
     if not ok then return nil, err end
   end
   local partial = ("%s.%s.part"):format(to, random.hex(6))
@@ -269,5 +269,9 @@ function Files:download(from, to, opts)
   if err.code == "sink_failed" then err.message = ("%s: %s"):format(to, err.message) end
   return nil, err
 end
+
+class.define(Files, { name = "files", methods = {
+  ["opensandbox.files.directories"] = { "upload_dir", "download_dir" },
+} })
 
 return files

@@ -2,6 +2,7 @@
 
 local background_process = require "opensandbox.background_process"
 local child_resource = require "opensandbox.child_resource"
+local class = require "opensandbox.base.class"
 local files = require "opensandbox.files"
 local options = require "opensandbox.base.options"
 local shell = require "opensandbox.base.shell"
@@ -91,5 +92,8 @@ end
 function Isolated:info()
   return self:call_execd("isolated:info", "get_isolated_session", self.id)
 end
+
+class.check_colon(Isolated, "isolated")
+class.check_colon(Run, "run")
 
 return isolated

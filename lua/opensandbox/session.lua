@@ -1,6 +1,7 @@
 --- A shell session of a sandbox: `sandbox:session()`.
 
 local child_resource = require "opensandbox.child_resource"
+local class = require "opensandbox.base.class"
 local options = require "opensandbox.base.options"
 
 ---@class opensandbox.Session: opensandbox.ChildResource
@@ -46,5 +47,7 @@ end
 function Session:run(given, opts)
   return self:call_execd("session:run", "run_in_session", self.id, given, opts)
 end
+
+class.check_colon(Session, "session")
 
 return sessions
