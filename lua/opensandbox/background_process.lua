@@ -112,7 +112,7 @@ function Background:events(opts)
   return setmetatable({ log = follow {
     op = op, cursor = opts.cursor or 0,
     logs = function(cursor) return self:_logs(op, cursor) end,
-    look = function() return self:_status(op) end,
+    status = function() return self:_status(op) end,
   } }, Events)
 end
 

@@ -16,7 +16,8 @@ local command = {}
 ---@param id string
 ---@param is_fresh boolean it was started just now
 function command.attach(sandbox, id, is_fresh)
-  return setmetatable({ id = id, sandbox = sandbox, _known_by = is_fresh and core.now() + routes.START_PATIENCE or 0 }, Command)
+  local known_by = is_fresh and core.now() + routes.REGISTRATION_TIMEOUT or 0
+  return setmetatable({ id = id, sandbox = sandbox, _known_by = known_by }, Command)
 end
 
 -- Asks execd about this command. One that was started a moment ago may not be known yet.
@@ -24,7 +25,7 @@ local function ask(self, op, route, ...)
   local execd, err = self.sandbox:execd_endpoint(op)
   if not execd then return nil, err end
   local client, arguments = self.sandbox.client:for_op(op), { ... }
-  return routes.patiently(op, self._known_by, function()
+  return routes.retry_until_registered(op, self._known_by, function()
     return route(client, execd, self.id, arguments[1])
   end)
 end
