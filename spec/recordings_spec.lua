@@ -919,16 +919,15 @@ local function cut_at_random(body, seed)
 end
 
 local function frames_of(pieces)
-  local decoder, found = core.frames(1024 * 1024), {}
+  local decoder, found = core.event_stream(1024 * 1024), {}
   local function take()
     while true do
-      local data, event, id = decoder:next()
-      if not data then
-        assert.is_nil(event)
+      local event, failure = decoder:next()
+      if not event then
+        assert.is_nil(failure)
         return
       end
-      found[#found + 1] = data
-      assert.same({ nil, nil }, { event, id })
+      found[#found + 1] = event
     end
   end
   for _, piece in ipairs(pieces) do

@@ -231,7 +231,7 @@ function Files:upload(from, to, opts)
   options.argument(op, "the local path", from, "text")
   paths.check(op, to)
   opts = options.check(op, opts, write_options)
-  local kind, problem = core.file_kind(from)
+  local kind, problem = core.stat(from)
   if kind ~= "file" then
     problem = kind == "directory" and "is a directory" or kind and "is not a regular file" or problem
     return nil, errors.local_file(op, from, problem)
@@ -265,7 +265,7 @@ function Files:download(from, to, opts)
   options.argument(op, "the local path", to, "text")
   paths.check(op, from)
   opts = options.check(op, opts, download_options)
-  local kind, _, mode = core.file_kind(to)
+  local kind, _, mode = core.stat(to)
   if kind == "directory" then return nil, errors.local_file(op, to, "is a directory") end
   local ok, err
   if opts.verify then
@@ -275,7 +275,7 @@ function Files:download(from, to, opts)
   local part = ("%s.%s.part"):format(to, random.hex(6))
   ok, err = call(self, op, "save_file", from, part, {
     on_progress = opts.on_progress,
-    mode = mode and ("%04o"):format(mode), -- users who could not read the old file cannot read the new one
+    mode = kind and ("%04o"):format(mode), -- users who could not read the old file cannot read the new one
   })
   if ok and opts.verify then ok, err = verify_part(self, op, from, part) end
   if ok then

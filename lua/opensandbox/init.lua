@@ -16,7 +16,7 @@ local coxpcall = require "opensandbox.loop.coxpcall"
 local sandboxes = require "opensandbox.sandbox"
 local shell = require "opensandbox.base.shell"
 local task = require "opensandbox.loop.task"
-local wire = require "opensandbox.lifecycle.objects"
+local objects = require "opensandbox.lifecycle.objects"
 
 clients.Client.create = sandboxes.create
 clients.Client.connect = sandboxes.connect
@@ -37,8 +37,8 @@ end
 
 return {
   _VERSION = require "opensandbox.version",
-  EXECD_PORT = wire.EXECD_PORT,
-  EGRESS_PORT = wire.EGRESS_PORT,
+  EXECD_PORT = objects.EXECD_PORT,
+  EGRESS_PORT = objects.EGRESS_PORT,
   new = clients.new,
   egress = { presets = presets.known, only = presets.only, none = presets.none }, -- network policies
   is_error = errors.is,

@@ -4,6 +4,7 @@
 -- A renewer knows when its sandbox expires. The HTTP client holds it weakly: it lives as long as the Sandbox object that holds it.
 
 local core = require "opensandbox.core"
+local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
 
 ---@class opensandbox.Renewer
 ---@field id string of the sandbox
@@ -56,7 +57,10 @@ function Renewer:on_activity(ex)
   local now = core.wall_clock()
   if self.expires_at - now > self.seconds * RENEWAL_THRESHOLD or ex:is_shielded() then return end
   self.expires_at = now + self.seconds
-  ex:call_user(self.client.renew_in_background, self.client, self.id, self.expires_at) -- it calls the user's on_request
+  ex:call_user(function() -- because it calls the user's on_request
+    local http = self.client.http
+    http:send_detached(http:lifecycle_request(sandbox_requests.renew("renew_sandbox", self.id, self.expires_at)))
+  end)
 end
 
 return keep_alive

@@ -8,6 +8,7 @@
 -- sandboxes with it.
 
 local core = require "opensandbox.core"
+local create_options = require "opensandbox.lifecycle.create_options"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local loop = require "opensandbox.loop"
@@ -15,7 +16,6 @@ local options = require "opensandbox.base.options"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local scheduler = require "opensandbox.loop.scheduler"
 local task = require "opensandbox.loop.task"
-local wire = require "opensandbox.lifecycle.objects"
 
 ---@class opensandbox.Pool
 local Pool = {}
@@ -38,7 +38,7 @@ local own_options = {
   min_idle = "count", max_size = "count", min_remaining_lifetime = "seconds or 0", warm_up = "function",
   acquire_timeout = "seconds or 0",
 }
-local create_options = options.merge(wire.create_options, {
+local sandbox_options = options.merge(create_options.types, {
   ready_timeout = "seconds", on_state = "function", keep_alive = "seconds or false",
 })
 
@@ -57,20 +57,19 @@ end
 function pool.new(client, opts)
   local op = "pool"
   options.argument(op, "the options", opts, "table")
-  options.check(op, opts, options.merge(create_options, own_options))
+  options.check(op, opts, options.merge(sandbox_options, own_options))
   local own, to_create, to_send = {}, {}, {}
   for name, value in pairs(opts) do
     if own_options[name] then own[name] = value else to_create[name] = value end
-    if wire.create_options[name] then to_send[name] = value end
+    if create_options.types[name] then to_send[name] = value end
   end
-  client:check_create_options(op, to_send)
+  create_options.check(op, to_send)
   own = options.merge(DEFAULTS, own)
   if own.max_size < 1 then options.raise(op, "option 'max_size' must be at least 1") end
   if own.min_idle > own.max_size then
     options.raise(op, ("option 'min_idle' (%d) is more than option 'max_size' (%d)"):format(own.min_idle, own.max_size))
   end
-  local timeout = to_create.timeout
-  if timeout == nil then timeout = wire.DEFAULT_TIMEOUT end
+  local timeout = create_options.lifetime(to_create)
   local min_remaining_lifetime = own.min_remaining_lifetime or math.min(60, (timeout or 0) / 10)
   if timeout and min_remaining_lifetime >= timeout then
     options.raise(op, ("option 'min_remaining_lifetime' must be less than the timeout of %g s"):format(timeout))

@@ -207,7 +207,7 @@ describe("a refusal of the vault", function()
     for name, hint in pairs(hints) do assert.matches(hint, refused(name).hint) end
     local _, err = client:patch_credential_vault(at "conflict", { expected_revision = 2 })
     assert.same({ 409, "http" }, { err.status, err.kind })
-    assert.matches("revision it has now", err.hint)
+    assert.matches("its current revision", err.hint)
     _, err = client:get_credential_vault(at "none")
     assert.matches("create_credential_vault", err.hint)
     assert.is_true(core.now() - began < 3)

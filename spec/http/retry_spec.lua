@@ -120,7 +120,7 @@ describe("a read", function()
   end)
 
   it("is made once without retries", function()
-    for i, off in ipairs { false, { attempts = 1 }, { attempts = 0 } } do
+    for i, off in ipairs { false, { max_attempts = 1 }, { max_attempts = 0 } } do
       new { retry = off }
       local name = "503-9-off" .. i
       local info, err = client:get_sandbox(name)

@@ -64,7 +64,8 @@ for _, isolation in ipairs { "auto", "none" } do
     it("refuses commands at once, with what to do, when one connects to it while it is paused", function()
       assert(sandbox:pause())
       local _, err = client:connect(sandbox.id)
-      assert.same({ "state", "sandbox_paused", "Resume it first" }, { err.kind, err.code, err.hint })
+      assert.same({ "state", "sandbox_paused" }, { err.kind, err.code })
+      assert.equal("Resume it first: client:resume_sandbox(id), or sandbox:resume()", err.hint)
     end)
 
     it("lives on in a snapshot, after its own end", function()
@@ -90,6 +91,13 @@ for _, isolation in ipairs { "auto", "none" } do
       assert(client:delete_snapshot(snapshot.id))
       local _, err = client:create { snapshot_id = snapshot.id }
       assert.equal("SNAPSHOT::NOT_FOUND", err.code)
+    end)
+
+    it("makes no snapshot for a wrong option", function()
+      local ok, problem = pcall(sandbox.snapshot, sandbox, "unwanted", { timout = 1 })
+      assert.is_false(ok)
+      assert.truthy(problem:find("sandbox:snapshot: unknown option 'timout' (did you mean 'timeout'?)", 1, true), problem)
+      assert.same({}, assert(client:list_snapshots { sandbox_id = sandbox.id }))
     end)
 
     it("carries metadata that can be changed", function()

@@ -6,6 +6,7 @@ local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local execution = require "opensandbox.execution.execution"
 local wait_until = require "spec.support.wait_until"
+local temporary = require "spec.support.temporary"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
@@ -139,6 +140,7 @@ describe("cancelling a task", function()
     server = fault_server.start(SERVER)
     server:requests() -- what the helpers and the scheduler open once stays open
     sleep(0.001)
+    for _ = 1, 2 do collectgarbage() end -- so that nothing of what came before is closed later
     before = process.descriptors()
   end)
   teardown(function()
@@ -375,8 +377,7 @@ describe("cancelling a task", function()
       assert.equal(1, open_connections())
       task:cancel()
       task:wait()
-      local inflight, background = client.http.transport.multi:inflight()
-      assert.same({ 1, 1 }, { inflight, background }) -- the DELETE
+      assert.equal(1, client.http.transport.multi:inflight()) -- the DELETE
       settle()
       wait_until(function() return open_connections() == 1 end) -- its connection
     end)
@@ -420,10 +421,7 @@ describe("cancelling a task", function()
 
   describe("that downloads to a file", function()
     local path
-    before_each(function()
-      path = os.tmpname()
-      os.remove(path)
-    end)
+    before_each(function() path = temporary.path() end)
     after_each(function() os.remove(path) end)
 
     it("removes the part that is there", function()
@@ -432,10 +430,10 @@ describe("cancelling a task", function()
         return client:save_file(execd "down.files", "/big", path, { on_progress = function(done) received = done end })
       end)
       wait_until(function() return received == 5000 end)
-      assert.equal("file", (core.file_kind(path)))
+      assert.equal("file", (core.stat(path)))
       cancel(task)
       assert.equal(0, client:step(0))
-      assert.is_nil((core.file_kind(path)))
+      assert.is_nil((core.stat(path)))
     end)
 
     it("leaves a file alone that was there before", function()
@@ -446,7 +444,7 @@ describe("cancelling a task", function()
       sleep(0)
       task:cancel()
       task:wait(5)
-      assert.equal("file", (core.file_kind(path)))
+      assert.equal("file", (core.stat(path)))
     end)
   end)
 

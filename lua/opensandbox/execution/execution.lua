@@ -330,7 +330,7 @@ function execution.start(class, client, endpoint, request, opts, fields)
   self.client, self.endpoint, self.op, self.opts = client, endpoint, request.op, opts
   self.started_at, self.max_output = core.now(), max_output
   self.stdout, self.stderr = output_buffer.new(max_output), output_buffer.new(max_output)
-  request.method, request.may_repeat, request.framed, request.frame_limit = "POST", false, true, MAX_EVENT_SIZE
+  request.method, request.may_repeat, request.max_event = "POST", false, MAX_EVENT_SIZE
   request.headers = { Accept = "text/event-stream" }
   request.idle_timeout = request.idle_timeout or opts.idle_timeout or client.http.timeouts.idle_timeout
   self.idle_timeout = request.idle_timeout

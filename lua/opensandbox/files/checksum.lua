@@ -23,7 +23,7 @@ end
 
 --- Returns "CRC SIZE", as cksum prints it.
 function Checksum:__tostring()
-  return ("%.0f %.0f"):format(core.cksum_end(self.state, self.size), self.size)
+  return ("%.0f %.0f"):format(core.cksum_final(self.state, self.size), self.size)
 end
 
 --- Creates the checksum of no bytes.

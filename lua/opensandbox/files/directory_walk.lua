@@ -74,7 +74,7 @@ end
 ---@return opensandbox.TarEntry[]? entries
 ---@return opensandbox.TreeCount|opensandbox.Error count
 function directory_walk.entries(op, root, patterns, gitignore)
-  local kind, problem = core.file_kind(root)
+  local kind, problem = core.stat(root)
   if kind ~= "directory" then return nil, errors.local_file(op, root, kind and "is not a directory" or problem) end
   local walk = {
     op = op, root = root, patterns = patterns, gitignore = gitignore, gitignores = {}, entries = {}, count = tree_count.new(),

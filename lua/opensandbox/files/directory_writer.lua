@@ -295,14 +295,14 @@ local directory_writer = {}
 
 -- Creates a local directory and its parents.
 local function make_directory(path)
-  if core.file_kind(path) == "directory" then return true end
+  if core.stat(path) == "directory" then return true end
   local parent = path:match("^(.+)/[^/]+/*$")
   if parent then
     local ok, problem = make_directory(parent)
     if not ok then return nil, problem end
   end
   local ok, problem = core.mkdir(path, MODE_0777)
-  if not ok and core.file_kind(path) == "directory" then return true end
+  if not ok and core.stat(path) == "directory" then return true end
   return ok, problem
 end
 

@@ -46,7 +46,7 @@ end
 local function content_part(op, file)
   local content = file.content
   if (content == nil) == (file.file == nil) then options.raise(op, "a file needs 'content' or 'file', and not both") end
-  if file.file then return { path = file.file }, nil, select(2, core.file_kind(file.file)) end
+  if file.file then return { path = file.file }, nil, select(2, core.stat(file.file)) end
   if type(content) == "string" then return { data = content }, nil, #content end
   if type(content) == "function" then return { reader = true, size = file.size }, content, file.size end
   if io.type(content) == "file" then

@@ -19,7 +19,7 @@ Stream.__name = "opensandbox.Stream"
 ---@return opensandbox.Stream? stream
 ---@return opensandbox.Error? err
 function stream.open(client, request, decode)
-  request.framed, request.frame_limit, request.timeout = true, LONGEST_EVENT, request.timeout or 0
+  request.max_event, request.timeout = LONGEST_EVENT, request.timeout or 0
   local ex, err = call.open(client, request)
   if not ex then return nil, err end
   return setmetatable({ exchange = ex, decode = decode }, Stream)

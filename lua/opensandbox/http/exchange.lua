@@ -18,8 +18,9 @@ local MIN_SECRET_LENGTH = 4 -- bytes: shorter secrets are not redacted, because 
 
 -- The fields of a request that the core takes.
 local core_fields = {
-  "method", "url", "body", "parts", "boundary", "may_repeat", "sink", "sink_mode", "framed", "frame_limit", "high_water",
+  "method", "url", "body", "parts", "boundary", "may_repeat", "sink", "sink_mode", "max_event", "high_water",
   "receive_buffer", "connect_timeout", "timeout", "idle_timeout",
+  "websocket", "max_message", "receive_high_water", "send_high_water", "ping_interval", "ping_timeout", "close_timeout",
 }
 
 -- For each outcome of the core: kind and text of the error, the option that is the time limit, and a hint.
@@ -37,6 +38,8 @@ local failure_kinds = {
   receive_failed = { kind = "transport", text = "the connection broke before the response was complete" },
   bad_response = { kind = "protocol", text = "the answer is not HTTP",
     hint = "Check that the URL points at an OpenSandbox server" },
+  websocket_violation = { kind = "protocol", text = "the server violated the WebSocket protocol" },
+  message_too_large = { kind = "protocol", text = "the server sent too much at once" },
   sink_failed = { kind = "state", text = "the local file could not be written" },
   body_failed = { kind = "state", text = "the content could not be read" },
   closed = { kind = "closed", text = "the client is closed" },
@@ -45,8 +48,9 @@ local failure_kinds = {
   failed = { kind = "transport", text = "the request failed" },
 }
 
---- Starts a request. `call`: op, method, url, headers (name -> value), body | parts, may_repeat, framed, frame_limit,
---- connect_timeout, timeout, idle_timeout (seconds), sandbox_id, secrets (values never to be shown).
+--- Starts a request. `call`: op, method, url, headers (name -> value), body | parts, may_repeat, max_event (of an event stream),
+--- connect_timeout, timeout, idle_timeout (seconds), sandbox_id, secrets (values never to be shown). The fields of a WebSocket: see
+--- websocket.lua.
 ---@return table exchange
 function exchange.start(http, call)
   local headers = {}
@@ -269,12 +273,12 @@ end
 ---@return string? stream "stdout" or "stderr" for a decoded line; nil for any other event
 ---@return string? text the line's text, or the event's JSON; nil: no event is there yet
 function Exchange:output_event()
-  return self.transfer:event()
+  return self.transfer:next_output()
 end
 
 --- The same without the short cut: `stream` is always nil.
 function Exchange:any_event()
-  return nil, (self.transfer:frame())
+  return nil, (self.transfer:next_event())
 end
 
 --- The next frame of an event stream.
@@ -283,19 +287,19 @@ end
 function Exchange:frame()
   local transfer = self.transfer
   while true do
-    local frame, problem = transfer:frame()
+    local frame, problem = transfer:next_event()
     if frame then return frame end
     if problem == "too_large" then
       self:close()
       return nil, self:error { kind = "protocol", code = "frame_too_large",
-        message = ("an event is longer than %d bytes"):format(self.call.frame_limit) }
+        message = ("an event is longer than %d bytes"):format(self.call.max_event) }
     elseif problem then
       self:close()
       return nil, self:error { kind = "transport", code = "no_memory", message = "not enough memory" }
     end
     if transfer:outcome() then
       -- The end may have come with the last bytes: one more look, now that an unterminated frame counts.
-      frame = transfer:frame()
+      frame = transfer:next_event()
       if frame then return frame end
       return nil, self:failure()
     end

@@ -1,0 +1,86 @@
+--- What the state of a sandbox means for a call that needs a running one: errors of kind `state` with the remedy.
+
+local errors = require "opensandbox.base.errors"
+
+local sandbox_state = {}
+
+local QUESTION_TIMEOUT = 5 -- seconds: the answer only improves an error
+
+local final_states = { Failed = true, Terminated = true, Stopping = true }
+local idle_states = { Paused = true, Pausing = true }
+
+local RESUME = "Resume it first: client:resume_sandbox(id), or sandbox:resume()"
+local KEEP_ALIVE = "If its lifetime is over, create the next one with a longer timeout, or use sandbox:renew or sandbox:keep_alive"
+
+--- Returns whether a sandbox in this state never runs again.
+---@param state string
+---@return boolean
+function sandbox_state.is_final(state)
+  return final_states[state] == true
+end
+
+--- Returns whether a sandbox in this state does not run until it is resumed.
+---@param state string
+---@return boolean
+function sandbox_state.is_idle(state)
+  return idle_states[state] == true
+end
+
+--- The error for a sandbox that is in a final or an idle state.
+---@param op string
+---@param info opensandbox.SandboxInfo
+---@return opensandbox.Error
+function sandbox_state.error(op, info)
+  local text = ("the sandbox is %s"):format(info.state)
+  if info.message or info.reason then text = text .. ": " .. tostring(info.message or info.reason) end
+  return errors.new { kind = "state", code = "sandbox_" .. info.state:lower(), op = op, sandbox_id = info.id, message = text,
+    hint = idle_states[info.state] and RESUME or nil }
+end
+
+--- The error for a sandbox that does not exist any more, or never did.
+---@param op string
+---@param id string
+---@param cause opensandbox.Error the server's 404
+---@return opensandbox.Error
+function sandbox_state.gone(op, id, cause)
+  return errors.new { kind = "state", code = "sandbox_gone", status = cause.status, op = op, sandbox_id = id, url = cause.url,
+    request_id = cause.request_id, cause = cause, hint = KEEP_ALIVE,
+    message = "the sandbox is gone, because it was deleted or its lifetime is over: " .. cause.message }
+end
+
+-- Returns whether an error of an endpoint may come from a sandbox that does not run. A 404 of execd about a file or a session does not.
+local function may_be_down(err)
+  if err.kind == "http" then
+    return err.status == 502 or err.status == 503 or err.status == 504
+      or (err.status == 404 and (err.code == "HTTP_404" or err.code:find("SANDBOX", 1, true) ~= nil))
+  end
+  return err.kind == "transport" or err.kind == "timeout" or err.kind == "stream"
+end
+
+local asked = setmetatable({}, { __mode = "k" }) -- errors whose cause was looked up
+
+--- Explains an error of a call to a sandbox's endpoint: GET /sandboxes/{id}, once for each error.
+---@param client opensandbox.Client
+---@param op string the method that the user called
+---@param id? string of the sandbox; nil where it is not known
+---@param err opensandbox.Error
+---@return opensandbox.Error err of kind `state` when the sandbox is gone, paused or failed, with the given error as its cause; else the given one
+function sandbox_state.explain(client, op, id, err)
+  if not id or asked[err] or not may_be_down(err) then return err end
+  asked[err] = true
+  local info, problem = client:for_op(op):get_sandbox(id, { timeout = QUESTION_TIMEOUT })
+  local explanation
+  if problem and problem.kind == "cancelled" then
+    return problem
+  elseif problem and errors.is_absence(problem) then
+    explanation = sandbox_state.gone(op, id, problem)
+  elseif info and (final_states[info.state] or idle_states[info.state]) then
+    explanation = sandbox_state.error(op, info)
+  else
+    return err
+  end
+  explanation.cause, explanation.result, explanation.command_id = err, err.result, err.command_id
+  return explanation
+end
+
+return sandbox_state
