@@ -536,7 +536,7 @@ local cases = {
   { "execd/download-range", call = download(A, { offset = 6, length = 4 }), value = { size = 4, text = "beta" } },
   { "execd/download-lines", call = download(A, { lines = { first = 2, count = 1 } }), value = { size = 4, text = "beta" } },
   { "execd/download-range-past-end", call = download(A, { offset = 999 }),
-    err = { code = "range", message = "the file ends before the offset" } },
+    err = { code = "range_not_satisfiable", message = "the file ends before the offset" } },
   { "execd/download-missing", call = download "/tmp/wire-rec/none",
     err = { code = "FILE_NOT_FOUND", message = "/tmp/wire-rec/none: no such file or directory" } },
   { "execd/download-no-path", served = "GET /files/download?path=x", call = download "x",
@@ -585,7 +585,7 @@ local cases = {
   { "execd/replace-verbose", value = { ["/tmp/wire-rec/new/a.txt"] = 5 }, call = replace("a", "A") },
   { "execd/replace", served = "POST /files/replace?verbose=true", value = {}, call = replace("beta", "BETA") },
   { "execd/replace-empty-old", served = "POST /files/replace?verbose=true", call = replace("beta", "x"),
-    refuses = { { replace("", "x"), "replace_in_files: what to replace ('old') must be a string that is not empty" },
+    refuses = { { replace("", "x"), "replace_in_files: the text to replace ('old') must be a string that is not empty" },
       { replace("x"), "replace_in_files: a replacement ('new') is needed" } },
     err = { code = "INVALID_REQUEST_BODY", message = "old content must not be empty" } },
 
