@@ -26,6 +26,8 @@ local core_fields = {
 local failure_kinds = {
   resolve_failed = { kind = "transport", text = "the host name cannot be resolved",
     hint = "Check the host in the URL (OPEN_SANDBOX_DOMAIN, or the first argument of opensandbox.new)" },
+  proxy_failed = { kind = "transport", text = "the proxy cannot be reached, or refuses to connect",
+    hint = "Check the proxy: the option proxy, else http_proxy, https_proxy, all_proxy and no_proxy in the environment" },
   connect_failed = { kind = "transport", text = "connection refused or unreachable",
     hint = "Check that the server runs and that the URL (OPEN_SANDBOX_DOMAIN, or the first argument of opensandbox.new) is right" },
   tls_failed = { kind = "transport", text = "TLS failed",
@@ -35,13 +37,15 @@ local failure_kinds = {
   idle_timeout = { kind = "timeout", text = "nothing came for too long", timer = "idle_timeout" },
   send_failed = { kind = "transport", text = "the connection broke while the request was sent" },
   receive_failed = { kind = "transport", text = "the connection broke before the response was complete" },
-  bad_response = { kind = "protocol", text = "the answer is not HTTP",
+  bad_response = { kind = "protocol", text = "the response cannot be accepted",
     hint = "Check that the URL points at an OpenSandbox server" },
   sink_failed = { kind = "state", text = "the local file could not be written" },
   body_failed = { kind = "state", text = "the content could not be read" },
   closed = { kind = "closed", text = "the client is closed" },
   forked = { kind = "closed", text = "the process forked while the request ran" },
   no_memory = { kind = "transport", text = "not enough memory" },
+  no_descriptors = { kind = "transport", text = "too many open files in this process, or in the system",
+    hint = "Close what is not needed, or raise the limit (ulimit -n)" },
   failed = { kind = "transport", text = "the request failed" },
 }
 
