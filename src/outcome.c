@@ -2,7 +2,7 @@
 
 static const char *const names[] = {
     "running", "complete", "resolve_failed", "connect_failed", "tls_failed", "connect_timeout", "timeout", "idle_timeout",
-    "send_failed", "receive_failed", "bad_response", "bad_frame", "message_too_large", "body_failed", "sink_failed", "closed",
+    "send_failed", "receive_failed", "bad_response", "websocket_violation", "message_too_large", "body_failed", "sink_failed", "closed",
     "forked", "no_memory", "failed"
 };
 

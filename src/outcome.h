@@ -17,8 +17,8 @@ typedef enum osb_outcome {
     OSB_SEND_FAILED,
     OSB_RECEIVE_FAILED,  /* the connection was cut or reset, nothing came at all, or a WebSocket ended without a close frame */
     OSB_BAD_RESPONSE,    /* the response is not HTTP, or not as this client can accept it */
-    OSB_BAD_FRAME,       /* the peer of a WebSocket violated its protocol */
-    OSB_MESSAGE_TOO_LARGE, /* it sent a message that is longer than the limit */
+    OSB_WEBSOCKET_VIOLATION, /* the server violated the protocol of WebSocket, in the handshake or after it */
+    OSB_MESSAGE_TOO_LARGE,   /* a WebSocket's message is longer than the limit */
     OSB_BODY_FAILED,     /* the request's body could not be read */
     OSB_SINK_FAILED,     /* the response could not be written to its file */
     OSB_CLOSED,

@@ -48,8 +48,9 @@ static int answer_websocket(osb_transfer *transfer)
     if (transfer->response.status == 101) {
         problem = osb_websocket_open(transfer->websocket, osb_buffer_bytes(head), osb_buffer_size(head), transfer->multi->now);
         if (problem) {
-            transfer->failure = OSB_BAD_RESPONSE;
+            transfer->failure = OSB_WEBSOCKET_VIOLATION;
             transfer->failure_message = problem;
+            transfer->response.status = 0; /* nobody shall take it for an open connection */
             return -1;
         }
         transfer->deadline = -1; /* it was for this response */
@@ -307,7 +308,7 @@ static void end_websocket(osb_transfer *transfer, osb_outcome outcome, const cha
     const osb_websocket *websocket = transfer->websocket;
 
     if (websocket->failure)
-        osb_transfer_end(transfer, websocket->failure == OSB_WS_TOO_LARGE ? OSB_MESSAGE_TOO_LARGE : OSB_BAD_FRAME,
+        osb_transfer_end(transfer, websocket->failure == OSB_WS_TOO_LARGE ? OSB_MESSAGE_TOO_LARGE : OSB_WEBSOCKET_VIOLATION,
                          websocket->reader.problem);
     else if (websocket->close_code)
         osb_transfer_end(transfer, OSB_COMPLETE, "it was closed");
@@ -518,7 +519,7 @@ void osb_transfer_check_clock(osb_transfer *transfer)
     if (is_open_websocket(transfer)) {
         const char *problem = osb_websocket_tick(transfer->websocket, now);
         if (problem) {
-            end_websocket(transfer, OSB_IDLE_TIMEOUT, problem);
+            end_websocket(transfer, transfer->websocket->close_sent ? OSB_TIMEOUT : OSB_IDLE_TIMEOUT, problem);
             return;
         }
         osb_transfer_check_pause(transfer); /* a ping may have to be sent */

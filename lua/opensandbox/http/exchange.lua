@@ -20,6 +20,7 @@ local MIN_SECRET_LENGTH = 4 -- bytes: shorter secrets are not redacted, because 
 local core_fields = {
   "method", "url", "body", "parts", "boundary", "may_repeat", "sink", "sink_mode", "max_event", "high_water",
   "receive_buffer", "connect_timeout", "timeout", "idle_timeout",
+  "websocket", "max_message", "receive_high_water", "send_high_water", "ping_interval", "ping_timeout", "close_timeout",
 }
 
 -- For each outcome of the core: kind and text of the error, the option that is the time limit, and a hint.
@@ -37,6 +38,8 @@ local failure_kinds = {
   receive_failed = { kind = "transport", text = "the connection broke before the response was complete" },
   bad_response = { kind = "protocol", text = "the answer is not HTTP",
     hint = "Check that the URL points at an OpenSandbox server" },
+  websocket_violation = { kind = "protocol", text = "the server violated the WebSocket protocol" },
+  message_too_large = { kind = "protocol", text = "the server sent too much at once" },
   sink_failed = { kind = "state", text = "the local file could not be written" },
   body_failed = { kind = "state", text = "the content could not be read" },
   closed = { kind = "closed", text = "the client is closed" },
@@ -46,7 +49,8 @@ local failure_kinds = {
 }
 
 --- Starts a request. `call`: op, method, url, headers (name -> value), body | parts, may_repeat, max_event (of an event stream),
---- connect_timeout, timeout, idle_timeout (seconds), sandbox_id, secrets (values never to be shown).
+--- connect_timeout, timeout, idle_timeout (seconds), sandbox_id, secrets (values never to be shown). The fields of a WebSocket: see
+--- websocket.lua.
 ---@return table exchange
 function exchange.start(http, call)
   local headers = {}

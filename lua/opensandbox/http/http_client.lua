@@ -10,6 +10,7 @@ local scheduler = require "opensandbox.loop.scheduler"
 local transport = require "opensandbox.loop.transport"
 local url = require "opensandbox.base.url"
 local utf8 = require "opensandbox.base.utf8"
+local websocket = require "opensandbox.http.websocket"
 
 ---@class opensandbox.HttpClient
 ---@field base_url string of the lifecycle API, as it is sent
@@ -181,6 +182,16 @@ end
 function HttpClient:call_endpoint(endpoint, request)
   request.timeout = request.timeout or self.timeouts.timeout
   return call.run(self, self:endpoint_request(endpoint, request))
+end
+
+--- Opens a WebSocket to an endpoint of a sandbox.
+---@param endpoint opensandbox.Endpoint|string
+---@param request table as for endpoint_request and websocket.open, without a method
+---@return opensandbox.WebSocket? connection
+---@return opensandbox.Error? err
+function HttpClient:open_websocket(endpoint, request)
+  request.method = "GET"
+  return websocket.open(self, self:endpoint_request(endpoint, request))
 end
 
 --- Sends a prepared request and does not wait for its response.

@@ -24,10 +24,11 @@ function transport.new(defaults, on_exit)
 end
 
 --- Starts a transfer.
----@param request table as multi:request() of the core takes it
+---@param request table as multi:request() of the core takes it, or multi:websocket() where its field `websocket` is true
 ---@return userdata transfer
 function Transport:start(request)
   for name, value in pairs(self.defaults) do request[name] = value end
+  if request.websocket then return self.multi:websocket(request) end
   return self.multi:request(request)
 end
 
