@@ -59,8 +59,8 @@ local METHODS = {
     "list_directory", "search_files", "file_info", "make_directories", "move_files", "set_permissions", "replace_in_files",
     "delete_files", "delete_directories",
   },
-  ["opensandbox.files.reader"] = { "download_file", "save_file" },
-  ["opensandbox.files.upload"] = { "upload_files" },
+  ["opensandbox.files.download_routes"] = { "download_file", "save_file" },
+  ["opensandbox.files.upload_routes"] = { "upload_files" },
 
   ["opensandbox.egress.egress_routes"] = {
     "get_egress_policy", "patch_egress_policy", "replace_egress_policy", "delete_egress_rules",
