@@ -79,6 +79,7 @@ function pool.new(client, opts)
   end
   local self = setmetatable({
     client = client, min_idle = own.min_idle, max_size = own.max_size, acquire_timeout = own.acquire_timeout,
+    _process = core.process(),
     _timeout = timeout, -- of each sandbox; false: it never expires
     _usable = timeout and timeout - min_remaining_lifetime or math.huge, -- seconds that it may be idle
     _recipe = { client = client, options = to_create, warm_up = own.warm_up },
@@ -399,6 +400,7 @@ end
 function Pool:on_client_close()
   if self._closed then return {} end
   self._closed = true
+  if self._process ~= core.process() then return {} end -- a forked child ends nothing of its parent's
   local clearing = {}
   for _, tasks in ipairs { self._creates, self._rests } do
     for _, one in pairs(tasks) do

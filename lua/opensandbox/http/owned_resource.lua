@@ -1,6 +1,9 @@
 --- Owned resources: sandboxes, and objects inside sandboxes, that this client created and must delete.
 --
--- A resource does not refer to the object that people hold, so that it can outlive that object in its finalizer.
+-- A resource does not refer to the object that people hold, so that it can outlive that object in its finalizer. It belongs to the process
+-- that created it: a forked child does not delete the resources of its parent.
+
+local core = require "opensandbox.core"
 
 ---@class opensandbox.OwnedResource
 ---@field on_release? fun() called once when the resource is deleted or released; may run in a finalizer
@@ -26,7 +29,7 @@ end
 ---@return opensandbox.OwnedResource
 function OwnedResources:add(delete_request)
   local resource = setmetatable({ set = self, delete_request = delete_request }, OwnedResource)
-  self.members[resource] = true
+  self.members[resource] = core.process()
   return resource
 end
 
@@ -35,6 +38,12 @@ function OwnedResources:delete_all()
   for resource in pairs(self.members) do
     if not (resource.parent_is_owned and resource.parent_is_owned()) then resource:delete() end
   end
+end
+
+--- Returns whether this process created the resource and still owns it.
+---@return boolean
+function OwnedResource:is_ours()
+  return self.set.members[self] == core.process()
 end
 
 --- Ends the ownership: the resource was deleted, or stays.
@@ -47,8 +56,9 @@ end
 
 --- Deletes the resource without waiting. Closing the client waits for the request. May run in a finalizer.
 function OwnedResource:delete()
-  if not self.set.members[self] then return end
+  local is_ours = self:is_ours()
   self:release()
+  if not is_ours then return end
   local request = self.delete_request()
   if request then self.set.http:send_detached(request, true) end
 end
