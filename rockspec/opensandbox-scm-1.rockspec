@@ -129,6 +129,7 @@ build = {
     ["opensandbox.execution.metrics_routes"] = "lua/opensandbox/execution/metrics_routes.lua",
     ["opensandbox.execution.output_buffer"] = "lua/opensandbox/execution/output_buffer.lua",
     ["opensandbox.execution.redirected_output"] = "lua/opensandbox/execution/redirected_output.lua",
+    ["opensandbox.execution.result"] = "lua/opensandbox/execution/result.lua",
     ["opensandbox.execution.run_command"] = "lua/opensandbox/execution/run_command.lua",
     ["opensandbox.execution.session_routes"] = "lua/opensandbox/execution/session_routes.lua",
     ["opensandbox.execution.stream_recovery"] = "lua/opensandbox/execution/stream_recovery.lua",

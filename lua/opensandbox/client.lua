@@ -72,7 +72,7 @@ local METHODS = {
 }
 
 local CLOSE_TIMEOUT = 2     -- seconds
-local POLL_INTERVAL = 0.005 -- seconds between steps where there is no descriptor to watch
+local POLL_INTERVAL = 0.005 -- seconds between steps if there is no descriptor to watch
 
 local DEFAULTS = {
   timeout = 30,               -- seconds for a whole plain call
@@ -83,19 +83,44 @@ local DEFAULTS = {
 }
 local DEFAULT_MAX_OUTPUT = 16 * 1024 * 1024 -- bytes
 
-local known_options = {
+---@class opensandbox.ClientOpts times are seconds, or texts like "90s"
+---@field timeout? number for a whole plain call, default 30
+---@field create_timeout? number for a create, which may pull an image, default 300
+---@field connect_timeout? number default 10
+---@field idle_timeout? number without a byte on an event stream, default 15
+---@field transfer_idle_timeout? number without a byte on an upload or a download, default 60
+---@field max_output? integer bytes of a command's output that are kept in memory, for each stream, default 16 MiB
+---@field headers? table<string, string> sent with every request
+---@field user_agent? string
+---@field use_server_proxy? boolean reach sandboxes through the server
+---@field retry? opensandbox.RetryOpts|false false: no retries
+---@field tls? opensandbox.TlsOpts
+---@field proxy? string URL; "" for none; default: the environment's
+---@field on_request? fun(request: table) called before each request: op, method, url, sandbox_id
+---@field on_response? fun(response: table) called after the head of each response: those, and status, duration, request_id
+---@field loop? string|table the event loop of this Lua state: "plain", "uv", "ngx", "cqueues", "socket", "copas" or an adapter; default: detected
+
+---@class opensandbox.TlsOpts
+---@field verify? boolean false: any certificate is accepted
+---@field ca_file? string PEM file with the certificates of authorities
+---@field ca_directory? string
+---@field certificate? string PEM file with the client's certificate
+---@field key? string PEM file with its key
+---@field key_password? string
+
+local option_types = {
   timeout = "seconds", create_timeout = "seconds", connect_timeout = "seconds", idle_timeout = "seconds",
   transfer_idle_timeout = "seconds", max_output = "natural", headers = "string map", user_agent = "nonempty string",
   use_server_proxy = "boolean", retry = "any", loop = "any",
   tls = "table", proxy = "string", on_request = "function", on_response = "function",
 }
-local known_tls = {
+local tls_types = {
   verify = "boolean", ca_file = "nonempty string", ca_directory = "nonempty string", certificate = "nonempty string",
   key = "nonempty string", key_password = "string",
 }
 
 local function transport_options(given)
-  local tls = options.check("new", given.tls, known_tls)
+  local tls = options.check("new", given.tls, tls_types)
   return {
     insecure = tls.verify == false, ca_file = tls.ca_file, ca_directory = tls.ca_directory, certificate = tls.certificate,
     key = tls.key, key_password = tls.key_password, proxy = given.proxy,
@@ -108,7 +133,7 @@ local function retry_policy(given)
   return retry.policy(options.check("new", given, retry.option_types))
 end
 
--- The base URL that the argument or the environment names.
+-- Returns the base URL of the argument, or else of the environment, and its parts.
 local function base_url(op, given)
   local base = given or os.getenv("OPEN_SANDBOX_DOMAIN")
   if not base or base == "" then base = "http://localhost:8080" end
@@ -116,7 +141,7 @@ local function base_url(op, given)
   local full, parsed = url.normalize_base(base, protocol and protocol ~= "" and protocol or "http")
   if full then return full, parsed end
   local where = given == nil and " (OPEN_SANDBOX_DOMAIN)" or ""
-  -- A URL that is not valid may hold a password anywhere before the last @.
+  -- An invalid URL can contain a password anywhere before the last @.
   options.raise(op, ("the url %q%s is not valid: %s"):format(url.redacted((base:gsub("//.*@", "//"))), where, parsed))
 end
 
@@ -131,15 +156,15 @@ local function api_key_of(op, given)
 end
 
 --- Makes a client. Nothing is sent yet.
----@param base? string URL of the lifecycle API; default OPEN_SANDBOX_DOMAIN (with OPEN_SANDBOX_PROTOCOL), else http://localhost:8080. "/v1" is appended when it has no path
+---@param base? string URL of the lifecycle API; default OPEN_SANDBOX_DOMAIN (with OPEN_SANDBOX_PROTOCOL), else http://localhost:8080. "/v1" is appended unless the path ends in it
 ---@param api_key? string default OPEN_SANDBOX_API_KEY
----@param opts? table timeout, create_timeout, connect_timeout, idle_timeout, transfer_idle_timeout (seconds); max_output (bytes); headers, user_agent; use_server_proxy; retry (table or false); tls { verify, ca_file, ca_directory, certificate, key, key_password }; proxy; on_request, on_response; loop (the event loop that all clients of this Lua state live in: "plain", "uv", "ngx", "cqueues", "socket", "copas" or an adapter; default: detected)
+---@param opts? opensandbox.ClientOpts
 ---@return opensandbox.Client
 local function new(base, api_key, opts)
   local op = "new"
   if base ~= nil then options.argument(op, "the url", base, "nonempty string") end
   if api_key ~= nil then options.argument(op, "the API key", api_key, "string") end
-  opts = options.check(op, opts, known_options)
+  opts = options.check(op, opts, option_types)
   local full, parsed = base_url(op, base)
   local key = api_key_of(op, api_key)
   local own_headers = headers.merge({ ["User-Agent"] = opts.user_agent or ("opensandbox-lua/" .. version) }, opts.headers)
@@ -169,7 +194,7 @@ local function new(base, api_key, opts)
 end
 
 --- Closes the client. Deletes the sandboxes, sessions and contexts that it created and that were neither closed nor detached, waiting
---- at most 2 seconds. Aborts all other requests.
+--- at most 2 seconds. Aborts all other requests. A forked child deletes nothing that its parent created.
 function Client:close()
   local deadline = deadlines.new(CLOSE_TIMEOUT)
   for listener in pairs(self._close_listeners) do listener:on_client_close() end
@@ -180,27 +205,30 @@ end
 
 Client.__close = Client.close
 
---- Has `listener:on_client_close()` called when the client closes. The listener is held weakly.
+--- Adds a listener, whose `on_client_close()` is called when the client closes. It is held weakly.
 function Client:add_close_listener(listener)
   self._close_listeners[listener] = true
 end
 
---- A view of the client whose errors name the method that the user called. Methods of a view never change the client's fields.
+--- Returns a view of the client whose errors name the method that the user called. Methods of a view never change the client's fields.
 ---@param op string for example "files:read"
 ---@return opensandbox.Client
 function Client:for_op(op)
   return setmetatable({ op = op }, { __index = self })
 end
 
--- The contract for event loops: watch `pollfd` for reading, wake up after `timeout`, then call `step`.
+-- An event loop watches `pollfd` for reading, wakes up after `timeout`, then calls `step`.
 
---- The descriptor to watch for reading; nil on platforms without one.
+--- Returns the descriptor to watch for reading.
+---@return integer? fd nil on platforms without one
 function Client:pollfd() return self.http.transport.multi:pollfd() end
 
---- "r": the event to watch the descriptor for.
+--- Returns "r", the event to watch the descriptor for.
+---@return string
 function Client:events() return self.http.transport.multi:events() end
 
---- Seconds until `step` should be called even though the descriptor is quiet; nil when there is no need.
+--- Returns the time after which `step` must be called even if the descriptor has no event.
+---@return number? seconds nil: no limit
 function Client:timeout()
   local multi = self.http.transport.multi
   local seconds = scheduler:timeout()
@@ -209,17 +237,19 @@ function Client:timeout()
   return math.min(seconds or POLL_INTERVAL, POLL_INTERVAL)
 end
 
---- Moves the data of all clients, waiting at most `seconds` (default 0), and resumes the tasks that can continue. Returns the number of
---- this client's requests that are running.
+--- Moves the data of all clients and resumes the tasks that can continue.
+---@param seconds? number how long to wait at most, default 0
+---@return integer running the number of this client's requests that run
 function Client:step(seconds)
   scheduler:step(seconds)
   return (self.http.transport.multi:inflight())
 end
 
---- For luasocket's select.
+--- Returns the descriptor for luasocket's select.
 function Client:getfd() return self.http.transport.multi:getfd() end
 
---- For luasocket's select: whether `step` is due now.
+--- Returns whether `step` is due now, for luasocket's select.
+---@return boolean
 function Client:dirty() return scheduler:dirty() end
 
 class.define(Client, { name = "client", methods = METHODS })

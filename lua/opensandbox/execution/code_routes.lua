@@ -15,6 +15,7 @@ local paths = require "opensandbox.base.paths"
 local polling = require "opensandbox.loop.polling"
 local url = require "opensandbox.base.url"
 local tables = require "opensandbox.base.tables"
+local with_text = require "opensandbox.execution.result"
 
 local code_routes = {}
 
@@ -212,7 +213,7 @@ function CodeExecution.decode_text(text) return text end
 function CodeExecution:result()
   local all = execution.base.result(self)
   local last = self.results[#self.results]
-  return {
+  return with_text {
     text = last and last["text/plain"], results = self.results, execution_count = self.execution_count, error = self.error_event,
     stdout = all.stdout, stderr = all.stderr, stdout_dropped = all.stdout_dropped, stderr_dropped = all.stderr_dropped,
     duration = all.duration,

@@ -1,6 +1,6 @@
---- Several coroutines that wait for the news of one transfer: one receives from it, say, while another sends.
+--- Several coroutines that wait for one transfer. For example, one coroutine receives while another sends.
 --
--- A transport has one waiter for each transfer. This object takes that place while anyone waits, and wakes all of them.
+-- A transport has one waiter for each transfer. This object is that waiter while any coroutine waits, and it wakes all of them.
 
 local loop = require "opensandbox.loop"
 local scheduler = require "opensandbox.loop.scheduler"
@@ -19,16 +19,16 @@ function shared_wait.new(transport, id)
   return setmetatable({ transport_waiters = transport.waiters, id = id, waiters = {}, parked = true }, SharedWait)
 end
 
---- For the scheduler, to which this object is a waiter: wakes all who wait.
+--- Wakes all waiting coroutines. The scheduler calls this.
 function SharedWait:notify()
   self.woken = false
   for _, waiter in pairs(self.waiters) do scheduler.wake(waiter) end
 end
 
---- Waits until there is news of the transfer, or the time has passed.
----@param seconds? number nil: without a limit
----@param shielded? boolean as for loop.wait
----@return string? interruption as of loop.wait
+--- Waits until the transfer has progressed or the time has passed.
+---@param seconds? number nil: no limit
+---@param shielded? boolean see opensandbox.Wait
+---@return string? interruption see loop.wait
 ---@return string? reason
 function SharedWait:wait(seconds, shielded)
   self.transport_waiters[self.id] = self
@@ -39,7 +39,7 @@ function SharedWait:wait(seconds, shielded)
   return interruption, reason
 end
 
---- Leaves the transport when nobody waits any more. The loop calls this for a coroutine that its host has ended.
+--- Removes this object from the transport after the last wait. The loop calls this if the host has ended a waiting coroutine.
 function SharedWait:abandon()
   if next(self.waiters) == nil then self.transport_waiters[self.id] = nil end
 end
