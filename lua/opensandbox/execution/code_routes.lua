@@ -179,8 +179,7 @@ local function by_mime_type(values)
   local result = {}
   for mime, value in pairs(json.normalise(values)) do
     if is_binary(mime) and type(value) == "string" then value = base64.decode(value) or value end
-    if mime == "text" then mime = "text/plain" end
-    result[mime] = value
+    result[mime == "text" and "text/plain" or mime] = value
   end
   return result
 end
