@@ -43,14 +43,16 @@ static osb_member *member_of(CURL *easy)
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *argument, void *socket_argument)
 {
     osb_shard *shard = argument;
+    osb_member *member = member_of(easy);
     int events = what == CURL_POLL_REMOVE ? 0
         : (what & CURL_POLL_IN ? OSB_READABLE : 0) | (what & CURL_POLL_OUT ? OSB_WRITABLE : 0);
 
     (void)socket_argument;
-    if (what == CURL_POLL_REMOVE) {
-        osb_member *member = member_of(easy);
-        if (member)
-            osb_transfer_set_mark(&shard->multi->set, member, OSB_QUIET);
+    if (member && what != CURL_POLL_REMOVE) {
+        member->socket = fd;
+    } else if (member && member->socket == fd) {
+        member->socket = -1;
+        osb_transfer_set_mark(&shard->multi->set, member, OSB_QUIET);
     }
     return osb_poller_set(shard->multi->poller, fd, events, (unsigned)shard->index);
 }
