@@ -71,7 +71,7 @@ local function check(name, fault, position, output_files, callbacks)
   assert.is_false(whole, what .. ": " .. tostring(err))
   assert.is_true(err.kind == "stream" or err.kind == "timeout" or err.kind == "transport", what .. ": " .. tostring(err))
   assert.is_false(err.retryable, what)
-  if has_id then assert.equal(expected.id, err.command_id, what) end
+  if has_id then assert.equal(expected.id, err.command_id, what .. ": " .. tostring(err)) end
   if not anew then
     for _, stream in ipairs { "stdout", "stderr" } do
       assert.equal(expected[stream]:sub(1, #err.result[stream]), err.result[stream], what)
@@ -79,7 +79,7 @@ local function check(name, fault, position, output_files, callbacks)
     end
   end
   if has_id and output_files == "gone" then
-    assert.same({ "stream", "output_lost" }, { err.kind, err.code }, what)
+    assert.same({ "stream", "output_lost" }, { err.kind, err.code }, what .. ": " .. tostring(err))
     assert.equal(expected.exit_code, err.result.exit_code, what)
   end
   return false, has_id, err
