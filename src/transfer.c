@@ -5,6 +5,7 @@
 #include "alloc.h"
 #include "clock.h"
 
+static const char NO_RESPONSE[] = "the connection ended before the response";
 static const char CUT_SHORT[] = "the connection ended without a close frame";
 
 /* libcurl's callbacks: they move bytes and note what happened, no more. */
@@ -114,6 +115,7 @@ static size_t read_frames(osb_transfer *transfer, char *into, size_t length)
     if (got > 0 || (transfer->response.status && !transfer->websocket->open))
         return got;
     osb_transfer_check_pause(transfer);
+    osb_transfer_set_mark(&transfer->multi->set, &transfer->member, OSB_QUIET); /* the end may have come before */
     return CURL_READFUNC_PAUSE;
 }
 
@@ -332,6 +334,10 @@ void osb_transfer_complete(osb_transfer *transfer, CURLcode code)
             end_websocket(transfer, OSB_RECEIVE_FAILED, CUT_SHORT);
         else
             end_websocket(transfer, osb_connection_outcome(&transfer->connection, code), message);
+        return;
+    }
+    if (transfer->websocket && code == CURLE_OK && !transfer->response.status) { /* libcurl takes half a head for a whole one */
+        osb_transfer_end(transfer, OSB_RECEIVE_FAILED, NO_RESPONSE);
         return;
     }
     outcome = osb_connection_outcome(&transfer->connection, code);
@@ -554,10 +560,10 @@ void osb_transfer_check_quiet(osb_transfer *transfer)
     int refused = transfer->response.status && !is_open_websocket(transfer);
 
     /* libcurl waits for nothing either while both directions are paused by us. */
-    if (!websocket || refused || !send_is_paused(transfer) || receive_is_paused(transfer))
+    if (!websocket || refused || transfer->member.socket >= 0 || !send_is_paused(transfer) || receive_is_paused(transfer))
         return;
     if (websocket->open)
         end_websocket(transfer, OSB_RECEIVE_FAILED, CUT_SHORT);
     else
-        osb_transfer_end(transfer, OSB_RECEIVE_FAILED, "the connection ended before the response");
+        osb_transfer_end(transfer, OSB_RECEIVE_FAILED, NO_RESPONSE);
 }

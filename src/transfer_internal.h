@@ -19,7 +19,7 @@ void osb_transfer_resume(osb_transfer *transfer);
 /* Marks a transfer that has paused, or a WebSocket that is closed, when it can go on. */
 void osb_transfer_check_pause(osb_transfer *transfer);
 
-/* Checks a transfer for whose socket libcurl does not wait any more: that is how it shows the end of a WebSocket's connection. */
+/* Checks whether libcurl waits for the socket of a transfer: that it does not is how it shows the end of a WebSocket's connection. */
 void osb_transfer_check_quiet(osb_transfer *transfer);
 
 /* Sets the clock of an open WebSocket anew. */

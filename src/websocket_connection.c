@@ -136,9 +136,13 @@ static int is_full(const osb_websocket *websocket)
     return osb_buffer_size(&websocket->output) >= websocket->options.send_high_water;
 }
 
-/* A server that pings without reading must not fill the memory with answers: while the queue is full, only the last one is kept. */
+/*
+ * A server that pings without reading must not fill the memory with answers: while the queue is full, only the last one is kept. It is
+ * enough to answer the last of several pings.
+ */
 static int answer_ping(osb_websocket *websocket, const osb_ws_message *ping)
 {
+    websocket->pong_length = -1;
     if (!is_full(websocket))
         return write_frame(websocket, OSB_WS_PONG, ping->data, ping->length);
     memcpy(websocket->pong, ping->data, ping->length);
@@ -293,6 +297,8 @@ osb_websocket_result osb_websocket_receive(osb_websocket *websocket, const char 
         if (message.type != OSB_WS_PING && message.type != OSB_WS_PONG)
             result = OSB_WEBSOCKET_NEWS;
     }
+    if (status == OSB_WS_NO_MEMORY)
+        return OSB_WEBSOCKET_NO_MEMORY;
     return status == OSB_WS_NONE ? result : fail(websocket, status, now);
 }
 
