@@ -58,7 +58,9 @@ end
 ---@field verify? boolean compare size and CRC of the file in the sandbox with those of the content
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
 
-local write_options = { mode = "any", owner = "text", group = "text", on_progress = "function", verify = "boolean" }
+local write_options = {
+  mode = "any", owner = "nonempty string", group = "nonempty string", on_progress = "function", verify = "boolean",
+}
 
 --- Writes a file. Its directories are created, and an existing file is overwritten in place: POST /files/upload.
 ---@param path string
@@ -105,7 +107,7 @@ function Files:stat(path)
   if not infos then return nil, err end
   local _, info = next(infos)
   if info then return info end
-  return nil, errors.new { kind = "protocol", code = "unexpected_answer", op = op, message = "the response holds no file",
+  return nil, errors.new { kind = "protocol", code = "unexpected_response", op = op, message = "the response holds no file",
     sandbox_id = self.target.id }
 end
 
@@ -160,7 +162,7 @@ end
 ---@field owner? string name of a user
 ---@field group? string name of a group
 
-local access_options = { mode = "any", owner = "text", group = "text" }
+local access_options = { mode = "any", owner = "nonempty string", group = "nonempty string" }
 
 --- Creates a directory and its parents: POST /directories. An existing directory is not changed.
 ---@param path string
@@ -193,7 +195,7 @@ function Files:move(from, to)
   return call(self, op, "move_files", { { from = paths.check(op, from), to = paths.check(op, to) } })
 end
 
-local owner_options = { owner = "text", group = "text" }
+local owner_options = { owner = "nonempty string", group = "nonempty string" }
 
 --- Changes permissions and owner: POST /files/permissions. Symlinks are followed.
 ---@param path string
@@ -228,7 +230,7 @@ end
 ---@return opensandbox.Error? err
 function Files:upload(from, to, opts)
   local op = "files:upload"
-  options.argument(op, "the local path", from, "text")
+  options.argument(op, "the local path", from, "nonempty string")
   paths.check(op, to)
   opts = options.check(op, opts, write_options)
   local kind, problem = core.stat(from)
@@ -262,7 +264,7 @@ end
 ---@return opensandbox.Error? err
 function Files:download(from, to, opts)
   local op = "files:download"
-  options.argument(op, "the local path", to, "text")
+  options.argument(op, "the local path", to, "nonempty string")
   paths.check(op, from)
   opts = options.check(op, opts, download_options)
   local kind, _, mode = core.stat(to)

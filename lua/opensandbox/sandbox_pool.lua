@@ -13,7 +13,9 @@ local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
+local tables = require "opensandbox.base.tables"
 local coxpcall = require "opensandbox.loop.coxpcall"
+local numbers = require "opensandbox.base.numbers"
 local scheduler = require "opensandbox.loop.scheduler"
 local task = require "opensandbox.loop.task"
 
@@ -35,10 +37,10 @@ local PING_TIMEOUT = 2      -- seconds
 local LATE_LOOK = 1         -- seconds between looks of one who waits for a create beyond its time
 
 local own_options = {
-  min_idle = "count", max_size = "count", min_remaining_lifetime = "seconds or 0", warm_up = "function",
+  min_idle = "natural", max_size = "natural", min_remaining_lifetime = "seconds or 0", warm_up = "function",
   acquire_timeout = "seconds or 0",
 }
-local sandbox_options = options.merge(create_options.types, {
+local sandbox_options = tables.merge(create_options.types, {
   ready_timeout = "seconds", on_state = "function", keep_alive = "seconds or false",
 })
 
@@ -57,14 +59,14 @@ end
 function pool.new(client, opts)
   local op = "pool"
   options.argument(op, "the options", opts, "table")
-  options.check(op, opts, options.merge(sandbox_options, own_options))
+  opts = options.check(op, opts, tables.merge(sandbox_options, own_options))
   local own, to_create, to_send = {}, {}, {}
   for name, value in pairs(opts) do
     if own_options[name] then own[name] = value else to_create[name] = value end
     if create_options.types[name] then to_send[name] = value end
   end
   create_options.check(op, to_send)
-  own = options.merge(DEFAULTS, own)
+  own = tables.merge(DEFAULTS, own)
   if own.max_size < 1 then options.raise(op, "option 'max_size' must be at least 1") end
   if own.min_idle > own.max_size then
     options.raise(op, ("option 'min_idle' (%d) is more than option 'max_size' (%d)"):format(own.min_idle, own.max_size))
@@ -72,7 +74,7 @@ function pool.new(client, opts)
   local timeout = create_options.lifetime(to_create)
   local min_remaining_lifetime = own.min_remaining_lifetime or math.min(60, (timeout or 0) / 10)
   if timeout and min_remaining_lifetime >= timeout then
-    options.raise(op, ("option 'min_remaining_lifetime' must be less than the timeout of %g s"):format(timeout))
+    options.raise(op, ("option 'min_remaining_lifetime' must be less than the timeout of %s s"):format(numbers.format(timeout)))
   end
   local self = setmetatable({
     client = client, min_idle = own.min_idle, max_size = own.max_size, acquire_timeout = own.acquire_timeout,

@@ -12,7 +12,8 @@ local execution = require "opensandbox.execution.execution"
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
-local poll = require "opensandbox.loop.polling"
+local polling = require "opensandbox.loop.polling"
+local tables = require "opensandbox.base.tables"
 local url = require "opensandbox.base.url"
 
 local code_routes = {}
@@ -20,8 +21,6 @@ local code_routes = {}
 local CREATE_TIMEOUT = 30        -- seconds
 local DEFAULT_LANGUAGE = "python"
 local INTERRUPT_SETTLE_TIME = 5  -- seconds that interrupted code gets to end before its context counts as busy
-local INITIAL_DELAY = 0.02       -- seconds
-local MAX_DELAY = 0.5            -- seconds
 
 local interrupted = setmetatable({}, { __mode = "k" }) -- by HTTP client: the times of interrupts by context id
 
@@ -46,16 +45,16 @@ local function context_of(object)
 end
 
 local function context_path(op, id)
-  return "/code/contexts/" .. url.escape(options.identifier(op, "the context id", id))
+  return "/code/contexts/" .. url.escape(options.path_segment(op, "the context id", id))
 end
 
 local function check_language(op, language)
-  options.argument(op, "the language", language, "text")
+  options.argument(op, "the language", language, "nonempty string")
   if not_languages[language] then options.raise(op, ("the language %q has no kernel: use run_command"):format(language)) end
   return language
 end
 
-local create_options = { cwd = "text", timeout = "seconds" }
+local create_options = { cwd = "nonempty string", timeout = "seconds" }
 
 --- Starts a kernel: POST /code/context.
 ---@param self opensandbox.Client
@@ -151,7 +150,7 @@ end
 ---@return opensandbox.Error? err
 function code_routes.interrupt_code(self, execd, id)
   local op = self.op or "interrupt_code"
-  local request = interrupt_request(op, options.identifier(op, "the context id", id))
+  local request = interrupt_request(op, options.path_segment(op, "the context id", id))
   request.shielded = true
   local _, err = self.http:call_endpoint(execd, request)
   if err then return nil, err end
@@ -262,8 +261,9 @@ end
 ---@field idle_timeout? number seconds without a byte from execd; default: the client's
 
 local run_options = {
-  context = "any", language = "text", timeout = "seconds", on_stdout = "function", on_stderr = "function", on_result = "function",
-  on_event = "function", max_output = "count", idle_timeout = "seconds",
+  context = "any", language = "nonempty string", timeout = "seconds", on_stdout = "function", on_stderr = "function",
+  on_result = "function",
+  on_event = "function", max_output = "natural", idle_timeout = "seconds",
 }
 
 -- Returns the id and the language of the context that the options name. The language is always sent, because execd takes code
@@ -279,7 +279,7 @@ local function context_option(op, opts)
     end
     language = language or given.language
   end
-  return options.identifier(op, "the id of option 'context'", id), check_language(op, language or DEFAULT_LANGUAGE)
+  return options.path_segment(op, "the id of option 'context'", id), check_language(op, language or DEFAULT_LANGUAGE)
 end
 
 -- Returns whether a context may still be busy with code that this client interrupted.
@@ -311,8 +311,8 @@ function code_routes.run_code(self, execd, text, opts)
   if not text:find("%S") then options.raise(op, "the code must not be empty") end
   opts = options.check(op, opts, run_options)
   local id, language = context_option(op, opts)
-  opts = options.merge(opts, { context = id })
-  return poll(op, { first = INITIAL_DELAY, longest = MAX_DELAY }, function()
+  opts = tables.merge(opts, { context = id })
+  return polling.poll(op, {}, function()
     local result, err = execution.start(CodeExecution, self, execd, { op = op, path = "/code", timeout = opts.timeout or 0,
       json = { code = text, context = { id = id, language = language } } }, opts, { results = {} })
     if err and err.code == "busy" and was_interrupted_recently(self, id) then return nil end

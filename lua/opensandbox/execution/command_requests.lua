@@ -1,13 +1,11 @@
 --- Requests about a command by its id: its status, its log, and its end. The last argument of each adds fields to the request.
 
 local core = require "opensandbox.core"
-local options = require "opensandbox.base.options"
-local poll = require "opensandbox.loop.polling"
+local polling = require "opensandbox.loop.polling"
+local tables = require "opensandbox.base.tables"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
-local INITIAL_DELAY = 0.02 -- seconds
-local MAX_DELAY = 0.5      -- seconds
 local MAX_LOG_CHUNK = 16 * 1024 * 1024 -- bytes of a log read by one request
 
 local command_requests = {}
@@ -32,7 +30,7 @@ command_requests.REGISTRATION_TIMEOUT = 2
 ---@return opensandbox.CommandStatus? status
 ---@return opensandbox.Error? err
 function command_requests.status(client, endpoint, id, extra)
-  return client.http:call_endpoint(endpoint, options.merge({
+  return client.http:call_endpoint(endpoint, tables.merge({
     op = client.op or "get_command_status", method = "GET", path = "/command/status/" .. url.escape(id), decode = function(object)
       if type(object.running) ~= "boolean" then return nil, "status" end
       return {
@@ -82,7 +80,7 @@ end
 function command_requests.logs(client, endpoint, id, cursor, extra)
   local request = command_requests.log_request(client.op or "get_command_logs", "/command/" .. url.escape(id) .. "/logs", cursor,
     "execd-commands-tail-cursor")
-  return client.http:call_endpoint(endpoint, options.merge(request, extra))
+  return client.http:call_endpoint(endpoint, tables.merge(request, extra))
 end
 
 --- Returns the request of DELETE /command, which sends SIGTERM to the process group and, after 3 seconds, SIGKILL.
@@ -108,7 +106,7 @@ end
 ---@return any value
 ---@return opensandbox.Error? err
 function command_requests.retry_until_registered(op, registered_by, request)
-  return poll(op, { first = INITIAL_DELAY, longest = MAX_DELAY }, function()
+  return polling.poll(op, {}, function()
     local value, err = request()
     if value ~= nil then return value end
     if command_requests.is_unknown_command(err) and core.now() <= registered_by then return nil end

@@ -10,7 +10,7 @@ local Normalizer = {}
 Normalizer.__index = Normalizer
 
 local function normalize(text)
-  return utf8.sound((text:gsub("\r\n", "\n"):gsub("\r", "\n")))
+  return utf8.replace_invalid((text:gsub("\r\n", "\n"):gsub("\r", "\n")))
 end
 
 --- Takes bytes, cut anywhere, and returns the text of the lines that they complete.

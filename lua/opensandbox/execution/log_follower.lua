@@ -1,10 +1,7 @@
 --- Follows a command in the background until it has ended, by its log and its status.
 
+local backoffs = require "opensandbox.loop.backoff"
 local loop = require "opensandbox.loop"
-
-local INITIAL_DELAY = 0.02 -- seconds between two requests while nothing is written
-local MAX_DELAY = 0.5      -- seconds
-local BACKOFF_FACTOR = 1.5
 
 local Follower = {}
 Follower.__index = Follower
@@ -15,7 +12,7 @@ Follower.__index = Follower
 ---@return opensandbox.CommandStatus? status instead of text: the last status, after all output was read
 ---@return opensandbox.Error? err
 function Follower:next()
-  local delay = INITIAL_DELAY
+  local backoff = backoffs.new()
   while true do
     local log, err = self.logs(self.cursor)
     if not log then return nil, nil, nil, err end
@@ -27,9 +24,8 @@ function Follower:next()
     status, err = self.status()
     if not status then return nil, nil, nil, err end
     if status.running then
-      err = loop.sleep(self.op, delay, nil, self.owner)
+      err = loop.sleep(self.op, backoff:next(), nil, self.owner)
       if err then return nil, nil, nil, err end
-      delay = math.min(delay * BACKOFF_FACTOR, MAX_DELAY)
     else
       self.last_status = status
     end

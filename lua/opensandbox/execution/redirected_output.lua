@@ -5,10 +5,10 @@
 
 local coxpcall = require "opensandbox.loop.coxpcall"
 local errors = require "opensandbox.base.errors"
-local options = require "opensandbox.base.options"
 local output_buffer = require "opensandbox.execution.output_buffer"
 local random = require "opensandbox.base.random"
 local resumable_read = require "opensandbox.files.resumable_read"
+local tables = require "opensandbox.base.tables"
 local url = require "opensandbox.base.url"
 
 local redirected_output = {}
@@ -45,7 +45,7 @@ function redirected_output.wrap(run, client, endpoint)
     local files = { stdout = base .. ".stdout", stderr = base .. ".stderr" }
     -- The redirection is a line of its own, so that it is in effect even if the command has a syntax error.
     body.command = "exec >" .. files.stdout .. " 2>" .. files.stderr .. "\n" .. body.command
-    local own_opts = options.merge(opts, { redirected = true })
+    local own_opts = tables.merge(opts, { redirected = true })
     own_opts.on_stdout, own_opts.on_stderr = nil, nil
     local ok, result, err = coxpcall.pcall(run, body, own_opts)
     if ok and result then

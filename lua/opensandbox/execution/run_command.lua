@@ -14,6 +14,7 @@ local paths = require "opensandbox.base.paths"
 local redirected_output = require "opensandbox.execution.redirected_output"
 local shell = require "opensandbox.base.shell"
 local stream_recovery = require "opensandbox.execution.stream_recovery"
+local tables = require "opensandbox.base.tables"
 
 local run_command = {}
 
@@ -47,14 +48,16 @@ local run_command = {}
 ---@field idle_timeout? number seconds without a byte from execd; default: the client's
 
 local run_options = {
-  cwd = "text", timeout = "seconds", env = "variables", uid = "count", gid = "count", background = "boolean", shell = "boolean",
-  capture = "text", durable = "boolean",
-  on_stdout = "function", on_stderr = "function", on_event = "function", max_output = "count", idle_timeout = "seconds",
+  cwd = "nonempty string", timeout = "seconds", env = "environment", uid = "natural", gid = "natural", background = "boolean",
+  shell = "boolean",
+  capture = "nonempty string", durable = "boolean",
+  on_stdout = "function", on_stderr = "function", on_event = "function", max_output = "natural", idle_timeout = "seconds",
 }
 
-local function check_list(op, given)
-  options.argument(op, "the command", given, "list")
-  if #given == 0 or given[1] == "" then options.raise(op, "the command must not be an empty list") end
+local function checked_list(op, given)
+  local list = options.argument(op, "the command", given, "string list")
+  if #list == 0 or list[1] == "" then options.raise(op, "the command must not be an empty list") end
+  return list
 end
 
 --- Returns the command line for the shell. A string is one already; the arguments of a list are quoted.
@@ -63,10 +66,9 @@ end
 ---@return string
 function run_command.line(op, given)
   if type(given) == "table" then
-    check_list(op, given)
-    given = shell.join(given)
+    given = shell.join(checked_list(op, given))
   else
-    options.argument(op, "the command", given, "text")
+    options.argument(op, "the command", given, "nonempty string")
   end
   if given:find("%z") then options.raise(op, "the command holds a NUL byte") end
   return given
@@ -124,7 +126,7 @@ function run_command.prepare(op, given, opts)
     if type(given) ~= "table" then options.raise(op, "option 'shell': only a list can be started without a shell") end
     if opts.capture then options.raise(op, "option 'capture' needs the shell") end
   end
-  return { op = op, opts = opts, argv = opts.shell == false and given or nil, body = {
+  return { op = op, opts = opts, argv = opts.shell == false and checked_list(op, given) or nil, body = {
     command = line, cwd = opts.cwd, background = opts.background or nil, uid = opts.uid, gid = opts.gid,
     timeout = opts.timeout and math.ceil(opts.timeout * 1000) or nil,
     envs = opts.env and next(opts.env) and opts.env or nil,
@@ -151,7 +153,7 @@ function run_command.run(client, execd, prepared)
   end
   if opts.durable then run = durable_run.wrap(run, client, execd) end
   if opts.capture then run = redirected_output.wrap(run, client, execd) end
-  return run(options.merge(prepared.body), opts)
+  return run(tables.merge(prepared.body), opts)
 end
 
 return run_command

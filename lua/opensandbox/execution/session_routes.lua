@@ -7,6 +7,7 @@
 local create_rollback = require "opensandbox.http.create_rollback"
 local errors = require "opensandbox.base.errors"
 local execution = require "opensandbox.execution.execution"
+local numbers = require "opensandbox.base.numbers"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local run_command = require "opensandbox.execution.run_command"
@@ -19,10 +20,10 @@ local session_routes = {}
 local SERVER_TIMEOUT_GRACE = 2
 
 local function session_path(op, id)
-  return "/session/" .. url.escape(options.identifier(op, "the session id", id))
+  return "/session/" .. url.escape(options.path_segment(op, "the session id", id))
 end
 
-local create_options = { cwd = "text" }
+local create_options = { cwd = "nonempty string" }
 
 --- Creates a session: POST /session. Nothing runs in it yet.
 ---@param self opensandbox.Client
@@ -74,8 +75,8 @@ function SessionExecution:on_server_error()
 end
 
 function SessionExecution:on_timeout(err)
-  err.message = ("not finished in time: timeout of %g s ran out, and %g s later the command's output was still open"):format(
-    self.opts.timeout, SERVER_TIMEOUT_GRACE)
+  err.message = ("not finished in time: timeout of %s s ran out, and %d s later the command's output was still open"):format(
+    numbers.format(self.opts.timeout), SERVER_TIMEOUT_GRACE)
   err.hint = "execd kills the shell alone. A process that the command started may keep the output open. Redirect the output "
     .. "of background processes"
 end
@@ -89,7 +90,8 @@ end
 ---@field idle_timeout? number seconds without a byte from execd; default: the client's
 
 local run_options = {
-  cwd = "text", timeout = "seconds", on_stdout = "function", on_event = "function", max_output = "count", idle_timeout = "seconds",
+  cwd = "nonempty string", timeout = "seconds", on_stdout = "function", on_event = "function", max_output = "natural",
+  idle_timeout = "seconds",
 }
 
 --- Runs a command in a session and waits for its end: POST /session/{id}/run.

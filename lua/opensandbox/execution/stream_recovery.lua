@@ -5,15 +5,13 @@
 
 local command_requests = require "opensandbox.execution.command_requests"
 local core = require "opensandbox.core"
+local deadlines = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local execution = require "opensandbox.execution.execution"
 local line_normalizer = require "opensandbox.execution.line_normalizer"
 local output_buffer = require "opensandbox.execution.output_buffer"
-local poll = require "opensandbox.loop.polling"
+local polling = require "opensandbox.loop.polling"
 local resumable_read = require "opensandbox.files.resumable_read"
-
-local INITIAL_DELAY = 0.02 -- seconds between two requests for the status
-local MAX_DELAY = 0.5      -- seconds
 
 -- Polls the status until the command has ended. Gives up when the server has not answered for `idle_timeout` seconds.
 local function last_status(self, deadline)
@@ -21,8 +19,7 @@ local function last_status(self, deadline)
   local last_response_at = core.now()
   local registered_by = self.started_at + command_requests.REGISTRATION_TIMEOUT
   local extra = { timeout = math.min(patience, client.http.timeouts.timeout), on_abandon = function() self:stop_remote() end }
-  local every = { first = INITIAL_DELAY, longest = MAX_DELAY, deadline = deadline, owner = self }
-  return poll(self.op, every, function()
+  return polling.poll(self.op, { deadline = deadline, owner = self }, function()
     local status, err = command_requests.status(client, self.endpoint, self.id, extra)
     if status then
       last_response_at = core.now()
@@ -83,7 +80,8 @@ end
 ---@return opensandbox.Error? err the error to return
 return function(self, err)
   local timeout = self.opts.timeout
-  local status, problem = last_status(self, timeout and self.started_at + timeout + execution.SERVER_TIMEOUT_GRACE)
+  local status, problem = last_status(self,
+    deadlines.since(self.started_at, timeout and timeout + execution.SERVER_TIMEOUT_GRACE))
   if not status then
     if problem and problem.kind == "cancelled" then err = problem end
     if not problem then

@@ -14,6 +14,7 @@ local ignore = require "opensandbox.files.ignore"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local remote_paths = require "opensandbox.files.remote_paths"
+local tables = require "opensandbox.base.tables"
 local tar_transfer = require "opensandbox.files.tar_transfer"
 local verification = require "opensandbox.files.verification"
 
@@ -64,7 +65,7 @@ end
 --- Returns the seconds without a byte after which a transfer of the job fails.
 ---@return number
 function Job:idle_timeout()
-  return self.deadline:at_most(self.target.client.http.timeouts.transfer_idle_timeout)
+  return self.deadline:clamp(self.target.client.http.timeouts.transfer_idle_timeout)
 end
 
 --- Reports progress to the caller, if it has changed.
@@ -82,7 +83,7 @@ local function run(job, work)
   job.run_deferred()
   if not ok then error(count, 0) end
   if count then return count end
-  if err.kind ~= "cancelled" and err.timer ~= "timeout" and job.deadline:over() then err = job.deadline:error(job.op, err) end
+  if err.kind ~= "cancelled" and err.timer ~= "timeout" and job.deadline:has_passed() then err = job.deadline:error(job.op, err) end
   return nil, err
 end
 
@@ -133,9 +134,9 @@ end
 ---@field on_progress? fun(done: number, total: number) called with bytes done and bytes in all
 
 local download_options = {
-  ignore = "list", on_progress = "function", verify = "boolean", timeout = "seconds",
+  ignore = "string list", on_progress = "function", verify = "boolean", timeout = "seconds",
 }
-local upload_options = options.merge(download_options, { gitignore = "boolean" })
+local upload_options = tables.merge(download_options, { gitignore = "boolean" })
 
 --- Uploads the entries of a local directory into a directory of the sandbox, which is created if it is missing. Regular files,
 --- directories and symlinks are transferred; symlinks are not followed. Permissions and modification times are kept. Other entries
@@ -150,7 +151,7 @@ local upload_options = options.merge(download_options, { gitignore = "boolean" }
 ---@return opensandbox.Error? err
 function directories.upload_dir(self, from, to, opts)
   local op = "files:upload_dir"
-  options.argument(op, "the local path", from, "text")
+  options.argument(op, "the local path", from, "nonempty string")
   paths.check(op, to)
   opts = options.check(op, opts, upload_options)
   return run(new_job(self.target, op, from, to, opts), upload)
@@ -168,7 +169,7 @@ end
 ---@return opensandbox.Error? err
 function directories.download_dir(self, from, to, opts)
   local op = "files:download_dir"
-  options.argument(op, "the local path", to, "text")
+  options.argument(op, "the local path", to, "nonempty string")
   paths.check(op, from)
   opts = options.check(op, opts, download_options)
   return run(new_job(self.target, op, from, to, opts), download)

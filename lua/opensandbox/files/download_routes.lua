@@ -19,10 +19,10 @@ local SINK_BUFFER = 256 * 1024    -- bytes received at a time on their way to a 
 ---@field lines? { first?: integer, count?: integer } instead of bytes: lines, from 1. execd then omits the last newline
 ---@field idle_timeout? number seconds without a byte; default: the client's transfer_idle_timeout
 
-local download_options = { offset = "count", length = "count", lines = "table", idle_timeout = "seconds" }
+local download_options = { offset = "natural", length = "natural", lines = "table", idle_timeout = "seconds" }
 
 local function line_range(op, lines)
-  options.check(op, lines, { first = "count", count = "count" })
+  options.check(op, lines, { first = "natural", count = "natural" })
   if lines.first == 0 or lines.count == 0 then options.raise(op, "option 'lines': first and count begin at 1") end
   return lines.first, lines.count
 end
@@ -100,7 +100,7 @@ end
 function download_routes.save_file(self, endpoint, path, to, opts)
   local op = self.op or "save_file"
   paths.check(op, path)
-  options.argument(op, "the local path", to, "text")
+  options.argument(op, "the local path", to, "nonempty string")
   opts = options.check(op, opts, save_options)
   local is_new = not core.lstat(to) -- an existing file is not ours to remove: the core will refuse to write to it
   local request = request_of(op, path, {})

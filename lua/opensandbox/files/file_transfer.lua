@@ -24,7 +24,7 @@ local PART_MODE = "0600"           -- of a file during its download
 
 -- Returns the error for a name that needs tar, or nil.
 local function name_problem(job, name)
-  local problem = not utf8.is_sound(name) and "is not UTF-8"
+  local problem = not utf8.is_valid(name) and "is not UTF-8"
     or paths.expansion(name) and "holds a '$' that execd would expand or drop"
   if not problem then return nil end
   return errors.new { kind = "state", code = "name_refused", op = job.op, sandbox_id = job.target.id,
@@ -157,11 +157,11 @@ end
 function file_transfer.upload(job)
   for _, entry in ipairs(job.entries) do
     local err = name_problem(job, entry.name)
-    if not err and entry.target and not utf8.is_sound(entry.target) then err = name_problem(job, entry.target) end
+    if not err and entry.target and not utf8.is_valid(entry.target) then err = name_problem(job, entry.target) end
     if err then return nil, err end
   end
   for _, step in ipairs { make_directories, send_files, make_symlinks, set_times, set_modes } do
-    if job.deadline:over() then return nil, job.deadline:error(job.op) end
+    if job.deadline:has_passed() then return nil, job.deadline:error(job.op) end
     local ok, err = step(job)
     if not ok then return nil, err end
   end
@@ -244,7 +244,7 @@ local function resolve_links(job, entries)
     end
   end
   if index == #asked then return true end
-  return nil, errors.new { kind = "protocol", code = "unexpected_answer", op = job.op, sandbox_id = job.target.id,
+  return nil, errors.new { kind = "protocol", code = "unexpected_response", op = job.op, sandbox_id = job.target.id,
     message = ("expected %d symlink targets, received %d"):format(#asked, index) }
 end
 
@@ -281,7 +281,7 @@ local function fetch_all(job, writer, files, remote_sums)
   end
   local results, failures = task.map(files, function(entry, i)
     if first_failure then return true end
-    local ok, err = nil, job.deadline:over() and job.deadline:error(job.op) or nil
+    local ok, err = nil, job.deadline:has_passed() and job.deadline:error(job.op) or nil
     if not err then ok, err = fetch(job, writer, entry, remote_sums and remote_sums[i], on_bytes) end
     first_failure = first_failure or err
     return ok, err

@@ -26,7 +26,7 @@ end
 ---@return string
 function helper_commands.quoted_path(path)
   path = "./" .. path:gsub("^/+", "")
-  return utf8.is_sound(path) and shell.quote(path) or printf_word(path)
+  return utf8.is_valid(path) and shell.quote(path) or printf_word(path)
 end
 
 --- Runs a script. An exit code other than 0 is an error of kind `state`.
@@ -38,7 +38,7 @@ end
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err its `result` is that of the command
 function helper_commands.run(target, job, script, code, failure)
-  local result, err = target.run(job.op, script, { cwd = "/", timeout = job.deadline:left() })
+  local result, err = target.run(job.op, script, { cwd = "/", timeout = job.deadline:remaining() })
   if not result then return nil, err end
   if result.exit_code == 0 then return result end
   local reason = result.stderr:sub(1, MAX_SHOWN):match("^(.-)%s*$")

@@ -19,7 +19,7 @@ function remote_paths.absolute(target, op, path)
   if not infos then return nil, err end
   local _, info = next(infos)
   if not info then
-    return nil, errors.new { kind = "protocol", code = "unexpected_answer", op = op, sandbox_id = target.id,
+    return nil, errors.new { kind = "protocol", code = "unexpected_response", op = op, sandbox_id = target.id,
       message = "the response holds no file" }
   end
   return info.path .. "/" .. (home and rest or path)

@@ -21,7 +21,10 @@ local CHUNK_SIZE = 120 * 1024     -- bytes read from a handle at a time: malloc 
 ---@field owner? string name of a user
 ---@field group? string name of a group
 
-local file_options = { path = "any", content = "any", file = "text", mode = "any", owner = "text", group = "text", size = "count" }
+local file_options = {
+  path = "any", content = "any", file = "nonempty string", mode = "any", owner = "nonempty string", group = "nonempty string",
+  size = "natural",
+}
 
 -- Returns the number of bytes from the position of a handle to its end, or nil if that cannot be measured.
 local function remaining_size(handle)

@@ -41,7 +41,7 @@ function verification.remote_checksums(target, job, list)
     for _, sum in ipairs(checksum.parse_cksum(result.stdout)) do sums[#sums + 1] = sum end
   end
   if #sums == #list then return sums end
-  return nil, errors.new { kind = "protocol", code = "unexpected_answer", op = job.op, sandbox_id = target.id,
+  return nil, errors.new { kind = "protocol", code = "unexpected_response", op = job.op, sandbox_id = target.id,
     message = ("expected %d checksums of cksum, received %d"):format(#list, #sums) }
 end
 

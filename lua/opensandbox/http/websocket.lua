@@ -68,7 +68,7 @@ local function failure(self)
     return self:error { kind = "stream", code = "cut", message = "the connection was cut: " .. message }
   elseif outcome == "timeout" then -- the one for opening is over
     return self:error(errors.timeout_fields { code = "close_timeout", text = "the server did not answer the close frame",
-      option = "close_timeout", seconds = ex.call.close_timeout, timer = "timeout" })
+      option = "close_timeout", seconds = ex.request.close_timeout, timer = "timeout" })
   end
   local err = ex:failure()
   if err then err.op = self.op or err.op end
@@ -80,7 +80,7 @@ local function wait(self, seconds, shielded)
   local interruption, reason = self.news:wait(seconds, shielded)
   local ex = self.exchange
   if interruption then
-    local op = self.op or ex.call.op
+    local op = self.op or ex.request.op
     return loop.interrupted(op, interruption, reason,
       self:error { kind = "cancelled", code = "cancelled", message = "the task was cancelled" })
   end
@@ -175,7 +175,7 @@ end
 
 --- Closes the connection in the background, without waiting. Closing the client waits for it.
 function Connection:detach()
-  self.exchange.transfer:detach(self.exchange.call.close_timeout, true)
+  self.exchange.transfer:detach(self.exchange.request.close_timeout, true)
   scheduler.notify()
 end
 

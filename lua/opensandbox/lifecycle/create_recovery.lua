@@ -2,7 +2,8 @@
 --
 -- A create is never sent twice, because there is no way to tell the server that both are the same.
 
-local core = require "opensandbox.core"
+local backoffs = require "opensandbox.loop.backoff"
+local deadlines = require "opensandbox.loop.deadline"
 local loop = require "opensandbox.loop"
 local objects = require "opensandbox.lifecycle.objects"
 
@@ -11,6 +12,7 @@ local create_recovery = {}
 local LOST_CREATE_TIMEOUT = 30 -- seconds: how long a server that responds is searched
 local INITIAL_DELAY = 0.2      -- seconds
 local MAX_DELAY = 5            -- seconds
+local BACKOFF_FACTOR = 2
 
 --- Returns whether a failed create may have made a sandbox all the same.
 ---@param err opensandbox.Error
@@ -28,16 +30,16 @@ end
 ---@return opensandbox.SandboxInfo? info nil and no error when it did not appear
 ---@return opensandbox.Error? err
 function create_recovery.find_by_label(client, op, label)
-  local deadline = core.now() + LOST_CREATE_TIMEOUT
-  local delay = INITIAL_DELAY
+  local deadline = deadlines.new(LOST_CREATE_TIMEOUT)
+  local backoff = backoffs.new(INITIAL_DELAY, MAX_DELAY, BACKOFF_FACTOR)
   while true do
     local found, err = client:list_sandboxes { metadata = { [objects.CREATE_LABEL] = label } }
     if not found then return nil, err end
     if found[1] then return found[1] end
-    if core.now() + delay > deadline then return nil end
+    local delay = backoff:next()
+    if deadline:remaining() < delay then return nil end
     err = loop.sleep(op, delay)
     if err then return nil, err end
-    delay = math.min(delay * 2, MAX_DELAY)
   end
 end
 
