@@ -13,8 +13,8 @@ local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local polling = require "opensandbox.loop.polling"
-local url = require "opensandbox.base.url"
 local tables = require "opensandbox.base.tables"
+local url = require "opensandbox.base.url"
 
 local code_routes = {}
 
