@@ -29,17 +29,29 @@ static int new_multi(lua_State *L)
     return 1;
 }
 
-static int close_multi(lua_State *L)
+static int close_within(lua_State *L, double seconds)
 {
     multi_box *box = luaL_checkudata(L, 1, OSB_MULTI_CLASS);
     osb_multi *multi = box->multi;
 
     if (multi) {
         box->multi = NULL;
-        osb_multi_close(multi, CLOSE_PATIENCE);
+        osb_multi_close(multi, seconds);
         osb_multi_release(multi);
     }
     return 0;
+}
+
+/* Also __gc and __close, whose second argument is no number of ours. */
+static int finalize(lua_State *L)
+{
+    return close_within(L, CLOSE_PATIENCE);
+}
+
+/* multi:close(seconds): waits so long, at most, for requests that must arrive */
+static int close_multi(lua_State *L)
+{
+    return close_within(L, luaL_optnumber(L, 2, CLOSE_PATIENCE));
 }
 
 static int step(lua_State *L)
@@ -120,7 +132,7 @@ void osb_open_multi(lua_State *L)
         { "request", osb_lua_request }, { "step", step }, { "pollfd", pollfd }, { "getfd", pollfd }, { "events", events },
         { "timeout", timeout }, { "dirty", dirty }, { "inflight", inflight }, { "changed", changed }, { "close", close_multi }, { NULL, NULL }
     };
-    static const luaL_Reg meta[] = { { "__gc", close_multi }, { "__close", close_multi }, { NULL, NULL } };
+    static const luaL_Reg meta[] = { { "__gc", finalize }, { "__close", finalize }, { NULL, NULL } };
 
     osb_new_class(L, OSB_MULTI_CLASS, methods, meta);
     lua_pop(L, 1);

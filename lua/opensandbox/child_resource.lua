@@ -7,7 +7,6 @@ local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local options = require "opensandbox.base.options"
-local url = require "opensandbox.base.url"
 
 local child_resource = {}
 
@@ -66,7 +65,7 @@ function ChildResource:__tostring()
 end
 
 --- Makes a class of such objects.
----@param class table its methods, and: _class (its name), _op_prefix (the prefix of its operations), _noun (its name in messages), _delete (the client method that deletes one), _route (the path of that route, without the id)
+---@param class table its methods, and: _class (its name), _op_prefix (the prefix of its operations), _noun (its name in messages), _delete (the client method that deletes one; `_delete .. "_request"` is the one that prepares the request for it)
 ---@return table class
 function child_resource.class(class)
   for name, method in pairs(ChildResource) do class[name] = class[name] or method end
@@ -100,9 +99,9 @@ function child_resource.create(class, sandbox, op, method, ...)
   self._execd = execd -- a pause may change the endpoint; then the sandbox knows the new one after its next request
   local resource = client.resources:add(function()
     if sandbox:is_killed() then return nil end
-    return client.http:endpoint_request(sandbox:known_execd() or execd, { op = class._op_prefix .. ":close", method = "DELETE",
-      path = class._route .. url.escape(id), may_repeat = true })
+    return client[class._delete .. "_request"](client, sandbox:known_execd() or execd, id)
   end)
+  resource.best_effort = true
   function resource.parent_is_owned() return sandbox:owned_resource() ~= nil end
   self._resource = resource
   self._finalizer = finalizer(function() resource:delete() end)

@@ -6,8 +6,8 @@ local options = require "opensandbox.base.options"
 ---@class opensandbox.Code: opensandbox.ChildResource
 ---@field id string sandbox:code(language, { id = }) attaches to it, in any process
 ---@field language string
-local Code = child_resource.class { _class = "Code", _op_prefix = "code", _noun = "code context", _delete = "delete_code_context",
-  _route = "/code/contexts/" }
+local Code = child_resource.class { _class = "Code", _op_prefix = "code", _noun = "code context",
+  _delete = "delete_code_context" }
 
 local code_contexts = {}
 

@@ -6,13 +6,13 @@
 
 local base64 = require "opensandbox.base.base64"
 local core = require "opensandbox.core"
+local create_rollback = require "opensandbox.http.create_rollback"
 local errors = require "opensandbox.base.errors"
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local poll = require "opensandbox.loop.polling"
 local paths = require "opensandbox.base.paths"
 local run = require "opensandbox.execution.execution"
-local undo = require "opensandbox.http.create_rollback"
 local url = require "opensandbox.base.url"
 
 local code = {}
@@ -71,7 +71,7 @@ function code.create_code_context(self, execd, language, opts)
   paths.check_directory(op, opts.cwd)
   local request = { op = op, method = "POST", path = "/code/context", json = { language = language, cwd = opts.cwd },
     timeout = opts.timeout or CREATE_TIMEOUT, decode = context_of }
-  request = undo(self, request, function(made) self:delete_code_context(execd, made.id) end)
+  create_rollback(self, request, function(made) return self:delete_code_context_request(execd, made.id) end, { best_effort = true })
   local context, err = self.http:call_endpoint(execd, request)
   if err and err.timer == "timeout" then
     err.hint = ("execd tries for ever where it finds no kernel for %q: check that the sandbox's image has a code interpreter with "
@@ -109,6 +109,16 @@ function code.list_code_contexts(self, execd, language)
     end
     return contexts
   end })
+end
+
+--- Internal: the prepared request that deletes a code context, for deletes in the background.
+---@param self opensandbox.Client
+---@param execd opensandbox.Endpoint|string
+---@param id string
+---@return table request
+function code.delete_code_context_request(self, execd, id)
+  local op = "delete_code_context"
+  return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = context_path(op, id), may_repeat = true })
 end
 
 --- Ends a kernel: DELETE /code/contexts/{id}. One that is gone already is a success.

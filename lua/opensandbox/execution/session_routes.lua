@@ -4,12 +4,12 @@
 -- A run's stderr comes among its stdout, and execd drops blank lines. What is not exported is lost, and so is what a run changes that
 -- ends by `exit` or a signal.
 
+local create_rollback = require "opensandbox.http.create_rollback"
 local run_command = require "opensandbox.execution.run_command"
 local errors = require "opensandbox.base.errors"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local run = require "opensandbox.execution.execution"
-local undo = require "opensandbox.http.create_rollback"
 local url = require "opensandbox.base.url"
 
 local session = {}
@@ -36,7 +36,18 @@ function session.create_session(self, execd, opts)
     if type(answer.session_id) ~= "string" then return nil, "session id" end
     return answer.session_id
   end }
-  return self.http:call_endpoint(execd, undo(self, request, function(id) self:delete_session(execd, id) end))
+  create_rollback(self, request, function(id) return self:delete_session_request(execd, id) end, { best_effort = true })
+  return self.http:call_endpoint(execd, request)
+end
+
+--- Internal: the prepared request that deletes a session, for deletes in the background.
+---@param self opensandbox.Client
+---@param execd opensandbox.Endpoint|string
+---@param id string
+---@return table request
+function session.delete_session_request(self, execd, id)
+  local op = "delete_session"
+  return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = session_path(op, id), may_repeat = true })
 end
 
 --- Deletes a session, and kills what runs in it: DELETE /session/{id}. One that is gone already is a success.

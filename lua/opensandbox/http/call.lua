@@ -136,7 +136,7 @@ end
 ---@return any value the result of decode or parse_body, or the body's bytes
 ---@return opensandbox.Error? err
 function call.run(http, request)
-  request.budget = request.timeout
+  request.budget = request.budget or request.timeout
   local bounded = request.timeout > 0
   return with_retries(http, request, request_once, bounded and request.timeout or http.timeouts.timeout, bounded)
 end

@@ -7,6 +7,7 @@ local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"
 local loop = require "opensandbox.loop"
 local coxpcall = require "opensandbox.loop.coxpcall"
+local scheduler = require "opensandbox.loop.scheduler"
 local url = require "opensandbox.base.url"
 
 local Exchange = {}
@@ -46,7 +47,7 @@ local failure_kinds = {
 }
 
 --- Starts a request. `call`: op, method, url, headers (name -> value), body | parts, may_repeat, framed, frame_limit,
---- connect_timeout, timeout, idle_timeout (seconds), sandbox_id, secrets (values never to be shown).
+--- connect_timeout, timeout, idle_timeout (seconds), sandbox_id, secrets (values never to be shown), on_start (called with the exchange).
 ---@return table exchange
 function exchange.start(http, call)
   local headers = {}
@@ -56,6 +57,7 @@ function exchange.start(http, call)
   local transfer = http.transport:start(request)
   local self = setmetatable({ http = http, call = call, transfer = transfer, started = core.now() }, Exchange)
   self.wait = { registry = http.transport.waiters, key = transfer:id(), shielded = call.shielded, owner = self }
+  if call.on_start then call.on_start(self) end
   return self
 end
 
@@ -160,6 +162,54 @@ function Exchange:on_progress(fn)
   self:call_user(fn, self.transfer:progress())
 end
 
+-- Stands for the transfer of an exchange that was handed over.
+local closed_transfer = {
+  outcome = function() return "closed", "it was closed", true end, sent = function() return true end,
+  head = function() end, read = function() end, frame = function() end, event = function() end, wants = function() end,
+  progress = function() return 0, 0 end, close = function() end, detach = function() end,
+}
+
+--- Hands the exchange over to a new owner, although other code waits for it. That code receives an error of kind `closed`.
+---@return table exchange for the new owner
+function Exchange:hand_over()
+  local wait = self.wait
+  local registry, key = wait.registry, wait.key
+  local waiter = key and registry[key] -- a transfer has no id once its client is closed
+  local heir = setmetatable({ http = self.http, call = self.call, transfer = self.transfer, started = self.started,
+    status = self.status, headers = self.headers, pieces = self.pieces, size = self.size }, Exchange)
+  heir.wait = { registry = registry, key = key, shielded = true, owner = heir }
+  heir:take_over()
+  if waiter then registry[key], wait.registry = nil, nil end -- the waiter must not remove its successor
+  self.transfer = closed_transfer
+  if waiter then scheduler.wake(waiter) end
+  return heir
+end
+
+--- Receives the whole response in code that cannot wait in the loop, as in a finalizer: drives the transport until then.
+---@param deadline number on the clock of core.now()
+---@param limit integer bytes of the body
+---@return integer? status nil when the response is not complete
+---@return string? body
+function Exchange:finish_blocking(deadline, limit)
+  local transfer, pieces, size = self.transfer, self.pieces or {}, self.size or 0
+  while true do
+    local bytes = transfer:read(1048576)
+    if bytes then
+      size = size + #bytes
+      if size > limit then return nil end
+      pieces[#pieces + 1] = bytes
+    elseif transfer:outcome() then
+      break
+    else
+      local left = deadline - core.now()
+      if left <= 0 then return nil end
+      self.http.transport:step(left)
+    end
+  end
+  if transfer:outcome() ~= "complete" then return nil end
+  return self.status or (transfer:head()), table.concat(pieces)
+end
+
 --- The facts about a response for the user's hook `on_response`.
 ---@return table
 function Exchange:summary()
@@ -234,12 +284,15 @@ end
 ---@return opensandbox.Error? err
 ---@return boolean? truncated
 function Exchange:body(limit, truncate)
-  local pieces, size = {}, 0
+  local pieces = self.pieces or {} -- in a field, because another owner may continue to read
+  local size = self.size or 0
+  self.pieces = pieces
   while true do
     local bytes, err = self:read(1048576)
     if err then return nil, err end
     if not bytes then return table.concat(pieces) end
     size = size + #bytes
+    self.size = size
     if size > limit and truncate then
       self:close()
       pieces[#pieces + 1] = bytes

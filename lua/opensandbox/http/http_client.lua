@@ -200,8 +200,9 @@ function HttpClient:send_to_endpoint(endpoint, request, wait_on_close)
 end
 
 --- Ends all requests.
-function HttpClient:close()
-  self.transport:close()
+---@param seconds? number the longest wait for the responses of detached requests with wait_on_close, default 2
+function HttpClient:close(seconds)
+  self.transport:close(seconds)
 end
 
 return http_client

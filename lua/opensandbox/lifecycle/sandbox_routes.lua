@@ -9,7 +9,6 @@ local json = require "opensandbox.base.json"
 local objects = require "opensandbox.lifecycle.objects"
 local options = require "opensandbox.base.options"
 local pagination = require "opensandbox.lifecycle.pagination"
-local random = require "opensandbox.base.random"
 local readiness = require "opensandbox.lifecycle.readiness"
 local requests = require "opensandbox.lifecycle.sandbox_requests"
 local server_version = require "opensandbox.lifecycle.server_version"
@@ -31,29 +30,10 @@ local call_options = { timeout = "seconds" }
 function sandbox_routes.create_sandbox(self, opts)
   local op = self.op or "create_sandbox"
   create_options.check(op, opts)
-  local client = self:for_op(op)
-  local known, version_problem = server_version(client, op, opts)
-  if not known then return nil, version_problem end
-  local label = random.hex(16)
-  local info, err = self.http:call {
-    op = op, method = "POST", path = "/sandboxes", json = create_options.body(opts, label), decode = objects.sandbox_info,
-    timeout = self.http.timeouts.create_timeout, option_names = { timeout = "create_timeout" },
-    on_abandon = function(ex)
-      if ex:sent() then create_recovery.delete_in_background(client, op, label) end
-    end,
-  }
-  if info then return info end
-  if create_recovery.outcome_unknown(err) then
-    local found, problem = create_recovery.find_by_label(client, op, label)
-    if found then return found end
-    if problem and problem.kind == "cancelled" then
-      create_recovery.delete_in_background(client, op, label)
-      return nil, problem
-    end
-    err.hint = ("Whether the sandbox was created is not known. It would carry the metadata %s=%s"):format(
-      objects.CREATE_LABEL, label)
-  end
-  return nil, err
+  local client, limit = self:for_op(op), deadline.new(self.http.timeouts.create_timeout, "create_timeout")
+  local known, err = server_version(client, op, opts, limit:at_most(self.http.timeouts.timeout))
+  if not known then return nil, limit:over() and limit:error(op, err) or err end
+  return create_recovery.create(client, op, opts, limit)
 end
 
 --- Returns one sandbox: GET /sandboxes/{id}.

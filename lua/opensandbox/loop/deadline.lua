@@ -28,7 +28,7 @@ end
 ---@param cause? opensandbox.Error
 ---@return opensandbox.Error
 function Deadline:error(op, cause)
-  return errors.timeout { op = op, code = "timeout", text = "not finished in time", option = "timeout", seconds = self.seconds,
+  return errors.timeout { op = op, code = "timeout", text = "not finished in time", option = self.option, seconds = self.seconds,
     timer = "timeout", cause = cause }
 end
 
@@ -36,8 +36,9 @@ local deadline = {}
 
 --- A limit that begins now.
 ---@param seconds? number nil: none
-function deadline.new(seconds)
-  return setmetatable({ seconds = seconds, at = seconds and core.now() + seconds }, Deadline)
+---@param option? string the caller's option that is the limit, default "timeout"
+function deadline.new(seconds, option)
+  return setmetatable({ seconds = seconds, option = option or "timeout", at = seconds and core.now() + seconds }, Deadline)
 end
 
 return deadline
