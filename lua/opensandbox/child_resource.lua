@@ -41,7 +41,7 @@ function ChildResource:close()
   if self._resource and not self.sandbox:is_killed() then
     local client = self.client:for_op(self._op_prefix .. ":close")
     local ok, err = client[self._delete](client, self.sandbox:known_execd() or self._execd, self.id)
-    if not ok then return nil, err end
+    if not ok and err.code ~= "sandbox_gone" then return nil, err end
   end
   self:detach()
   self._closed = true

@@ -9,6 +9,7 @@ local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
 local owned_resource = require "opensandbox.http.owned_resource"
 local retry = require "opensandbox.http.retry"
+local sandbox_state = require "opensandbox.lifecycle.sandbox_state"
 local scheduler = require "opensandbox.loop.scheduler"
 local task_group = require "opensandbox.loop.task_group"
 local url = require "opensandbox.base.url"
@@ -116,6 +117,9 @@ local function new(base, api_key, opts)
     retry = retries, transport_options = to_transport, on_request = opts.on_request, on_response = opts.on_response,
     on_exit = function()
       if weak.client then weak.client:close() end
+    end,
+    explain_error = function(failed_op, err)
+      return weak.client and sandbox_state.explain(weak.client, failed_op, err) or err
     end,
   }
   self.resources = owned_resource.set(self.http, self.cleanup)

@@ -18,6 +18,7 @@ local readiness = require "opensandbox.lifecycle.readiness"
 local run_command = require "opensandbox.execution.run_command"
 local sandbox_reference = require "opensandbox.sandbox_reference"
 local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
+local sandbox_state = require "opensandbox.lifecycle.sandbox_state"
 local session = require "opensandbox.session"
 local task = require "opensandbox.loop.task"
 local vault = require "opensandbox.vault"
@@ -208,6 +209,7 @@ local function endpoint_for(self, op, port)
   if endpoint then return endpoint end
   endpoint, err = client:get_endpoint(self.id, port)
   self._endpoints[port] = endpoint
+  if err and sandbox_state.is_absence(err) then return nil, sandbox_state.gone(op, self.id, err) end
   return endpoint, err
 end
 

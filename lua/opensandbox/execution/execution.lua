@@ -194,6 +194,12 @@ function Run:cut(err)
         (self.id or self:result().stdout ~= "") and "" or ", without a single event") }
   end
   local gave_up = err.kind == "cancelled" or err.kind == "closed" -- the exchange has seen to it
+  local explained = gave_up and err or ex:explain(err)
+  if explained ~= err then
+    explained.result = self:result()
+    explained.command_id = explained.result.id
+    return nil, explained
+  end
   if err.kind == "timeout" and err.timer == "timeout" then
     self:overdue(err)
   elseif self.id and not gave_up then

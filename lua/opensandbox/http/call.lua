@@ -99,7 +99,7 @@ local function with_retries(http, request, attempt, seconds, shared_budget)
     local delay = retry.delay(http.retry, attempts, err, left)
     if not delay then
       err.attempts = attempts
-      return nil, err
+      return nil, http:explain_error(request, err)
     end
     err = loop.sleep(request.op, delay, request.shielded)
     if err then return nil, err end

@@ -47,7 +47,8 @@ local failure_kinds = {
 }
 
 --- Starts a request. `call`: op, method, url, headers (name -> value), body | parts, may_repeat, framed, frame_limit,
---- connect_timeout, timeout, idle_timeout (seconds), sandbox_id, secrets (values never to be shown), on_start (called with the exchange).
+--- connect_timeout, timeout, idle_timeout (seconds), sandbox_id, secrets (values never to be shown), on_start (called with the exchange),
+--- explained (false: its errors are not explained by the state of the sandbox).
 ---@return table exchange
 function exchange.start(http, call)
   local headers = {}
@@ -81,6 +82,13 @@ function Exchange:error(fields)
     if fields[name] then fields[name] = self:redact(fields[name]) end
   end
   return errors.new(fields)
+end
+
+--- Explains an error by the state of the sandbox, see HttpClient:explain_error.
+---@param err opensandbox.Error
+---@return opensandbox.Error err
+function Exchange:explain(err)
+  return self.http:explain_error(self.call, err)
 end
 
 --- The error for a transfer that failed, or nil while it runs or when it is complete.

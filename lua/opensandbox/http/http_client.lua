@@ -35,7 +35,7 @@ local function header_secrets(given)
 end
 
 --- Makes the HTTP side of a client.
----@param config table base_url, parsed_url (of url.parse), key, headers, user_headers, timeouts, retry, transport_options, on_request, on_response, on_exit (see transport.new)
+---@param config table base_url, parsed_url (of url.parse), key, headers, user_headers, timeouts, retry, transport_options, on_request, on_response, on_exit (see transport.new), explain_error (see HttpClient:explain_error)
 ---@return opensandbox.HttpClient
 function http_client.new(config)
   return setmetatable({
@@ -49,6 +49,7 @@ function http_client.new(config)
     _key = config.key,
     _headers = config.headers,
     _header_secrets = header_secrets(config.user_headers),
+    _explain_error = config.explain_error,
     _on_request = config.on_request,
     _on_response = config.on_response,
     _activity_listeners = setmetatable({}, { __mode = "v" }), -- by sandbox id
@@ -84,6 +85,15 @@ end
 --- Reports to the user's hook that the head of a response has arrived.
 function HttpClient:notify_response(ex)
   if self._on_response then self._on_response(ex:summary()) end
+end
+
+--- Explains an error of a call to a sandbox's endpoint, because only the lifecycle server knows why a sandbox does not answer.
+---@param request table
+---@param err opensandbox.Error
+---@return opensandbox.Error err a better one, or the same
+function HttpClient:explain_error(request, err)
+  if not request.to_endpoint or request.explained == false then return err end
+  return self._explain_error(request.op, err)
 end
 
 -- Adds the text of `json`, headers by destination, the connect timeout and the secrets that must never be shown.

@@ -147,7 +147,7 @@ local function delete_until_answered(self)
   while set.members[self] do
     local request = self.delete_request()
     if not request then return self:release() end
-    request.timeout = request.timeout or set.http.timeouts.timeout
+    request.timeout, request.explained = request.timeout or set.http.timeouts.timeout, false
     local _, err = call.run(set.http, request)
     if err and err.kind == "closed" then return end -- the client gave up
     if not err or self.best_effort or (err.kind == "http" and is_final(err.status)) then return self:release() end
