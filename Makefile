@@ -1,6 +1,7 @@
 # make            build the C core in the tree, for $(LUA)
 # make demo       a whole sandbox workflow; sets up what is missing
 # make test       the tests; sets up what is missing
+# make test-alone each spec file while no other runs, its tests in random order, twice
 # make bench      speed and memory, beside curl and the official JavaScript SDK
 # make interop    the development server, driven by the official Python and JavaScript SDKs
 # make -s env     the exports that let `$(LUA) script.lua` use the tree
@@ -45,9 +46,10 @@ endif
 SOURCES := $(wildcard src/*.c)
 OBJECTS = $(SOURCES:src/%.c=$(BUILD)/%.o)
 CORE = $(BUILD)/opensandbox/core.so
+RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo test bench interop sdks soak lint fuzz env install clean setup-build setup-test setup-demo setup-bench \
+.PHONY: all core demo test test-alone bench interop sdks soak lint fuzz env install clean setup-build setup-test setup-demo setup-bench \
   setup-interop run-test run-demo
 
 all: core
@@ -75,9 +77,12 @@ $(BUILD)/%.o: src/%.c $(wildcard src/*.h) Makefile
 run-demo: core
 	@$(ENVIRONMENT) LUA="$(LUA)" sh examples/demo.sh
 
-# SPEC= runs part of the tests.
+# SPEC= chooses files and directories, JOBS= how many files run at a time, OUTPUT= busted's output handler.
 run-test: core
-	@$(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua --output=$(or $(OUTPUT),utfTerminal) $(or $(SPEC),spec)
+	@$(RUN_TESTS) $(if $(OUTPUT),--output=$(OUTPUT)) $(if $(JOBS),--jobs=$(JOBS)) $(or $(SPEC),spec)
+
+test-alone: core
+	@$(RUN_TESTS) --jobs=1 --shuffle-tests --repeat=2 $(or $(SPEC),spec)
 
 bench: setup-bench
 	@$(MAKE) --no-print-directory core build/bench-server
@@ -113,13 +118,16 @@ soak: core
 lint:
 	luacheck -q .
 
-# The parsers by themselves, on random streams cut at random places.
-fuzz: build/fuzz-frames build/fuzz-websocket
-	build/fuzz-frames
+# Parts of the core by themselves, under the sanitizers: the parsers on random streams cut at random places, and the set of transfers
+# beside a model of it.
+fuzz: build/fuzz-event-stream build/fuzz-transfer-set build/fuzz-websocket
+	build/fuzz-event-stream
+	build/fuzz-transfer-set
 	build/fuzz-websocket
 
-build/fuzz-frames: spec/c/fuzz_frames.c src/frames.c src/buffer.c
-build/fuzz-websocket: spec/c/fuzz_websocket.c src/websocket.c src/utf8.c src/sha1.c src/buffer.c
+build/fuzz-event-stream: spec/c/fuzz_event_stream.c src/event_stream.c src/buffer.c src/alloc.c
+build/fuzz-transfer-set: spec/c/fuzz_transfer_set.c src/transfer_set.c src/clock_heap.c src/alloc.c
+build/fuzz-websocket: spec/c/fuzz_websocket.c src/websocket.c src/utf8.c src/sha1.c src/buffer.c src/alloc.c
 build/fuzz-%: $(wildcard src/*.h spec/c/*.h)
 	@mkdir -p $(@D)
 	$(CC) -std=gnu99 -g -O1 $(WARNINGS) -Werror -fsanitize=address,undefined -fno-sanitize-recover=undefined -Isrc -o $@ $(filter %.c,$^)

@@ -5,6 +5,7 @@ local fault_server = require "spec.support.fault_server"
 local list_names = require "opensandbox.devserver.base.list_directory"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
+local temporary = require "spec.support.temporary"
 local uv = require "luv"
 local wait_until = require "spec.support.wait_until"
 
@@ -64,30 +65,19 @@ local function raises(fn, ...)
   for i = 1, select("#", ...) do assert.truthy(message:find(select(i, ...), 1, true), message) end
 end
 
-local function remove_tree(path)
-  local stat = uv.fs_lstat(path)
-  if not stat then return end
-  if stat.type == "directory" then
-    for _, name in ipairs(names(path)) do remove_tree(path .. "/" .. name) end
-    assert(uv.fs_rmdir(path))
-  else
-    assert(uv.fs_unlink(path))
-  end
-end
-
 local function start()
   local isolation = os.getenv("OPENSANDBOX_TEST_ISOLATION")
   server = process.devserver { grace = 0.2, args = isolation and { "--isolation", isolation } or nil }
   client = opensandbox.new(server.url, server.key)
   sandbox = assert(client:create { image = "python:3.12" })
   files = sandbox.files
-  scratch = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/opensandbox-files-XXXXXX"))
+  scratch = temporary.directory()
 end
 
 local function stop()
   client:close()
   server:stop()
-  remove_tree(scratch)
+  temporary.remove(scratch)
 end
 
 -- A server that is its own execd and misbehaves for files, and a sandbox on it.

@@ -5,6 +5,7 @@ local fault_server = require "spec.support.fault_server"
 local names = require "opensandbox.devserver.base.list_directory"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
+local temporary = require "spec.support.temporary"
 local uv = require "luv"
 
 local IMAGE = "python:3.12"
@@ -83,7 +84,7 @@ end
 
 local function start()
   local isolation = os.getenv("OPENSANDBOX_TEST_ISOLATION")
-  root = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/opensandbox-leaks-XXXXXX"))
+  root = temporary.directory()
   local args = { "--root", root }
   if isolation then args[3], args[4] = "--isolation", isolation end
   server = process.devserver { grace = 0.1, args = args }

@@ -4,6 +4,7 @@ local json = require "opensandbox.base.json"
 local uv_loop = require "spec.support.uv_loop"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
+local temporary = require "spec.support.temporary"
 local uv = require "luv"
 
 local GRACE = 0.2    -- seconds that a command's stream stays open after its end
@@ -17,7 +18,7 @@ local server, client, elsewhere
 local function start()
   server = process.devserver { grace = GRACE }
   client = opensandbox.new(server.url, server.key)
-  elsewhere = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/opensandbox-test-XXXXXX"))
+  elsewhere = temporary.directory()
 end
 
 local function stop()
@@ -236,12 +237,11 @@ describe("a tree that was built and installed nowhere", function()
 
   -- The Lua files by themselves, in a directory of their own.
   setup(function()
-    directory = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/opensandbox-test-XXXXXX"))
+    directory = temporary.directory()
     assert(uv.fs_symlink(ROOT .. "/lua", directory .. "/lua"))
   end)
   teardown(function()
-    uv.fs_unlink(directory .. "/lua")
-    uv.fs_rmdir(directory)
+    temporary.remove(directory)
   end)
 
   -- What `require` says where only the Lua files are on the path: those in `tree`, as seen from `cwd`.

@@ -264,8 +264,8 @@ local cases = {
       "create_sandbox: one of the options 'image' and 'snapshot_id' is needed" } },
     err = { code = "VALIDATION", message = "Exactly one of image or snapshotId must be provided" } },
   { "lifecycle/create-number-limit", served = "POST /sandboxes", call = create(),
-    refuses = { { create { resource_limits = { cpu = 1 } },
-      "create_sandbox: option 'resource_limits' must be a table of strings" } },
+    refuses = { { create { resource_limits = { cpu = true } },
+      "create_sandbox: option 'resource_limits': entry \"cpu\" must be a string, not true" } },
     err = { code = "VALIDATION", message = "resourceLimits.cpu: Input should be a valid string" } },
   { "lifecycle/get", call = get(ID), value = apollo },
   { "lifecycle/get-no-expiry", call = get(ENDLESS), value = endless },
@@ -296,13 +296,13 @@ local cases = {
   { "lifecycle/delete-again", call = delete(ID), value = true },
   { "lifecycle/renew", sent = "time", call = renew(ID, 900), value = 4070908800 },
   { "lifecycle/renew-past", sent = "time", call = renew(ID, 900),
-    refuses = { { renew(ID, -1), "renew_sandbox: the time must be a number of seconds greater than 0, not -1" },
-      { renew(ID, 0), "renew_sandbox: the time must be a number of seconds greater than 0, not 0" } },
+    refuses = { { renew(ID, -1), "renew_sandbox: the time must be a number of seconds greater than 0, or" },
+      { renew(ID, 0), "renew_sandbox: the time must be a number of seconds greater than 0, or" } },
     err = { code = "DOCKER::INVALID_EXPIRATION", message = "New expiration time must be in the future.", sandbox_id = ID } },
   { "lifecycle/renew-no-expiry", sent = "time", call = renew(ENDLESS, 900),
     err = { code = "DOCKER::INVALID_EXPIRATION", message = "does not have automatic expiration enabled" } },
   { "lifecycle/renew-garbage", sent = "time", call = renew(ID, 900),
-    refuses = { { renew(ID, "soon"), "renew_sandbox: the time must be a number of seconds greater than 0, not \"soon\"" } },
+    refuses = { { renew(ID, "soon"), "renew_sandbox: the time must be a number of seconds greater than 0, or" } },
     err = { code = "VALIDATION", message = "expiresAt: Input should be a valid datetime or date" } },
   { "lifecycle/health", call = function(client) return client:health() end, value = true },
   { "lifecycle/pause", call = function(client) return client:pause_sandbox(ID) end, value = true },
@@ -547,7 +547,7 @@ local cases = {
     call = upload { { path = A, content = "alpha\nbeta\ngamma\n", mode = "0644" },
       { path = "/tmp/wire-rec/deep/er/b.bin", content = all_bytes, mode = "rw-------" } } },
   { "execd/upload-bad-mode", served = "POST /files/upload", call = upload { { path = "x", content = "x" } },
-    refuses = { { upload { { path = "/tmp/wire-rec/m.txt", content = "x", mode = 899 } }, "upload_files: mode 899 is not one" } },
+    refuses = { { upload { { path = "/tmp/wire-rec/m.txt", content = "x", mode = 899 } }, "upload_files: mode 899 is not valid" } },
     err = { code = "RUNTIME_ERROR", message = 'strconv.ParseUint: parsing "899": invalid syntax' } },
   { "execd/upload-empty-path", served = "POST /files/upload", call = upload { { path = "x", content = "x" } },
     refuses = { { upload { { path = "", content = "x" } }, "upload_files: the path must be a string that is not empty" } },
@@ -579,7 +579,7 @@ local cases = {
   { "execd/mv-missing", call = move("/tmp/wire-rec/none", "/tmp/wire-rec/x"),
     err = { code = "FILE_NOT_FOUND", message = "source path not found: /tmp/wire-rec/none" } },
   { "execd/permissions", value = true, call = permissions("/tmp/wire-rec/new/a.txt", { mode = "0600" }),
-    refuses = { { permissions("/x", { mode = "abc" }), 'set_permissions: mode "abc" is not one' } } },
+    refuses = { { permissions("/x", { mode = "abc" }), 'set_permissions: mode "abc" is not valid' } } },
   { "execd/permissions-missing", call = permissions("/tmp/wire-rec/none", { mode = 600 }),
     err = { code = "RUNTIME_ERROR", message = "chmod /tmp/wire-rec/none: no such file or directory" } },
   { "execd/replace-verbose", value = { ["/tmp/wire-rec/new/a.txt"] = 5 }, call = replace("a", "A") },
@@ -919,16 +919,15 @@ local function cut_at_random(body, seed)
 end
 
 local function frames_of(pieces)
-  local decoder, found = core.frames(1024 * 1024), {}
+  local decoder, found = core.event_stream(1024 * 1024), {}
   local function take()
     while true do
-      local data, event, id = decoder:next()
-      if not data then
-        assert.is_nil(event)
+      local event, failure = decoder:next()
+      if not event then
+        assert.is_nil(failure)
         return
       end
-      found[#found + 1] = data
-      assert.same({ nil, nil }, { event, id })
+      found[#found + 1] = event
     end
   end
   for _, piece in ipairs(pieces) do

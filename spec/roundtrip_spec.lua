@@ -4,6 +4,7 @@
 local opensandbox = require "opensandbox"
 local random = require "opensandbox.base.random"
 local Fixture = require "spec.support.fixture"
+local temporary = require "spec.support.temporary"
 
 -- Names of files and directories.
 local NAMES = {
@@ -218,7 +219,7 @@ for _, name in ipairs { WAYS[1], WAYS[2], ISOLATED } do
 
     for operation, try in pairs(operations) do
       it(operation, function()
-        local way, scratch = ways[name], os.tmpname()
+        local way, scratch = ways[name], temporary.file()
         local top = "/work/" .. random.hex(4)
         opensandbox.map(NAMES, function(odd, number)
           local place = ("%s/%d"):format(top, number)
@@ -241,15 +242,14 @@ for _, name in ipairs { WAYS[1], WAYS[2], ISOLATED } do
           expected = expected + 1
         end
       end
-      local scratch = os.tmpname()
-      os.remove(scratch)
+      local scratch = temporary.path()
       assert(way.files:download_dir(top, scratch))
       assert(way.files:upload_dir(scratch, top .. "-again"))
       for _, odd in ipairs(NAMES) do
         if not odd:find("/", 1, true) then assert.equal(odd, assert(way.files:read(top .. "-again/" .. odd))) end
       end
       assert.equal(expected, #assert(way.files:list(top .. "-again")))
-      os.execute("rm -rf '" .. scratch .. "'")
+      temporary.remove(scratch)
       assert(way.files:rmdir(top))
       assert(way.files:rmdir(top .. "-again"))
     end)
@@ -350,10 +350,7 @@ for _, name in ipairs(WAYS) do
     it("files of every byte, in every form of content", function()
       local way = ways[name]
       local content = ALL_BYTES:rep(300) .. "\r\n--boundary--\r\n"
-      local scratch = os.tmpname()
-      local file = assert(io.open(scratch, "wb"))
-      file:write(content)
-      file:close()
+      local scratch = temporary.file(content)
       local handle = assert(io.open(scratch, "rb"))
       local sent
       for form, given in pairs { string = content, handle = handle, ["function"] = function()

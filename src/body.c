@@ -3,10 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "alloc.h"
 
 enum { READ_AHEAD = 256 * 1024 }; /* bytes of a reader that may be queued */
 
@@ -15,20 +16,17 @@ typedef struct osb_segment {
     size_t part;       /* 1-based index of the part whose content this is; 0: boundaries and headers, or a plain body */
     const char *data;  /* memory; for text of our own NULL until all of it is there */
     const char *label; /* for messages */
-    curl_off_t size;   /* -1: not known */
-    curl_off_t offset;
+    int64_t size;      /* -1: not known */
+    int64_t offset;
     int fd;
     osb_buffer queue;
     int ended;
 } osb_segment;
 
-/* What a segment's read function gives besides a number of bytes; a number of bytes is never negative. */
-enum { SEGMENT_WAITS = -1, SEGMENT_FAILED = -2 };
-
 static int fail(osb_body *body, const char *what, const char *why)
 {
     snprintf(body->problem, sizeof body->problem, "%s: %s", what, why);
-    return SEGMENT_FAILED;
+    return OSB_BODY_ERROR;
 }
 
 static long read_file(osb_body *body, osb_segment *segment, char *into, size_t length)
@@ -52,9 +50,9 @@ static long read_queue(osb_body *body, osb_segment *segment, char *into, size_t 
     if (queued == 0 && segment->ended)
         return segment->offset >= segment->size ? 0 : fail(body, segment->label, "the reader ended before its size was reached");
     if (queued == 0)
-        return SEGMENT_WAITS; /* also at its declared size: there must not be more */
-    if (segment->size >= 0 && segment->offset + (curl_off_t)queued > segment->size)
-        return fail(body, segment->label, "the reader gave more bytes than its size");
+        return OSB_BODY_AGAIN; /* also at its declared size: there must not be more */
+    if (segment->size >= 0 && segment->offset + (int64_t)queued > segment->size)
+        return fail(body, segment->label, "the reader supplied more bytes than its size");
     if (length > queued)
         length = queued;
     memcpy(into, osb_buffer_bytes(&segment->queue), length);
@@ -62,42 +60,41 @@ static long read_queue(osb_body *body, osb_segment *segment, char *into, size_t 
     return (long)length;
 }
 
-/* The next bytes of a segment; 0: it is complete. */
+/* Reads the next bytes of a segment; returns 0 when it is complete. */
 static long read_segment(osb_body *body, osb_segment *segment, char *into, size_t length)
 {
-    curl_off_t left = segment->size - segment->offset;
+    int64_t left = segment->size - segment->offset;
 
     if (segment->kind == OSB_PART_READER)
         return read_queue(body, segment, into, length);
     if (left == 0)
         return 0;
-    if ((curl_off_t)length > left)
-        length = (size_t)left; /* what was appended to a file since is not part of the promised length */
+    if ((int64_t)length > left)
+        length = (size_t)left; /* bytes that were appended to a file since are not part of the promised length */
     if (segment->kind == OSB_PART_FILE)
         return read_file(body, segment, into, length);
     memcpy(into, segment->data + segment->offset, length);
     return (long)length;
 }
 
-/* libcurl's read callback: fills its buffer across segments. */
-static size_t read_body(char *into, size_t size, size_t count, void *argument)
+/* Fills the room across segments. */
+long osb_body_read(osb_body *body, char *into, size_t room)
 {
-    osb_body *body = argument;
-    size_t room = size * count, filled = 0;
+    size_t filled = 0;
 
-    body->begun = body->touched = 1;
-    body->hungry = 0;
+    body->begun = 1;
+    body->waiting_for_data = 0;
     while (filled < room && body->current < body->count) {
         osb_segment *segment = &body->segments[body->current];
         long got = read_segment(body, segment, into + filled, room - filled);
 
-        if (got == SEGMENT_FAILED)
-            return CURL_READFUNC_ABORT;
-        if (got == SEGMENT_WAITS) {
+        if (got == OSB_BODY_ERROR)
+            return OSB_BODY_ERROR;
+        if (got == OSB_BODY_AGAIN) {
             if (filled > 0)
-                break; /* what there is goes out first */
-            body->hungry = 1;
-            return CURL_READFUNC_PAUSE;
+                break; /* the bytes so far go out first */
+            body->waiting_for_data = 1;
+            return OSB_BODY_AGAIN;
         }
         if (got == 0) {
             ++body->current;
@@ -106,42 +103,35 @@ static size_t read_body(char *into, size_t size, size_t count, void *argument)
         segment->offset += got;
         filled += (size_t)got;
         if (segment->part > 0)
-            body->sent += (double)got;
+            body->sent += got;
     }
-    return filled;
+    return (long)filled;
 }
 
-/*
- * libcurl sends a request again by itself when a reused connection dies before the first byte of the answer, and it rewinds the
- * body for that. A command must not run twice: then rewinding fails, and so does the transfer.
- */
-static int rewind_body(void *argument, curl_off_t offset, int origin)
+int osb_body_rewind(osb_body *body)
 {
-    osb_body *body = argument;
     size_t i;
 
-    if (origin != SEEK_SET || offset != 0)
-        return CURL_SEEKFUNC_CANTSEEK;
     if (!body->begun)
-        return CURL_SEEKFUNC_OK;
+        return 0;
     if (!body->may_repeat)
-        return CURL_SEEKFUNC_FAIL;
+        return -1;
     for (i = 0; i < body->count; ++i) {
         osb_segment *segment = &body->segments[i];
         if (segment->offset == 0)
             continue;
         if (segment->kind == OSB_PART_READER || (segment->kind == OSB_PART_FILE && lseek(segment->fd, 0, SEEK_SET) < 0))
-            return CURL_SEEKFUNC_FAIL;
+            return -1;
         segment->offset = 0;
     }
     body->current = 0;
     body->sent = 0;
-    return CURL_SEEKFUNC_OK;
+    return 0;
 }
 
 /* Building. */
 
-/* Adds to the text, and to the last segment if that is text too. */
+/* Adds text to the last segment, or to a new one where that is not text. */
 static int add_text(osb_body *body, const char *text, size_t length)
 {
     osb_segment *segment = body->count > 0 ? &body->segments[body->count - 1] : NULL;
@@ -152,7 +142,7 @@ static int add_text(osb_body *body, const char *text, size_t length)
         segment->kind = OSB_PART_MEMORY;
         segment->fd = -1;
     }
-    segment->size += (curl_off_t)length;
+    segment->size += (int64_t)length;
     return osb_buffer_append(&body->text, text, length);
 }
 
@@ -161,7 +151,7 @@ static int add_string(osb_body *body, const char *text)
     return add_text(body, text, strlen(text));
 }
 
-/* A part's headers. Names and types are our own words; a quote or a line end in them would be a mistake of the caller. */
+/* Adds a part's headers. The caller chooses names and types without quotes and line ends. */
 static int add_headers(osb_body *body, const char *boundary, const osb_part *part, int first)
 {
     return add_string(body, first ? "--" : "\r\n--") || add_string(body, boundary)
@@ -180,7 +170,7 @@ static int open_file(osb_body *body, osb_segment *segment, const char *path)
         return fail(body, path, strerror(errno));
     if (!S_ISREG(info.st_mode))
         return fail(body, path, S_ISDIR(info.st_mode) ? "is a directory" : "is not a regular file");
-    segment->size = (curl_off_t)info.st_size;
+    segment->size = (int64_t)info.st_size;
     return 0;
 }
 
@@ -198,7 +188,7 @@ static int add_content(osb_body *body, const osb_part *part, size_t index)
     return part->kind == OSB_PART_FILE ? open_file(body, segment, part->path) : 0;
 }
 
-/* Where the text is in memory is known only now. */
+/* The address of the text is known only when all of it has been added. */
 static void place_text(osb_body *body)
 {
     const char *next = osb_buffer_bytes(&body->text);
@@ -217,55 +207,34 @@ static void place_text(osb_body *body)
     }
 }
 
-static CURLcode set_up(osb_body *body, CURL *easy, int may_repeat)
+int osb_body_set(osb_body *body, const char *bytes, size_t length, int may_repeat)
 {
-    CURLcode code;
-
-    place_text(body);
     body->may_repeat = may_repeat;
-    code = curl_easy_setopt(easy, CURLOPT_POST, 1L);
-    if (!code)
-        code = curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, body->size);
-    if (!code)
-        code = curl_easy_setopt(easy, CURLOPT_READFUNCTION, read_body);
-    if (!code)
-        code = curl_easy_setopt(easy, CURLOPT_READDATA, body);
-    if (!code)
-        code = curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, rewind_body);
-    if (!code)
-        code = curl_easy_setopt(easy, CURLOPT_SEEKDATA, body);
-    /* Without bytes there is nothing to refuse to rewind: only a fresh connection is never sent to twice. */
-    if (!code && body->size == 0 && !may_repeat)
-        code = curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
-    return code;
-}
-
-CURLcode osb_body_set(osb_body *body, CURL *easy, const char *bytes, size_t length, int may_repeat)
-{
-    body->segments = calloc(1, sizeof *body->segments);
+    body->segments = osb_calloc(1, sizeof *body->segments);
     if (!body->segments || add_text(body, bytes, length))
-        return CURLE_OUT_OF_MEMORY;
-    return set_up(body, easy, may_repeat);
+        return -1;
+    place_text(body);
+    return 0;
 }
 
-CURLcode osb_body_set_parts(osb_body *body, CURL *easy, const char *boundary, const osb_part *parts, size_t count, int may_repeat)
+int osb_body_set_parts(osb_body *body, const char *boundary, const osb_part *parts, size_t count, int may_repeat)
 {
-    CURLcode code;
     size_t i;
 
-    body->segments = calloc(count * 2 + 1, sizeof *body->segments);
+    body->may_repeat = may_repeat;
+    body->segments = osb_calloc(count * 2 + 1, sizeof *body->segments);
     if (!body->segments)
-        return CURLE_OUT_OF_MEMORY;
+        return -1;
     for (i = 0; i < count; ++i) {
         if (add_headers(body, boundary, &parts[i], i == 0))
-            return CURLE_OUT_OF_MEMORY;
+            return -1;
         if (add_content(body, &parts[i], i + 1))
-            return CURLE_READ_ERROR;
+            return -2;
     }
     if (add_string(body, "\r\n--") || add_string(body, boundary) || add_string(body, "--\r\n"))
-        return CURLE_OUT_OF_MEMORY;
-    code = curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, 512L * 1024);
-    return code ? code : set_up(body, easy, may_repeat);
+        return -1;
+    place_text(body);
+    return 0;
 }
 
 void osb_body_free(osb_body *body)
@@ -277,23 +246,23 @@ void osb_body_free(osb_body *body)
             close(body->segments[i].fd);
         osb_buffer_free(&body->segments[i].queue);
     }
-    free(body->segments);
+    osb_free(body->segments);
     osb_buffer_free(&body->text);
     body->segments = NULL;
     body->count = body->current = 0;
-    body->hungry = 0;
+    body->waiting_for_data = 0;
 }
 
 /* Readers. */
 
-/* The reader whose turn it is, once libcurl has come to it. */
+/* The reader whose turn it is, once reading has reached it. */
 static osb_segment *current_reader(const osb_body *body)
 {
     osb_segment *segment = body->begun && body->current < body->count ? &body->segments[body->current] : NULL;
     return segment && segment->kind == OSB_PART_READER && !segment->ended ? segment : NULL;
 }
 
-size_t osb_body_wants(const osb_body *body)
+size_t osb_body_next_reader(const osb_body *body)
 {
     const osb_segment *segment = current_reader(body);
     return segment && osb_buffer_size(&segment->queue) < READ_AHEAD ? segment->part : 0;
@@ -315,7 +284,7 @@ int osb_body_can_resume(const osb_body *body)
 {
     const osb_segment *segment;
 
-    if (!body->hungry || body->current >= body->count)
+    if (!body->waiting_for_data || body->current >= body->count)
         return 0;
     segment = &body->segments[body->current];
     return segment->ended || osb_buffer_size(&segment->queue) > 0;

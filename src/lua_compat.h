@@ -5,8 +5,19 @@
 #ifndef OSB_LUA_COMPAT_H
 #define OSB_LUA_COMPAT_H
 
+#include <stdint.h>
+
 #include <lauxlib.h>
 #include <lua.h>
+
+/* Adds functions to the table on top of the stack. */
+static inline void osb_set_functions(lua_State *L, const luaL_Reg *functions)
+{
+    for (; functions->name; ++functions) {
+        lua_pushcfunction(L, functions->func);
+        lua_setfield(L, -2, functions->name);
+    }
+}
 
 /* Pushes a new metatable with `methods` as its __index and `meta` as metamethods, registered under `name`. */
 static inline void osb_new_class(lua_State *L, const char *name, const luaL_Reg *methods, const luaL_Reg *meta)
@@ -14,15 +25,9 @@ static inline void osb_new_class(lua_State *L, const char *name, const luaL_Reg 
     luaL_newmetatable(L, name);
     lua_pushstring(L, name);
     lua_setfield(L, -2, "__name");
-    for (; meta->name; ++meta) {
-        lua_pushcfunction(L, meta->func);
-        lua_setfield(L, -2, meta->name);
-    }
+    osb_set_functions(L, meta);
     lua_newtable(L);
-    for (; methods->name; ++methods) {
-        lua_pushcfunction(L, methods->func);
-        lua_setfield(L, -2, methods->name);
-    }
+    osb_set_functions(L, methods);
     lua_setfield(L, -2, "__index");
 }
 
@@ -38,6 +43,16 @@ static inline size_t osb_rawlen(lua_State *L, int index)
     return lua_rawlen(L, index);
 #else
     return lua_objlen(L, index);
+#endif
+}
+
+/* Pushes a whole number that may be beyond 32 bits: an integer where Lua has integers, else a number. */
+static inline void osb_push_int64(lua_State *L, int64_t value)
+{
+#if LUA_VERSION_NUM >= 503
+    lua_pushinteger(L, (lua_Integer)value);
+#else
+    lua_pushnumber(L, (lua_Number)value);
 #endif
 }
 

@@ -1,6 +1,5 @@
 #include "lua_core.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "notifier.h"
@@ -21,19 +20,7 @@ static osb_notifier *check(lua_State *L)
     return box->notifier;
 }
 
-static int answer(lua_State *L, int failed)
-{
-    if (failed) {
-        int problem = errno;
-        lua_pushnil(L);
-        lua_pushstring(L, strerror(problem));
-        return 2;
-    }
-    lua_pushboolean(L, 1);
-    return 1;
-}
-
-/* core.notifier() -> notifier; nil, message where there is no such thing */
+/* core.notifier() -> notifier; nil, message, errno's name where there is none */
 static int new_notifier(lua_State *L)
 {
     notifier_box *box = lua_newuserdata(L, sizeof *box);
@@ -41,28 +28,31 @@ static int new_notifier(lua_State *L)
     box->notifier = NULL;
     osb_set_class(L, NOTIFIER_CLASS);
     box->notifier = osb_notifier_new();
-    return box->notifier ? 1 : answer(L, 1);
+    return box->notifier ? 1 : osb_push_result(L, 1);
 }
 
 /* notifier:path() -> the unix-domain socket to connect to */
-static int path(lua_State *L)
+static int get_path(lua_State *L)
 {
-    lua_pushstring(L, osb_notifier_path(check(L)));
+    char path[OSB_NOTIFIER_PATH_SIZE]; /* a copy: a push can run a finalizer that closes the notifier */
+
+    strcpy(path, osb_notifier_path(check(L)));
+    lua_pushstring(L, path);
     return 1;
 }
 
-/* notifier:accept(), after connecting -> true; nil, message */
+/* notifier:accept(), after connecting -> true; nil, message, errno's name */
 static int accept_connection(lua_State *L)
 {
-    return answer(L, osb_notifier_accept(check(L)));
+    return osb_push_result(L, osb_notifier_accept(check(L)));
 }
 
-/* notifier:arm(descriptor): one byte will arrive once it is readable -> true; nil, message */
+/* notifier:arm(descriptor): one byte will arrive once it is readable -> true; nil, message, errno's name */
 static int arm(lua_State *L)
 {
     osb_notifier *notifier = check(L);
 
-    return answer(L, osb_notifier_arm(notifier, (int)luaL_checkinteger(L, 2)));
+    return osb_push_result(L, osb_notifier_arm(notifier, (int)luaL_checkinteger(L, 2)));
 }
 
 static int close_notifier(lua_State *L)
@@ -77,7 +67,7 @@ static int close_notifier(lua_State *L)
 void osb_open_notifier(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        { "path", path }, { "accept", accept_connection }, { "arm", arm }, { "close", close_notifier }, { NULL, NULL }
+        { "path", get_path }, { "accept", accept_connection }, { "arm", arm }, { "close", close_notifier }, { NULL, NULL }
     };
     static const luaL_Reg meta[] = { { "__gc", close_notifier }, { "__close", close_notifier }, { NULL, NULL } };
 

@@ -2,20 +2,19 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "poller.h"
 
 /*
- * core.poller() -> poller: several multis behind one descriptor, for a host that watches only one. It can be made of multis that have
- * a descriptor; elsewhere the set stays empty and has none itself.
+ * core.poller() -> poller: several multis behind one descriptor, for a host that watches only one. Where multis have no descriptor,
+ * the set stays empty and has none itself.
  */
 
 #define POLLER_CLASS "opensandbox.poller"
+#define MAX_ALARM 1e8 /* seconds: fits in every time_t */
 
 typedef struct poller_box {
     osb_poller *poller; /* NULL after close */
-    pid_t process;      /* whose set it is: one that is inherited by a fork is shared with the parent */
 } poller_box;
 
 static osb_poller *check(lua_State *L)
@@ -31,7 +30,6 @@ static int new_poller(lua_State *L)
     poller_box *box = lua_newuserdata(L, sizeof *box);
 
     box->poller = NULL;
-    box->process = getpid();
     osb_set_class(L, POLLER_CLASS);
     box->poller = osb_poller_new();
     if (!box->poller)
@@ -48,12 +46,12 @@ static int close_poller(lua_State *L)
     return 0;
 }
 
-/* poller:inherited() -> whether it was made before a fork: what a child changes in it, it changes for its parent */
+/* poller:inherited() -> true when it was made before a fork: it is the parent's then, and nothing can be changed in it */
 static int inherited(lua_State *L)
 {
     poller_box *box = luaL_checkudata(L, 1, POLLER_CLASS);
 
-    lua_pushboolean(L, box->process != getpid());
+    lua_pushboolean(L, box->poller && osb_poller_is_inherited(box->poller));
     return 1;
 }
 
@@ -62,18 +60,18 @@ static int watch(lua_State *L)
 {
     osb_poller *poller = check(L);
 
-    if (osb_poller_set(poller, (int)luaL_checkinteger(L, 2), OSB_READABLE))
+    if (osb_poller_set(poller, (int)luaL_checkinteger(L, 2), OSB_READABLE, 0))
         return luaL_error(L, "cannot watch a descriptor: %s", strerror(errno));
     return 0;
 }
 
-/* poller:alarm(seconds | nil) -> true when the descriptor will be readable then, nil where there is no such thing */
+/* poller:alarm(seconds | nil) -> true when the descriptor will be readable then, nil where there is no such timer */
 static int set_alarm(lua_State *L)
 {
     osb_poller *poller = check(L);
     lua_Number seconds = luaL_optnumber(L, 2, -1);
 
-    if (osb_poller_alarm(poller, seconds > 1e8 ? 1e8 : seconds))
+    if (osb_poller_alarm(poller, seconds > MAX_ALARM ? MAX_ALARM : seconds))
         lua_pushnil(L);
     else
         lua_pushboolean(L, 1);

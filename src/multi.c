@@ -1,19 +1,21 @@
-#define _GNU_SOURCE /* dladdr, RTLD_NOLOAD */
 #include "multi.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "alloc.h"
 #include "clock.h"
+#include "process.h"
 #include "sigpipe.h"
-#include "transfer.h"
 
-enum { KEPT_CONNECTIONS = 64 }; /* beside those in use */
+enum {
+    MAX_SHARD_SIZE = 128,      /* transfers */
+    MAX_IDLE_CONNECTIONS = 64, /* of a shard, beside those in use */
+    MAX_READY = 64             /* descriptors served in one step */
+};
 
 /* Once a process. */
 
@@ -23,108 +25,63 @@ static CURLcode global_code;
 static void global_init(void)
 {
     global_code = curl_global_init(CURL_GLOBAL_DEFAULT);
-#if defined(RTLD_NODELETE) && defined(RTLD_NOLOAD)
-    {
-        /* Lua unloads C modules when a state closes; libcurl may have threads in the resolver then, and other states may use us. */
-        Dl_info info;
-        if (dladdr((void *)&global_code, &info) && info.dli_fname)
-            dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
-    }
-#endif
+    osb_stay_loaded();
 }
 
 /* libcurl's callbacks. */
 
+/* Returns the member of an easy handle, or NULL: libcurl has handles of its own. */
+static osb_member *member_of(CURL *easy)
+{
+    char *member = NULL;
+
+    if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, &member))
+        return NULL;
+    return (osb_member *)(void *)member;
+}
+
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *argument, void *socket_argument)
 {
-    osb_multi *multi = argument;
+    osb_shard *shard = argument;
     int events = what == CURL_POLL_REMOVE ? 0
         : (what & CURL_POLL_IN ? OSB_READABLE : 0) | (what & CURL_POLL_OUT ? OSB_WRITABLE : 0);
 
-    (void)easy;
     (void)socket_argument;
-    return osb_poller_set(multi->poller, fd, events);
+    if (what == CURL_POLL_REMOVE) {
+        osb_member *member = member_of(easy);
+        if (member)
+            osb_transfer_set_mark(&shard->multi->set, member, OSB_QUIET);
+    }
+    return osb_poller_set(shard->multi->poller, fd, events, (unsigned)shard->index);
 }
 
 static int on_timer(CURLM *curl, long milliseconds, void *argument)
 {
-    osb_multi *multi = argument;
+    osb_shard *shard = argument;
 
     (void)curl;
-    multi->timer = milliseconds < 0 ? -1 : osb_now() + (double)milliseconds / 1000;
+    if (milliseconds < 0)
+        osb_clock_remove(&shard->multi->timers, &shard->timer);
+    else
+        osb_clock_set(&shard->multi->timers, &shard->timer, osb_now() + (double)milliseconds / 1000);
     return 0;
 }
 
-/* Life. */
-
-osb_multi *osb_multi_new(void)
-{
-    osb_multi *multi = calloc(1, sizeof *multi);
-
-    if (!multi)
-        return NULL;
-    multi->references = 1;
-    multi->timer = -1;
-    multi->process = getpid();
-    return multi;
-}
-
-void osb_multi_hold(osb_multi *multi)
-{
-    ++multi->references;
-}
-
-static void drop_handles(osb_multi *multi)
-{
-    if (multi->curl) {
-        osb_sigpipe guard;
-        osb_sigpipe_block(&guard);
-        curl_multi_cleanup(multi->curl); /* it calls on_socket: the poller goes after it */
-        osb_sigpipe_restore(&guard);
-    }
-    multi->curl = NULL;
-    osb_poller_free(multi->poller);
-    multi->poller = NULL;
-    multi->timer = -1;
-}
-
-void osb_multi_release(osb_multi *multi)
-{
-    if (--multi->references > 0)
-        return;
-    drop_handles(multi);
-    free(multi);
-}
-
-/* After a fork, the child must not speak on the parent's connections, nor close them. */
-static void notice_fork(osb_multi *multi)
-{
-    pid_t process = getpid();
-
-    if (multi->process == process)
-        return;
-    multi->process = process;
-    multi->curl = NULL;
-    while (multi->running)
-        osb_transfer_abandon(multi->running);
-    osb_poller_free(multi->poller); /* closes this process's descriptor of the set, not the set */
-    multi->poller = NULL;
-    multi->timer = -1;
-}
+/* Shards. */
 
 /*
- * libcurl makes the wake-up descriptors of a multi handle without CLOEXEC and does not tell them: they are among the lowest free ones,
- * and open after.
+ * libcurl makes the wake-up descriptors of a multi handle without CLOEXEC and does not report them: they are among the lowest free
+ * ones, and open after.
  */
 static CURLM *new_curl_multi(void)
 {
-    enum { LOOKED_AT = 8 };
-    int lowest[LOOKED_AT];
+    enum { CANDIDATE_FDS = 8 };
+    int lowest[CANDIDATE_FDS];
     int found = 0;
     CURLM *curl;
     int i;
 
-    while (found < LOOKED_AT && (lowest[found] = fcntl(0, F_DUPFD_CLOEXEC, 3)) >= 0)
+    while (found < CANDIDATE_FDS && (lowest[found] = fcntl(0, F_DUPFD_CLOEXEC, 3)) >= 0)
         ++found;
     for (i = 0; i < found; ++i)
         close(lowest[i]);
@@ -137,177 +94,255 @@ static CURLM *new_curl_multi(void)
     return curl;
 }
 
-static CURLMcode set_up(osb_multi *multi)
+static CURLMcode set_callbacks(osb_shard *shard)
 {
-    CURLMcode code = curl_multi_setopt(multi->curl, CURLMOPT_SOCKETFUNCTION, on_socket);
+    CURLMcode code = curl_multi_setopt(shard->curl, CURLMOPT_SOCKETFUNCTION, on_socket);
 
     if (!code)
-        code = curl_multi_setopt(multi->curl, CURLMOPT_SOCKETDATA, multi);
+        code = curl_multi_setopt(shard->curl, CURLMOPT_SOCKETDATA, shard);
     if (!code)
-        code = curl_multi_setopt(multi->curl, CURLMOPT_TIMERFUNCTION, on_timer);
+        code = curl_multi_setopt(shard->curl, CURLMOPT_TIMERFUNCTION, on_timer);
     if (!code)
-        code = curl_multi_setopt(multi->curl, CURLMOPT_TIMERDATA, multi);
+        code = curl_multi_setopt(shard->curl, CURLMOPT_TIMERDATA, shard);
     return code;
+}
+
+static void free_shard(osb_shard *shard)
+{
+    osb_multi *multi = shard->multi;
+
+    if (shard->curl) {
+        osb_sigpipe guard;
+        osb_sigpipe_block(&guard); /* closing a TLS connection sends close_notify */
+        curl_multi_cleanup(shard->curl); /* it calls on_socket */
+        osb_sigpipe_restore(&guard);
+    }
+    multi->shards[shard->index] = NULL;
+    multi->free_places -= MAX_SHARD_SIZE - shard->count;
+    osb_list_remove(&shard->room);
+    osb_list_remove(&shard->active);
+    osb_clock_remove(&multi->timers, &shard->timer);
+    osb_free(shard);
+}
+
+/* Returns the index of a free entry, or -1 when memory runs out. */
+static long find_entry(osb_multi *multi)
+{
+    size_t i = 0;
+    osb_shard **shards;
+
+    while (i < multi->shard_count && multi->shards[i])
+        ++i;
+    if (i < multi->shard_count)
+        return (long)i;
+    shards = osb_realloc(multi->shards, (i + 1) * sizeof *shards);
+    if (!shards)
+        return -1;
+    multi->shards = shards;
+    multi->shards[multi->shard_count++] = NULL;
+    return (long)i;
+}
+
+static osb_shard *new_shard(osb_multi *multi)
+{
+    long index = find_entry(multi);
+    osb_shard *shard = index < 0 || osb_clock_heap_reserve(&multi->timers, multi->shard_count) ? NULL : osb_calloc(1, sizeof *shard);
+
+    if (!shard)
+        return NULL;
+    shard->multi = multi;
+    shard->index = (size_t)index;
+    multi->shards[index] = shard;
+    multi->free_places += MAX_SHARD_SIZE;
+    shard->curl = new_curl_multi();
+    if (!shard->curl || set_callbacks(shard)) {
+        free_shard(shard);
+        return NULL;
+    }
+    osb_list_move_first(&multi->with_room, &shard->room);
+    return shard;
+}
+
+/* libcurl's limit includes the connections in use: with many of those, it would keep no other. */
+static void update_cache_limit(osb_shard *shard)
+{
+    curl_multi_setopt(shard->curl, CURLMOPT_MAXCONNECTS, (long)shard->count + MAX_IDLE_CONNECTIONS);
+}
+
+osb_shard *osb_multi_start(osb_multi *multi, CURL *easy)
+{
+    osb_node *first = osb_list_first(&multi->with_room);
+    osb_shard *shard = first ? OSB_ELEMENT(first, osb_shard, room) : new_shard(multi);
+
+    if (!shard)
+        return NULL;
+    ++shard->count;
+    --multi->free_places;
+    if (shard->count == MAX_SHARD_SIZE)
+        osb_list_remove(&shard->room);
+    update_cache_limit(shard);
+    if (curl_multi_add_handle(shard->curl, easy) == CURLM_OK)
+        return shard;
+    osb_multi_stop(shard, NULL);
+    return NULL;
+}
+
+void osb_multi_stop(osb_shard *shard, CURL *easy)
+{
+    osb_sigpipe guard;
+
+    osb_sigpipe_block(&guard); /* closing a TLS connection sends close_notify */
+    if (shard && easy)
+        curl_multi_remove_handle(shard->curl, easy);
+    curl_easy_cleanup(easy);
+    osb_sigpipe_restore(&guard);
+    if (!shard)
+        return;
+    --shard->count;
+    ++shard->multi->free_places;
+    update_cache_limit(shard);
+    /* An empty shard is only kept while the others do not have room for some more transfers. */
+    if (shard->count == 0 && shard->multi->free_places >= MAX_SHARD_SIZE + MAX_SHARD_SIZE / 2)
+        free_shard(shard);
+    else
+        osb_list_move_first(&shard->multi->with_room, &shard->room);
+}
+
+/* Life. */
+
+osb_multi *osb_multi_new(void)
+{
+    osb_multi *multi = osb_calloc(1, sizeof *multi);
+
+    if (!multi)
+        return NULL;
+    multi->references = 1;
+    multi->process = osb_process();
+    osb_list_init(&multi->with_room);
+    osb_list_init(&multi->active);
+    osb_transfer_set_init(&multi->set);
+    return multi;
+}
+
+void osb_multi_hold(osb_multi *multi)
+{
+    ++multi->references;
+}
+
+void osb_multi_release(osb_multi *multi)
+{
+    if (--multi->references > 0)
+        return;
+    osb_multi_drop_handles(multi);
+    osb_transfer_set_free(&multi->set);
+    osb_free(multi);
+}
+
+int osb_multi_is_inherited(const osb_multi *multi)
+{
+    return multi->process != osb_process();
+}
+
+void osb_multi_drop_handles(osb_multi *multi)
+{
+    int is_inherited = osb_multi_is_inherited(multi);
+    size_t i;
+
+    for (i = 0; i < multi->shard_count; ++i) {
+        if (is_inherited && multi->shards[i])
+            multi->shards[i]->curl = NULL; /* its memory is lost, but the parent's connections stay as they are */
+        if (multi->shards[i])
+            free_shard(multi->shards[i]);
+    }
+    multi->process = osb_process();
+    osb_free(multi->shards);
+    multi->shards = NULL;
+    multi->shard_count = 0;
+    osb_clock_heap_free(&multi->timers);
+    osb_poller_free(multi->poller); /* of an inherited set, this closes the descriptor of this process only */
+    multi->poller = NULL;
 }
 
 const char *osb_multi_open(osb_multi *multi)
 {
-    CURLMcode code;
-
     if (multi->closed)
         return "the client is closed";
-    notice_fork(multi);
-    if (multi->curl)
+    if (multi->poller)
         return NULL;
     pthread_once(&global_once, global_init);
     if (global_code)
         return curl_easy_strerror(global_code);
     multi->poller = osb_poller_new();
-    if (!multi->poller)
-        return strerror(errno);
-    multi->curl = new_curl_multi();
-    code = multi->curl ? set_up(multi) : CURLM_OUT_OF_MEMORY;
-    if (code) {
-        drop_handles(multi);
-        return curl_multi_strerror(code);
-    }
-    return NULL;
-}
-
-static int something_must_arrive(const osb_multi *multi)
-{
-    const osb_transfer *transfer;
-
-    for (transfer = multi->running; transfer; transfer = transfer->next) {
-        if (transfer->must_arrive)
-            return 1;
-    }
-    return 0;
-}
-
-void osb_multi_close(osb_multi *multi, double patience)
-{
-    double deadline = osb_now() + patience;
-
-    if (multi->closed)
-        return;
-    notice_fork(multi);
-    while (something_must_arrive(multi) && osb_now() < deadline)
-        osb_multi_step(multi, deadline - osb_now());
-    multi->closed = 1;
-    while (multi->running)
-        osb_transfer_end(multi->running, OSB_CLOSED, CURLE_OK);
-    drop_handles(multi);
+    return multi->poller ? NULL : strerror(errno);
 }
 
 /* Work. */
 
-static void take_completed(osb_multi *multi)
+static void act(osb_shard *shard, curl_socket_t fd, int mask)
+{
+    int running;
+
+    curl_multi_socket_action(shard->curl, fd, mask, &running);
+    osb_list_add(&shard->multi->active, &shard->active);
+}
+
+void osb_multi_perform(osb_multi *multi, double seconds)
+{
+    osb_ready ready[MAX_READY];
+    osb_sigpipe guard;
+    osb_clock *timer;
+    int count = osb_poller_wait(multi->poller, seconds, ready, MAX_READY);
+    double now;
+    int i;
+
+    multi->now = osb_now();
+    osb_sigpipe_block(&guard);
+    for (i = 0; i < count; ++i) {
+        int mask = (ready[i].events & OSB_READABLE ? CURL_CSELECT_IN : 0) | (ready[i].events & OSB_WRITABLE ? CURL_CSELECT_OUT : 0)
+            | (ready[i].events & OSB_FAILED ? CURL_CSELECT_ERR : 0);
+        if (ready[i].tag < multi->shard_count && multi->shards[ready[i].tag])
+            act(multi->shards[ready[i].tag], ready[i].fd, mask);
+    }
+    now = osb_now();
+    while ((timer = osb_clock_first(&multi->timers)) != NULL && timer->at <= now) {
+        osb_clock_remove(&multi->timers, timer);
+        act(OSB_ELEMENT(timer, osb_shard, timer), CURL_SOCKET_TIMEOUT, 0);
+    }
+    osb_sigpipe_restore(&guard);
+}
+
+double osb_multi_timer(const osb_multi *multi)
+{
+    const osb_clock *first = osb_clock_first(&multi->timers);
+
+    return first ? first->at : -1;
+}
+
+/* Returns the member of the next message, or NULL. */
+static osb_member *next_message(osb_shard *shard, CURLcode *code)
 {
     CURLMsg *message;
     int left;
 
-    while ((message = curl_multi_info_read(multi->curl, &left)) != NULL) {
-        CURLcode code = message->data.result; /* read first: the message dies with the handle */
-        char *transfer = NULL;
-        if (message->msg != CURLMSG_DONE)
-            continue;
-        if (curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer) == CURLE_OK && transfer)
-            osb_transfer_complete((osb_transfer *)(void *)transfer, code);
+    while ((message = curl_multi_info_read(shard->curl, &left)) != NULL) {
+        osb_member *member = message->msg == CURLMSG_DONE ? member_of(message->easy_handle) : NULL;
+        *code = message->data.result;
+        if (member)
+            return member;
     }
+    return NULL;
 }
 
-static void resume_paused(osb_multi *multi)
+osb_member *osb_multi_next_completed(osb_multi *multi, CURLcode *code)
 {
-    osb_transfer *transfer;
+    osb_node *first;
 
-    for (transfer = multi->running; transfer; transfer = transfer->next) {
-        if (osb_transfer_can_resume(transfer))
-            osb_transfer_resume(transfer);
+    while ((first = osb_list_first(&multi->active)) != NULL) {
+        osb_shard *shard = OSB_ELEMENT(first, osb_shard, active);
+        osb_member *member = next_message(shard, code);
+        if (member)
+            return member;
+        osb_list_remove(&shard->active);
     }
-}
-
-static void check_clocks(osb_multi *multi)
-{
-    osb_transfer *transfer = multi->running;
-
-    while (transfer) {
-        osb_transfer *next = transfer->next;
-        osb_transfer_check_clocks(transfer);
-        transfer = next;
-    }
-}
-
-void osb_multi_step(osb_multi *multi, double seconds)
-{
-    osb_ready ready[64];
-    osb_sigpipe guard;
-    double next;
-    int count, i, running;
-
-    notice_fork(multi);
-    if (!multi->curl)
-        return;
-    multi->now = osb_now();
-    resume_paused(multi);
-    next = osb_multi_timeout(multi);
-    if (next >= 0 && next < seconds)
-        seconds = next;
-    count = osb_poller_wait(multi->poller, seconds, ready, 64);
-    multi->now = osb_now();
-    osb_sigpipe_block(&guard);
-    /* Sockets before clocks: what has arrived while the caller was busy must not be called late. */
-    for (i = 0; i < count; ++i) {
-        int mask = (ready[i].events & OSB_READABLE ? CURL_CSELECT_IN : 0) | (ready[i].events & OSB_WRITABLE ? CURL_CSELECT_OUT : 0)
-            | (ready[i].events & OSB_FAILED ? CURL_CSELECT_ERR : 0);
-        curl_multi_socket_action(multi->curl, ready[i].fd, mask, &running);
-    }
-    if (multi->timer >= 0 && osb_now() >= multi->timer) {
-        multi->timer = -1;
-        curl_multi_socket_action(multi->curl, CURL_SOCKET_TIMEOUT, 0, &running);
-    }
-    take_completed(multi);
-    check_clocks(multi);
-    osb_sigpipe_restore(&guard);
-}
-
-double osb_multi_timeout(osb_multi *multi)
-{
-    const osb_transfer *transfer;
-    double now = osb_now();
-    double next = multi->timer;
-
-    for (transfer = multi->running; transfer; transfer = transfer->next) {
-        double clock = osb_transfer_next_clock(transfer);
-        if (osb_transfer_can_resume(transfer))
-            return 0;
-        if (clock >= 0 && (next < 0 || clock < next))
-            next = clock;
-    }
-    if (next < 0)
-        return -1;
-    return next > now ? next - now : 0;
-}
-
-struct osb_transfer *osb_multi_take_changed(osb_multi *multi)
-{
-    osb_transfer *transfer = multi->changed;
-
-    if (transfer)
-        osb_transfer_forget_change(transfer);
-    return transfer;
-}
-
-/* libcurl's limit counts the connections in use too: with many of those, no other would be kept. */
-void osb_multi_make_room(osb_multi *multi)
-{
-    if (multi->curl)
-        curl_multi_setopt(multi->curl, CURLMOPT_MAXCONNECTS, (long)multi->count + KEPT_CONNECTIONS);
-}
-
-int osb_multi_fd(osb_multi *multi)
-{
-    if (osb_multi_open(multi))
-        return -1;
-    return osb_poller_fd(multi->poller);
+    return NULL;
 }

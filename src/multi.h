@@ -1,64 +1,73 @@
 /*
- * A multi: many transfers over one libcurl multi handle and its connection pool, driven by whoever calls osb_multi_step().
+ * A multi: libcurl's multi handles with their connection pools, the descriptors that they wait for, their timers, and the set of
+ * transfers that run over them. driver.h makes it move.
  *
- * It is made to be embedded: one descriptor to watch (osb_multi_fd), one time to wake up at (osb_multi_timeout), one function to
- * call then (osb_multi_step). No thread, no callback into the caller: results are left in the transfers' queues.
+ * libcurl compares a new request with every connection to the same host, and walks through all of them to remove one. So that what a
+ * request costs does not depend on how many others wait, a multi has several handles, each for a bounded number of transfers: shards.
+ * Few transfers all run in the first.
  *
- * A multi is reference counted: transfers hold it, so it may be closed in any order. After a fork the child drops what it
- * inherited, without touching the parent's connections, and starts anew with its first request.
+ * A multi is reference counted: transfers hold it, so that it may be closed in any order.
  */
 #ifndef OSB_MULTI_H
 #define OSB_MULTI_H
 
-#include <sys/types.h>
-
 #include "curl_api.h"
 #include "poller.h"
+#include "transfer_set.h"
 
-struct osb_transfer;
+/* One of libcurl's multi handles. */
+typedef struct osb_shard {
+    struct osb_multi *multi;
+    CURLM *curl;
+    size_t index;    /* among the shards of the multi */
+    size_t count;    /* of transfers */
+    osb_clock timer; /* the time at which libcurl wants to be called */
+    osb_node room;   /* set while another transfer can start in it */
+    osb_node active; /* set while transfers may have completed in it */
+} osb_shard;
 
 typedef struct osb_multi {
     int references;
     int closed;
-    pid_t process;
-    CURLM *curl; /* NULL until the first request */
-    osb_poller *poller;
-    double now;       /* read once a step: libcurl's callbacks may come half a million times */
-    double timer;     /* when libcurl wants to be called, -1: it does not */
-    struct osb_transfer *running; /* doubly linked */
-    struct osb_transfer *changed; /* those with news that nobody has taken yet; doubly linked */
-    unsigned long last_id;
-    unsigned count;   /* of running transfers, those in the background included */
-    unsigned background;
+    unsigned long process; /* see process.h */
+    osb_poller *poller;    /* NULL until the first request */
+    osb_shard **shards;    /* NULL entries can be used again */
+    size_t shard_count;    /* of entries */
+    size_t free_places;    /* of all shards */
+    osb_node with_room;    /* shards, the last used first: it may have a connection for the next request */
+    osb_node active;       /* shards */
+    osb_clock_heap timers; /* of the shards */
+    double now;            /* read once a step: libcurl's callbacks may come half a million times */
+    osb_transfer_set set;
 } osb_multi;
 
-/* NULL when memory runs out. The caller holds the first reference. */
+/* Returns NULL when memory runs out. The caller holds the first reference. */
 osb_multi *osb_multi_new(void);
 void osb_multi_hold(osb_multi *multi);
 void osb_multi_release(osb_multi *multi);
 
-/* Ends every transfer, after giving those that must arrive (osb_transfer_detach) at most `patience` seconds. */
-void osb_multi_close(osb_multi *multi, double patience);
-
-/* Makes the handles ready for a request. Returns NULL, or what went wrong. */
+/* Makes the handles ready for a request. Returns NULL, or a message. */
 const char *osb_multi_open(osb_multi *multi);
 
-/* Moves what can be moved, and waits at most `seconds` for something to move. */
-void osb_multi_step(osb_multi *multi, double seconds);
+/* Returns 1 when the handles are those of the parent process. */
+int osb_multi_is_inherited(const osb_multi *multi);
 
-/* Seconds until osb_multi_step() should be called even though the descriptor is quiet; -1: no such need. */
-double osb_multi_timeout(osb_multi *multi);
+/* Frees the handles and closes all connections, except inherited ones. No transfer runs any more. */
+void osb_multi_drop_handles(osb_multi *multi);
 
-/*
- * The next transfer with news for its owner (a head, bytes, room for bytes, the end), or NULL. Each is given once, until there is
- * more: so that among thousands of waiting transfers the few that moved are found without looking at all.
- */
-struct osb_transfer *osb_multi_take_changed(osb_multi *multi);
+/* Starts an easy handle, whose CURLINFO_PRIVATE is its osb_member. Returns its shard, or NULL when memory runs out. */
+osb_shard *osb_multi_start(osb_multi *multi, CURL *easy);
 
-/* Lets libcurl keep connections beside those that the running transfers use. */
-void osb_multi_make_room(osb_multi *multi);
+/* Frees an easy handle, and closes its connection if that is busy. `shard` is NULL for one that was not started. */
+void osb_multi_stop(osb_shard *shard, CURL *easy);
 
-/* The descriptor to watch for reading, or -1 where the platform has none. */
-int osb_multi_fd(osb_multi *multi);
+/* Waits at most `seconds` for something to move, and lets libcurl move it. */
+void osb_multi_perform(osb_multi *multi, double seconds);
+
+/* Returns the time at which libcurl wants to be called, or -1. */
+double osb_multi_timer(const osb_multi *multi);
+
+/* Returns the member of an easy handle that has completed since, and its result; NULL when there is none. */
+osb_member *osb_multi_next_completed(osb_multi *multi, CURLcode *code);
 
 #endif

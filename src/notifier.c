@@ -2,13 +2,13 @@
 #include "notifier.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 #ifdef __linux__
 
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -16,14 +16,17 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "alloc.h"
+#include "process.h"
+
 struct osb_notifier {
     struct sockaddr_un address;
-    int listener;   /* -1 once the connection is taken */
-    int connection; /* what the thread writes to */
-    int set;        /* what the thread waits for: the armed descriptor, and `stop` */
+    int listener;   /* -1 once the connection is accepted */
+    int connection; /* the thread writes to it */
+    int set;        /* the thread waits for it: the armed descriptor, and `stop` */
     int stop;
     int runs;
-    pid_t process; /* a fork has no thread */
+    unsigned long process; /* see process.h: a child has no thread */
     pthread_t thread;
 };
 
@@ -34,7 +37,7 @@ static void close_one(int *fd)
     *fd = -1;
 }
 
-static void remove_name(osb_notifier *notifier)
+static void remove_socket_path(osb_notifier *notifier)
 {
     char *slash = strrchr(notifier->address.sun_path, '/');
 
@@ -48,7 +51,7 @@ static void remove_name(osb_notifier *notifier)
 }
 
 /* Makes the directory and the address in it. */
-static int choose_name(struct sockaddr_un *address)
+static int create_socket_path(struct sockaddr_un *address)
 {
     const char *parent = getenv("TMPDIR");
     size_t room = sizeof address->sun_path - sizeof "/n";
@@ -66,9 +69,9 @@ static int choose_name(struct sockaddr_un *address)
     return 0;
 }
 
-static int listen_there(osb_notifier *notifier)
+static int start_listening(osb_notifier *notifier)
 {
-    if (choose_name(&notifier->address))
+    if (create_socket_path(&notifier->address))
         return -1;
     notifier->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (notifier->listener < 0)
@@ -89,15 +92,15 @@ static int add(osb_notifier *notifier, int operation, int fd, unsigned events)
 
 osb_notifier *osb_notifier_new(void)
 {
-    osb_notifier *notifier = calloc(1, sizeof *notifier);
+    osb_notifier *notifier = osb_calloc(1, sizeof *notifier);
 
     if (!notifier)
         return NULL;
     notifier->connection = notifier->listener = -1;
-    notifier->process = getpid();
+    notifier->process = osb_process();
     notifier->set = epoll_create1(EPOLL_CLOEXEC);
     notifier->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (notifier->set < 0 || notifier->stop < 0 || add(notifier, EPOLL_CTL_ADD, notifier->stop, EPOLLIN) || listen_there(notifier)) {
+    if (notifier->set < 0 || notifier->stop < 0 || add(notifier, EPOLL_CTL_ADD, notifier->stop, EPOLLIN) || start_listening(notifier)) {
         int problem = errno;
         osb_notifier_free(notifier);
         errno = problem;
@@ -129,18 +132,29 @@ static void *watch(void *argument)
     }
 }
 
+/* A child shares the listener and the epoll set with its parent, and has no thread. */
+static int refuse_inherited(const osb_notifier *notifier)
+{
+    if (notifier->process == osb_process())
+        return 0;
+    errno = EPERM;
+    return -1;
+}
+
 int osb_notifier_accept(osb_notifier *notifier)
 {
     sigset_t all, before;
     int problem;
 
+    if (refuse_inherited(notifier))
+        return -1;
     if (notifier->listener < 0) {
         errno = EINVAL;
         return -1;
     }
     notifier->connection = accept4(notifier->listener, NULL, NULL, SOCK_CLOEXEC);
     problem = notifier->connection < 0 ? errno : 0;
-    remove_name(notifier);
+    remove_socket_path(notifier);
     if (!problem) {
         sigfillset(&all); /* the host's signals are for the host's threads */
         pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -154,6 +168,8 @@ int osb_notifier_accept(osb_notifier *notifier)
 
 int osb_notifier_arm(osb_notifier *notifier, int fd)
 {
+    if (refuse_inherited(notifier))
+        return -1;
     if (add(notifier, EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLONESHOT) == 0)
         return 0;
     return errno == ENOENT ? add(notifier, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLONESHOT) : -1;
@@ -161,7 +177,7 @@ int osb_notifier_arm(osb_notifier *notifier, int fd)
 
 void osb_notifier_free(osb_notifier *notifier)
 {
-    int is_ours = notifier && notifier->process == getpid();
+    int is_ours = notifier && notifier->process == osb_process();
 
     if (!notifier)
         return;
@@ -170,12 +186,12 @@ void osb_notifier_free(osb_notifier *notifier)
         pthread_join(notifier->thread, NULL);
     }
     if (is_ours)
-        remove_name(notifier);
+        remove_socket_path(notifier);
     close_one(&notifier->listener);
     close_one(&notifier->connection);
     close_one(&notifier->set);
     close_one(&notifier->stop);
-    free(notifier);
+    osb_free(notifier);
 }
 
 #else

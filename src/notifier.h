@@ -7,19 +7,21 @@
 
 typedef struct osb_notifier osb_notifier;
 
-/* Listens on a socket in a directory of its own that nobody else can enter. NULL with errno when that cannot be had. */
+enum { OSB_NOTIFIER_PATH_SIZE = 108 }; /* of a unix-domain address */
+
+/* Listens on a socket in a directory of its own that nobody else can enter. Returns NULL with errno when that fails. */
 osb_notifier *osb_notifier_new(void);
 
-/* Where to connect to. */
+/* Returns the path to connect to, shorter than OSB_NOTIFIER_PATH_SIZE; empty once the connection is accepted. */
 const char *osb_notifier_path(const osb_notifier *notifier);
 
-/* Takes the connection, removes the socket's name and starts the thread. Returns 0, or -1 with errno. */
+/* Accepts the connection, removes the socket's name and starts the thread. Returns 0, or -1 with errno. */
 int osb_notifier_accept(osb_notifier *notifier);
 
 /* Asks for one byte when `fd` is readable. Returns 0, or -1 with errno. */
 int osb_notifier_arm(osb_notifier *notifier, int fd);
 
-/* Ends the thread and closes the connection. */
+/* Stops the thread and closes the connection. */
 void osb_notifier_free(osb_notifier *notifier);
 
 #endif

@@ -1,30 +1,35 @@
 #include "poller.h"
+
+#include "alloc.h"
 #include "clock.h"
+#include "process.h"
 
 #if OSB_POLLER_IS_EPOLL
 
 #include <errno.h>
-#include <stdlib.h>
+#include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 struct osb_poller {
     int fd;
-    int alarm; /* a timer in the set; -1 until it is asked for */
+    int alarm;             /* a timer in the set; -1 until it is asked for */
+    unsigned long process; /* see process.h */
 };
 
 osb_poller *osb_poller_new(void)
 {
-    osb_poller *poller = malloc(sizeof *poller);
+    osb_poller *poller = osb_malloc(sizeof *poller);
     if (!poller)
         return NULL;
     poller->fd = epoll_create1(EPOLL_CLOEXEC);
     if (poller->fd < 0) {
-        free(poller);
+        osb_free(poller);
         return NULL;
     }
     poller->alarm = -1;
+    poller->process = osb_process();
     return poller;
 }
 
@@ -35,7 +40,7 @@ void osb_poller_free(osb_poller *poller)
     if (poller->alarm >= 0)
         close(poller->alarm);
     close(poller->fd);
-    free(poller);
+    osb_free(poller);
 }
 
 int osb_poller_fd(const osb_poller *poller)
@@ -43,11 +48,27 @@ int osb_poller_fd(const osb_poller *poller)
     return poller->fd;
 }
 
-int osb_poller_set(osb_poller *poller, int fd, int events)
+int osb_poller_is_inherited(const osb_poller *poller)
+{
+    return poller->process != osb_process();
+}
+
+/* What a child changes in an inherited set, it changes for its parent. */
+static int refuse_inherited(const osb_poller *poller)
+{
+    if (!osb_poller_is_inherited(poller))
+        return 0;
+    errno = EPERM;
+    return -1;
+}
+
+int osb_poller_set(osb_poller *poller, int fd, int events, unsigned tag)
 {
     struct epoll_event event = { 0 };
 
-    event.data.fd = fd;
+    if (refuse_inherited(poller))
+        return -1;
+    event.data.u64 = (uint64_t)tag << 32 | (uint32_t)fd;
     event.events = (events & OSB_READABLE ? EPOLLIN : 0) | (events & OSB_WRITABLE ? EPOLLOUT : 0);
     if (events == 0) {
         /* A descriptor that was closed has left the set by itself. */
@@ -66,7 +87,7 @@ static int make_alarm(osb_poller *poller)
 
     if (fd < 0)
         return -1;
-    if (osb_poller_set(poller, fd, OSB_READABLE)) {
+    if (osb_poller_set(poller, fd, OSB_READABLE, 0)) {
         close(fd);
         return -1;
     }
@@ -78,6 +99,8 @@ int osb_poller_alarm(osb_poller *poller, double seconds)
 {
     struct itimerspec when = { { 0, 0 }, { 0, 0 } };
 
+    if (refuse_inherited(poller))
+        return -1;
     if (poller->alarm < 0 && (seconds < 0 || make_alarm(poller)))
         return seconds < 0 ? 0 : -1;
     if (seconds >= 0) {
@@ -100,7 +123,8 @@ int osb_poller_wait(osb_poller *poller, double seconds, osb_ready *ready, int mo
     if (count < 0)
         return 0;
     for (i = 0; i < count; ++i) {
-        ready[i].fd = events[i].data.fd;
+        ready[i].fd = (int)(uint32_t)events[i].data.u64;
+        ready[i].tag = (unsigned)(events[i].data.u64 >> 32);
         ready[i].events = (events[i].events & EPOLLIN ? OSB_READABLE : 0) | (events[i].events & EPOLLOUT ? OSB_WRITABLE : 0)
             | (events[i].events & (EPOLLERR | EPOLLHUP) ? OSB_FAILED : 0);
     }

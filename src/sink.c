@@ -3,10 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "alloc.h"
 
 static int fail(osb_sink *sink)
 {
@@ -20,11 +21,8 @@ int osb_sink_init(osb_sink *sink, const char *path, int mode)
     sink->mode = mode;
     if (!path)
         return 0;
-    sink->path = malloc(strlen(path) + 1);
-    if (!sink->path)
-        return -1;
-    strcpy(sink->path, path);
-    return 0;
+    sink->path = osb_strdup(path);
+    return sink->path ? 0 : -1;
 }
 
 int osb_sink_open(osb_sink *sink)
@@ -60,6 +58,6 @@ int osb_sink_close(osb_sink *sink)
 void osb_sink_free(osb_sink *sink)
 {
     osb_sink_close(sink);
-    free(sink->path);
+    osb_free(sink->path);
     sink->path = NULL;
 }

@@ -1,4 +1,4 @@
-/* The file that the body of a good response goes to, straight from libcurl's write callback. It is made when the response begins. */
+/* The file that receives the body of a good response, straight from libcurl's write callback. It is created when the response begins. */
 #ifndef OSB_SINK_H
 #define OSB_SINK_H
 
@@ -16,10 +16,10 @@ int osb_sink_init(osb_sink *sink, const char *path, int mode);
 int osb_sink_open(osb_sink *sink);
 int osb_sink_write(osb_sink *sink, const char *bytes, size_t length);
 
-/* The last bytes may only meet a full disk when the file is closed. */
+/* Closes the file. A full disk may be reported only now. */
 int osb_sink_close(osb_sink *sink);
 
-/* To be called last; closes too. */
+/* Closes the file, if it is open, and frees the memory. */
 void osb_sink_free(osb_sink *sink);
 
 #endif

@@ -1,122 +1,156 @@
-#include "transfer.h"
+#include "transfer_internal.h"
 
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
 
+#include "alloc.h"
 #include "clock.h"
-#include "sigpipe.h"
 
-enum {
-    CONNECTION_MAX_AGE = 4,    /* seconds: the servers close idle connections after 5 (uvicorn's default) to 30 */
-    LARGEST_HEAD = 1024 * 1024 /* bytes */
-};
-
-static const char *const outcome_names[] = {
-    "running", "complete", "resolve_failed", "connect_failed", "tls_failed", "connect_timeout", "timeout", "idle_timeout",
-    "send_failed", "receive_failed", "bad_response", "body_failed", "sink_failed", "closed", "forked", "no_memory", "failed"
-};
-
-const char *osb_outcome_name(osb_outcome outcome)
-{
-    return outcome_names[outcome];
-}
-
-/* The list of transfers with news. */
-
-static void note_change(osb_transfer *transfer)
-{
-    osb_multi *multi = transfer->multi;
-
-    if (transfer->changed || transfer->in_background)
-        return;
-    transfer->changed = 1;
-    transfer->changed_next = multi->changed;
-    if (transfer->changed_next)
-        transfer->changed_next->changed_previous = transfer;
-    multi->changed = transfer;
-}
-
-void osb_transfer_forget_change(osb_transfer *transfer)
-{
-    if (!transfer->changed)
-        return;
-    transfer->changed = 0;
-    if (transfer->changed_previous)
-        transfer->changed_previous->changed_next = transfer->changed_next;
-    else
-        transfer->multi->changed = transfer->changed_next;
-    if (transfer->changed_next)
-        transfer->changed_next->changed_previous = transfer->changed_previous;
-    transfer->changed_next = transfer->changed_previous = NULL;
-}
+static const char CUT_SHORT[] = "the connection ended without a close frame";
 
 /* libcurl's callbacks: they move bytes and note what happened, no more. */
 
-static size_t on_header(char *bytes, size_t size, size_t count, void *argument)
+static void mark_changed(osb_transfer *transfer)
 {
-    osb_transfer *transfer = argument;
-    size_t length = size * count;
-
-    transfer->last_activity = transfer->multi->now;
-    if (transfer->head_complete) /* trailers of a chunked body */
-        return length;
-    if (length >= 5 && memcmp(bytes, "HTTP/", 5) == 0) /* of an interim response came before, if anything */
-        osb_buffer_consume(&transfer->head, osb_buffer_size(&transfer->head));
-    if (osb_buffer_size(&transfer->head) + length > LARGEST_HEAD
-        || osb_buffer_append(&transfer->head, bytes, length))
-        return 0;
-    if (bytes[0] == '\r' || bytes[0] == '\n') {
-        long status = 0;
-        curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
-        if (status >= 200) {
-            transfer->status = status;
-            transfer->head_complete = 1;
-            note_change(transfer);
-            if (transfer->sink.path && status < 300 && osb_sink_open(&transfer->sink))
-                return 0;
-        }
-    }
-    return length;
+    osb_transfer_set_mark(&transfer->multi->set, &transfer->member, OSB_CHANGED);
 }
 
-static int holds(const osb_transfer *transfer, size_t mark)
+/* Returns what libcurl expects for `length` bytes that were passed to the response. */
+static size_t received(osb_transfer *transfer, osb_received result, size_t length)
 {
-    /* A frame longer than the mark must still arrive: where frames are read, only a queue with a whole line counts. */
-    return osb_buffer_size(&transfer->response.input) >= mark && (!transfer->framed || transfer->response.line_waiting);
+    transfer->last_activity = transfer->multi->now;
+    switch (result) {
+    case OSB_RECEIVE_PAUSED:
+        return CURL_WRITEFUNC_PAUSE;
+    case OSB_RECEIVE_NO_MEMORY:
+        transfer->failure = OSB_NO_MEMORY;
+        return 0;
+    case OSB_RECEIVE_SINK_FAILED:
+        transfer->failure = OSB_SINK_FAILED;
+        return 0;
+    default:
+        return length;
+    }
+}
+
+static int is_open_websocket(const osb_transfer *transfer)
+{
+    return transfer->websocket && transfer->websocket->open;
+}
+
+/* The response to a request for a WebSocket: the server switches to it, or refuses. Returns -1 when it does neither. */
+static int answer_websocket(osb_transfer *transfer)
+{
+    osb_buffer *head = &transfer->response.head;
+    const char *problem;
+
+    if (transfer->response.status == 101) {
+        problem = osb_websocket_open(transfer->websocket, osb_buffer_bytes(head), osb_buffer_size(head), transfer->multi->now);
+        if (problem) {
+            transfer->failure = OSB_WEBSOCKET_VIOLATION;
+            transfer->failure_message = problem;
+            transfer->response.status = 0; /* nobody shall take it for an open connection */
+            return -1;
+        }
+        transfer->deadline = -1; /* it was for this response */
+        osb_transfer_update_clock(transfer);
+    }
+    osb_transfer_check_pause(transfer);
+    return 0;
+}
+
+static size_t on_header(char *line, size_t size, size_t count, void *argument)
+{
+    osb_transfer *transfer = argument;
+    osb_received result = osb_response_header(&transfer->response, line, size * count);
+
+    if (result == OSB_RECEIVED_HEAD) {
+        mark_changed(transfer);
+        if (transfer->websocket && answer_websocket(transfer))
+            return 0;
+    }
+    return received(transfer, result, size * count);
+}
+
+/* Bytes of a WebSocket that is open. */
+static osb_received receive_frames(osb_transfer *transfer, const char *bytes, size_t length)
+{
+    osb_websocket *websocket = transfer->websocket;
+    osb_websocket_result result = osb_websocket_receive(websocket, bytes, length, transfer->multi->now);
+
+    osb_transfer_check_pause(transfer); /* a ping wants an answer, and so does a close frame */
+    if (websocket->close_sent)
+        osb_transfer_update_clock(transfer);
+    if (result == OSB_WEBSOCKET_NEWS)
+        mark_changed(transfer);
+    if (result == OSB_WEBSOCKET_FULL)
+        return OSB_RECEIVE_PAUSED;
+    return result == OSB_WEBSOCKET_NO_MEMORY ? OSB_RECEIVE_NO_MEMORY : OSB_RECEIVED;
 }
 
 static size_t on_body(char *bytes, size_t size, size_t count, void *argument)
 {
     osb_transfer *transfer = argument;
-    size_t length = size * count;
+    osb_received result;
+
+    if (is_open_websocket(transfer))
+        return received(transfer, receive_frames(transfer, bytes, size * count), size * count);
+    result = osb_response_body(&transfer->response, bytes, size * count);
+    if (result == OSB_RECEIVED)
+        mark_changed(transfer);
+    return received(transfer, result, size * count);
+}
+
+/* Before the response there is nothing to send, and after a refusal there never will be. */
+static size_t read_frames(osb_transfer *transfer, char *into, size_t length)
+{
+    int news;
+    size_t got = osb_websocket_take(transfer->websocket, into, length, &news);
+
+    if (news)
+        mark_changed(transfer);
+    if (got > 0 || (transfer->response.status && !transfer->websocket->open))
+        return got;
+    osb_transfer_check_pause(transfer);
+    return CURL_READFUNC_PAUSE;
+}
+
+static size_t on_read(char *into, size_t size, size_t count, void *argument)
+{
+    osb_transfer *transfer = argument;
+    long got;
 
     transfer->last_activity = transfer->multi->now;
-    if (transfer->in_background)
-        return length;
-    if (transfer->sink.fd >= 0) {
-        if (osb_sink_write(&transfer->sink, bytes, length))
-            return 0;
-        transfer->received += (double)length;
-        note_change(transfer);
-        return length;
+    if (transfer->websocket)
+        return read_frames(transfer, into, size * count);
+    got = osb_body_read(&transfer->body, into, size * count);
+    if (transfer->has_parts) /* its owner may have bytes for it, and may count those that were sent */
+        mark_changed(transfer);
+    if (got == OSB_BODY_AGAIN)
+        return CURL_READFUNC_PAUSE;
+    if (got == OSB_BODY_ERROR) {
+        transfer->failure = OSB_BODY_FAILED;
+        return CURL_READFUNC_ABORT;
     }
-    if (holds(transfer, transfer->high_water)) {
-        transfer->receive_paused = 1;
-        return CURL_WRITEFUNC_PAUSE;
-    }
-    if (osb_frames_feed(&transfer->response, bytes, length))
-        return 0;
-    transfer->received += (double)length;
-    note_change(transfer);
-    return length;
+    return (size_t)got;
+}
+
+/*
+ * libcurl repeats a request by itself when a reused connection breaks before the first byte of the response, and rewinds the body
+ * for that. A command must not run twice: rewinding fails then, and so does the transfer.
+ */
+static int on_seek(void *argument, curl_off_t offset, int origin)
+{
+    osb_transfer *transfer = argument;
+
+    if (origin != SEEK_SET || offset != 0)
+        return CURL_SEEKFUNC_CANTSEEK;
+    return osb_body_rewind(&transfer->body) ? CURL_SEEKFUNC_FAIL : CURL_SEEKFUNC_OK;
 }
 
 /* libcurl opens its sockets without CLOEXEC; a child of the host must not hold them open. */
-static curl_socket_t open_socket(void *argument, curlsocktype purpose, struct curl_sockaddr *address)
+static curl_socket_t on_open_socket(void *argument, curlsocktype purpose, struct curl_sockaddr *address)
 {
     (void)argument;
     (void)purpose;
@@ -132,7 +166,7 @@ static curl_socket_t open_socket(void *argument, curlsocktype purpose, struct cu
 #endif
 }
 
-/* Setting up. */
+/* Starting. */
 
 #define SET(option, value)                                                  \
     do {                                                                    \
@@ -140,223 +174,87 @@ static curl_socket_t open_socket(void *argument, curlsocktype purpose, struct cu
         if (set_code)                                                       \
             return set_code;                                                \
     } while (0)
-#define SET_STRING(option, value) \
-    do {                          \
-        if (value)                \
-            SET(option, value);   \
-    } while (0)
 
-static CURLcode set_protocol(osb_transfer *transfer)
+static CURLcode set_callbacks(osb_transfer *transfer)
 {
-#if LIBCURL_VERSION_NUM >= 0x075500
-    SET(CURLOPT_PROTOCOLS_STR, "http,https");
-#else
-    SET(CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
-#endif
-    SET(CURLOPT_NOSIGNAL, 1L);
-    SET(CURLOPT_FOLLOWLOCATION, 0L); /* our headers hold keys: they go where they were meant to go, and nowhere else */
-    SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    SET(CURLOPT_MAXAGE_CONN, (long)CONNECTION_MAX_AGE);
-    SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
-    SET(CURLOPT_PRIVATE, (void *)transfer);
+    SET(CURLOPT_PRIVATE, (void *)&transfer->member);
     SET(CURLOPT_ERRORBUFFER, transfer->message);
+    SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
     SET(CURLOPT_HEADERFUNCTION, on_header);
     SET(CURLOPT_HEADERDATA, (void *)transfer);
     SET(CURLOPT_WRITEFUNCTION, on_body);
     SET(CURLOPT_WRITEDATA, (void *)transfer);
+    SET(CURLOPT_READFUNCTION, on_read);
+    SET(CURLOPT_READDATA, (void *)transfer);
+    SET(CURLOPT_SEEKFUNCTION, on_seek);
+    SET(CURLOPT_SEEKDATA, (void *)transfer);
     return CURLE_OK;
 }
 
-static CURLcode set_tls(osb_transfer *transfer, const osb_request *request)
+static CURLcode set_up_websocket(osb_transfer *transfer, const osb_websocket_options *options)
 {
-    SET_STRING(CURLOPT_CAINFO, request->ca_file);
-    SET_STRING(CURLOPT_CAPATH, request->ca_directory);
-    SET_STRING(CURLOPT_SSLCERT, request->certificate);
-    SET_STRING(CURLOPT_SSLKEY, request->key);
-    SET_STRING(CURLOPT_KEYPASSWD, request->key_password);
-    if (request->insecure) {
-        SET(CURLOPT_SSL_VERIFYPEER, 0L);
-        SET(CURLOPT_SSL_VERIFYHOST, 0L);
-    }
-    return CURLE_OK;
-}
-
-static int add_header(osb_transfer *transfer, const char *header)
-{
-    struct curl_slist *list = curl_slist_append(transfer->headers, header);
-
-    if (!list)
-        return -1;
-    transfer->headers = list;
-    return 0;
-}
-
-static CURLcode set_headers(osb_transfer *transfer, const osb_request *request)
-{
-    size_t i;
-
-    for (i = 0; i < request->header_count; ++i) {
-        if (add_header(transfer, request->headers[i]))
-            return CURLE_OUT_OF_MEMORY;
-    }
-    /* Waiting for "100 Continue" costs a second with servers that do not send it. */
-    if (add_header(transfer, "Expect:") || (transfer->body.size < 0 && add_header(transfer, "Transfer-Encoding: chunked")))
+    transfer->websocket = osb_calloc(1, sizeof *transfer->websocket);
+    if (!transfer->websocket)
         return CURLE_OUT_OF_MEMORY;
-    SET(CURLOPT_HTTPHEADER, transfer->headers);
-    return CURLE_OK;
+    transfer->response.may_switch = 1;
+    return osb_websocket_init(transfer->websocket, options) ? CURLE_FAILED_INIT : CURLE_OK;
 }
 
-static CURLcode set_up(osb_transfer *transfer, const osb_request *request)
-{
-    CURLcode code = set_protocol(transfer);
-
-    if (!code)
-        code = set_tls(transfer, request);
-    if (code)
-        return code;
-    SET(CURLOPT_URL, request->url);
-    SET(CURLOPT_PATH_AS_IS, 1L);
-    SET_STRING(CURLOPT_PROXY, request->proxy);
-    SET(CURLOPT_CONNECTTIMEOUT_MS, request->connect_timeout > 0 ? (long)osb_milliseconds(request->connect_timeout) : 86400000L);
-    if (request->receive_buffer > 0)
-        SET(CURLOPT_BUFFERSIZE, request->receive_buffer);
-    if (request->part_count > 0)
-        code = osb_body_set_parts(&transfer->body, transfer->easy, request->boundary, request->parts, request->part_count,
-                                  request->may_repeat);
-    else if (request->body)
-        code = osb_body_set(&transfer->body, transfer->easy, request->body, request->body_length, request->may_repeat);
-    else if (strcmp(request->method, "POST") == 0)
-        code = osb_body_set(&transfer->body, transfer->easy, "", 0, request->may_repeat);
-    else
-        SET(CURLOPT_HTTPGET, 1L);
-    if (!code)
-        code = set_headers(transfer, request);
-    if (code)
-        return code;
-    if (strcmp(request->method, "HEAD") == 0)
-        SET(CURLOPT_NOBODY, 1L);
-    SET(CURLOPT_CUSTOMREQUEST, request->method);
-    return CURLE_OK;
-}
-
-static void link_in(osb_transfer *transfer)
+static CURLcode run(osb_transfer *transfer, const osb_request *request)
 {
     osb_multi *multi = transfer->multi;
+    CURLcode code;
 
-    transfer->next = multi->running;
-    if (transfer->next)
-        transfer->next->previous = transfer;
-    multi->running = transfer;
-    ++multi->count;
-    osb_multi_make_room(multi);
-}
-
-static void link_out(osb_transfer *transfer)
-{
-    osb_multi *multi = transfer->multi;
-
-    if (transfer->previous)
-        transfer->previous->next = transfer->next;
-    else
-        multi->running = transfer->next;
-    if (transfer->next)
-        transfer->next->previous = transfer->previous;
-    transfer->next = transfer->previous = NULL;
-    --multi->count;
-    osb_multi_make_room(multi);
-    if (transfer->in_background)
-        --multi->background;
-}
-
-static void set_message(osb_transfer *transfer, const char *text)
-{
-    snprintf(transfer->message, sizeof transfer->message, "%s", text);
-}
-
-static osb_outcome outcome_of(const osb_transfer *transfer, CURLcode code)
-{
-    switch (code) {
-    case CURLE_OK:
-        return OSB_COMPLETE;
-    case CURLE_COULDNT_RESOLVE_HOST:
-    case CURLE_COULDNT_RESOLVE_PROXY:
-        return OSB_RESOLVE_FAILED;
-    case CURLE_COULDNT_CONNECT:
-        return OSB_CONNECT_FAILED;
-    case CURLE_OPERATION_TIMEDOUT: /* the only clock of libcurl's that we set */
-        return OSB_CONNECT_TIMEOUT;
-    case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CACERT_BADFILE:
-    case CURLE_SSL_CERTPROBLEM:
-    case CURLE_SSL_CIPHER:
-    case CURLE_SSL_ISSUER_ERROR:
-    case CURLE_SSL_INVALIDCERTSTATUS:
-    case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
-        return OSB_TLS_FAILED;
-    case CURLE_SEND_ERROR:
-    case CURLE_SEND_FAIL_REWIND:
-        return OSB_SEND_FAILED;
-    case CURLE_RECV_ERROR:
-    case CURLE_GOT_NOTHING:
-    case CURLE_PARTIAL_FILE:
-        return OSB_RECEIVE_FAILED;
-    case CURLE_WEIRD_SERVER_REPLY:
-    case CURLE_UNSUPPORTED_PROTOCOL: /* also what an HTTP/0.9 answer gives */
-    case CURLE_BAD_CONTENT_ENCODING:
-        return OSB_BAD_RESPONSE;
-    case CURLE_ABORTED_BY_CALLBACK:
-    case CURLE_READ_ERROR:
-        return transfer->body.problem[0] ? OSB_BODY_FAILED : OSB_FAILED_OTHERWISE;
-    case CURLE_WRITE_ERROR: /* ours: no room for the head or the body */
-        return transfer->sink.problem[0] ? OSB_SINK_FAILED : OSB_NO_MEMORY;
-    case CURLE_OUT_OF_MEMORY:
-        return OSB_NO_MEMORY;
-    default:
-        return OSB_FAILED_OTHERWISE;
-    }
+    code = request->websocket ? set_up_websocket(transfer, request->websocket) : osb_request_body(request, &transfer->body);
+    if (code == CURLE_READ_ERROR)
+        transfer->failure = OSB_BODY_FAILED;
+    if (code)
+        return code;
+    transfer->easy = curl_easy_init();
+    if (!transfer->easy)
+        return CURLE_OUT_OF_MEMORY;
+    code = set_callbacks(transfer);
+    if (!code)
+        code = osb_request_set_up(request, transfer->easy, &transfer->body, transfer->websocket ? transfer->websocket->key : NULL,
+                                  &transfer->headers);
+    if (!code && osb_transfer_set_add(&multi->set, &transfer->member))
+        code = CURLE_OUT_OF_MEMORY;
+    if (code)
+        return code;
+    transfer->shard = osb_multi_start(multi, transfer->easy);
+    if (!transfer->shard)
+        return CURLE_OUT_OF_MEMORY;
+    osb_transfer_update_clock(transfer);
+    return CURLE_OK;
 }
 
 osb_transfer *osb_transfer_start(osb_multi *multi, const osb_request *request)
 {
-    osb_transfer *transfer = calloc(1, sizeof *transfer);
+    osb_transfer *transfer = osb_calloc(1, sizeof *transfer);
     const char *problem;
     CURLcode code;
 
     if (!transfer)
         return NULL;
     osb_multi_hold(multi);
+    osb_transfer_set_enrol(&multi->set, &transfer->member);
     transfer->multi = multi;
-    transfer->id = ++multi->last_id;
-    osb_frames_init(&transfer->response, request->frame_limit);
-    transfer->framed = request->framed;
-    transfer->high_water = request->high_water;
     transfer->has_parts = request->part_count > 0;
-    transfer->timeout = request->timeout;
+    multi->now = transfer->last_activity = osb_now();
+    transfer->deadline = request->timeout > 0 ? transfer->last_activity + request->timeout : -1;
     transfer->idle_timeout = request->idle_timeout;
-    transfer->started = transfer->last_activity = osb_now();
-
-    if (osb_sink_init(&transfer->sink, request->sink, request->sink_mode)) {
-        osb_transfer_end(transfer, OSB_NO_MEMORY, CURLE_OUT_OF_MEMORY);
+    if (osb_response_init(&transfer->response, request->high_water, request->max_event, request->sink, request->sink_mode)) {
+        osb_transfer_complete(transfer, CURLE_OUT_OF_MEMORY);
         return transfer;
     }
     problem = osb_multi_open(multi);
     if (problem) {
-        set_message(transfer, problem);
-        osb_transfer_end(transfer, multi->closed ? OSB_CLOSED : OSB_FAILED_OTHERWISE, CURLE_FAILED_INIT);
+        osb_transfer_end(transfer, multi->closed ? OSB_CLOSED : OSB_FAILED_OTHERWISE, problem);
         return transfer;
     }
-    transfer->easy = curl_easy_init();
-    code = transfer->easy ? set_up(transfer, request) : CURLE_OUT_OF_MEMORY;
-    if (!code && curl_multi_add_handle(multi->curl, transfer->easy) != CURLM_OK)
-        code = CURLE_FAILED_INIT;
-    if (code) {
-        if (transfer->body.problem[0])
-            set_message(transfer, transfer->body.problem);
-        osb_transfer_end(transfer, outcome_of(transfer, code), code);
-        return transfer;
-    }
-    link_in(transfer);
+    code = run(transfer, request);
+    if (code)
+        osb_transfer_complete(transfer, code);
     return transfer;
 }
 
@@ -372,148 +270,275 @@ int osb_transfer_sent(const osb_transfer *transfer)
     return request_size > 0;
 }
 
-void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, CURLcode code)
+static void set_message(osb_transfer *transfer, const char *text)
 {
+    snprintf(transfer->message, sizeof transfer->message, "%s", text);
+}
+
+void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, const char *message)
+{
+    osb_multi *multi = transfer->multi;
+
     if (transfer->outcome != OSB_RUNNING)
         return;
-    transfer->outcome = outcome;
-    transfer->code = code;
-    if (transfer->easy) {
-        long connects = 0;
-        osb_sigpipe guard;
-        curl_easy_getinfo(transfer->easy, CURLINFO_NUM_CONNECTS, &connects);
-        transfer->request_sent = osb_transfer_sent(transfer);
-        transfer->reused = transfer->request_sent && connects == 0;
-        osb_sigpipe_block(&guard); /* closing a TLS connection says goodbye */
-        if (transfer->multi->curl)
-            curl_multi_remove_handle(transfer->multi->curl, transfer->easy);
-        curl_easy_cleanup(transfer->easy);
-        osb_sigpipe_restore(&guard);
-        transfer->easy = NULL;
-        if (transfer->previous || transfer->multi->running == transfer)
-            link_out(transfer);
-    }
+    transfer->request_sent = osb_transfer_sent(transfer);
+    osb_transfer_set_remove(&multi->set, &transfer->member);
+    if (transfer->easy)
+        osb_multi_stop(transfer->shard, transfer->easy);
+    transfer->easy = NULL;
+    transfer->shard = NULL;
     curl_slist_free_all(transfer->headers);
     transfer->headers = NULL;
-    if (!transfer->message[0])
-        set_message(transfer, transfer->body.problem[0] ? transfer->body.problem : curl_easy_strerror(code));
-    if (osb_sink_close(&transfer->sink) && outcome == OSB_COMPLETE) {
-        transfer->outcome = OSB_SINK_FAILED;
-        set_message(transfer, transfer->sink.problem);
+    if (message)
+        set_message(transfer, message);
+    if (osb_response_end(&transfer->response) && outcome == OSB_COMPLETE) {
+        outcome = OSB_SINK_FAILED;
+        set_message(transfer, transfer->response.sink.problem);
     }
+    transfer->outcome = outcome;
     osb_body_free(&transfer->body);
-    osb_frames_end(&transfer->response);
-    note_change(transfer);
-    if (transfer->in_background)
+    mark_changed(transfer);
+    if (transfer->member.detached)
         osb_transfer_free(transfer);
+}
+
+/* Ends an open WebSocket, for which `outcome` and `message` are the reasons where the server has given none. */
+static void end_websocket(osb_transfer *transfer, osb_outcome outcome, const char *message)
+{
+    const osb_websocket *websocket = transfer->websocket;
+
+    if (websocket->failure)
+        osb_transfer_end(transfer, websocket->failure == OSB_WS_TOO_LARGE ? OSB_MESSAGE_TOO_LARGE : OSB_WEBSOCKET_VIOLATION,
+                         websocket->reader.problem);
+    else if (websocket->close_code)
+        osb_transfer_end(transfer, OSB_COMPLETE, "it was closed");
+    else
+        osb_transfer_end(transfer, outcome, message);
 }
 
 void osb_transfer_complete(osb_transfer *transfer, CURLcode code)
 {
-    if (transfer->body.problem[0])
-        set_message(transfer, transfer->body.problem);
-    if (transfer->sink.problem[0])
-        set_message(transfer, transfer->sink.problem);
-    osb_transfer_end(transfer, outcome_of(transfer, code), code);
+    const char *message = transfer->message[0] ? NULL : curl_easy_strerror(code);
+
+    if (is_open_websocket(transfer) && code == CURLE_OK)
+        end_websocket(transfer, OSB_RECEIVE_FAILED, CUT_SHORT);
+    else if (is_open_websocket(transfer) && transfer->failure == OSB_RUNNING)
+        end_websocket(transfer, osb_outcome_of(code), message);
+    else if (code == CURLE_OK || transfer->failure == OSB_RUNNING)
+        osb_transfer_end(transfer, osb_outcome_of(code), message);
+    else if (transfer->failure == OSB_BODY_FAILED)
+        osb_transfer_end(transfer, OSB_BODY_FAILED, transfer->body.problem);
+    else if (transfer->failure == OSB_SINK_FAILED)
+        osb_transfer_end(transfer, OSB_SINK_FAILED, transfer->response.sink.problem);
+    else
+        osb_transfer_end(transfer, transfer->failure, transfer->failure_message ? transfer->failure_message : message);
 }
 
-void osb_transfer_abandon(osb_transfer *transfer)
+void osb_transfer_drop_after_fork(osb_transfer *transfer)
 {
-    /* In a child after fork: the easy handle's connection is the parent's. Its memory is given up rather than cleaned up. */
-    link_out(transfer);
     transfer->easy = NULL;
     transfer->headers = NULL;
-    osb_transfer_end(transfer, OSB_FORKED, CURLE_OK);
+    osb_transfer_end(transfer, OSB_FORKED, "the process has forked");
 }
 
 void osb_transfer_free(osb_transfer *transfer)
 {
     if (!transfer)
         return;
-    osb_transfer_end(transfer, OSB_CLOSED, CURLE_OK);
-    osb_transfer_forget_change(transfer);
+    if (osb_multi_is_inherited(transfer->multi))
+        osb_transfer_drop_after_fork(transfer);
+    osb_transfer_end(transfer, OSB_CLOSED, "it was closed");
+    osb_transfer_set_unmark(&transfer->member, OSB_CHANGED);
     osb_body_free(&transfer->body);
-    osb_frames_free(&transfer->response);
-    osb_buffer_free(&transfer->head);
-    osb_sink_free(&transfer->sink);
+    osb_response_free(&transfer->response);
+    if (transfer->websocket)
+        osb_websocket_free(transfer->websocket);
+    osb_free(transfer->websocket);
     osb_multi_release(transfer->multi);
-    free(transfer);
+    osb_free(transfer);
 }
 
-void osb_transfer_detach(osb_transfer *transfer, double seconds, int must_arrive)
+void osb_transfer_detach(osb_transfer *transfer, double seconds, int wait_on_close)
 {
-    /* Bytes of memory parts belong to the caller, so a body in parts cannot stay behind. */
-    if (transfer->outcome != OSB_RUNNING || transfer->has_parts) {
+    osb_multi *multi = transfer->multi;
+
+    /* The bytes of parts belong to the caller, so a body in parts cannot stay behind. Before it is open, a WebSocket has no close. */
+    if (transfer->outcome != OSB_RUNNING || transfer->has_parts || osb_multi_is_inherited(multi)
+        || (transfer->websocket && !transfer->websocket->open)) {
         osb_transfer_free(transfer);
         return;
     }
-    osb_transfer_forget_change(transfer);
-    transfer->in_background = 1;
-    ++transfer->multi->background;
-    transfer->must_arrive = must_arrive;
-    transfer->timeout = osb_now() - transfer->started + seconds;
+    osb_transfer_set_detach(&multi->set, &transfer->member, wait_on_close);
+    osb_response_discard(&transfer->response);
+    if (transfer->websocket) {
+        osb_websocket_discard(transfer->websocket);
+        osb_websocket_close(transfer->websocket, OSB_WS_NORMAL_CLOSURE, NULL, 0, osb_now());
+    }
+    osb_transfer_check_pause(transfer);
+    transfer->deadline = osb_now() + seconds;
     transfer->idle_timeout = 0;
-    osb_buffer_free(&transfer->response.input);
+    osb_transfer_update_clock(transfer);
 }
 
-/* Pausing and clocks. */
+/* Pauses. */
+
+/* Returns 1 when libcurl waits for bytes of an upload and was told that there are none yet. */
+static int send_is_paused(const osb_transfer *transfer)
+{
+    return transfer->websocket ? transfer->websocket->send_paused : transfer->body.waiting_for_data;
+}
+
+static int can_send(const osb_transfer *transfer)
+{
+    if (!transfer->websocket)
+        return osb_body_can_resume(&transfer->body);
+    /* After a refusal the upload must end, so that libcurl ends the transfer. */
+    return osb_websocket_can_send(transfer->websocket)
+        || (transfer->websocket->send_paused && transfer->response.status && !transfer->websocket->open);
+}
+
+static int receive_is_paused(const osb_transfer *transfer)
+{
+    return is_open_websocket(transfer) ? transfer->websocket->receive_paused : transfer->response.paused;
+}
 
 static int can_receive(const osb_transfer *transfer)
 {
-    return transfer->in_background || !holds(transfer, transfer->high_water / 2);
+    return is_open_websocket(transfer) ? osb_websocket_can_receive(transfer->websocket)
+                                       : osb_response_can_resume(&transfer->response);
 }
 
-int osb_transfer_can_resume(const osb_transfer *transfer)
+void osb_transfer_check_pause(osb_transfer *transfer)
 {
-    return (transfer->receive_paused && can_receive(transfer)) || osb_body_can_resume(&transfer->body);
+    if (can_receive(transfer) || can_send(transfer) || (transfer->websocket && osb_websocket_is_over(transfer->websocket)))
+        osb_transfer_set_mark(&transfer->multi->set, &transfer->member, OSB_RESUMABLE);
+}
+
+void osb_transfer_consume(osb_transfer *transfer, size_t length)
+{
+    osb_event_stream_skip(&transfer->response.events, length);
+    osb_transfer_check_pause(transfer);
+}
+
+osb_event_status osb_transfer_next_event(osb_transfer *transfer, osb_event *event)
+{
+    osb_event_status status = osb_event_stream_next(&transfer->response.events, event);
+
+    osb_transfer_check_pause(transfer); /* a long event may need the bytes behind the pause */
+    return status;
+}
+
+void osb_transfer_remove_event(osb_transfer *transfer)
+{
+    osb_event_stream_remove(&transfer->response.events);
+    osb_transfer_check_pause(transfer);
+}
+
+int osb_transfer_write(osb_transfer *transfer, size_t part, const char *bytes, size_t length)
+{
+    int failed = osb_body_write(&transfer->body, part, bytes, length);
+
+    osb_transfer_check_pause(transfer);
+    return failed;
+}
+
+static int is_paused(const osb_transfer *transfer)
+{
+    return receive_is_paused(transfer) || send_is_paused(transfer);
 }
 
 void osb_transfer_resume(osb_transfer *transfer)
 {
-    int receiving = !transfer->receive_paused || can_receive(transfer);
-    int sending = !transfer->body.hungry || osb_body_can_resume(&transfer->body);
+    int receives = !receive_is_paused(transfer) || can_receive(transfer);
+    int sends = !send_is_paused(transfer) || can_send(transfer);
+    CURLcode code;
 
+    if (transfer->websocket && osb_websocket_is_over(transfer->websocket)) {
+        end_websocket(transfer, OSB_COMPLETE, NULL);
+        return;
+    }
     transfer->last_activity = transfer->multi->now;
-    if (receiving)
-        transfer->receive_paused = 0; /* before the call: it may bring bytes, and a new pause */
-    if (sending)
-        transfer->body.hungry = 0;
-    /* A failure here ends the transfer with the same code a moment later. */
-    curl_easy_pause(transfer->easy, (receiving ? CURLPAUSE_RECV_CONT : CURLPAUSE_RECV) | (sending ? CURLPAUSE_SEND_CONT : CURLPAUSE_SEND));
+    /* Before the call: it may bring bytes, and a new pause. */
+    if (receives && is_open_websocket(transfer))
+        transfer->websocket->receive_paused = 0;
+    else if (receives)
+        transfer->response.paused = 0;
+    if (sends && transfer->websocket)
+        transfer->websocket->send_paused = 0;
+    else if (sends)
+        transfer->body.waiting_for_data = 0;
+    code = curl_easy_pause(transfer->easy, (receives ? CURLPAUSE_RECV_CONT : CURLPAUSE_RECV) | (sends ? CURLPAUSE_SEND_CONT : CURLPAUSE_SEND));
+    if (code)
+        osb_transfer_complete(transfer, code);
+    else
+        osb_transfer_check_clock(transfer);
 }
 
-static int waits_for_the_caller(const osb_transfer *transfer)
+/* Clocks. */
+
+static double earlier(double a, double b)
 {
-    return transfer->receive_paused || transfer->body.hungry;
+    if (a < 0 || b < 0)
+        return a < 0 ? b : a;
+    return a < b ? a : b;
 }
 
-double osb_transfer_next_clock(const osb_transfer *transfer)
+/* Returns when the idle timeout runs out; -1: never. A WebSocket has its pings instead. */
+static double idle_clock(const osb_transfer *transfer)
 {
-    double next = -1;
+    if (transfer->idle_timeout <= 0 || transfer->websocket || is_paused(transfer))
+        return -1;
+    return transfer->last_activity + transfer->idle_timeout;
+}
 
-    if (transfer->timeout > 0)
-        next = transfer->started + transfer->timeout;
-    if (transfer->idle_timeout > 0 && !waits_for_the_caller(transfer)) {
-        double idle = transfer->last_activity + transfer->idle_timeout;
-        if (next < 0 || idle < next)
-            next = idle;
+/*
+ * The clock of a transfer in the set is not moved with each byte, although its idle timeout begins anew then: it may come too early,
+ * and is set anew when it does.
+ */
+void osb_transfer_update_clock(osb_transfer *transfer)
+{
+    double next = earlier(transfer->deadline, idle_clock(transfer));
+
+    if (is_open_websocket(transfer))
+        next = earlier(next, osb_websocket_clock(transfer->websocket));
+    osb_transfer_set_clock(&transfer->multi->set, &transfer->member, next);
+}
+
+void osb_transfer_check_clock(osb_transfer *transfer)
+{
+    double now = transfer->multi->now, idle = idle_clock(transfer);
+
+    if (transfer->deadline >= 0 && transfer->deadline <= now) {
+        osb_transfer_end(transfer, OSB_TIMEOUT, "the timeout has run out");
+        return;
     }
-    return next;
+    if (idle >= 0 && idle <= now) {
+        osb_transfer_end(transfer, OSB_IDLE_TIMEOUT, "the idle timeout has run out");
+        return;
+    }
+    if (is_open_websocket(transfer)) {
+        const char *problem = osb_websocket_tick(transfer->websocket, now);
+        if (problem) {
+            end_websocket(transfer, transfer->websocket->close_sent ? OSB_TIMEOUT : OSB_IDLE_TIMEOUT, problem);
+            return;
+        }
+        osb_transfer_check_pause(transfer); /* a ping may have to be sent */
+    }
+    osb_transfer_update_clock(transfer);
 }
 
-void osb_transfer_check_clocks(osb_transfer *transfer)
-{
-    double now = transfer->multi->now;
+/* The end of a WebSocket's connection. */
 
-    if (transfer->body.touched) {
-        transfer->body.touched = 0;
-        transfer->last_activity = now;
-        if (transfer->has_parts) /* its owner may have bytes for it, and may count those that went */
-            note_change(transfer);
-    }
-    if (transfer->timeout > 0 && now >= transfer->started + transfer->timeout)
-        osb_transfer_end(transfer, OSB_TIMEOUT, CURLE_OPERATION_TIMEDOUT);
-    else if (transfer->idle_timeout > 0 && !waits_for_the_caller(transfer)
-        && now >= transfer->last_activity + transfer->idle_timeout)
-        osb_transfer_end(transfer, OSB_IDLE_TIMEOUT, CURLE_OPERATION_TIMEDOUT);
+void osb_transfer_check_quiet(osb_transfer *transfer)
+{
+    const osb_websocket *websocket = transfer->websocket;
+    int refused = transfer->response.status && !is_open_websocket(transfer);
+
+    /* libcurl waits for nothing either while both directions are paused by us. */
+    if (!websocket || refused || !send_is_paused(transfer) || receive_is_paused(transfer))
+        return;
+    if (websocket->open)
+        end_websocket(transfer, OSB_RECEIVE_FAILED, CUT_SHORT);
+    else
+        osb_transfer_end(transfer, OSB_RECEIVE_FAILED, "the connection ended before the response");
 }

@@ -20,4 +20,12 @@ static inline int osb_utf8_may_end(const osb_utf8 *state)
     return state->missing == 0;
 }
 
+/* True when all of the bytes are UTF-8. */
+static inline int osb_utf8_is_valid(const char *bytes, size_t length)
+{
+    osb_utf8 state = { 0, 0, 0 };
+
+    return osb_utf8_check(&state, bytes, length) == 0 && osb_utf8_may_end(&state);
+}
+
 #endif

@@ -144,7 +144,7 @@ static int is_text(const osb_ws_reader *reader)
 static osb_ws_status prepare_payload(osb_ws_reader *reader)
 {
     size_t come = osb_buffer_size(&reader->input) - reader->header;
-    char *bytes = reader->input.data + reader->input.start + reader->header;
+    char *bytes = osb_buffer_writable(&reader->input) + reader->header;
 
     if (come > reader->length)
         come = reader->length;
@@ -168,8 +168,6 @@ static const char *take_frame(osb_ws_reader *reader)
 
 static osb_ws_status take_close(osb_ws_reader *reader, osb_ws_message *message)
 {
-    osb_utf8 reason = { 0, 0, 0 };
-
     message->code = OSB_WS_NO_CODE;
     if (message->length == 1)
         return fail(reader, OSB_WS_VIOLATION, "a close frame holds half a code");
@@ -180,7 +178,7 @@ static osb_ws_status take_close(osb_ws_reader *reader, osb_ws_message *message)
         message->data += 2;
         message->length -= 2;
     }
-    if (osb_utf8_check(&reason, message->data, message->length) || !osb_utf8_may_end(&reason))
+    if (!osb_utf8_is_valid(message->data, message->length))
         return fail(reader, OSB_WS_NOT_UTF8, "the reason of a close frame is not UTF-8");
     reader->closed = 1;
     return OSB_WS_READY;
@@ -213,7 +211,7 @@ static osb_ws_status take_data(osb_ws_reader *reader, osb_ws_message *message)
     message->type = reader->type;
     message->code = 0;
     message->length = whole ? length : osb_buffer_size(&reader->joined);
-    message->data = whole ? payload : message->length ? osb_buffer_bytes(&reader->joined) : "";
+    message->data = whole ? payload : osb_buffer_bytes(&reader->joined);
     reader->type = 0;
     reader->delivered = 1;
     return OSB_WS_READY;
@@ -226,7 +224,7 @@ osb_ws_status osb_ws_reader_next(osb_ws_reader *reader, osb_ws_message *message)
     if (reader->failure)
         return reader->failure;
     if (reader->delivered)
-        osb_buffer_consume(&reader->joined, osb_buffer_size(&reader->joined));
+        osb_buffer_clear(&reader->joined);
     reader->delivered = 0;
     while (!reader->closed) {
         status = reader->header ? OSB_WS_READY : read_header(reader);
@@ -293,7 +291,7 @@ int osb_ws_write(osb_buffer *output, osb_ws_type type, const char *bytes, size_t
         return -1;
     }
     if (mask && length > 0)
-        apply_mask(output->data + output->end - length, length, mask, 0);
+        apply_mask(osb_buffer_writable(output) + osb_buffer_size(output) - length, length, mask, 0);
     return 0;
 }
 

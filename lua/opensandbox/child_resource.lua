@@ -6,7 +6,7 @@
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
-local options = require "opensandbox.base.options"
+local tables = require "opensandbox.base.tables"
 
 local child_resource = {}
 
@@ -94,7 +94,7 @@ end
 function child_resource.create(class, sandbox, op, method, ...)
   local created, err = sandbox:call_execd(op, method, ...)
   if not created then return nil, err end
-  local self = child_resource.attach(class, sandbox, type(created) == "table" and options.merge(created) or { id = created })
+  local self = child_resource.attach(class, sandbox, type(created) == "table" and tables.merge(created) or { id = created })
   local client, id, execd = sandbox.client, self.id, sandbox:known_execd()
   self._execd = execd -- a pause may change the endpoint; then the sandbox knows the new one after its next request
   local resource = client.resources:add(function()

@@ -2,7 +2,7 @@
 --
 -- Its methods for the routes stand in the `*_routes.lua` files of the rooms; `create` and `connect` return Sandbox objects.
 
-local core = require "opensandbox.core"
+local deadlines = require "opensandbox.loop.deadline"
 local headers = require "opensandbox.http.headers"
 local http_client = require "opensandbox.http.http_client"
 local loop = require "opensandbox.loop"
@@ -41,12 +41,13 @@ local DEFAULT_MAX_OUTPUT = 16 * 1024 * 1024 -- bytes
 
 local known_options = {
   timeout = "seconds", create_timeout = "seconds", connect_timeout = "seconds", idle_timeout = "seconds",
-  transfer_idle_timeout = "seconds", max_output = "count", headers = "strings", user_agent = "text",
+  transfer_idle_timeout = "seconds", max_output = "natural", headers = "string map", user_agent = "nonempty string",
   use_server_proxy = "boolean", retry = "any", loop = "any",
   tls = "table", proxy = "string", on_request = "function", on_response = "function",
 }
 local known_tls = {
-  verify = "boolean", ca_file = "text", ca_directory = "text", certificate = "text", key = "text", key_password = "string",
+  verify = "boolean", ca_file = "nonempty string", ca_directory = "nonempty string", certificate = "nonempty string",
+  key = "nonempty string", key_password = "string",
 }
 
 local function transport_options(given)
@@ -68,11 +69,11 @@ local function base_url(op, given)
   local base = given or os.getenv("OPEN_SANDBOX_DOMAIN")
   if not base or base == "" then base = "http://localhost:8080" end
   local protocol = os.getenv("OPEN_SANDBOX_PROTOCOL")
-  local full, parsed = url.base(base, protocol and protocol ~= "" and protocol or "http")
+  local full, parsed = url.normalize_base(base, protocol and protocol ~= "" and protocol or "http")
   if full then return full, parsed end
   local where = given == nil and " (OPEN_SANDBOX_DOMAIN)" or ""
   -- A URL that is not valid may hold a password anywhere before the last @.
-  options.raise(op, ("the url %q%s is not valid: %s"):format(url.shown((base:gsub("//.*@", "//"))), where, parsed))
+  options.raise(op, ("the url %q%s is not valid: %s"):format(url.redacted((base:gsub("//.*@", "//"))), where, parsed))
 end
 
 local function api_key_of(op, given)
@@ -92,20 +93,20 @@ end
 ---@return opensandbox.Client
 local function new(base, api_key, opts)
   local op = "new"
-  if base ~= nil then options.argument(op, "the url", base, "text") end
+  if base ~= nil then options.argument(op, "the url", base, "nonempty string") end
   if api_key ~= nil then options.argument(op, "the API key", api_key, "string") end
   opts = options.check(op, opts, known_options)
   local full, parsed = base_url(op, base)
   local key = api_key_of(op, api_key)
   local own_headers = headers.merge({ ["User-Agent"] = opts.user_agent or ("opensandbox-lua/" .. version) }, opts.headers)
-  local problem = headers.problem_in(own_headers)
+  local problem = headers.validate_all(own_headers)
   if problem then options.raise(op, problem) end
   local timeouts = {}
   for name, value in pairs(DEFAULTS) do timeouts[name] = opts[name] or value end
   local retries, to_transport = retry_policy(opts.retry), transport_options(opts)
   if opts.loop ~= nil then loop.use(op, opts.loop) end
   local self = setmetatable({
-    url = url.shown(full),
+    url = url.redacted(full),
     use_server_proxy = opts.use_server_proxy or false,
     max_output = opts.max_output or DEFAULT_MAX_OUTPUT,
     cleanup = task_group.new(),
@@ -129,7 +130,7 @@ end
 --- Closes the client. Deletes the sandboxes, sessions and contexts that it created and that were neither closed nor detached, those
 --- included whose create is under way. Waits for that at most 2 seconds. Aborts all other requests.
 function Client:close()
-  local deadline = core.now() + CLOSE_TIMEOUT
+  local deadline = deadlines.new(CLOSE_TIMEOUT)
   local groups = {}
   for listener in pairs(self._close_listeners) do groups[#groups + 1] = listener:on_client_close() end
   self.resources:close()
@@ -137,7 +138,7 @@ function Client:close()
   local all_ended = true
   for _, group in ipairs(groups) do all_ended = group:join(deadline) and all_ended end
   if not all_ended then self.resources:close_blocking(deadline) end -- time is left only where this code cannot wait in the loop
-  self.http:close(math.max(deadline - core.now(), 0))
+  self.http:close(deadline:remaining())
   self.resources:abandon()
 end
 

@@ -48,7 +48,7 @@ local function send(self, op, file, opts, progress)
   return with_execd(self, op, "upload_files", { file }, { on_progress = progress })
 end
 
-local write_options = { mode = "any", owner = "text", group = "text", verify = "boolean" }
+local write_options = { mode = "any", owner = "nonempty string", group = "nonempty string", verify = "boolean" }
 
 --- Writes a file; its directories are made.
 ---@param path string
@@ -95,7 +95,7 @@ function Files:stat(path)
   if not infos then return nil, err end
   local _, info = next(infos)
   if info then return info end
-  return nil, errors.new { kind = "protocol", code = "unexpected_answer", op = op, message = "the answer holds no file",
+  return nil, errors.new { kind = "protocol", code = "unexpected_response", op = op, message = "the answer holds no file",
     sandbox_id = self.target.id }
 end
 
@@ -144,7 +144,7 @@ function Files:remove(path, opts)
   return with_execd(self, op, opts.recursive and "delete_directories" or "delete_files", path)
 end
 
-local access_options = { mode = "any", owner = "text", group = "text" }
+local access_options = { mode = "any", owner = "nonempty string", group = "nonempty string" }
 
 --- Makes a directory, and those above it. One that exists stays as it is.
 ---@param path string
@@ -183,7 +183,7 @@ end
 ---@return opensandbox.Error? err
 function Files:chmod(path, mode, opts)
   local op = "files:chmod"
-  opts = options.check(op, opts, { owner = "text", group = "text" })
+  opts = options.check(op, opts, { owner = "nonempty string", group = "nonempty string" })
   return with_execd(self, op, "set_permissions",
     { [paths.check(op, path)] = { mode = mode, owner = opts.owner, group = opts.group } })
 end
@@ -201,7 +201,9 @@ function Files:replace(path, old, new)
   return counts[path] or 0
 end
 
-local upload_options = { mode = "any", owner = "text", group = "text", on_progress = "function", verify = "boolean" }
+local upload_options = {
+  mode = "any", owner = "nonempty string", group = "nonempty string", on_progress = "function", verify = "boolean",
+}
 
 --- Uploads a local file, reading it while it is sent.
 ---@param from string local path
@@ -211,10 +213,10 @@ local upload_options = { mode = "any", owner = "text", group = "text", on_progre
 ---@return opensandbox.Error? err
 function Files:upload(from, to, opts)
   local op = "files:upload"
-  options.argument(op, "the local path", from, "text")
+  options.argument(op, "the local path", from, "nonempty string")
   paths.check(op, to)
   opts = options.check(op, opts, upload_options)
-  local kind, size = core.file_kind(from)
+  local kind, size = core.stat(from)
   if kind ~= "file" then
     local what = kind == "directory" and "is a directory" or kind and "is not a regular file" or size
     return nil, errors.local_file(op, from, what)
@@ -242,10 +244,10 @@ end
 ---@return opensandbox.Error? err
 function Files:download(from, to, opts)
   local op = "files:download"
-  options.argument(op, "the local path", to, "text")
+  options.argument(op, "the local path", to, "nonempty string")
   paths.check(op, from)
   opts = options.check(op, opts, download_options)
-  local kind, _, mode = core.file_kind(to)
+  local kind, _, mode = core.stat(to)
   if kind == "directory" then return nil, errors.local_file(op, to, "is a directory") end
   local ok, err
   if opts.verify then
@@ -254,7 +256,7 @@ function Files:download(from, to, opts)
   end
   local partial = ("%s.%s.part"):format(to, random.hex(6))
   ok, err = with_execd(self, op, "save_file", from, partial, {
-    on_progress = opts.on_progress, mode = mode, -- who could not read the old file cannot read the new one
+    on_progress = opts.on_progress, mode = kind and mode, -- who could not read the old file cannot read the new one
   })
   if ok and opts.verify then ok, err = verified(self, op, from, partial) end
   if ok then

@@ -22,7 +22,7 @@ local function check_parts(report)
   local core = require "opensandbox.core"
   report.ok("C core: " .. tostring(core_path))
   report.info("libcurl: " .. core.curl_version)
-  if core.looks_up_in_background then
+  if core.async_dns then
     report.ok("libcurl looks up host names in the background")
   else
     report.warn("this libcurl blocks while it looks up a host name", { "Install one with c-ares or the threaded resolver" })

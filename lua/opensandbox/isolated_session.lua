@@ -61,7 +61,7 @@ function isolated.open(sandbox, opts)
       options.raise(op, ("option '%s' is for a new session, and option 'id' for one that is there"):format(tostring(name)))
     end
   end
-  return with_files(child_resource.attach(Isolated, sandbox, { id = options.identifier(op, "option 'id'", opts.id) }))
+  return with_files(child_resource.attach(Isolated, sandbox, { id = options.path_segment(op, "option 'id'", opts.id) }))
 end
 
 --- Runs code in the session's bash and waits for its end. What it writes to stderr comes as stdout, and blank lines are missing. Never

@@ -14,6 +14,7 @@ local isolated_session = require "opensandbox.isolated_session"
 local keep_alive = require "opensandbox.keep_alive"
 local objects = require "opensandbox.lifecycle.objects"
 local options = require "opensandbox.base.options"
+local tables = require "opensandbox.base.tables"
 local readiness = require "opensandbox.lifecycle.readiness"
 local run_command = require "opensandbox.execution.run_command"
 local sandbox_reference = require "opensandbox.sandbox_reference"
@@ -101,7 +102,7 @@ end
 function sandboxes.create(client, opts)
   local op = "create"
   options.argument(op, "the options", opts, "table")
-  options.check(op, opts, options.merge(create_options.types, own_options))
+  opts = options.check(op, opts, tables.merge(create_options.types, own_options))
   local to_create, own = {}, {}
   for name, value in pairs(opts) do
     if own_options[name] then own[name] = value else to_create[name] = value end
@@ -144,7 +145,7 @@ function sandboxes.connect(client, id, opts)
     id, known = sandbox_reference.read(client, op, id)
     if not id then return nil, known end
   else
-    options.identifier(op, "the sandbox id", id)
+    options.path_segment(op, "the sandbox id", id)
   end
   local self = new(client, id, false)
   self._endpoints[objects.EXECD_PORT] = known
@@ -290,7 +291,9 @@ end
 ---@field gid? integer needs uid
 ---@field shell? boolean false: starts a list without a shell
 
-local start_options = { cwd = "text", env = "variables", timeout = "seconds", uid = "count", gid = "count", shell = "boolean" }
+local start_options = {
+  cwd = "nonempty string", env = "environment", timeout = "seconds", uid = "natural", gid = "natural", shell = "boolean",
+}
 
 --- Starts a command in the background: POST /command of execd. It continues when the object is collected, and when this process ends.
 ---@param given string|string[] as for run
@@ -299,7 +302,7 @@ local start_options = { cwd = "text", env = "variables", timeout = "seconds", ui
 ---@return opensandbox.Error? err
 function Sandbox:start(given, opts)
   local op = "sandbox:start"
-  opts = options.merge(options.check(op, opts, start_options), { background = true })
+  opts = tables.merge(options.check(op, opts, start_options), { background = true })
   local result, err = run_prepared(self, run_command.prepare(op, given, opts))
   if not result then return nil, err end
   return command.attach(self, result.id, true)
@@ -309,7 +312,7 @@ end
 ---@param id string
 ---@return opensandbox.Command
 function Sandbox:command(id)
-  return command.attach(self, options.identifier("sandbox:command", "the command id", id), false)
+  return command.attach(self, options.path_segment("sandbox:command", "the command id", id), false)
 end
 
 --- Creates a shell session, or attaches to one: POST /session of execd. Its directory and its exported variables last from one run to the
@@ -390,7 +393,7 @@ end
 ---@return opensandbox.Error? err when its expiry cannot be requested: GET /sandboxes/{id}
 function Sandbox:keep_alive(seconds)
   local op = "sandbox:keep_alive"
-  options.argument(op, "the time", seconds, "seconds or false")
+  seconds = options.argument(op, "the time", seconds, "seconds or false")
   if self._renewer then keep_alive.stop(self.client, self._renewer) end
   self._renewer = nil
   if not seconds then return true end
@@ -407,12 +410,12 @@ local time_options = { timeout = "seconds" }
 
 -- Seconds for one request of a call that has a time limit for several.
 local function request_timeout(client, limit)
-  return limit:at_most(client.http.timeouts.timeout)
+  return limit:clamp(client.http.timeouts.timeout)
 end
 
 -- Returns the result of one request of a call that has a time limit for several. When that is over, its error replaces the request's.
 local function within(limit, op, result, err)
-  if not result and limit:over() then return nil, limit:error(op, err) end
+  if not result and limit:has_passed() then return nil, limit:error(op, err) end
   return result, err
 end
 

@@ -9,12 +9,14 @@
 local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local create_options = require "opensandbox.lifecycle.create_options"
-local deadline = require "opensandbox.loop.deadline"
+local deadlines = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local loop = require "opensandbox.loop"
+local numbers = require "opensandbox.base.numbers"
 local options = require "opensandbox.base.options"
 local scheduler = require "opensandbox.loop.scheduler"
+local tables = require "opensandbox.base.tables"
 local task = require "opensandbox.loop.task"
 local task_group = require "opensandbox.loop.task_group"
 
@@ -48,23 +50,24 @@ local MAX_MIN_LIFETIME = 60       -- seconds: the greatest default of min_remain
 ---@field keep_alive? number|false see CreateOpts
 
 local own_options = {
-  min_idle = "count", max_size = "count", min_remaining_lifetime = "seconds or 0", warm_up = "function",
+  min_idle = "natural", max_size = "natural", min_remaining_lifetime = "seconds or 0", warm_up = "function",
   acquire_timeout = "seconds or 0",
 }
-local sandbox_options = options.merge(create_options.types, {
+local sandbox_options = tables.merge(create_options.types, {
   ready_timeout = "seconds", on_state = "function", keep_alive = "seconds or false",
 })
 
 -- Checks the pool's own options, and returns them with their defaults.
 local function with_defaults(op, given, lifetime)
-  local own = options.merge(DEFAULTS, given)
+  local own = tables.merge(DEFAULTS, given)
   if own.max_size < 1 then options.raise(op, "option 'max_size' must be at least 1") end
   if own.min_idle > own.max_size then
     options.raise(op, ("option 'min_idle' (%d) is more than option 'max_size' (%d)"):format(own.min_idle, own.max_size))
   end
   own.min_remaining_lifetime = own.min_remaining_lifetime or math.min(MAX_MIN_LIFETIME, (lifetime or 0) / 10)
   if lifetime and own.min_remaining_lifetime >= lifetime then
-    options.raise(op, ("option 'min_remaining_lifetime' must be less than the timeout of %g s"):format(lifetime))
+    options.raise(op, ("option 'min_remaining_lifetime' must be less than the timeout of %s s"):format(
+      numbers.format(lifetime)))
   end
   return own
 end
@@ -76,7 +79,7 @@ end
 function pool.new(client, opts)
   local op = "pool"
   options.argument(op, "the options", opts, "table")
-  options.check(op, opts, options.merge(sandbox_options, own_options))
+  opts = options.check(op, opts, tables.merge(sandbox_options, own_options))
   local own, to_create, to_send = {}, {}, {}
   for name, value in pairs(opts) do
     if own_options[name] then own[name] = value else to_create[name] = value end
@@ -276,8 +279,8 @@ local function wait_for_sandbox(self, op, request, limit)
     self:_reconcile()
     if request.sandbox or request.err then return request.sandbox, request.err end
     if self._closed then return nil, closed_error(op) end
-    local left = limit:left()
-    if limit:over() then
+    local left = limit:remaining()
+    if limit:has_passed() then
       -- The time is for capacity. A request with a create under way waits for its outcome.
       if (request:queue_position() or 0) > self:_creating() then
         request:abandon()
@@ -314,7 +317,7 @@ local acquire_options = { timeout = "seconds or 0" }
 function Pool:acquire(opts)
   local op = "pool:acquire"
   opts = options.check(op, opts, acquire_options)
-  local limit = deadline.new(opts.timeout or self.acquire_timeout, opts.timeout and "timeout" or "acquire_timeout")
+  local limit = deadlines.new(opts.timeout or self.acquire_timeout, opts.timeout and "timeout" or "acquire_timeout")
   local position = #self._queue + 1
   while true do
     if self._closed then return nil, closed_error(op) end
@@ -379,7 +382,7 @@ local time_options = { timeout = "seconds" }
 ---@return opensandbox.Error? err kind `timeout`, code `not_filled`; else the error of the last create
 function Pool:fill(opts)
   local op = "pool:fill"
-  local limit = deadline.new(options.check(op, opts, time_options).timeout)
+  local limit = deadlines.new(options.check(op, opts, time_options).timeout)
   self._backoff_until = nil -- this call is a reason to try again
   local failures = self._failures
   while true do
@@ -388,11 +391,11 @@ function Pool:fill(opts)
     if #self._idle >= math.min(self.min_idle, self.max_size - self._busy) then return true end
     if self._failures > failures and self:_creating() == 0 then return nil, self._error end
     failures = math.min(failures, self._failures)
-    if limit:over() then
+    if limit:has_passed() then
       return nil, errors.timeout { op = op, code = "not_filled", text = ("%d of %d sandboxes are ready"):format(#self._idle,
         self.min_idle), option = limit.option, seconds = limit.seconds, cause = self._error }
     end
-    local interruption, reason = loop.wait { seconds = limit:left(), registry = self._watchers, key = {} }
+    local interruption, reason = loop.wait { seconds = limit:remaining(), registry = self._watchers, key = {} }
     if interruption then return nil, loop.interrupted(op, interruption, reason) end
   end
 end
@@ -425,15 +428,15 @@ end
 ---@return opensandbox.Error? err kind `timeout`, code `not_closed`
 function Pool:close(opts)
   local op = "pool:close"
-  local limit = deadline.new(options.check(op, opts, time_options).timeout or CLOSE_TIMEOUT)
+  local limit = deadlines.new(options.check(op, opts, time_options).timeout or CLOSE_TIMEOUT)
   stop(self)
   for _, entry in ipairs(self._idle) do
     self._tasks:spawn(function() entry.sandbox:discard() end)
   end
   self._idle = {}
   -- A create deletes its sandbox itself when the pool is closed. One that takes long continues in the background.
-  if not self._tasks:join(math.min(limit.at, core.now() + CREATE_GRACE)) then cancel_creates(self) end
-  if self._tasks:join(limit.at) then return true end
+  if not self._tasks:join(deadlines.new(limit:clamp(CREATE_GRACE))) then cancel_creates(self) end
+  if self._tasks:join(limit) then return true end
   return nil, errors.timeout { op = op, code = "not_closed", text = "not everything is deleted", option = limit.option,
     seconds = limit.seconds, hint = "The deletes continue in the background" }
 end

@@ -13,7 +13,7 @@ local sessions = {}
 ---@field cwd? string for a new session; created if it is missing
 ---@field id? string of an existing session, which is not deleted then; nothing is sent
 
-local session_options = { cwd = "text", id = "text" }
+local session_options = { cwd = "nonempty string", id = "nonempty string" }
 
 --- Creates a session of a sandbox, or attaches to one: POST /session of execd.
 ---@param sandbox opensandbox.Sandbox
@@ -25,7 +25,7 @@ function sessions.open(sandbox, opts)
   opts = options.check(op, opts, session_options)
   if not opts.id then return child_resource.create(Session, sandbox, op, "create_session", opts) end
   if opts.cwd then options.raise(op, "option 'cwd' is for a new session, and option 'id' for an existing one") end
-  return child_resource.attach(Session, sandbox, { id = options.identifier(op, "option 'id'", opts.id) })
+  return child_resource.attach(Session, sandbox, { id = options.path_segment(op, "option 'id'", opts.id) })
 end
 
 ---@class opensandbox.SessionRunOpts

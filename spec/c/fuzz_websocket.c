@@ -221,7 +221,7 @@ static int altered(void)
     size_t length = random_number(2) ? random_number(140) : random_number(70000);
     unsigned char mask[4];
     char *bytes;
-    osb_buffer output = { NULL, 0, 0, 0 };
+    osb_buffer output = { NULL, 0, 0 };
     osb_ws_message message;
     osb_ws_reader reader;
     int masked = (int)random_number(2), wrong;

@@ -89,12 +89,12 @@ describe("the short cut for lines of output", function()
       end
     ]]
     local multi = core.multi()
-    local transfer = multi:request { method = "GET", url = server.url, framed = true }
+    local transfer = multi:request { method = "GET", url = server.url, max_event = 1048576 }
     local deadline = core.now() + 10
     while not transfer:outcome() and core.now() < deadline do multi:step(1) end
-    assert.same({ "stdout", "a" }, { transfer:event() })
-    assert.same({ nil, [[{"type":"stdout","text":"\n","timestamp":1}]] }, { transfer:event() })
-    assert.is_nil((transfer:event()))
+    assert.same({ "stdout", "a" }, { transfer:next_output() })
+    assert.same({ nil, [[{"type":"stdout","text":"\n","timestamp":1}]] }, { transfer:next_output() })
+    assert.is_nil((transfer:next_output()))
     multi:close()
     server:stop()
   end)

@@ -1,6 +1,7 @@
 --- The development server answers as the real services did when their responses were recorded, and keeps its promises
 -- about isolation, expiry and cleaning up.
 
+local temporary = require "spec.support.temporary"
 local uv = require "luv"
 local json = require "opensandbox.base.json"
 local list_directory = require "opensandbox.devserver.base.list_directory"
@@ -55,10 +56,12 @@ local function normal(value, key)
       if name ~= "maintainer" then copy[name] = normal(item, name) end
     end
     if key == "metadata" and next(copy) == nil then return nil end
+    -- The size of a directory is the file system's business.
+    if copy.type == "directory" and type(copy.size) == "number" then copy.size = "<number>" end
     return copy
   elseif key == "owner" or key == "group" then
     return "<account>"
-  elseif key == "timestamp" or key == "execution_time" or (key == "size" and value == 4096) then
+  elseif key == "timestamp" or key == "execution_time" then
     return "<number>"
   elseif type(value) == "string" then
     return (value:gsub("%x+%-%x+%-4%x+%-%x+%-%x+", "<uuid>"):gsub(("%x"):rep(32), "<id>")
@@ -188,6 +191,23 @@ function Sandbox:read(path)
   return self:send("GET", "/files/download?path=" .. path).body
 end
 
+-- A test for each name of a list of recorded exchanges, of which each finds what those before it left. A test that does not follow the
+-- one before it repeats those first: `reset` makes the beginning, `play` makes one exchange.
+local function in_recorded_order(names, reset, play)
+  local played
+  for position, name in ipairs(names) do
+    it("answers like the recording " .. name, function()
+      if played ~= position - 1 then
+        reset()
+        for i = 1, position - 1 do play(names[i]) end
+      end
+      played = nil -- when it fails
+      play(name)
+      played = position
+    end)
+  end
+end
+
 local isolated
 setup(function()
   server = process.devserver { grace = 0.05 }
@@ -225,22 +245,21 @@ describe("the lifecycle API", function()
   }
   describe("of one sandbox", function()
     local id
-    setup(function()
+    local function create_sandbox()
       id = create({ metadata = { project = "Apollo", note = "Demo.Test" }, timeout = 3600, env = { A = "1" } }).id
-    end)
-
-    for _, name in ipairs(OF_ONE_SANDBOX) do
-      it("answers like the recording " .. name, function()
-        local request, response = recording("lifecycle", name)
-        local path = request.path:gsub("/sandboxes/[^/]+", "/sandboxes/" .. id)
-        same_answer(response, api(request.method, path, request.body))
-      end)
     end
 
+    in_recorded_order(OF_ONE_SANDBOX, create_sandbox, function(name)
+      local request, response = recording("lifecycle", name)
+      local path = request.path:gsub("/sandboxes/[^/]+", "/sandboxes/" .. id)
+      same_answer(response, api(request.method, path, request.body))
+    end)
+
     it("deletes it, and then knows it no more, like the recordings", function()
+      local deleted = create().id
       for _, name in ipairs { "delete", "delete-again", "get-deleted" } do
         local request, response = recording("lifecycle", name)
-        same_answer(response, api(request.method, (request.path:gsub("/sandboxes/[^/]+", "/sandboxes/" .. id))))
+        same_answer(response, api(request.method, (request.path:gsub("/sandboxes/[^/]+", "/sandboxes/" .. deleted))))
       end
     end)
   end)
@@ -355,11 +374,7 @@ end)
 
 describe("the execd API", function()
   local sandbox
-  setup(function()
-    sandbox = new_sandbox()
-    sandbox:write("/tmp/wire-rec/.keep", "")
-    sandbox:send("DELETE", "/files?path=/tmp/wire-rec/.keep")
-  end)
+  setup(function() sandbox = new_sandbox() end)
   teardown(function() sandbox:delete() end)
 
   local function replay(name, path)
@@ -379,9 +394,12 @@ describe("the execd API", function()
     "mv-missing", "permissions", "permissions-missing", "replace-verbose", "replace", "replace-empty-old",
     "delete-file-is-directory", "delete-files", "rmdir",
   }
-  for _, name in ipairs(RECORDED) do
-    it("answers like the recording " .. name, function() replay(name) end)
+  local function empty_directory()
+    sandbox:send("DELETE", "/directories?path=/tmp/wire-rec")
+    sandbox:write("/tmp/wire-rec/.keep", "")
+    sandbox:send("DELETE", "/files?path=/tmp/wire-rec/.keep")
   end
+  in_recorded_order(RECORDED, empty_directory, replay)
 
   it("wants its token on every request, like the recordings", function()
     for _, name in ipairs { "auth-missing", "auth-wrong" } do
@@ -688,19 +706,18 @@ describe("the file routes", function()
   end)
 
   it("never follows a link out of the sandbox", function()
-    local outside = os.tmpname()
-    local file = io.open(outside, "w")
-    file:write("secret")
-    file:close()
-    sandbox:run(("cd work; ln -s %s out; ln -s / top; ln -s ../../../../../../../../.. up"):format(outside))
+    local directory = temporary.directory()
+    local outside = temporary.file("secret", directory)
+    sandbox:run(("mkdir -p work; cd work; ln -s %s out; ln -s / top; ln -s ../../../../../../../../.. up"):format(outside))
     for _, path in ipairs { "/work/out", "/work/top" .. outside, "/work/up" .. outside, "/../.." .. outside } do
       assert.equal(404, sandbox:send("GET", "/files/download?path=" .. path).status, path)
     end
+    sandbox:write(directory .. "/other", "so that the directory is in the sandbox, too")
     sandbox:write("/work/out", "changed")
     assert.equal("secret", read(outside))
-    sandbox:send("DELETE", "/directories?path=/work/up/tmp")
+    sandbox:send("DELETE", "/directories?path=/work/up" .. directory)
     assert.equal("secret", read(outside))
-    os.remove(outside)
+    temporary.remove(directory)
   end)
 end)
 

@@ -160,7 +160,7 @@ describe("a refusal of the sidecar", function()
   it("that is no JSON, or other JSON, is an unexpected answer", function()
     for _, name in ipairs { "page", "nothing", "no_policy", "no_rules", "no_status" } do
       local err = refused(name, read)
-      assert.same({ "protocol", "unexpected_answer" }, { err.kind, err.code })
+      assert.same({ "protocol", "unexpected_response" }, { err.kind, err.code })
     end
   end)
 end)

@@ -3,6 +3,7 @@
 local process = require "spec.support.process"
 local tar = require "opensandbox.files.tar"
 local tarball = require "spec.support.tarball"
+local temporary = require "spec.support.temporary"
 local uv = require "luv"
 
 -- Reads an archive, `step` bytes at a time: the entries, each with its content; nil and the problem.
@@ -172,8 +173,8 @@ end
 describe("the tars of this machine", function()
   local scratch
 
-  before_each(function() scratch = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/opensandbox-tar-XXXXXX")) end)
-  after_each(function() run({ "rm", "-rf" }, "--", scratch) end)
+  before_each(function() scratch = temporary.directory() end)
+  after_each(function() temporary.remove(scratch) end)
 
   for _, argv in ipairs(programs()) do
     local name = table.concat(argv, " ")

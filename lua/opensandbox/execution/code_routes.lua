@@ -10,9 +10,10 @@ local create_rollback = require "opensandbox.http.create_rollback"
 local errors = require "opensandbox.base.errors"
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
-local poll = require "opensandbox.loop.polling"
 local paths = require "opensandbox.base.paths"
+local polling = require "opensandbox.loop.polling"
 local run = require "opensandbox.execution.execution"
+local tables = require "opensandbox.base.tables"
 local url = require "opensandbox.base.url"
 
 local code = {}
@@ -20,8 +21,6 @@ local code = {}
 local CREATE_TIMEOUT = 30 -- seconds
 local LANGUAGE = "python"
 local END_PATIENCE = 5    -- seconds that code which we have interrupted gets to end before its context counts as busy
-local FIRST_PAUSE = 0.02  -- seconds
-local LONGEST_PAUSE = 0.5 -- seconds
 
 local interrupted = setmetatable({}, { __mode = "k" }) -- by HTTP client: the times at which code was interrupted, by context id
 
@@ -46,16 +45,16 @@ local function context_of(answer)
 end
 
 local function context_path(op, id)
-  return "/code/contexts/" .. url.escape(options.identifier(op, "the context id", id))
+  return "/code/contexts/" .. url.escape(options.path_segment(op, "the context id", id))
 end
 
 local function check_language(op, language)
-  options.argument(op, "the language", language, "text")
+  options.argument(op, "the language", language, "nonempty string")
   if not_code[language] then options.raise(op, ("the language %q has no kernel: use run_command"):format(language)) end
   return language
 end
 
-local create_options = { cwd = "text", timeout = "seconds" }
+local create_options = { cwd = "nonempty string", timeout = "seconds" }
 
 --- Starts a kernel: POST /code/context.
 ---@param self opensandbox.Client
@@ -161,7 +160,7 @@ end
 ---@return opensandbox.Error? err
 function code.interrupt_code(self, execd, id)
   local op = self.op or "interrupt_code"
-  local request = interruption(op, options.identifier(op, "the context id", id))
+  local request = interruption(op, options.path_segment(op, "the context id", id))
   request.shielded = true
   local _, err = self.http:call_endpoint(execd, request)
   if err then return nil, err end
@@ -260,8 +259,9 @@ function Run:settle(err)
 end
 
 local run_options = {
-  context = "any", language = "text", timeout = "seconds", on_stdout = "function", on_stderr = "function", on_result = "function",
-  on_event = "function", max_output = "count", idle_timeout = "seconds",
+  context = "any", language = "nonempty string", timeout = "seconds", on_stdout = "function", on_stderr = "function",
+  on_result = "function",
+  on_event = "function", max_output = "natural", idle_timeout = "seconds",
 }
 
 -- The id and the language of what the options name. execd wants the language in any case: without it, it takes the code for a command.
@@ -276,7 +276,7 @@ local function context_in(op, opts)
     end
     language = language or given.language
   end
-  return options.identifier(op, "the id of option 'context'", id), check_language(op, language or LANGUAGE)
+  return options.path_segment(op, "the id of option 'context'", id), check_language(op, language or LANGUAGE)
 end
 
 -- Whether a context is busy with code that we interrupted a moment ago.
@@ -308,8 +308,8 @@ function code.run_code(self, execd, text, opts)
   if not text:find("%S") then options.raise(op, "the code must not be empty") end
   opts = options.check(op, opts, run_options)
   local id, language = context_in(op, opts)
-  opts = options.merge(opts, { context = id })
-  return poll(op, { first = FIRST_PAUSE, longest = LONGEST_PAUSE }, function()
+  opts = tables.merge(opts, { context = id })
+  return polling.poll(op, {}, function()
     local result, err = run.start(Run, self, execd, { op = op, path = "/code", timeout = opts.timeout or 0,
       json = { code = text, context = { id = id, language = language } } }, opts, { results = {} })
     if err and err.code == "busy" and was_interrupted_recently(self, id) then return nil end

@@ -1,13 +1,11 @@
 --- What execd tells of a command by its id, and how it ends one. The last argument of each goes into the request.
 
 local core = require "opensandbox.core"
-local options = require "opensandbox.base.options"
-local poll = require "opensandbox.loop.polling"
+local polling = require "opensandbox.loop.polling"
+local tables = require "opensandbox.base.tables"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
-local FIRST_PAUSE = 0.02    -- seconds
-local LONGEST_PAUSE = 0.5   -- seconds
 local LONGEST_LOG = 16 * 1024 * 1024 -- bytes taken at a time
 
 local routes = {}
@@ -28,7 +26,7 @@ routes.START_PATIENCE = 2
 ---@return opensandbox.CommandStatus? status
 ---@return opensandbox.Error? err
 function routes.status(client, endpoint, id, more)
-  return client.http:call_endpoint(endpoint, options.merge({
+  return client.http:call_endpoint(endpoint, tables.merge({
     op = client.op or "get_command_status", method = "GET", path = "/command/status/" .. url.escape(id), decode = function(answer)
       if type(answer.running) ~= "boolean" then return nil, "status" end
       return {
@@ -67,7 +65,7 @@ end
 function routes.logs(client, endpoint, id, cursor, more)
   local request = routes.log_request(client.op or "get_command_logs", "/command/" .. url.escape(id) .. "/logs", cursor,
     "execd-commands-tail-cursor")
-  return client.http:call_endpoint(endpoint, options.merge(request, more))
+  return client.http:call_endpoint(endpoint, tables.merge(request, more))
 end
 
 --- The request of DELETE /command: SIGTERM to the process group, SIGKILL after 3 seconds.
@@ -88,7 +86,7 @@ end
 ---@return any value
 ---@return opensandbox.Error? err
 function routes.patiently(op, known_by, ask)
-  return poll(op, { first = FIRST_PAUSE, longest = LONGEST_PAUSE }, function()
+  return polling.poll(op, {}, function()
     local value, err = ask()
     if value ~= nil then return value end
     if routes.is_unknown(err) and core.now() <= known_by then return nil end

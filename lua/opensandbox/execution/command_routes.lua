@@ -33,7 +33,7 @@ end
 ---@return opensandbox.CommandStatus? status
 ---@return opensandbox.Error? err
 function command_routes.get_command_status(self, endpoint, id)
-  return requests.status(self, endpoint, options.identifier(self.op or "get_command_status", "the command id", id))
+  return requests.status(self, endpoint, options.path_segment(self.op or "get_command_status", "the command id", id))
 end
 
 --- Output of a background command, stdout and stderr in the order they were written: GET /command/{id}/logs.
@@ -45,8 +45,8 @@ end
 ---@return integer|opensandbox.Error cursor for the next call, or the error
 function command_routes.get_command_logs(self, endpoint, id, cursor)
   local op = self.op or "get_command_logs"
-  options.identifier(op, "the command id", id)
-  if cursor ~= nil then options.argument(op, "the cursor", cursor, "count") end
+  options.path_segment(op, "the command id", id)
+  if cursor ~= nil then options.argument(op, "the cursor", cursor, "natural") end
   local log, err = requests.logs(self, endpoint, id, cursor or 0)
   if not log then return nil, err end
   return log.text, log.cursor
@@ -60,7 +60,7 @@ end
 ---@return opensandbox.Error? err
 function command_routes.interrupt_command(self, endpoint, id)
   local op = self.op or "interrupt_command"
-  local request = requests.interrupt(op, options.identifier(op, "the command id", id))
+  local request = requests.interrupt(op, options.path_segment(op, "the command id", id))
   request.shielded = true
   local _, err = self.http:call_endpoint(endpoint, request)
   if err then return nil, err end

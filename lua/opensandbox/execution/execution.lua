@@ -274,7 +274,7 @@ function run.start(kind, client, endpoint, request, opts, own)
   local self = setmetatable(own or {}, kind)
   self.client, self.endpoint, self.op, self.opts, self.began, self.limit = client, endpoint, request.op, opts, core.now(), limit
   self.stdout, self.stderr = capture.new(limit), capture.new(limit)
-  request.method, request.may_repeat, request.framed, request.frame_limit = "POST", false, true, LONGEST_EVENT
+  request.method, request.may_repeat, request.max_event = "POST", false, LONGEST_EVENT
   request.headers = { Accept = "text/event-stream" }
   request.idle_timeout = request.idle_timeout or opts.idle_timeout or client.http.timeouts.idle_timeout
   self.idle_timeout = request.idle_timeout

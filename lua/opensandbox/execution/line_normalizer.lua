@@ -9,7 +9,7 @@ local Lines = {}
 Lines.__index = Lines
 
 local function whole(text)
-  return utf8.sound((text:gsub("\r\n", "\n"):gsub("\r", "\n")))
+  return utf8.replace_invalid((text:gsub("\r\n", "\n"):gsub("\r", "\n")))
 end
 
 --- Takes bytes, however they are cut, and gives the text of the lines that they complete.

@@ -1,10 +1,7 @@
 --- Following a command in the background until it has ended, by its log and its status.
 
+local backoffs = require "opensandbox.loop.backoff"
 local loop = require "opensandbox.loop"
-
-local FIRST_PAUSE = 0.02    -- seconds between two looks
-local LONGEST_PAUSE = 0.5   -- seconds
-local GROWTH = 1.5
 
 local Follow = {}
 Follow.__index = Follow
@@ -16,7 +13,7 @@ Follow.__index = Follow
 ---@return opensandbox.CommandStatus? status
 ---@return opensandbox.Error? err
 function Follow:next()
-  local pause = FIRST_PAUSE
+  local backoff = backoffs.new()
   while true do
     local log, err = self.logs(self.cursor)
     if not log then return nil, nil, nil, err end
@@ -28,9 +25,8 @@ function Follow:next()
     status, err = self.look()
     if not status then return nil, nil, nil, err end
     if status.running then
-      err = loop.sleep(self.op, pause, nil, self.owner)
+      err = loop.sleep(self.op, backoff:next(), nil, self.owner)
       if err then return nil, nil, nil, err end
-      pause = math.min(pause * GROWTH, LONGEST_PAUSE)
     else
       self.status = status
     end

@@ -5,10 +5,10 @@
 
 local capture = require "opensandbox.execution.output_buffer"
 local errors = require "opensandbox.base.errors"
-local options = require "opensandbox.base.options"
 local output_file = require "opensandbox.files.resumable_read"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local random = require "opensandbox.base.random"
+local tables = require "opensandbox.base.tables"
 local url = require "opensandbox.base.url"
 
 local exact = {}
@@ -42,7 +42,7 @@ function exact.over(begin, client, endpoint, op)
     local files = { stdout = base .. ".stdout", stderr = base .. ".stderr" }
     -- A line of its own: the shell has redirected before it reads what may not even parse.
     body.command = "exec >" .. files.stdout .. " 2>" .. files.stderr .. "\n" .. body.command
-    local own = options.merge(opts, { redirected = true })
+    local own = tables.merge(opts, { redirected = true })
     own.on_stdout, own.on_stderr = nil, nil
     local ok, result, err = coxpcall.pcall(begin, body, own)
     if ok and result then

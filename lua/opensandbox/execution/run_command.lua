@@ -14,6 +14,7 @@ local recovery = require "opensandbox.execution.stream_recovery"
 local routes = require "opensandbox.execution.command_requests"
 local run = require "opensandbox.execution.execution"
 local shell = require "opensandbox.base.shell"
+local tables = require "opensandbox.base.tables"
 
 local run_command = {}
 
@@ -31,23 +32,24 @@ local run_command = {}
 ---@field error? table { name, value, traceback } as execd reported it
 
 local known_options = {
-  cwd = "text", timeout = "seconds", env = "variables", uid = "count", gid = "count", background = "boolean", shell = "boolean",
-  capture = "text", durable = "boolean",
-  on_stdout = "function", on_stderr = "function", on_event = "function", max_output = "count", idle_timeout = "seconds",
+  cwd = "nonempty string", timeout = "seconds", env = "environment", uid = "natural", gid = "natural",
+  background = "boolean", shell = "boolean",
+  capture = "nonempty string", durable = "boolean",
+  on_stdout = "function", on_stderr = "function", on_event = "function", max_output = "natural", idle_timeout = "seconds",
 }
 
-local function check_list(op, given)
-  options.argument(op, "the command", given, "list")
-  if #given == 0 or given[1] == "" then options.raise(op, "the command must not be an empty list") end
+local function checked_list(op, given)
+  local list = options.argument(op, "the command", given, "string list")
+  if #list == 0 or list[1] == "" then options.raise(op, "the command must not be an empty list") end
+  return list
 end
 
 -- The command line of what `run` takes: a string is for the shell, a list is quoted argument by argument.
 local function line_of(op, given)
   if type(given) == "table" then
-    check_list(op, given)
-    given = shell.join(given)
+    given = shell.join(checked_list(op, given))
   else
-    options.argument(op, "the command", given, "text")
+    options.argument(op, "the command", given, "nonempty string")
   end
   if given:find("%z") then options.raise(op, "the command holds a NUL byte") end
   return given
@@ -106,7 +108,7 @@ function run_command.prepare(op, given, opts)
     if type(given) ~= "table" then options.raise(op, "option 'shell': only a list can be started without a shell") end
     if opts.capture then options.raise(op, "option 'capture' needs the shell") end
   end
-  return { op = op, opts = opts, argv = opts.shell == false and given or nil, body = {
+  return { op = op, opts = opts, argv = opts.shell == false and checked_list(op, given) or nil, body = {
     command = line, cwd = opts.cwd, background = opts.background or nil, uid = opts.uid, gid = opts.gid,
     timeout = opts.timeout and math.ceil(opts.timeout * 1000) or nil,
     envs = opts.env and next(opts.env) and opts.env or nil,
@@ -134,7 +136,7 @@ function run_command.run(client, execd, prepared)
   end
   if opts.durable then begin = durable.over(begin, client, execd, op) end
   if opts.capture then begin = exact.over(begin, client, execd, op) end
-  return begin(options.merge(prepared.body), opts)
+  return begin(tables.merge(prepared.body), opts)
 end
 
 return run_command

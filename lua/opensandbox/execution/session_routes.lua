@@ -7,6 +7,7 @@
 local create_rollback = require "opensandbox.http.create_rollback"
 local run_command = require "opensandbox.execution.run_command"
 local errors = require "opensandbox.base.errors"
+local numbers = require "opensandbox.base.numbers"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local run = require "opensandbox.execution.execution"
@@ -17,10 +18,10 @@ local session = {}
 local GRACE = 2 -- seconds that execd gets, beyond a run's timeout, to say that it ended it
 
 local function session_path(op, id)
-  return "/session/" .. url.escape(options.identifier(op, "the session id", id))
+  return "/session/" .. url.escape(options.path_segment(op, "the session id", id))
 end
 
-local create_options = { cwd = "text" }
+local create_options = { cwd = "nonempty string" }
 
 --- Makes a session: POST /session. Nothing runs in it yet.
 ---@param self opensandbox.Client
@@ -83,14 +84,15 @@ function Run:failed()
 end
 
 function Run:overdue(err)
-  err.message = ("not finished in time: timeout of %g s ran out, and %g s later the command's output was still open"):format(
-    self.opts.timeout, GRACE)
+  err.message = ("not finished in time: timeout of %s s ran out, and %d s later the command's output was still open"):format(
+    numbers.format(self.opts.timeout), GRACE)
   err.hint = "execd kills the shell alone: a process that the command started may hold its output, and go on. Redirect the output "
     .. "of what stays behind"
 end
 
 local run_options = {
-  cwd = "text", timeout = "seconds", on_stdout = "function", on_event = "function", max_output = "count", idle_timeout = "seconds",
+  cwd = "nonempty string", timeout = "seconds", on_stdout = "function", on_event = "function", max_output = "natural",
+  idle_timeout = "seconds",
 }
 
 --- Runs a command in a session and waits for its end: POST /session/{id}/run.

@@ -6,14 +6,13 @@
 local errors = require "opensandbox.base.errors"
 local capture = require "opensandbox.execution.output_buffer"
 local core = require "opensandbox.core"
+local deadlines = require "opensandbox.loop.deadline"
 local lines = require "opensandbox.execution.line_normalizer"
 local output_file = require "opensandbox.files.resumable_read"
-local poll = require "opensandbox.loop.polling"
+local polling = require "opensandbox.loop.polling"
 local routes = require "opensandbox.execution.command_requests"
 local run = require "opensandbox.execution.execution"
 
-local FIRST_PAUSE = 0.02    -- seconds between two looks
-local LONGEST_PAUSE = 0.5   -- seconds
 
 -- Waits until the command has ended, as long as somebody answers: a peer that is silent for as long as its stream may be is gone.
 local function last_status(self, deadline)
@@ -21,8 +20,7 @@ local function last_status(self, deadline)
   local heard = core.now()
   local known_by = self.began + routes.START_PATIENCE
   local more = { timeout = math.min(patience, client.http.timeouts.timeout), on_abandon = function() self:stop() end }
-  local every = { first = FIRST_PAUSE, longest = LONGEST_PAUSE, deadline = deadline, owner = self }
-  return poll("run_command", every, function()
+  return polling.poll("run_command", { deadline = deadline, owner = self }, function()
     local status, err = routes.status(client, self.endpoint, self.id, more)
     if status then
       heard = core.now()
@@ -80,7 +78,7 @@ end
 ---@param err opensandbox.Error what broke the stream
 return function(self, err)
   local timeout = self.opts.timeout
-  local status, problem = last_status(self, timeout and self.began + timeout + run.GRACE)
+  local status, problem = last_status(self, deadlines.since(self.began, timeout and timeout + run.GRACE))
   if not status then
     if problem and problem.kind == "state" then return nil, problem end -- the sandbox does not run
     if problem and problem.kind == "cancelled" then err = problem end

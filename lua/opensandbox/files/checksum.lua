@@ -23,7 +23,7 @@ end
 
 --- "CRC SIZE", as cksum prints it.
 function Sum:__tostring()
-  return ("%.0f %.0f"):format(core.cksum_end(self.state, self.size), self.size)
+  return ("%.0f %.0f"):format(core.cksum_final(self.state, self.size), self.size)
 end
 
 --- A sum of no bytes yet.
@@ -112,7 +112,7 @@ function verify.remote(target, job, list)
     for _, sum in ipairs(verify.parse(result.stdout)) do sums[#sums + 1] = sum end
   end
   if #sums == #list then return sums end
-  return nil, errors.new { kind = "protocol", code = "unexpected_answer", op = job.op, sandbox_id = target.id,
+  return nil, errors.new { kind = "protocol", code = "unexpected_response", op = job.op, sandbox_id = target.id,
     message = ("cksum told %d sums of %d files"):format(#sums, #list) }
 end
 

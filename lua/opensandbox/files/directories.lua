@@ -13,6 +13,7 @@ local inside = require "opensandbox.files.helper_commands"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local coxpcall = require "opensandbox.loop.coxpcall"
+local tables = require "opensandbox.base.tables"
 local tree = require "opensandbox.files.directory_walk"
 local verify = require "opensandbox.files.checksum"
 
@@ -46,7 +47,7 @@ end
 
 --- The seconds without a byte that end a transfer.
 function Job:idle_timeout()
-  return self.deadline:at_most(self.target.client.http.timeouts.transfer_idle_timeout)
+  return self.deadline:clamp(self.target.client.http.timeouts.transfer_idle_timeout)
 end
 
 --- Tells the caller how far it is, when that has changed.
@@ -62,7 +63,7 @@ local function run(job, work)
   job.clear()
   if not ok then error(count, 0) end
   if count then return count end
-  if err.kind ~= "cancelled" and err.timer ~= "timeout" and job.deadline:over() then err = job.deadline:error(job.op, err) end
+  if err.kind ~= "cancelled" and err.timer ~= "timeout" and job.deadline:has_passed() then err = job.deadline:error(job.op, err) end
   return nil, err
 end
 
@@ -100,9 +101,9 @@ local function download(job)
 end
 
 local download_options = {
-  ignore = "list", on_progress = "function", verify = "boolean", timeout = "seconds",
+  ignore = "string list", on_progress = "function", verify = "boolean", timeout = "seconds",
 }
-local upload_options = options.merge(download_options, { gitignore = "boolean" })
+local upload_options = tables.merge(download_options, { gitignore = "boolean" })
 
 --- Uploads what is in a local directory into a directory of the sandbox, which is made if it is not there. Regular files, directories and
 --- symlinks, which are not followed; permission bits and times of change are kept. What else is in the target stays.
@@ -116,7 +117,7 @@ local upload_options = options.merge(download_options, { gitignore = "boolean" }
 ---@return opensandbox.Error? err
 function directories.upload_dir(self, from, to, opts)
   local op = "files:upload_dir"
-  options.argument(op, "the local path", from, "text")
+  options.argument(op, "the local path", from, "nonempty string")
   paths.check(op, to)
   opts = options.check(op, opts, upload_options)
   return run(new(self.target, op, from, to, opts), upload)
@@ -134,7 +135,7 @@ end
 ---@return opensandbox.Error? err
 function directories.download_dir(self, from, to, opts)
   local op = "files:download_dir"
-  options.argument(op, "the local path", to, "text")
+  options.argument(op, "the local path", to, "nonempty string")
   paths.check(op, from)
   opts = options.check(op, opts, download_options)
   return run(new(self.target, op, from, to, opts), download)

@@ -89,7 +89,7 @@ end
 ---@return opensandbox.TarEntry[]? entries
 ---@return opensandbox.TreeCount|opensandbox.Error count
 function tree.walk(op, root, patterns, gitignore)
-  local kind, problem = core.file_kind(root)
+  local kind, problem = core.stat(root)
   if kind ~= "directory" then return nil, errors.local_file(op, root, kind and "is not a directory" or problem) end
   local walk = setmetatable({
     op = op, root = root, patterns = patterns, gitignore = gitignore, layers = {}, entries = {}, count = tree.count(),

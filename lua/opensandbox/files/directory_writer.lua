@@ -267,14 +267,14 @@ local writer = {}
 
 -- Makes a local directory and those above it.
 local function make_all(path)
-  if core.file_kind(path) == "directory" then return true end
+  if core.stat(path) == "directory" then return true end
   local parent = path:match("^(.+)/[^/]+/*$")
   if parent then
     local ok, problem = make_all(parent)
     if not ok then return nil, problem end
   end
   local ok, problem = core.mkdir(path, OPEN)
-  if not ok and core.file_kind(path) == "directory" then return true end
+  if not ok and core.stat(path) == "directory" then return true end
   return ok, problem
 end
 

@@ -48,14 +48,14 @@ end
 function filesystem.search_files(self, endpoint, dir, pattern)
   local op = self.op or "search_files"
   paths.check(op, dir)
-  if pattern ~= nil then options.argument(op, "the pattern", pattern, "text") end
+  if pattern ~= nil then options.argument(op, "the pattern", pattern, "nonempty string") end
   return self.http:call_endpoint(endpoint, { op = op, method = "GET", decode = file_list,
     path = "/files/search" .. url.query { { "path", dir }, { "pattern", pattern } } })
 end
 
 local function path_query(op, list)
   if type(list) == "string" then list = { list } end
-  options.argument(op, "the paths", list, "list")
+  list = options.argument(op, "the paths", list, "string list")
   if #list == 0 then options.raise(op, "the list of paths must not be empty") end
   local query = {}
   for i, path in ipairs(list) do query[i] = { "path", paths.check(op, path) } end
@@ -107,7 +107,7 @@ function filesystem.delete_directories(self, endpoint, list)
   return true
 end
 
-local list_options = { depth = "count" }
+local list_options = { depth = "natural" }
 
 --- The entries of a directory: GET /directories/list.
 ---@param self opensandbox.Client
@@ -124,7 +124,7 @@ function filesystem.list_directory(self, endpoint, path, opts)
     path = "/directories/list" .. url.query { { "path", path }, { "depth", opts.depth } } })
 end
 
-local access_options = { mode = "any", owner = "text", group = "text" }
+local access_options = { mode = "any", owner = "nonempty string", group = "nonempty string" }
 
 local function access(op, given)
   options.check(op, given, access_options)
@@ -150,7 +150,7 @@ function filesystem.make_directories(self, endpoint, list, opts)
   local wanted = access(op, opts or {})
   wanted.mode = wanted.mode or DEFAULT_DIRECTORY_MODE
   if type(list) == "string" then list = { list } end
-  options.argument(op, "the paths", list, "list")
+  list = options.argument(op, "the paths", list, "string list")
   if #list == 0 then options.raise(op, "the list of paths must not be empty") end
   local body = {}
   for _, path in ipairs(list) do body[paths.check(op, path)] = wanted end
@@ -170,7 +170,7 @@ function filesystem.move_files(self, endpoint, moves)
   local body = {}
   for i, move in ipairs(moves) do
     options.argument(op, "move " .. i, move, "table")
-    options.check(op, move, { from = "text", to = "text" })
+    options.check(op, move, { from = "nonempty string", to = "nonempty string" })
     body[i] = { src = paths.check(op, move.from), dest = paths.check(op, move.to) }
   end
   if #body == 0 then options.raise(op, "the list of moves must not be empty") end

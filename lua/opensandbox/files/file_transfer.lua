@@ -22,7 +22,7 @@ local PRIVATE = 384          -- 0600: of a file on its way
 
 -- The error for a name that cannot be sent without tar, or nil.
 local function name_problem(job, name)
-  local what = not utf8.is_sound(name) and "is not UTF-8" or paths.expansion(name) and "holds a '$' that execd would expand or drop"
+  local what = not utf8.is_valid(name) and "is not UTF-8" or paths.expansion(name) and "holds a '$' that execd would expand or drop"
   if not what then return nil end
   return errors.new { kind = "state", code = "name_refused", op = job.op, sandbox_id = job.target.id,
     message = ("the name %q %s"):format(name, what),
@@ -147,11 +147,11 @@ end
 function by_file.upload(job)
   for _, entry in ipairs(job.entries) do
     local err = name_problem(job, entry.name)
-    if not err and entry.target and not utf8.is_sound(entry.target) then err = name_problem(job, entry.target) end
+    if not err and entry.target and not utf8.is_valid(entry.target) then err = name_problem(job, entry.target) end
     if err then return nil, err end
   end
   for _, step in ipairs { make_directories, send_files, make_symlinks, set_times, set_modes } do
-    if job.deadline:over() then return nil, job.deadline:error(job.op) end
+    if job.deadline:has_passed() then return nil, job.deadline:error(job.op) end
     local ok, err = step(job)
     if not ok then return nil, err end
   end
@@ -232,7 +232,7 @@ local function look_closer(job, entries)
     end
   end
   if index == #asked then return true end
-  return nil, errors.new { kind = "protocol", code = "unexpected_answer", op = job.op,
+  return nil, errors.new { kind = "protocol", code = "unexpected_response", op = job.op,
     message = ("the sandbox told of %d symlinks instead of %d"):format(index, #asked) }
 end
 
@@ -269,7 +269,7 @@ local function fetch_all(job, writer, files, sums)
   end
   local results, failures = task.map(files, function(entry, i)
     if first then return true end -- one has failed: the rest is not wanted
-    local ok, err = nil, job.deadline:over() and job.deadline:error(job.op) or nil
+    local ok, err = nil, job.deadline:has_passed() and job.deadline:error(job.op) or nil
     if not err then ok, err = fetch(job, writer, entry, sums and sums[i], on_bytes) end
     first = first or err
     return ok, err

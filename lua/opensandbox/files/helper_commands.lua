@@ -27,7 +27,7 @@ end
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err whose `result` is the command's
 function inside.run(target, job, script, code, what)
-  local result, err = target.run(job.op, script, { cwd = "/", timeout = job.deadline:left() })
+  local result, err = target.run(job.op, script, { cwd = "/", timeout = job.deadline:remaining() })
   if not result then return nil, err end
   if result.exit_code == 0 then return result end
   local text = result.stderr:sub(1, 500):gsub("%s+$", "")
@@ -61,7 +61,7 @@ function inside.absolute(target, job, path)
   if not infos then return nil, err end
   local _, info = next(infos)
   if not info then
-    return nil, errors.new { kind = "protocol", code = "unexpected_answer", op = job.op, sandbox_id = target.id,
+    return nil, errors.new { kind = "protocol", code = "unexpected_response", op = job.op, sandbox_id = target.id,
       message = "the answer holds no file" }
   end
   return info.path .. "/" .. (home and rest or path)

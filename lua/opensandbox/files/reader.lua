@@ -19,7 +19,7 @@ local Reader = {}
 Reader.__index = Reader
 Reader.__name = "opensandbox.Reader"
 
-local download_options = { offset = "count", length = "count", lines = "table", idle_timeout = "seconds" }
+local download_options = { offset = "natural", length = "natural", lines = "table", idle_timeout = "seconds" }
 
 -- A directory is announced with an impossible length, and then cut off.
 local function explain_directory(err, announced)
@@ -157,7 +157,7 @@ end
 Reader.__close = Reader.close
 
 local function line_range(op, lines)
-  options.check(op, lines, { first = "count", count = "count" })
+  options.check(op, lines, { first = "natural", count = "natural" })
   if lines.first == 0 or lines.count == 0 then options.raise(op, "option 'lines': first and count begin at 1") end
   return lines.first, lines.count
 end
@@ -211,7 +211,7 @@ function reader.download_file(self, endpoint, path, opts)
   return made
 end
 
-local save_options = { on_progress = "function", idle_timeout = "seconds", mode = "count" }
+local save_options = { on_progress = "function", idle_timeout = "seconds", mode = "natural" }
 
 --- Downloads a file of the sandbox into a new local file: GET /files/download. Nothing of it passes through Lua. After a failure the
 --- local file may be there in part; where nothing is returned, because a callback raised or the task was cancelled, it is removed.
@@ -225,9 +225,9 @@ local save_options = { on_progress = "function", idle_timeout = "seconds", mode 
 function reader.save_file(self, endpoint, path, to, opts)
   local op = self.op or "save_file"
   paths.check(op, path)
-  options.argument(op, "the local path", to, "text")
+  options.argument(op, "the local path", to, "nonempty string")
   opts = options.check(op, opts, save_options)
-  local is_new = not core.file_kind(to) -- else the server's answer will be refused: it is not ours to remove
+  local is_new = not core.stat(to) -- else the server's answer will be refused: it is not ours to remove
   local ex, announced = start(self, endpoint, request_of(op, path, {}), opts, {
     sink = to, sink_mode = opts.mode, receive_buffer = SINK_BUFFER,
     on_abandon = function(ex)
@@ -238,13 +238,12 @@ function reader.save_file(self, endpoint, path, to, opts)
   if not ex then return nil, announced end
   if opts.on_progress then
     local last
-    ex.call.on_transfer_progress = function(received)
+    ex:on_progress(function(received)
       if received ~= last then
         last = received
         opts.on_progress(received, announced)
       end
-    end
-    ex:call_user(ex.call.on_transfer_progress, (ex.transfer:progress()))
+    end)
   end
   local ok, err = ex:finish()
   if err then return nil, explain_directory(err, announced) end

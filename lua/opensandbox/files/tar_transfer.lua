@@ -21,7 +21,7 @@ local function archive_of(job)
   job:at_end(close)
   local size, done = tar.size(job.entries), 0
   local function content()
-    if job.deadline:over() then return nil, "the time is over" end
+    if job.deadline:has_passed() then return nil, "the time is over" end
     local bytes, problem = read()
     if bytes then done = done + #bytes end
     return bytes, problem
@@ -204,7 +204,7 @@ function by_archive.download(job)
     if not bytes then break end
     ok, problem = archive:feed(bytes)
     if not ok then return nil, bad_archive(job, problem) end
-    if job.deadline:over() then return nil, job.deadline:error(job.op) end
+    if job.deadline:has_passed() then return nil, job.deadline:error(job.op) end
   end
   ok, err = archive:close()
   if not ok then return nil, bad_archive(job, err) end

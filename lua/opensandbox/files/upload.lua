@@ -10,7 +10,10 @@ local upload = {}
 local FILES_A_REQUEST = 500 -- execd reads 1000 parts at most, two for each file
 local PIECE = 120 * 1024     -- bytes read from a handle at a time: malloc needs no mmap for them
 
-local file_options = { path = "any", content = "any", file = "text", mode = "any", owner = "text", group = "text", size = "count" }
+local file_options = {
+  path = "any", content = "any", file = "nonempty string", mode = "any", owner = "nonempty string",
+  group = "nonempty string", size = "natural",
+}
 
 ---@class opensandbox.FileUpload
 ---@field path string where it goes in the sandbox; its directories are made

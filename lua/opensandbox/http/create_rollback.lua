@@ -69,7 +69,7 @@ function PendingCreate:continue_in_background()
 end
 
 --- Waits for the response in code that cannot wait in the loop, and deletes what was created.
----@param deadline number on the clock of core.now()
+---@param deadline opensandbox.Deadline
 function PendingCreate:settle_blocking(deadline)
   if self.outcome or not self.exchange then return end
   local status, body

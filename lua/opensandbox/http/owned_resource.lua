@@ -6,8 +6,10 @@
 --
 -- A resource does not refer to the object that people hold, so that it can outlive that object in its finalizer.
 
+local backoffs = require "opensandbox.loop.backoff"
 local call = require "opensandbox.http.call"
 local core = require "opensandbox.core"
+local deadlines = require "opensandbox.loop.deadline"
 local exchange = require "opensandbox.http.exchange"
 local finalizer = require "opensandbox.base.finalizer"
 local loop = require "opensandbox.loop"
@@ -27,8 +29,9 @@ OwnedResources.__index = OwnedResources
 
 local owned_resource = {}
 
-local INITIAL_BACKOFF = 0.25    -- seconds between two DELETEs of a resource; doubles
+local INITIAL_BACKOFF = 0.25    -- seconds between two DELETEs of a resource
 local MAX_BACKOFF = 30          -- seconds
+local BACKOFF_FACTOR = 2
 local MAX_CLOSING_BACKOFF = 0.1 -- seconds, while the client is being closed
 local FINALIZER_TIMEOUT = 2     -- seconds for all finalizers that run one after the other
 
@@ -103,12 +106,12 @@ local function delete_all_blocking(self, deadline)
 end
 
 --- Does the same in code that cannot wait in the loop, as in a finalizer: drives the transport until all is answered.
----@param deadline number on the clock of core.now()
+---@param deadline opensandbox.Deadline
 function OwnedResources:close_blocking(deadline)
   self.closing = true
   for _, create in ipairs(keys_of(self.creates)) do create:settle_blocking(deadline) end
-  while core.now() < deadline and delete_all_blocking(self, deadline) and next(self.members) do
-    self.http.transport:step(math.max(math.min(MAX_CLOSING_BACKOFF, deadline - core.now()), 0))
+  while not deadline:has_passed() and delete_all_blocking(self, deadline) and next(self.members) do
+    self.http.transport:step(deadline:clamp(MAX_CLOSING_BACKOFF))
   end
 end
 
@@ -125,10 +128,10 @@ function OwnedResources:sleep(seconds)
 end
 
 --- The deadline for a finalizer that blocks. When the Lua state closes, many of them run one after the other, and share one time limit.
----@return number deadline on the clock of core.now()
+---@return opensandbox.Deadline
 function OwnedResources:finalizer_deadline()
-  local now = core.now()
-  if not self.deadline or now - self.deadline > FINALIZER_TIMEOUT then self.deadline = now + FINALIZER_TIMEOUT end
+  local last = self.deadline
+  if not last or core.now() - last.at > FINALIZER_TIMEOUT then self.deadline = deadlines.new(FINALIZER_TIMEOUT) end
   return self.deadline
 end
 
@@ -143,7 +146,7 @@ end
 -- A task: repeats the DELETE until it is answered.
 local function delete_until_answered(self)
   local set = self.set
-  local backoff = INITIAL_BACKOFF
+  local backoff = backoffs.new(INITIAL_BACKOFF, MAX_BACKOFF, BACKOFF_FACTOR)
   while set.members[self] do
     local request = self.delete_request()
     if not request then return self:release() end
@@ -151,8 +154,7 @@ local function delete_until_answered(self)
     local _, err = call.run(set.http, request)
     if err and err.kind == "closed" then return end -- the client gave up
     if not err or self.best_effort or (err.kind == "http" and is_final(err.status)) then return self:release() end
-    set:sleep(backoff)
-    backoff = math.min(backoff * 2, MAX_BACKOFF)
+    set:sleep(backoff:next())
   end
 end
 

@@ -4,10 +4,11 @@
 -- If its response is lost, or if nobody waits for it, a background task searches the sandbox by that label. The caller waits for that task
 -- as long as its time limit allows. A sandbox that is found later has no owner, and is deleted.
 
-local core = require "opensandbox.core"
+local backoffs = require "opensandbox.loop.backoff"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local create_options = require "opensandbox.lifecycle.create_options"
 local create_rollback = require "opensandbox.http.create_rollback"
+local deadlines = require "opensandbox.loop.deadline"
 local loop = require "opensandbox.loop"
 local objects = require "opensandbox.lifecycle.objects"
 local random = require "opensandbox.base.random"
@@ -21,6 +22,7 @@ local MAX_SEARCH_TIME = 600    -- seconds: how long the search outlasts an outag
 local LIST_TIMEOUT = 10        -- seconds for one list
 local INITIAL_DELAY = 0.2      -- seconds between two lists
 local MAX_DELAY = 5            -- seconds
+local BACKOFF_FACTOR = 2
 local RESPONSE_DELAY = 1       -- seconds before the first list, while the response may still come
 local SEARCH_SHARE = 1 / 4     -- of create_timeout: reserved for a search after the request has timed out
 local MAX_RESERVE = 2          -- seconds
@@ -35,18 +37,17 @@ end
 
 -- Searches for the sandbox of a create. Runs in a background task. Returns nil when it did not appear, or when the response came.
 local function find_by_label(client, label, create)
-  local last, give_up = core.now() + MAX_SEARCH_TIME, core.now() + LOST_CREATE_TIMEOUT
-  local delay = INITIAL_DELAY
+  local last, deadline = deadlines.new(MAX_SEARCH_TIME), deadlines.new(LOST_CREATE_TIMEOUT)
+  local backoff = backoffs.new(INITIAL_DELAY, MAX_DELAY, BACKOFF_FACTOR)
   if not create.outcome then client.resources:sleep(RESPONSE_DELAY) end
   while not create.outcome or (create.outcome == "failed" and outcome_unknown(create.err)) do
     local found, err = client:list_sandboxes { metadata = { [objects.CREATE_LABEL] = label }, timeout = LIST_TIMEOUT }
     if found and found[1] then return found[1] end
     if err and not err.retryable then return nil end
     -- The time counts from the end of the request, and from the end of an outage.
-    if err or not create.outcome then give_up = core.now() + LOST_CREATE_TIMEOUT end
-    if core.now() >= math.min(give_up, last) then return nil end
-    client.resources:sleep(delay)
-    delay = math.min(delay * 2, MAX_DELAY)
+    if err or not create.outcome then deadline = deadlines.new(LOST_CREATE_TIMEOUT) end
+    if deadline:has_passed() or last:has_passed() then return nil end
+    client.resources:sleep(backoff:next())
   end
 end
 
@@ -80,9 +81,9 @@ end
 
 -- Waits for the search. Returns nil and no error when the sandbox was not found in time.
 local function await(search, op, seconds)
-  local deadline = core.now() + seconds
-  while not search.finished and core.now() < deadline do
-    local interruption, reason = loop.wait { seconds = deadline - core.now(), registry = search, key = "waiter", owner = search }
+  local deadline = deadlines.new(seconds)
+  while not search.finished and not deadline:has_passed() do
+    local interruption, reason = loop.wait { seconds = deadline:remaining(), registry = search, key = "waiter", owner = search }
     if interruption then
       search:abandon()
       return nil, loop.interrupted(op, interruption, reason)
@@ -104,7 +105,7 @@ function create_recovery.create(client, op, opts, limit)
   local http, label = client.http, random.hex(16)
   local request = {
     op = op, method = "POST", path = "/sandboxes", json = create_options.body(opts, label), decode = objects.sandbox_info,
-    timeout = math.max(limit:left() - math.min(limit.seconds * SEARCH_SHARE, MAX_RESERVE), MIN_TIMEOUT),
+    timeout = math.max(limit:remaining() - math.min(limit.seconds * SEARCH_SHARE, MAX_RESERVE), MIN_TIMEOUT),
     budget = limit.seconds, option_names = { timeout = limit.option },
   }
   local create = create_rollback(client, request, function(info)
@@ -115,7 +116,7 @@ function create_recovery.create(client, op, opts, limit)
   local info, err = http:call(request)
   if info or not outcome_unknown(err) then return info, err end
   create:fail(err)
-  local found, interrupted = await(start_search(client, label, create, true), op, limit:at_most(LOST_CREATE_TIMEOUT))
+  local found, interrupted = await(start_search(client, label, create, true), op, limit:clamp(LOST_CREATE_TIMEOUT))
   if found then return found end
   if interrupted then return nil, interrupted end
   err.hint = ("Whether the sandbox was created is not known. It would carry the metadata %s=%s, and is deleted if it appears while "

@@ -29,10 +29,10 @@ local call_options = { timeout = "seconds" }
 ---@return opensandbox.Error? err
 function sandbox_routes.create_sandbox(self, opts)
   local op = self.op or "create_sandbox"
-  create_options.check(op, opts)
+  opts = create_options.check(op, opts)
   local client, limit = self:for_op(op), deadline.new(self.http.timeouts.create_timeout, "create_timeout")
-  local known, err = server_version(client, op, opts, limit:at_most(self.http.timeouts.timeout))
-  if not known then return nil, limit:over() and limit:error(op, err) or err end
+  local known, err = server_version(client, op, opts, limit:clamp(self.http.timeouts.timeout))
+  if not known then return nil, limit:has_passed() and limit:error(op, err) or err end
   return create_recovery.create(client, op, opts, limit)
 end
 
@@ -67,7 +67,9 @@ end
 ---@field page_size? integer at most 200
 ---@field timeout? number seconds
 
-local filter_options = { metadata = "strings", states = "list", page = "count", page_size = "count", timeout = "seconds" }
+local filter_options = {
+  metadata = "string map", states = "string list", page = "natural", page_size = "natural", timeout = "seconds",
+}
 
 --- Returns the sandboxes that match a filter, newest first: GET /sandboxes.
 ---@param self opensandbox.Client
@@ -107,7 +109,7 @@ end
 ---@return opensandbox.Error? err
 function sandbox_routes.renew_sandbox(self, id, seconds, opts)
   local op = self.op or "renew_sandbox"
-  options.argument(op, "the time", seconds, "seconds")
+  seconds = options.argument(op, "the time", seconds, "seconds")
   opts = options.check(op, opts, call_options)
   local expires_at = core.wall_clock() + seconds
   local request = requests.renew(op, id, expires_at)
@@ -179,7 +181,7 @@ end
 ---@field expires? integer Unix seconds: a signed endpoint that is valid until then
 ---@field timeout? number seconds
 
-local endpoint_options = { use_server_proxy = "boolean", expires = "count", timeout = "seconds" }
+local endpoint_options = { use_server_proxy = "boolean", expires = "natural", timeout = "seconds" }
 
 --- Returns the endpoint of a port of a sandbox: GET /sandboxes/{id}/endpoints/{port}.
 ---@param self opensandbox.Client
@@ -242,7 +244,7 @@ local ready_options = { timeout = "seconds", ping = "boolean", on_state = "funct
 ---@return opensandbox.Endpoint|opensandbox.Error execd the endpoint that answered, or the error
 function sandbox_routes.wait_ready(self, id, opts)
   local op = self.op or "wait_ready"
-  options.identifier(op, "the sandbox id", id)
+  options.path_segment(op, "the sandbox id", id)
   opts = options.check(op, opts, ready_options)
   local limit = deadline.new(opts.timeout or readiness.READY_TIMEOUT)
   return readiness.wait(self, op, id, limit, { ping = opts.ping, on_state = opts.on_state })
@@ -283,7 +285,7 @@ end
 ---@field sandbox_id? string
 ---@field image? string an image, or the id of a snapshot
 
-local event_options = { success = "boolean", duration = "seconds or 0", sandbox_id = "text", image = "text" }
+local event_options = { success = "boolean", duration = "seconds or 0", sandbox_id = "nonempty string", image = "nonempty string" }
 
 --- Reports the outcome of a create to the server, for its statistics: POST /metrics/events (servers from 0.2.2). The library never calls
 --- this by itself, so nothing is reported unless you do.
@@ -295,7 +297,7 @@ local event_options = { success = "boolean", duration = "seconds or 0", sandbox_
 function sandbox_routes.record_create_event(self, event, opts)
   local op = self.op or "record_create_event"
   options.argument(op, "the event", event, "table")
-  options.check(op, event, event_options)
+  event = options.check(op, event, event_options)
   options.argument(op, "option 'success'", event.success, "boolean")
   options.argument(op, "option 'duration'", event.duration, "seconds or 0")
   opts = options.check(op, opts, call_options)

@@ -1,21 +1,21 @@
---- The event-stream decoder: what is a frame, and that it does not matter how the stream was cut.
+--- The event-stream decoder: what an event is, and that it makes no difference how the stream was cut.
 
 local core = require "opensandbox.core"
 
 local LIMIT = 1024 * 1024
 
--- Takes the frames there are into `list`; returns the name of a failure.
+-- Takes the complete events into `list`; returns the name of a failure.
 local function take(decoder, list)
   while true do
-    local data, event, id = decoder:next()
-    if not data then return event end
-    list[#list + 1] = { data, event or "", id or "" }
+    local event, failure = decoder:next()
+    if not event then return failure end
+    list[#list + 1] = event
   end
 end
 
--- Decodes a stream that comes in pieces, taking frames after every piece; at the end of `list` stands the failure, if any.
+-- Decodes a stream that comes in pieces, taking events after every piece; `list.failure` is the name of a failure.
 local function decode(pieces, limit)
-  local decoder, list = core.frames(limit or LIMIT), {}
+  local decoder, list = core.event_stream(limit or LIMIT), {}
   for _, piece in ipairs(pieces) do
     decoder:feed(piece)
     list.failure = take(decoder, list)
@@ -34,13 +34,11 @@ end
 
 local function flat(list)
   local parts = {}
-  for _, frame in ipairs(list) do
-    for _, field in ipairs(frame) do parts[#parts + 1] = ("%d:%s"):format(#field, field) end
-  end
+  for _, event in ipairs(list) do parts[#parts + 1] = ("%d:%s"):format(#event, event) end
   return table.concat(parts, "|") .. (list.failure and "|failure " .. list.failure or "")
 end
 
--- Each: what it shows, the stream, and its frames: data, or { data, event, id }.
+-- Each: what it shows, the stream, and its events.
 local examples = {
   { "bare JSON objects, as execd sends them", '{"a":1}\n\n{"b":2}\n\n', { '{"a":1}', '{"b":2}' } },
   { "metrics, with a single newline after each", '{"a":1}\n{"b":2}\n{"c":3}\n', { '{"a":1}', '{"b":2}', '{"c":3}' } },
@@ -50,20 +48,19 @@ local examples = {
   { "data: without a space", "data:x\n\n", { "x" } },
   { "only one space after the colon is not data", "data:  x \n\n", { " x " } },
   { "a colon in the data", "data: a:b: c\n\n", { "a:b: c" } },
-  { "several data lines are one frame, joined by newlines", "data: a\ndata: b\ndata:\ndata: c\n\n", { "a\nb\n\nc" } },
+  { "several data lines are one event, joined by newlines", "data: a\ndata: b\ndata:\ndata: c\n\n", { "a\nb\n\nc" } },
   { "data that is JSON", 'data: {"a":1}\n\ndata: {"b":2}\n\n', { '{"a":1}', '{"b":2}' } },
   { "JSON over several data lines", 'data: {\ndata: "a":1}\n\n', { '{\n"a":1}' } },
   { "empty data", "data:\n\ndata: \n\ndata\n\n", { "", "", "" } },
-  { "event and id go with their block, and no further", "event: e\nid: 7\ndata: x\n\ndata: y\n\n", { { "x", "e", "7" }, "y" } },
-  { "event and id after the data", "data: x\nid:8\nevent:f\n\n", { { "x", "f", "8" } } },
-  { "the last event of a block counts", "event: e\nevent: f\ndata: x\n\n", { { "x", "f", "" } } },
-  { "event and id beside a bare object", 'event: e\nid: 7\n{"a":1}\n\n{"b":2}\n', { { '{"a":1}', "e", "7" }, '{"b":2}' } },
-  { "an event without data is no frame, and is forgotten", "event: e\nid: 1\n\ndata: x\n\n", { "x" } },
+  { "event: and id: are ignored", "event: e\nid: 7\ndata: x\n\ndata: y\n\n", { "x", "y" } },
+  { "event: and id: after the data are ignored", "data: x\nid:8\nevent:f\n\n", { "x" } },
+  { "event: and id: beside a bare object are ignored", 'event: e\nid: 7\n{"a":1}\n\n{"b":2}\n', { '{"a":1}', '{"b":2}' } },
+  { "a block without data is no event", "event: e\nid: 1\n\ndata: x\n\n", { "x" } },
   { "comments and retry:", ": hello\n:\nretry: 10\ndata: x\n: between\nretry\ndata: y\n\n:end\n", { "x\ny" } },
   { "fields nobody knows, and names that only begin alike",
     "datum: a\nDATA: b\n data: c\nevents: d\nidx: e\nnope\n[1]\ndata: x\n\n",
     { "x" } },
-  { "CRLF", 'data: x\r\n\r\n{"a":1}\r\n\r\nevent: e\r\ndata: y\r\ndata: z\r\n\r\n', { "x", '{"a":1}', { "y\nz", "e", "" } } },
+  { "CRLF", 'data: x\r\n\r\n{"a":1}\r\n\r\nevent: e\r\ndata: y\r\ndata: z\r\n\r\n', { "x", '{"a":1}', "y\nz" } },
   { "LF and CRLF mixed", 'data: x\r\n\n{"a":1}\n\r\ndata: y\ndata: z\r\n\n', { "x", '{"a":1}', "y\nz" } },
   { "a carriage return that ends no line is data", "data: a\rb\n\ndata: c\r\r\n\n", { "a\rb", "c\r" } },
   { "both kinds in one stream", '{"a":1}\n\ndata: x\n\n{"b":2}\ndata: y\n\n', { '{"a":1}', "x", '{"b":2}', "y" } },
@@ -83,18 +80,15 @@ local examples = {
     { '{"a":1}', '{"code":"RUNTIME_ERROR","message":"m"}' } },
   { "an object with half a line end", '{"a":1}\r', { '{"a":1}' } },
   { "a data line that was not terminated", "data: x", { "x" } },
-  { "a block that was not terminated", "event: e\ndata: x\ndata: y\n", { { "x\ny", "e", "" } } },
-  { "a block whose last line is a field", "data: x\nid: 3", { { "x", "", "3" } } },
-  { "half an object at the end is handed out as it is", '{"a":1}\n{"b":', { '{"a":1}', '{"b":' } },
+  { "a block that was not terminated", "event: e\ndata: x\ndata: y\n", { "x\ny" } },
+  { "a block whose last line is a field", "data: x\nid: 3", { "x" } },
+  { "half an object at the end is returned as it is", '{"a":1}\n{"b":', { '{"a":1}', '{"b":' } },
   { "a comment that was not terminated", "data: x\n\n: bye", { "x" } },
 }
 
 describe("the decoder reads", function()
   for _, example in ipairs(examples) do
-    local name, stream, expected = example[1], example[2], {}
-    for index, frame in ipairs(example[3]) do
-      expected[index] = type(frame) == "table" and frame or { frame, "", "" }
-    end
+    local name, stream, expected = example[1], example[2], example[3]
     it(name, function()
       assert.same(expected, decode { stream })
     end)
@@ -114,9 +108,7 @@ describe("the decoder reads", function()
       -- A mark counts only at the start, and every stream is ended here, so that the next one begins a line.
       if not example[2]:find("^\239") then
         streams[#streams + 1] = example[2]:gsub("\r$", "") .. "\n\n"
-        for _, frame in ipairs(example[3]) do
-          expected[#expected + 1] = type(frame) == "table" and frame or { frame, "", "" }
-        end
+        for _, event in ipairs(example[3]) do expected[#expected + 1] = event end
       end
     end
     local stream, whole = table.concat(streams), flat(expected)
@@ -127,8 +119,8 @@ describe("the decoder reads", function()
 end)
 
 describe("the decoder", function()
-  it("hands out a frame as soon as its line is complete", function()
-    local decoder = core.frames(LIMIT)
+  it("returns an event as soon as its line is complete", function()
+    local decoder = core.event_stream(LIMIT)
     decoder:feed('{"a":1}')
     assert.is_nil((decoder:next()))
     decoder:feed("\n")
@@ -141,15 +133,15 @@ describe("the decoder", function()
     assert.is_nil((decoder:next()))
   end)
 
-  it("keeps event and id apart from data that looks like them", function()
-    local decoder = core.frames(LIMIT)
+  it("returns data that looks like a field as it is", function()
+    local decoder = core.event_stream(LIMIT)
     decoder:feed("data: event: e\n\nid: 5\ndata: id: 6\n\n")
     assert.same({ "event: e" }, { decoder:next() })
-    assert.same({ "id: 6", "", "5" }, { decoder:next() })
+    assert.same({ "id: 6" }, { decoder:next() })
   end)
 
   it("goes on saying that nothing comes after the end", function()
-    local decoder = core.frames(LIMIT)
+    local decoder = core.event_stream(LIMIT)
     decoder:feed("data: x")
     decoder:finish()
     assert.equal("x", (decoder:next()))
@@ -157,9 +149,9 @@ describe("the decoder", function()
   end)
 
   it("refuses limits that make no sense", function()
-    assert.has_error(function() core.frames(0) end)
-    assert.has_error(function() core.frames(-1) end)
-    assert.has_error(function() core.frames(0 / 0) end)
+    assert.has_error(function() core.event_stream(0) end)
+    assert.has_error(function() core.event_stream(-1) end)
+    assert.has_error(function() core.event_stream(0 / 0) end)
   end)
 end)
 
@@ -178,12 +170,12 @@ describe("the limit", function()
   }
   for _, form in ipairs(forms) do
     local name, make = form[1], form[2]
-    it("is the longest frame that passes: " .. name, function()
+    it("is the longest event that passes: " .. name, function()
       for _, limit in ipairs { 5, 100, 1023, 1024, 70000 } do
         local list = decode({ make(limit) }, limit)
         assert.is_nil(list.failure)
         assert.equal(1, #list)
-        assert.equal(limit, #list[1][1])
+        assert.equal(limit, #list[1])
         list = decode({ make(limit + 1) }, limit)
         assert.same({ 0, "too_large" }, { #list, list.failure })
       end
@@ -202,13 +194,13 @@ describe("the limit", function()
   end
 
   it("cuts off a line that never ends, before it fills the memory", function()
-    local decoder = core.frames(1000)
+    local decoder = core.event_stream(1000)
     decoder:feed(("x"):rep(2000))
     assert.same({ nil, "too_large" }, { decoder:next() })
   end)
 
   it("is final: what was fed before and comes after stays hidden", function()
-    local decoder = core.frames(10)
+    local decoder = core.event_stream(10)
     decoder:feed('{"a":1}\n{"a":"too long"}\n{"b":2}\n')
     assert.equal('{"a":1}', (decoder:next()))
     for _ = 1, 3 do
@@ -233,12 +225,12 @@ describe("the limit", function()
   end)
 end)
 
-describe("a long frame", function()
+describe("a long event", function()
   local PIECE = ("x"):rep(16 * 1024)
 
-  -- Processor seconds for a frame of so many megabytes that comes in pieces of 16 KiB, with a look for frames after each.
+  -- Processor seconds for an event of so many megabytes that comes in pieces of 16 KiB, with a check for events after each.
   local function seconds(megabytes, first, last)
-    local decoder = core.frames(64 * 1024 * 1024)
+    local decoder = core.event_stream(64 * 1024 * 1024)
     local began = os.clock()
     decoder:feed(first)
     for _ = 1, megabytes * 64 do
@@ -246,9 +238,9 @@ describe("a long frame", function()
       assert(not decoder:next())
     end
     decoder:feed(last)
-    local frame = decoder:next()
+    local event = decoder:next()
     local taken = os.clock() - began
-    assert.is_true(#frame >= megabytes * 1024 * 1024)
+    assert.is_true(#event >= megabytes * 1024 * 1024)
     return taken
   end
 
@@ -270,7 +262,7 @@ describe("a long frame", function()
 
   it("that is cut into bytes costs time in proportion, too", function()
     local function cut(count)
-      local decoder = core.frames(LIMIT)
+      local decoder = core.event_stream(LIMIT)
       local began = os.clock()
       decoder:feed("{")
       for _ = 1, count do
@@ -287,7 +279,7 @@ describe("a long frame", function()
   end)
 
   it("leaves the decoder fit for the next", function()
-    local decoder = core.frames(64 * 1024 * 1024)
+    local decoder = core.event_stream(64 * 1024 * 1024)
     for _ = 1, 3 do
       decoder:feed("{" .. PIECE:rep(300) .. "\n\ndata: x\n\n")
       assert.equal(#PIECE * 300 + 1, #decoder:next())

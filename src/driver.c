@@ -1,0 +1,123 @@
+#include "driver.h"
+
+#include "clock.h"
+#include "transfer_internal.h"
+
+/* After a fork, the child must neither use nor close the parent's connections. */
+static void check_fork(osb_multi *multi)
+{
+    osb_member *member;
+
+    if (!osb_multi_is_inherited(multi))
+        return;
+    while ((member = osb_transfer_set_first(&multi->set)) != NULL)
+        osb_transfer_drop_after_fork(OSB_TRANSFER(member));
+    osb_multi_drop_handles(multi);
+}
+
+osb_transfer *osb_driver_request(osb_multi *multi, const osb_request *request)
+{
+    check_fork(multi);
+    return osb_transfer_start(multi, request);
+}
+
+/* Returns 1 when a transfer has ended. */
+static int resume_paused(osb_multi *multi)
+{
+    size_t before = multi->set.count;
+    osb_member *member;
+
+    while ((member = osb_transfer_set_take(&multi->set, OSB_RESUMABLE)) != NULL)
+        osb_transfer_resume(OSB_TRANSFER(member));
+    return multi->set.count < before;
+}
+
+static void collect_completed(osb_multi *multi)
+{
+    osb_member *member;
+    CURLcode code;
+
+    while ((member = osb_multi_next_completed(multi, &code)) != NULL)
+        osb_transfer_complete(OSB_TRANSFER(member), code);
+}
+
+/* After those that have completed: libcurl stops waiting for their sockets, too. */
+static void check_quiet(osb_multi *multi)
+{
+    osb_member *member;
+
+    while ((member = osb_transfer_set_take(&multi->set, OSB_QUIET)) != NULL)
+        osb_transfer_check_quiet(OSB_TRANSFER(member));
+}
+
+static void check_clocks(osb_multi *multi)
+{
+    osb_member *member;
+
+    while ((member = osb_transfer_set_due(&multi->set, multi->now)) != NULL)
+        osb_transfer_check_clock(OSB_TRANSFER(member));
+}
+
+void osb_driver_step(osb_multi *multi, double seconds)
+{
+    double next;
+
+    check_fork(multi);
+    if (!multi->poller)
+        return;
+    multi->now = osb_now();
+    if (resume_paused(multi))
+        seconds = 0;
+    next = osb_driver_timeout(multi);
+    osb_multi_perform(multi, next >= 0 && next < seconds ? next : seconds);
+    /* Sockets before clocks: what arrived while the caller was busy must not be called late. */
+    collect_completed(multi);
+    check_quiet(multi);
+    check_clocks(multi);
+}
+
+double osb_driver_timeout(const osb_multi *multi)
+{
+    double clock = osb_transfer_set_next_clock(&multi->set);
+    double next = osb_multi_timer(multi);
+    double now;
+
+    if (osb_transfer_set_has(&multi->set, OSB_RESUMABLE))
+        return 0;
+    if (clock >= 0 && (next < 0 || clock < next))
+        next = clock;
+    if (next < 0)
+        return -1;
+    now = osb_now();
+    return next > now ? next - now : 0;
+}
+
+osb_transfer *osb_driver_next_changed(osb_multi *multi)
+{
+    osb_member *member = osb_transfer_set_take(&multi->set, OSB_CHANGED);
+
+    return member ? OSB_TRANSFER(member) : NULL;
+}
+
+int osb_driver_fd(osb_multi *multi)
+{
+    check_fork(multi);
+    return osb_multi_open(multi) ? -1 : osb_poller_fd(multi->poller);
+}
+
+void osb_driver_close(osb_multi *multi, double seconds)
+{
+    double deadline = osb_now() + seconds;
+    osb_member *member;
+
+    if (multi->closed)
+        return;
+    check_fork(multi);
+    while (multi->set.wait_on_close > 0 && osb_now() < deadline)
+        osb_driver_step(multi, deadline - osb_now());
+    multi->closed = 1;
+    /* The oldest first: libcurl finds a connection faster the older it is. */
+    while ((member = osb_transfer_set_first(&multi->set)) != NULL)
+        osb_transfer_end(OSB_TRANSFER(member), OSB_CLOSED, "the client is closed");
+    osb_multi_drop_handles(multi);
+}

@@ -1,0 +1,35 @@
+/* How a transfer ends. */
+#ifndef OSB_OUTCOME_H
+#define OSB_OUTCOME_H
+
+#include "curl_api.h"
+
+/* The names in outcome.c are what Lua sees. */
+typedef enum osb_outcome {
+    OSB_RUNNING = 0,
+    OSB_COMPLETE,        /* the whole response has arrived, whatever its status; a WebSocket was closed by a close frame */
+    OSB_RESOLVE_FAILED,
+    OSB_CONNECT_FAILED,
+    OSB_TLS_FAILED,
+    OSB_CONNECT_TIMEOUT, /* the three clocks: see osb_request */
+    OSB_TIMEOUT,
+    OSB_IDLE_TIMEOUT,
+    OSB_SEND_FAILED,
+    OSB_RECEIVE_FAILED,  /* the connection was cut or reset, nothing came at all, or a WebSocket ended without a close frame */
+    OSB_BAD_RESPONSE,    /* the response is not HTTP, or not as this client can accept it */
+    OSB_WEBSOCKET_VIOLATION, /* the server violated the protocol of WebSocket, in the handshake or after it */
+    OSB_MESSAGE_TOO_LARGE,   /* a WebSocket's message is longer than the limit */
+    OSB_BODY_FAILED,     /* the request's body could not be read */
+    OSB_SINK_FAILED,     /* the response could not be written to its file */
+    OSB_CLOSED,
+    OSB_FORKED,
+    OSB_NO_MEMORY,
+    OSB_FAILED_OTHERWISE
+} osb_outcome;
+
+const char *osb_outcome_name(osb_outcome outcome);
+
+/* Returns the outcome that a result of libcurl's means. */
+osb_outcome osb_outcome_of(CURLcode code);
+
+#endif

@@ -1,0 +1,31 @@
+/* What the driver does with the transfers of its multi. */
+#ifndef OSB_TRANSFER_INTERNAL_H
+#define OSB_TRANSFER_INTERNAL_H
+
+#include "transfer.h"
+
+/* Ends a transfer that runs; a detached one is freed. `message` NULL: libcurl's. */
+void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, const char *message);
+
+/* Ends a transfer with libcurl's result. */
+void osb_transfer_complete(osb_transfer *transfer, CURLcode code);
+
+/* In a child after a fork: ends a transfer without touching its connection, which is the parent's. */
+void osb_transfer_drop_after_fork(osb_transfer *transfer);
+
+/* Lets a paused transfer go on, or ends a WebSocket that is closed. */
+void osb_transfer_resume(osb_transfer *transfer);
+
+/* Marks a transfer that has paused, or a WebSocket that is closed, when it can go on. */
+void osb_transfer_check_pause(osb_transfer *transfer);
+
+/* Checks a transfer for whose socket libcurl does not wait any more: that is how it shows the end of a WebSocket's connection. */
+void osb_transfer_check_quiet(osb_transfer *transfer);
+
+/* Sets the clock of an open WebSocket anew. */
+void osb_transfer_update_clock(osb_transfer *transfer);
+
+/* Ends a transfer whose time has run out, or sets its clock anew. */
+void osb_transfer_check_clock(osb_transfer *transfer);
+
+#endif
