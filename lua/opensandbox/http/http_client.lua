@@ -7,6 +7,7 @@ local exchange = require "opensandbox.http.exchange"
 local headers = require "opensandbox.http.headers"
 local options = require "opensandbox.base.options"
 local scheduler = require "opensandbox.loop.scheduler"
+local server_clock = require "opensandbox.http.server_clock"
 local tables = require "opensandbox.base.tables"
 local transport = require "opensandbox.loop.transport"
 local url = require "opensandbox.base.url"
@@ -19,6 +20,7 @@ local websocket = require "opensandbox.http.websocket"
 ---@field timeouts table<string, number> seconds by the name of the client's option
 ---@field retry table the policy, see retry.lua
 ---@field transport opensandbox.Transport
+---@field clock opensandbox.ServerClock of the lifecycle server
 local HttpClient = {}
 HttpClient.__index = HttpClient
 
@@ -46,6 +48,7 @@ function http_client.new(config)
     timeouts = config.timeouts,
     retry = config.retry,
     transport = transport.new(config.transport_options, config.on_exit),
+    clock = server_clock.new(),
     _unversioned_url = (config.base_url:gsub("/v1$", "")), -- of the routes that have no version
     _parsed_url = config.parsed_url,
     _key = config.key,
@@ -84,8 +87,9 @@ function HttpClient:notify_request(request)
   end
 end
 
---- Reports to the user's hook that the head of a response has arrived.
+--- Reports to the server's clock and to the user's hook that the head of a response has arrived.
 function HttpClient:notify_response(ex)
+  if not ex.request.to_endpoint then self.clock:observe(ex.headers.date) end
   if self._on_response then self._on_response(ex:summary()) end
 end
 

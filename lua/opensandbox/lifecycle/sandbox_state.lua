@@ -58,13 +58,16 @@ function sandbox_state.gone(op, id, cause)
     message = "the sandbox is gone, because it was deleted or its lifetime is over: " .. cause.message }
 end
 
--- Returns whether an error of an endpoint may come from a sandbox that does not run. A 404 of execd about a file or a session does not.
+local gateway_codes = { ["GENERAL::UNKNOWN_ERROR"] = true, BACKEND_CONNECTION_FAILED = true }
+local gateway_statuses = { [502] = true, [503] = true, [504] = true }
+
+-- Returns whether an error of an endpoint may come from a sandbox that does not run. A response with a code of execd's own does not: only
+-- gateways and the server's proxy answer for a sandbox that is down.
 local function may_be_down(err)
-  if err.kind == "http" then
-    return err.status == 502 or err.status == 503 or err.status == 504
-      or (err.status == 404 and (err.code == "HTTP_404" or err.code:find("SANDBOX", 1, true) ~= nil))
-  end
-  return err.kind == "transport" or err.kind == "timeout" or err.kind == "stream"
+  if err.kind ~= "http" then return err.kind == "transport" or err.kind == "timeout" or err.kind == "stream" end
+  local is_gateway = err.code == "HTTP_" .. err.status or err.code:find("SANDBOX", 1, true) ~= nil or gateway_codes[err.code]
+  if err.status == 404 then return is_gateway and not errors.is_unknown_route(err) end
+  return is_gateway and gateway_statuses[err.status]
 end
 
 -- The last answers of servers, by HTTP client and sandbox id: { at, info, problem }. Many calls may fail at the same time.
