@@ -8,6 +8,7 @@ local opensandbox = require "opensandbox"
 local fault_server = require "spec.support.fault_server"
 local recordings = require "spec.support.recordings"
 local replay_server = require "spec.support.replay_server"
+local new_random = require "spec.support.random"
 
 local ID = "a1ffb0ab-fbda-4fb1-8855-d4901021ca78"      -- the sandbox that was paused, renewed and deleted
 local ENDLESS = "c78842ac-901e-410e-9dd0-eabdd653a10b" -- the one without an expiry
@@ -536,7 +537,7 @@ local cases = {
   { "execd/download-range", call = download(A, { offset = 6, length = 4 }), value = { size = 4, text = "beta" } },
   { "execd/download-lines", call = download(A, { lines = { first = 2, count = 1 } }), value = { size = 4, text = "beta" } },
   { "execd/download-range-past-end", call = download(A, { offset = 999 }),
-    err = { code = "range", message = "the file ends before the offset" } },
+    err = { code = "range_not_satisfiable", message = "the file ends before the offset" } },
   { "execd/download-missing", call = download "/tmp/wire-rec/none",
     err = { code = "FILE_NOT_FOUND", message = "/tmp/wire-rec/none: no such file or directory" } },
   { "execd/download-no-path", served = "GET /files/download?path=x", call = download "x",
@@ -585,7 +586,7 @@ local cases = {
   { "execd/replace-verbose", value = { ["/tmp/wire-rec/new/a.txt"] = 5 }, call = replace("a", "A") },
   { "execd/replace", served = "POST /files/replace?verbose=true", value = {}, call = replace("beta", "BETA") },
   { "execd/replace-empty-old", served = "POST /files/replace?verbose=true", call = replace("beta", "x"),
-    refuses = { { replace("", "x"), "replace_in_files: what to replace ('old') must be a string that is not empty" },
+    refuses = { { replace("", "x"), "replace_in_files: the text to replace ('old') must be a string that is not empty" },
       { replace("x"), "replace_in_files: a replacement ('new') is needed" } },
     err = { code = "INVALID_REQUEST_BODY", message = "old content must not be empty" } },
 
@@ -899,17 +900,8 @@ end)
 
 -- Chunks ---------------------------------------------------------------------------------------------------------------
 
--- The generator of Park and Miller: the same numbers on every Lua.
-local function generator(seed)
-  local state = seed * 7919 + 1
-  return function(limit)
-    state = (state * 16807) % 2147483647
-    return state % limit + 1
-  end
-end
-
 local function cut_at_random(body, seed)
-  local random, pieces, position = generator(seed), {}, 1
+  local random, pieces, position = new_random(seed), {}, 1
   while position <= #body do
     local last = position + random(({ 3, 30, 300, 3000 })[random(4)]) - 1
     pieces[#pieces + 1] = body:sub(position, last)

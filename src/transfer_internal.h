@@ -4,7 +4,7 @@
 
 #include "transfer.h"
 
-/* Ends a transfer that runs; a detached one is freed. `message` NULL: libcurl's. */
+/* Ends a transfer that runs; a detached one is freed. `message` NULL: the outcome's own. */
 void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, const char *message);
 
 /* Ends a transfer with libcurl's result. */

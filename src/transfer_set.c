@@ -63,6 +63,13 @@ osb_member *osb_transfer_set_first(const osb_transfer_set *set)
     return first ? OSB_ELEMENT(first, osb_member, running) : NULL;
 }
 
+osb_member *osb_transfer_set_next(const osb_transfer_set *set, const osb_member *member)
+{
+    osb_node *next = member->running.next;
+
+    return next == &set->running ? NULL : OSB_ELEMENT(next, osb_member, running);
+}
+
 void osb_transfer_set_mark(osb_transfer_set *set, osb_member *member, osb_mark mark)
 {
     if (mark == OSB_CHANGED ? !member->detached : runs(member))

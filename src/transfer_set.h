@@ -54,8 +54,9 @@ void osb_transfer_set_remove(osb_transfer_set *set, osb_member *member);
 /* Makes a running member one without an owner. */
 void osb_transfer_set_detach(osb_transfer_set *set, osb_member *member, int wait_on_close);
 
-/* Returns the running member that started first, or NULL. */
+/* Return the running member that started first, and the one that started after a running member; or NULL. */
 osb_member *osb_transfer_set_first(const osb_transfer_set *set);
+osb_member *osb_transfer_set_next(const osb_transfer_set *set, const osb_member *member);
 
 /* Marks a member, once until it is taken. News of a detached member and other marks of one that does not run are ignored. */
 void osb_transfer_set_mark(osb_transfer_set *set, osb_member *member, osb_mark mark);

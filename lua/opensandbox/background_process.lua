@@ -111,7 +111,7 @@ function BackgroundProcess:events(opts)
   return setmetatable({ _finished = false, _log = follow {
     op = op, cursor = opts.cursor or 0,
     logs = function(cursor) return self:_logs(op, cursor) end,
-    look = function() return self:_status(op) end,
+    status = function() return self:_status(op) end,
   } }, Events)
 end
 

@@ -188,7 +188,7 @@ function Client:dirty() return scheduler:dirty() end
 
 for _, name in ipairs {
   "lifecycle.sandbox_routes", "lifecycle.snapshot_routes", "lifecycle.server_pool_routes", "lifecycle.diagnostics_routes",
-  "files.file_routes", "files.reader", "files.upload",
+  "files.file_routes", "files.download_routes", "files.upload_routes",
   "execution.command_routes", "execution.metrics_routes", "execution.session_routes", "execution.code_routes",
   "execution.isolated_routes", "execution.isolated_run_routes",
   "egress.egress_routes", "egress.vault_routes",

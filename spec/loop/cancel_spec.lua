@@ -4,7 +4,7 @@ local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
-local run = require "opensandbox.execution.execution"
+local execution = require "opensandbox.execution.execution"
 local wait_until = require "spec.support.wait_until"
 local temporary = require "spec.support.temporary"
 
@@ -527,10 +527,10 @@ describe("a command that nobody waits for any more", function()
   end)
 
   it("because its time and the grace are over is stopped", function()
-    local grace = run.GRACE -- 10 seconds: too long for a test
-    run.GRACE = 0.1
+    local grace = execution.SERVER_TIMEOUT_GRACE -- 10 seconds: too long for a test
+    execution.SERVER_TIMEOUT_GRACE = 0.1
     local result, err = client:run_command(execd "deadline.run", "sleep 100", { timeout = 0.1 })
-    run.GRACE = grace
+    execution.SERVER_TIMEOUT_GRACE = grace
     assert.is_nil(result)
     assert.equal("timeout", err.kind)
     assert.equal("some output\n", err.result.stdout)

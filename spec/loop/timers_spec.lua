@@ -1,14 +1,7 @@
 --- The set of timed things: whatever is added and removed, the earliest is at hand.
 
+local new_random = require "spec.support.random"
 local new_timers = require "opensandbox.loop.timers"
-
--- A generator of our own: the same numbers on every Lua and in every run.
-local function generator(seed)
-  return function(most)
-    seed = (seed * 16807) % 2147483647
-    return seed % most + 1
-  end
-end
 
 local function earliest(things)
   local at
@@ -21,7 +14,7 @@ end
 describe("timers", function()
   it("have the earliest at hand, as a list that is searched has", function()
     for seed = 1, 20 do
-      local random = generator(seed)
+      local random = new_random(seed)
       local timers, model, list = new_timers(), {}, {}
       for _ = 1, 500 do
         local action = random(10)
@@ -47,7 +40,7 @@ describe("timers", function()
   end)
 
   it("come out in order", function()
-    local random = generator(7)
+    local random = new_random(7)
     local timers = new_timers()
     for _ = 1, 1000 do timers:add({}, random(500)) end
     local last, count = 0, 0

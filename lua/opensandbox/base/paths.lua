@@ -58,4 +58,13 @@ function paths.mode(op, mode)
   return tonumber(digits)
 end
 
+--- The permission bits of such a mode, as the system takes them.
+---@param op string
+---@param mode? string|integer
+---@return integer?
+function paths.permission_bits(op, mode)
+  local digits = paths.mode(op, mode)
+  return digits and tonumber(("%d"):format(digits), 8)
+end
+
 return paths

@@ -23,25 +23,25 @@ local function session_path(op, id, rest)
 end
 
 -- Closing the connection interrupts a run, so that nothing is to be sent when nobody waits for it any more.
-local Run = run.kind { what = "code" }
+local Run = run.class { noun = "code" }
 
-function Run:overdue(err)
-  err.message = ("not finished in time: timeout of %d s ran out, and %d s later the code still ran"):format(
+function Run:on_timeout(err)
+  err.message = ("not finished in time: timeout of %g s ran out, and %g s later the code still ran"):format(
     math.ceil(self.opts.timeout), GRACE)
   err.hint = "execd interrupts it with SIGINT alone. What goes on blocks every later run of the session: delete the session"
 end
 
-function Run:finish()
-  if self.failure then return self:failed() end
+function Run:on_terminal()
+  if self.server_error then return self:on_server_error() end
   local timeout = self.opts.timeout
   local result = self:result()
-  if not self.report then return result end
+  if not self.error_event then return result end
   if timeout and result.duration >= math.ceil(timeout) * 0.98 then
     result.timed_out = true
     if not result.exit_code then result.exit_code, result.signal = -1, "interrupt" end
   end
   if result.exit_code then return result end
-  local text = tostring(self.report.value)
+  local text = tostring(self.error_event.value)
   local ended = text:find("without end marker", 1, true) or text:find("session process has exited", 1, true)
   return nil, self.exchange:error { kind = "state", code = ended and "session_ended" or "run_failed", message = text,
     result = result,
