@@ -95,10 +95,11 @@ function child_resource.create(class, sandbox, op, method, ...)
   if not created then return nil, err end
   local self = child_resource.attach(class, sandbox, type(created) == "table" and tables.merge(created) or { id = created })
   local client, id, execd = sandbox.client, self.id, sandbox:known_execd()
+  local delete_request = self._delete .. "_request"
   self._execd = execd -- a pause may change the endpoint; then the sandbox knows the new one after its next request
   local resource = client.resources:add(function()
     if sandbox:is_killed() then return nil end
-    return client[class._delete .. "_request"](client, sandbox:known_execd() or execd, id)
+    return client[delete_request](client, sandbox:known_execd() or execd, id)
   end)
   resource.best_effort = true
   function resource.parent_is_owned() return sandbox:owned_resource() ~= nil end

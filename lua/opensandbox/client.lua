@@ -43,14 +43,14 @@ local METHODS = {
 
   ["opensandbox.execution.command_routes"] = { "run_command", "get_command_status", "get_command_logs", "interrupt_command" },
   ["opensandbox.execution.metrics_routes"] = { "ping", "get_metrics", "watch_metrics" },
-  ["opensandbox.execution.session_routes"] = { "create_session", "run_in_session", "delete_session" },
+  ["opensandbox.execution.session_routes"] = { "create_session", "run_in_session", "delete_session", "delete_session_request" },
   ["opensandbox.execution.code_routes"] = {
     "create_code_context", "get_code_context", "list_code_contexts", "delete_code_context", "delete_code_contexts",
-    "run_code", "interrupt_code",
+    "delete_code_context_request", "run_code", "interrupt_code",
   },
   ["opensandbox.execution.isolated_routes"] = {
     "create_isolated_session", "get_isolated_session", "list_isolated_sessions", "delete_isolated_session",
-    "get_isolation_capabilities", "isolated_endpoint",
+    "delete_isolated_session_request", "get_isolation_capabilities", "isolated_endpoint",
   },
   ["opensandbox.execution.isolated_run_routes"] = {
     "run_isolated", "start_isolated", "get_isolated_run", "get_isolated_run_logs",
