@@ -226,7 +226,7 @@ if ABI == "jit" then
       local seen = in_neovim "example"
       assert.equal("one\n", seen.first)
       assert.truthy(seen.whole:find("^one\ntwo\n%[exit code 3 after [%d.]+ s%]$"), seen.whole)
-      assert.truthy(seen.stopped:find("^begun\n%[[%w_]+: the task was cancelled"), seen.stopped)
+      assert.truthy(seen.stopped:find("^begun\n%[sandbox:run: the task was cancelled"), seen.stopped)
     end)
   end)
 end

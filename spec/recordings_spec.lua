@@ -8,6 +8,7 @@ local opensandbox = require "opensandbox"
 local fault_server = require "spec.support.fault_server"
 local recordings = require "spec.support.recordings"
 local replay_server = require "spec.support.replay_server"
+local new_random = require "spec.support.random"
 
 local ID = "a1ffb0ab-fbda-4fb1-8855-d4901021ca78"      -- the sandbox that was paused, renewed and deleted
 local ENDLESS = "c78842ac-901e-410e-9dd0-eabdd653a10b" -- the one without an expiry
@@ -899,17 +900,8 @@ end)
 
 -- Chunks ---------------------------------------------------------------------------------------------------------------
 
--- The generator of Park and Miller: the same numbers on every Lua.
-local function generator(seed)
-  local state = seed * 7919 + 1
-  return function(limit)
-    state = (state * 16807) % 2147483647
-    return state % limit + 1
-  end
-end
-
 local function cut_at_random(body, seed)
-  local random, pieces, position = generator(seed), {}, 1
+  local random, pieces, position = new_random(seed), {}, 1
   while position <= #body do
     local last = position + random(({ 3, 30, 300, 3000 })[random(4)]) - 1
     pieces[#pieces + 1] = body:sub(position, last)

@@ -62,16 +62,15 @@ function ChildResource:__close()
 end
 
 function ChildResource:__tostring()
-  return ("opensandbox.%s: %s"):format(self._class, self.id)
+  return ("%s: %s"):format(getmetatable(self).__name, self.id)
 end
 
 --- Makes a class of such objects.
----@param class table its methods, and: _class (its name), _op_prefix (the prefix of its operations), _noun (its name in messages), _delete (the client method that deletes one), _route (the path of that route, without the id)
+---@param class table its methods, and: __name, _op_prefix (the prefix of its operations), _noun (its name in messages), _delete (the client method that deletes one), _route (the path of that route, without the id)
 ---@return table class
 function child_resource.class(class)
   for name, method in pairs(ChildResource) do class[name] = class[name] or method end
   class.__index = class
-  class.__name = "opensandbox." .. class._class
   return class
 end
 
@@ -97,11 +96,12 @@ function child_resource.create(class, sandbox, op, method, ...)
   if not created then return nil, err end
   local self = child_resource.attach(class, sandbox, type(created) == "table" and tables.merge(created) or { id = created })
   local client, id, execd = sandbox.client, self.id, sandbox:known_execd()
+  local op_prefix, route = self._op_prefix, self._route
   self._execd = execd -- a pause may change the endpoint; then the sandbox knows the new one after its next request
   local resource = client.resources:add(function()
     if sandbox:is_killed() then return nil end
-    return client.http:endpoint_request(sandbox:known_execd() or execd, { op = class._op_prefix .. ":close", method = "DELETE",
-      path = class._route .. url.escape(id), may_repeat = true })
+    return client.http:endpoint_request(sandbox:known_execd() or execd, { op = op_prefix .. ":close", method = "DELETE",
+      path = route .. url.escape(id), may_repeat = true })
   end)
   function resource.parent_is_owned() return sandbox:owned_resource() ~= nil end
   self._resource = resource

@@ -1,7 +1,6 @@
---- The client: its options, the event loop's view of it, and how it ends.
---
--- Its methods for the routes stand in the `*_routes.lua` files of the rooms; `create` and `connect` return Sandbox objects.
+--- The client: its options, its methods from other files, the event loop's view of it, and how it closes.
 
+local class = require "opensandbox.base.class"
 local deadlines = require "opensandbox.loop.deadline"
 local headers = require "opensandbox.http.headers"
 local http_client = require "opensandbox.http.http_client"
@@ -23,8 +22,54 @@ local version = require "opensandbox.version"
 ---@field cleanup opensandbox.TaskGroup internal: background tasks that closing the client waits for
 ---@field op? string internal: the method that the user called, see Client:for_op
 local Client = {}
-Client.__index = Client
 Client.__name = "opensandbox.Client"
+
+-- The methods that come from other files. A file is loaded when one of its methods is first used.
+local METHODS = {
+  ["opensandbox.sandbox"] = { "create", "connect", "sandboxes", "kill_all" },
+  ["opensandbox.sandbox_pool"] = { pool = "new" },
+
+  ["opensandbox.lifecycle.sandbox_routes"] = {
+    "create_sandbox", "get_sandbox", "list_sandboxes", "delete_sandbox", "wait_ready", "pause_sandbox", "resume_sandbox",
+    "renew_sandbox", "patch_metadata", "get_endpoint", "discover_execd", "discover_egress", "health", "get_version",
+    "record_create_event",
+  },
+  ["opensandbox.lifecycle.snapshot_routes"] = {
+    "create_snapshot", "get_snapshot", "list_snapshots", "delete_snapshot", "wait_snapshot",
+  },
+  ["opensandbox.lifecycle.server_pool_routes"] = { "create_pool", "get_pool", "list_pools", "update_pool", "delete_pool" },
+  ["opensandbox.lifecycle.diagnostics_routes"] = { "get_diagnostic_logs", "get_diagnostic_events" },
+
+  ["opensandbox.execution.command_routes"] = { "run_command", "get_command_status", "get_command_logs", "interrupt_command" },
+  ["opensandbox.execution.metrics_routes"] = { "ping", "get_metrics", "watch_metrics" },
+  ["opensandbox.execution.session_routes"] = { "create_session", "run_in_session", "delete_session" },
+  ["opensandbox.execution.code_routes"] = {
+    "create_code_context", "get_code_context", "list_code_contexts", "delete_code_context", "delete_code_contexts",
+    "run_code", "interrupt_code",
+  },
+  ["opensandbox.execution.isolated_routes"] = {
+    "create_isolated_session", "get_isolated_session", "list_isolated_sessions", "delete_isolated_session",
+    "get_isolation_capabilities", "isolated_endpoint",
+  },
+  ["opensandbox.execution.isolated_run_routes"] = {
+    "run_isolated", "start_isolated", "get_isolated_run", "get_isolated_run_logs",
+  },
+
+  ["opensandbox.files.file_routes"] = {
+    "list_directory", "search_files", "file_info", "make_directories", "move_files", "set_permissions", "replace_in_files",
+    "delete_files", "delete_directories",
+  },
+  ["opensandbox.files.download_routes"] = { "download_file", "save_file" },
+  ["opensandbox.files.upload_routes"] = { "upload_files" },
+
+  ["opensandbox.egress.egress_routes"] = {
+    "get_egress_policy", "patch_egress_policy", "replace_egress_policy", "delete_egress_rules",
+  },
+  ["opensandbox.egress.vault_routes"] = {
+    "create_credential_vault", "get_credential_vault", "patch_credential_vault", "delete_credential_vault",
+    "list_vault_credentials", "get_vault_credential", "list_vault_bindings", "get_vault_binding",
+  },
+}
 
 local CLOSE_TIMEOUT = 2     -- seconds
 local POLL_INTERVAL = 0.005 -- seconds between steps where there is no descriptor to watch
@@ -177,14 +222,6 @@ function Client:getfd() return self.http.transport.multi:getfd() end
 --- For luasocket's select: whether `step` is due now.
 function Client:dirty() return scheduler:dirty() end
 
-for _, name in ipairs {
-  "lifecycle.sandbox_routes", "lifecycle.snapshot_routes", "lifecycle.server_pool_routes", "lifecycle.diagnostics_routes",
-  "files.file_routes", "files.download_routes", "files.upload_routes",
-  "execution.command_routes", "execution.metrics_routes", "execution.session_routes", "execution.code_routes",
-  "execution.isolated_routes", "execution.isolated_run_routes",
-  "egress.egress_routes", "egress.vault_routes",
-} do
-  for method, fn in pairs(require("opensandbox." .. name)) do Client[method] = fn end
-end
+class.define(Client, { name = "client", methods = METHODS })
 
-return { new = new, Client = Client }
+return { new = new }

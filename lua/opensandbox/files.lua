@@ -1,16 +1,21 @@
 --- The files of one sandbox: `sandbox.files`.
 
+local class = require "opensandbox.base.class"
 local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local deadline = require "opensandbox.loop.deadline"
-local directories = require "opensandbox.files.directories"
-local empty_directory = require "opensandbox.files.empty_directory"
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
+local lazy = require "opensandbox.base.lazy"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local random = require "opensandbox.base.random"
-local verification = require "opensandbox.files.verification"
+
+-- Files that are loaded when a method first needs them.
+local parts = lazy.modules {
+  empty_directory = "opensandbox.files.empty_directory",
+  verification = "opensandbox.files.verification",
+}
 
 ---@class opensandbox.FileTarget where file operations happen: a sandbox, or an isolated session inside one
 ---@field id string of the sandbox
@@ -24,7 +29,6 @@ local verification = require "opensandbox.files.verification"
 ---@field upload_dir fun(self: opensandbox.Files, from: string, to: string, opts?: opensandbox.UploadDirOpts): opensandbox.TreeCount?, opensandbox.Error?
 ---@field download_dir fun(self: opensandbox.Files, from: string, to: string, opts?: opensandbox.DownloadDirOpts): opensandbox.TreeCount?, opensandbox.Error?
 local Files = {}
-Files.__index = Files
 Files.__name = "opensandbox.Files"
 
 local files = {}
@@ -41,13 +45,11 @@ local function call(self, op, method, ...)
   return endpoint_call(self.target.client, op, self.target.endpoint, method, ...)
 end
 
-for name, method in pairs(directories) do Files[name] = method end
-
 -- Sends one file. With `verify` the checksums are compared.
 local function send(self, op, file, opts)
   file.mode, file.owner, file.group = opts.mode, opts.owner, opts.group
   local upload_opts = { on_progress = opts.on_progress }
-  if opts.verify then return verification.upload(self.target, op, file, upload_opts) end
+  if opts.verify then return parts.verification.upload(self.target, op, file, upload_opts) end
   return call(self, op, "upload_files", { file }, upload_opts)
 end
 
@@ -58,8 +60,9 @@ end
 ---@field verify? boolean compare size and CRC of the file in the sandbox with those of the content
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
 
-local write_options = { mode = "any", owner = "nonempty string", group = "nonempty string", on_progress = "function",
-  verify = "boolean" }
+local write_options = {
+  mode = "any", owner = "nonempty string", group = "nonempty string", on_progress = "function", verify = "boolean",
+}
 
 --- Writes a file. Its directories are created, and an existing file is overwritten in place: POST /files/upload.
 ---@param path string
@@ -181,7 +184,7 @@ end
 ---@return opensandbox.Error? err
 function Files:rmdir(path)
   local op = "files:rmdir"
-  return empty_directory.remove(self.target, op, paths.check(op, path))
+  return parts.empty_directory.remove(self.target, op, paths.check(op, path))
 end
 
 --- Moves a file or a directory: POST /files/mv. The parents of the new path are created. An existing file is never overwritten.
@@ -248,7 +251,7 @@ local download_options = { on_progress = "function", verify = "boolean" }
 
 -- Compares the checksums of a partial file. The file is removed also when a cancelled task raises.
 local function verify_part(self, op, from, part)
-  local ok, same, err = coxpcall.pcall(verification.compare_file, self.target, op, from, part)
+  local ok, same, err = coxpcall.pcall(parts.verification.compare_file, self.target, op, from, part)
   if ok then return same, err end
   os.remove(part)
   error(same, 0)
@@ -270,7 +273,7 @@ function Files:download(from, to, opts)
   if kind == "directory" then return nil, errors.local_file(op, to, "is a directory") end
   local ok, err
   if opts.verify then
-    ok, err = verification.require_cksum(self.target, { op = op, deadline = deadline.new() })
+    ok, err = parts.verification.require_cksum(self.target, { op = op, deadline = deadline.new() })
     if not ok then return nil, err end
   end
   local part = ("%s.%s.part"):format(to, random.hex(6))
@@ -289,5 +292,9 @@ function Files:download(from, to, opts)
   if err.code == "sink_failed" then err.message = ("%s: %s"):format(to, err.message) end
   return nil, err
 end
+
+class.define(Files, { name = "files", methods = {
+  ["opensandbox.files.directories"] = { "upload_dir", "download_dir" },
+} })
 
 return files

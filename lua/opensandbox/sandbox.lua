@@ -1,28 +1,33 @@
 --- A sandbox: the object that most scripts use.
 
-local code_context = require "opensandbox.code_context"
-local command = require "opensandbox.command"
+local class = require "opensandbox.base.class"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local create_options = require "opensandbox.lifecycle.create_options"
 local deadline = require "opensandbox.loop.deadline"
-local egress = require "opensandbox.egress"
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
-local files = require "opensandbox.files"
 local finalizer = require "opensandbox.base.finalizer"
-local isolated_session = require "opensandbox.isolated_session"
-local keep_alive = require "opensandbox.keep_alive"
+local lazy = require "opensandbox.base.lazy"
 local objects = require "opensandbox.lifecycle.objects"
 local options = require "opensandbox.base.options"
-local tables = require "opensandbox.base.tables"
-local readiness = require "opensandbox.lifecycle.readiness"
-local run_command = require "opensandbox.execution.run_command"
-local sandbox_reference = require "opensandbox.sandbox_reference"
 local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
-local session = require "opensandbox.session"
+local tables = require "opensandbox.base.tables"
 local task = require "opensandbox.loop.task"
-local vault = require "opensandbox.vault"
-local wait_for = require "opensandbox.wait_for"
+
+-- Files that are loaded when a method first needs them.
+local parts = lazy.modules {
+  code_context = "opensandbox.code_context",
+  command = "opensandbox.command",
+  egress = "opensandbox.egress",
+  files = "opensandbox.files",
+  isolated_session = "opensandbox.isolated_session",
+  keep_alive = "opensandbox.keep_alive",
+  readiness = "opensandbox.lifecycle.readiness",
+  run_command = "opensandbox.execution.run_command",
+  sandbox_reference = "opensandbox.sandbox_reference",
+  session = "opensandbox.session",
+  vault = "opensandbox.vault",
+}
 
 ---@class opensandbox.Sandbox
 ---@field id string
@@ -31,10 +36,24 @@ local wait_for = require "opensandbox.wait_for"
 ---@field egress opensandbox.Egress
 ---@field vault opensandbox.Vault
 local Sandbox = {}
-Sandbox.__index = Sandbox
 Sandbox.__name = "opensandbox.Sandbox"
 
 local sandboxes = {}
+
+-- The fields that are made when they are first read.
+local FIELDS = {}
+
+function FIELDS.files(self)
+  return parts.files.of {
+    id = self.id, client = self.client,
+    endpoint = function(op) return self:execd_endpoint(op) end,
+    run = function(op, script, opts) return self:call_execd(op, "run_command", script, opts) end,
+  }
+end
+
+function FIELDS.egress(self) return parts.egress.of(self) end
+
+function FIELDS.vault(self) return parts.vault.of(self) end
 
 -- Makes an object. `owned`: this process created the sandbox and deletes it when the object is closed or collected.
 local function new(client, id, owned)
@@ -47,12 +66,6 @@ local function new(client, id, owned)
     _resource = nil,   -- deletes an owned sandbox
     _finalizer = nil,
   }, Sandbox)
-  self.files = files.of {
-    id = id, client = client,
-    endpoint = function(op) return self:execd_endpoint(op) end,
-    run = function(op, script, opts) return self:call_execd(op, "run_command", script, opts) end,
-  }
-  self.egress, self.vault = egress.of(self), vault.of(self)
   if owned then
     local http = client.http
     local resource = client.resources:add(function()
@@ -68,7 +81,7 @@ end
 local function with_keep_alive(self, op, seconds, info)
   if not seconds then return self end
   local err
-  self._renewer, err = keep_alive.start(self.client:for_op(op), self.id, seconds, info)
+  self._renewer, err = parts.keep_alive.start(self.client:for_op(op), self.id, seconds, info)
   if not err then return self end
   self:close()
   return nil, err
@@ -110,8 +123,8 @@ function sandboxes.create(client, opts)
   if not info then return nil, err end
   local self = new(client, info.id, true)
   if own.wait == false then return with_keep_alive(self, op, own.keep_alive, info) end
-  local limit = deadline.new(own.ready_timeout or readiness.READY_TIMEOUT)
-  local ready_info, execd = readiness.wait(client, op, info.id, limit, {
+  local limit = deadline.new(own.ready_timeout or parts.readiness.READY_TIMEOUT)
+  local ready_info, execd = parts.readiness.wait(client, op, info.id, limit, {
     info = info, option = "ready_timeout", on_state = guarded(self, own.on_state),
   })
   if not ready_info then
@@ -141,7 +154,7 @@ function sandboxes.connect(client, id, opts)
   opts = options.check(op, opts, connect_options)
   local known
   if type(id) == "table" then
-    id, known = sandbox_reference.read(client, op, id)
+    id, known = parts.sandbox_reference.read(client, op, id)
     if not id then return nil, known end
   else
     options.path_segment(op, "the sandbox id", id)
@@ -149,8 +162,8 @@ function sandboxes.connect(client, id, opts)
   local self = new(client, id, false)
   self._endpoints[objects.EXECD_PORT] = known
   if opts.wait == false then return with_keep_alive(self, op, opts.keep_alive) end
-  local limit = deadline.new(opts.ready_timeout or readiness.READY_TIMEOUT)
-  local info, execd = readiness.wait(client, op, id, limit, { option = "ready_timeout", execd = known })
+  local limit = deadline.new(opts.ready_timeout or parts.readiness.READY_TIMEOUT)
+  local info, execd = parts.readiness.wait(client, op, id, limit, { option = "ready_timeout", execd = known })
   if not info then return nil, execd end
   self._endpoints[objects.EXECD_PORT] = execd
   return with_keep_alive(self, op, opts.keep_alive, info)
@@ -163,7 +176,7 @@ end
 ---@param client opensandbox.Client
 ---@param filter? opensandbox.SandboxFilter
 ---@return fun(): opensandbox.Sandbox?, opensandbox.SandboxInfo?
-function sandboxes.iterate(client, filter)
+function sandboxes.sandboxes(client, filter)
   local list, err = client:for_op("sandboxes"):list_sandboxes(filter)
   if not list then error(err, 0) end
   local position = 0
@@ -252,7 +265,7 @@ end
 local function run_prepared(self, prepared)
   local execd, err = self:execd_endpoint(prepared.op)
   if not execd then return nil, err end
-  return run_command.run(self.client:for_op(prepared.op), execd, prepared)
+  return parts.run_command.run(self.client:for_op(prepared.op), execd, prepared)
 end
 
 ---@class opensandbox.RunOpts
@@ -278,7 +291,7 @@ end
 ---@return opensandbox.Error? err
 function Sandbox:run(given, opts)
   local op = "sandbox:run"
-  return run_prepared(self, run_command.prepare(op, given, opts))
+  return run_prepared(self, parts.run_command.prepare(op, given, opts))
 end
 
 ---@class opensandbox.StartOpts
@@ -301,16 +314,16 @@ local start_options = {
 function Sandbox:start(given, opts)
   local op = "sandbox:start"
   opts = tables.merge(options.check(op, opts, start_options), { background = true })
-  local result, err = run_prepared(self, run_command.prepare(op, given, opts))
+  local result, err = run_prepared(self, parts.run_command.prepare(op, given, opts))
   if not result then return nil, err end
-  return command.attach(self, result.id, true)
+  return parts.command.attach(self, result.id, true)
 end
 
 --- Returns an object for a command in the background that was started before, in any process. Nothing is sent.
 ---@param id string
 ---@return opensandbox.Command
 function Sandbox:command(id)
-  return command.attach(self, options.path_segment("sandbox:command", "the command id", id), false)
+  return parts.command.attach(self, options.path_segment("sandbox:command", "the command id", id), false)
 end
 
 --- Creates a shell session, or attaches to one: POST /session of execd. Its directory and its exported variables last from one run to the
@@ -319,7 +332,7 @@ end
 ---@return opensandbox.Session? session
 ---@return opensandbox.Error? err
 function Sandbox:session(opts)
-  return session.open(self, opts)
+  return parts.session.open(self, opts)
 end
 
 --- Creates a code context, or attaches to one: POST /code/context of execd. It is a kernel that keeps its variables from one run to the
@@ -329,7 +342,7 @@ end
 ---@return opensandbox.Code? code
 ---@return opensandbox.Error? err
 function Sandbox:code(language, opts)
-  return code_context.open(self, language, opts)
+  return parts.code_context.open(self, language, opts)
 end
 
 --- Returns the existing code contexts: GET /code/contexts of execd.
@@ -347,7 +360,7 @@ end
 ---@return opensandbox.Isolated? session
 ---@return opensandbox.Error? err
 function Sandbox:isolated(opts)
-  return isolated_session.open(self, opts)
+  return parts.isolated_session.open(self, opts)
 end
 
 --- Returns the endpoint of a port: GET /sandboxes/{id}/endpoints/{port}.
@@ -392,17 +405,14 @@ end
 function Sandbox:keep_alive(seconds)
   local op = "sandbox:keep_alive"
   seconds = options.argument(op, "the time", seconds, "seconds or false")
-  if self._renewer then keep_alive.stop(self.client, self._renewer) end
+  if self._renewer then parts.keep_alive.stop(self.client, self._renewer) end
   self._renewer = nil
   if not seconds then return true end
   local client, err = client_for(self, op)
   if not client then return nil, err end
-  self._renewer, err = keep_alive.start(client, self.id, seconds)
+  self._renewer, err = parts.keep_alive.start(client, self.id, seconds)
   return not err and true or nil, err
 end
-
-Sandbox.wait_for_port, Sandbox.wait_for_file = wait_for.port, wait_for.file
-Sandbox.handle = sandbox_reference.of
 
 local time_options = { timeout = "seconds" }
 
@@ -426,12 +436,12 @@ function Sandbox:pause(opts)
   opts = options.check(op, opts, time_options)
   local client, err = client_for(self, op)
   if not client then return nil, err end
-  local limit = deadline.new(opts.timeout or readiness.PAUSE_TIMEOUT)
+  local limit = deadline.new(opts.timeout or parts.readiness.PAUSE_TIMEOUT)
   local ok
   ok, err = within(limit, op, client:pause_sandbox(self.id, { timeout = request_timeout(client, limit) }))
   if not ok then return nil, err end
   self._endpoints = {}
-  return readiness.wait_paused(client, op, self.id, limit)
+  return parts.readiness.wait_paused(client, op, self.id, limit)
 end
 
 --- Resumes it after a pause, and waits until commands can run in it: POST /sandboxes/{id}/resume. Its endpoints are requested again,
@@ -444,12 +454,12 @@ function Sandbox:resume(opts)
   opts = options.check(op, opts, time_options)
   local client, err = client_for(self, op)
   if not client then return nil, err end
-  local limit = deadline.new(opts.timeout or readiness.READY_TIMEOUT)
+  local limit = deadline.new(opts.timeout or parts.readiness.READY_TIMEOUT)
   local ok
   ok, err = within(limit, op, client:resume_sandbox(self.id, { timeout = request_timeout(client, limit) }))
   if not ok then return nil, err end
   self._endpoints = {}
-  local info, execd = readiness.wait(client, op, self.id, limit, { resumes = true })
+  local info, execd = parts.readiness.wait(client, op, self.id, limit, { resumes = true })
   if not info then return nil, execd end
   self._endpoints[objects.EXECD_PORT] = execd
   return true
@@ -466,11 +476,11 @@ function Sandbox:snapshot(name, opts)
   opts = options.check(op, opts, time_options) -- before anything is created
   local client, err = client_for(self, op)
   if not client then return nil, err end
-  local limit = deadline.new(opts.timeout or readiness.SNAPSHOT_TIMEOUT)
+  local limit = deadline.new(opts.timeout or parts.readiness.SNAPSHOT_TIMEOUT)
   local info
   info, err = within(limit, op, client:create_snapshot(self.id, { name = name, timeout = request_timeout(client, limit) }))
   if not info then return nil, err end
-  return readiness.wait_snapshot(client, op, info.id, limit)
+  return parts.readiness.wait_snapshot(client, op, info.id, limit)
 end
 
 --- Returns load and memory of the machine it runs on: GET /metrics of execd. This takes a second.
@@ -493,7 +503,7 @@ end
 
 -- Ends the ownership of the sandbox.
 local function release(self)
-  if self._renewer then keep_alive.stop(self.client, self._renewer) end
+  if self._renewer then parts.keep_alive.stop(self.client, self._renewer) end
   if self._resource then self._resource:release() end
   self._renewer, self._resource = nil, nil
 end
@@ -546,5 +556,10 @@ end
 function Sandbox:__tostring()
   return "opensandbox.Sandbox: " .. self.id
 end
+
+class.define(Sandbox, { name = "sandbox", fields = FIELDS, methods = {
+  ["opensandbox.wait_for"] = { wait_for_port = "port", wait_for_file = "file" },
+  ["opensandbox.sandbox_reference"] = { handle = "of" },
+} })
 
 return sandboxes

@@ -7,6 +7,7 @@
 -- Tasks and the hooks of sandboxes refer to the pool through a weak reference: one that nobody holds is collected, and its idle
 -- sandboxes with it.
 
+local class = require "opensandbox.base.class"
 local core = require "opensandbox.core"
 local create_options = require "opensandbox.lifecycle.create_options"
 local errors = require "opensandbox.base.errors"
@@ -431,5 +432,7 @@ function Pool:__tostring()
   local stats = self:stats()
   return ("opensandbox.Pool: %d idle, %d busy, %d creating"):format(stats.idle, stats.busy, stats.creating)
 end
+
+class.check_colon(Pool, "pool")
 
 return pool

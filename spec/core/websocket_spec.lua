@@ -3,6 +3,7 @@
 local core = require "opensandbox.core"
 local frames = require "spec.support.websocket_frames"
 local recordings = require "spec.support.recordings"
+local new_random = require "spec.support.random"
 
 local LIMIT = 2 * 1024 * 1024
 local MASK = "\1\128\255\90"
@@ -39,10 +40,9 @@ end
 
 -- Cuts into pieces of 1 to `longest` bytes. The sizes come from a fixed sequence, so that a failure can be repeated.
 local function pieces_of(text, longest, seed)
-  local pieces, position, state = {}, 1, seed
+  local pieces, position, random = {}, 1, new_random(seed)
   while position <= #text do
-    state = (state * 16807) % 2147483647
-    local size = state % longest + 1
+    local size = random(longest)
     pieces[#pieces + 1] = text:sub(position, position + size - 1)
     position = position + size
   end

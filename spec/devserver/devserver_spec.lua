@@ -340,11 +340,17 @@ describe("the lifecycle API", function()
     assert.same({ endpoint = ("%s/v1/sandboxes/%s/proxy/8080"):format(host, id) }, any)
   end)
 
+  -- The status of a sandbox whose entrypoint ends.
+  local function ended_status(id)
+    return uv_loop.wait_until(function()
+      local status = json.decode(api("GET", "/v1/sandboxes/" .. id).body).status
+      return status.state ~= "Pending" and status.state ~= "Running" and status
+    end)
+  end
+
   it("reports a sandbox whose entrypoint fails as Failed and its execd as unreachable", function()
     local sandbox = new_sandbox { entrypoint = { "false" } }
-    local status
-    uv_loop.wait(function() return false end, 0.3)
-    status = json.decode(api("GET", "/v1/sandboxes/" .. sandbox.id).body).status
+    local status = ended_status(sandbox.id)
     assert.equal("Failed", status.state)
     assert.equal("CONTAINER_EXITED_ERROR", status.reason)
     assert.equal("Sandbox container exited with code 1.", status.message)
@@ -356,19 +362,19 @@ describe("the lifecycle API", function()
 
   it("reports a sandbox whose entrypoint ends well as Terminated", function()
     local id = create({ entrypoint = { "sh", "-c", "sleep 0.05" } }).id
-    uv_loop.wait(function() return false end, 0.4)
-    local status = json.decode(api("GET", "/v1/sandboxes/" .. id).body).status
+    local status = ended_status(id)
     assert.equal("Terminated", status.state)
     assert.equal("CONTAINER_EXITED", status.reason)
   end)
 
   it("ends a sandbox when its time is up", function()
     local id = create({ timeout = 60 }).id
-    local soon = os.date("!%Y-%m-%dT%H:%M:%SZ", os.time() + 2)
+    local at = os.time() + 2
+    local soon = os.date("!%Y-%m-%dT%H:%M:%SZ", at)
     assert.equal(200, api("POST", ("/v1/sandboxes/%s/renew-expiration"):format(id), '{"expiresAt":"' .. soon .. '"}').status)
     assert.equal(200, api("GET", "/v1/sandboxes/" .. id).status)
-    uv_loop.wait(function() return false end, 2.3)
-    assert.equal(404, api("GET", "/v1/sandboxes/" .. id).status)
+    uv_loop.wait_until(function() return api("GET", "/v1/sandboxes/" .. id).status == 404 end)
+    assert.is_true((uv.gettimeofday()) >= at) -- os.time() may be some milliseconds behind
   end)
 end)
 
@@ -464,11 +470,9 @@ describe("the execd API", function()
   end)
 
   it("does not wait for what a command leaves running, and leaves it running", function()
-    local before = uv_loop.now()
-    sandbox:run("(sleep 0.5; echo later > tmp/later) & echo now")
-    assert.truthy(uv_loop.now() - before < 450)
-    uv_loop.wait(function() return false end, 0.8)
-    assert.equal("later\n", sandbox:read("/tmp/later"))
+    assert.equal("now", (sandbox:output("(while [ ! -e tmp/go ]; do sleep 0.02; done; echo later > tmp/later) & echo now")))
+    sandbox:write("/tmp/go", "")
+    uv_loop.wait_until(function() return sandbox:read("/tmp/later") == "later\n" end)
   end)
 
   it("keeps the exact output of a foreground command, its status, and no logs", function()
@@ -482,10 +486,12 @@ describe("the execd API", function()
   end)
 
   it("runs a command in the background, with status and logs by byte cursor", function()
-    local id = sandbox:run({ command = "echo one; sleep 0.4; echo two >&2; exit 5", background = true })[1].text
+    local command = "echo one; while [ ! -e tmp/two ]; do sleep 0.02; done; echo two >&2; exit 5"
+    local id = sandbox:run({ command = command, background = true })[1].text
     local status = json.decode(sandbox:send("GET", "/command/status/" .. id).body)
     assert.same({ true, nil }, { status.running, status.exit_code })
-    uv_loop.wait(function() return false end, 0.7)
+    sandbox:write("/tmp/two", "")
+    uv_loop.wait_until(function() return not json.decode(sandbox:send("GET", "/command/status/" .. id).body).running end)
     local _, wanted = recording("execd", "background-status-finished")
     local actual = sandbox:send("GET", "/command/status/" .. id)
     local function comparable(body)
@@ -511,8 +517,9 @@ describe("the execd API", function()
     _, wanted = recording("execd", "background-status-interrupted")
     same_answer(wanted, sandbox:send("GET", "/command/status/" .. id))
 
-    id = sandbox:run({ command = "trap 'exit 42' TERM; while :; do sleep 0.05; done", background = true })[1].text
-    uv_loop.wait(function() return false end, 0.2)
+    local command = "trap 'exit 42' TERM; echo > tmp/trapped; while :; do sleep 0.05; done"
+    id = sandbox:run({ command = command, background = true })[1].text
+    uv_loop.wait_until(function() return sandbox:read("/tmp/trapped") == "\n" end)
     assert.equal(200, sandbox:send("DELETE", "/command?id=" .. id).status)
     assert.equal(42, json.decode(sandbox:send("GET", "/command/status/" .. id).body).exit_code)
   end)
@@ -526,7 +533,7 @@ describe("the execd API", function()
         return false
       end,
     })
-    uv_loop.wait(function() return false end, 0.6)
+    uv_loop.wait_until(function() return not json.decode(sandbox:send("GET", "/command/status/" .. id).body).running end)
     assert.equal("done\n", sandbox:read("/tmp/went-on"))
     assert.equal(0, json.decode(sandbox:send("GET", "/command/status/" .. id).body).exit_code)
   end)

@@ -13,8 +13,8 @@ local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local polling = require "opensandbox.loop.polling"
-local url = require "opensandbox.base.url"
 local tables = require "opensandbox.base.tables"
+local url = require "opensandbox.base.url"
 
 local code_routes = {}
 
@@ -179,8 +179,7 @@ local function by_mime_type(values)
   local result = {}
   for mime, value in pairs(json.normalise(values)) do
     if is_binary(mime) and type(value) == "string" then value = base64.decode(value) or value end
-    if mime == "text" then mime = "text/plain" end
-    result[mime] = value
+    result[mime == "text" and "text/plain" or mime] = value
   end
   return result
 end

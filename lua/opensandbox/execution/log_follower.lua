@@ -3,7 +3,6 @@
 local backoffs = require "opensandbox.loop.backoff"
 local loop = require "opensandbox.loop"
 
-
 local Follower = {}
 Follower.__index = Follower
 

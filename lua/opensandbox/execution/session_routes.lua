@@ -7,6 +7,7 @@
 local create_rollback = require "opensandbox.http.create_rollback"
 local errors = require "opensandbox.base.errors"
 local execution = require "opensandbox.execution.execution"
+local numbers = require "opensandbox.base.numbers"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local run_command = require "opensandbox.execution.run_command"
@@ -74,8 +75,8 @@ function SessionExecution:on_server_error()
 end
 
 function SessionExecution:on_timeout(err)
-  err.message = ("not finished in time: timeout of %g s ran out, and %g s later the command's output was still open"):format(
-    self.opts.timeout, SERVER_TIMEOUT_GRACE)
+  err.message = ("not finished in time: timeout of %s s ran out, and %d s later the command's output was still open"):format(
+    numbers.format(self.opts.timeout), SERVER_TIMEOUT_GRACE)
   err.hint = "execd kills the shell alone. A process that the command started may keep the output open. Redirect the output "
     .. "of background processes"
 end

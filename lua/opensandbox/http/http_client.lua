@@ -5,13 +5,16 @@
 local call = require "opensandbox.http.call"
 local exchange = require "opensandbox.http.exchange"
 local headers = require "opensandbox.http.headers"
+local lazy = require "opensandbox.base.lazy"
 local options = require "opensandbox.base.options"
 local scheduler = require "opensandbox.loop.scheduler"
 local tables = require "opensandbox.base.tables"
 local transport = require "opensandbox.loop.transport"
 local url = require "opensandbox.base.url"
 local utf8 = require "opensandbox.base.utf8"
-local websocket = require "opensandbox.http.websocket"
+
+-- Files that are loaded when a method first needs them.
+local parts = lazy.modules { websocket = "opensandbox.http.websocket" }
 
 ---@class opensandbox.HttpClient
 ---@field base_url string of the lifecycle API, with credentials
@@ -187,12 +190,12 @@ end
 
 --- Opens a WebSocket to an endpoint of a sandbox.
 ---@param endpoint opensandbox.Endpoint|string
----@param request table as for endpoint_request and websocket.open, without a method
+---@param request table as for endpoint_request and parts.websocket.open, without a method
 ---@return opensandbox.WebSocket? connection
 ---@return opensandbox.Error? err
 function HttpClient:open_websocket(endpoint, request)
   request.method = "GET"
-  return websocket.open(self, self:endpoint_request(endpoint, request))
+  return parts.websocket.open(self, self:endpoint_request(endpoint, request))
 end
 
 --- Sends a prepared request and does not wait for its response.

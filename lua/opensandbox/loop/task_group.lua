@@ -1,7 +1,10 @@
 --- A group of background tasks that clean up for a client. They stop or delete resources whose owner was cancelled or collected, and
 --- closing the client waits for them.
 
-local task = require "opensandbox.loop.task"
+local lazy = require "opensandbox.base.lazy"
+
+-- Files that are loaded when a method first needs them.
+local parts = lazy.modules { task = "opensandbox.loop.task" }
 
 ---@class opensandbox.TaskGroup
 local TaskGroup = {}
@@ -19,7 +22,7 @@ end
 ---@param fn fun()
 ---@return opensandbox.Task
 function TaskGroup:spawn(fn)
-  local spawned = task.spawn_detached(fn, function(ended) self.tasks[ended] = nil end)
+  local spawned = parts.task.spawn_detached(fn, function(ended) self.tasks[ended] = nil end)
   self.tasks[spawned] = true
   return spawned
 end
