@@ -165,6 +165,7 @@ build = {
     ["opensandbox.http.owned_resource"] = "lua/opensandbox/http/owned_resource.lua",
     ["opensandbox.http.proxy"] = "lua/opensandbox/http/proxy.lua",
     ["opensandbox.http.retry"] = "lua/opensandbox/http/retry.lua",
+    ["opensandbox.http.server_clock"] = "lua/opensandbox/http/server_clock.lua",
     ["opensandbox.http.transfer_error"] = "lua/opensandbox/http/transfer_error.lua",
     ["opensandbox.http.websocket"] = "lua/opensandbox/http/websocket.lua",
     ["opensandbox.intree"] = "lua/opensandbox/intree.lua",

@@ -70,7 +70,8 @@ function code_routes.create_code_context(self, execd, language, opts)
   paths.check_directory(op, opts.cwd)
   local request = { op = op, method = "POST", path = "/code/context", json = { language = language, cwd = opts.cwd },
     timeout = opts.timeout or CREATE_TIMEOUT, decode = context_of }
-  request = create_rollback(self, request, function(context) self:delete_code_context(execd, context.id) end)
+  create_rollback(self, request, function(context) return self:delete_code_context_request(execd, context.id) end,
+    { best_effort = true })
   local context, err = self.http:call_endpoint(execd, request)
   if err and err.timer == "timeout" then
     err.hint = ("execd retries for ever if it finds no kernel for %q: check that the sandbox's image has a code interpreter with "
@@ -108,6 +109,16 @@ function code_routes.list_code_contexts(self, execd, language)
     end
     return contexts
   end })
+end
+
+--- Internal: returns the prepared request that deletes a code context, for deletes in the background.
+---@param self opensandbox.Client
+---@param execd opensandbox.Endpoint|string
+---@param id string
+---@return table request
+function code_routes.delete_code_context_request(self, execd, id)
+  local op = "delete_code_context"
+  return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = context_path(op, id), may_repeat = true })
 end
 
 --- Stops a kernel: DELETE /code/contexts/{id}. If the context does not exist, that is a success.

@@ -250,6 +250,12 @@ local function on_stream_broken(self, err)
         (self.id or self:result().stdout ~= "") and "" or ", without a single event") }
   end
   local was_abandoned = err.kind == "cancelled" or err.kind == "closed" -- `abandon` has been called
+  local explained = was_abandoned and err or ex:explain(err)
+  if explained ~= err then
+    explained.result = self:result()
+    explained.command_id = explained.result.id
+    return nil, explained
+  end
   if err.kind == "timeout" and err.timer == "timeout" then
     self:on_timeout(err)
   elseif self.id and not was_abandoned then
