@@ -1,6 +1,6 @@
 /*
- * A WebSocket connection between a model of its owner and a model of its server, in random steps: bytes of the server in random pieces,
- * messages both ways, pings, closes, pauses, a clock that jumps, and memory that runs out now and then.
+ * A WebSocket connection between a model of its owner and a model of its server, in random steps: bytes of the server in random
+ * pieces, messages both ways, pings, closes, pauses, a clock that jumps, and memory that runs out now and then.
  *
  * Messages must come out in the order in which they went in, each once and unchanged; the queues must keep their limits; every ping
  * must be answered, but for those that a later one has overtaken. To be run under the sanitizers.
@@ -159,8 +159,9 @@ static void receive(round_state *state)
     CHECK((result == OSB_WEBSOCKET_FULL) == (queued >= HIGH_WATER), "receiving did not pause at the mark");
     if (result != OSB_WEBSOCKET_FULL)
         osb_buffer_consume(&state->wire, length);
-    /* A piece holds no more than its bytes in messages, each with a small record before it, and the end of one that began earlier. */
-    CHECK(osb_buffer_size(&state->websocket.received) <= HIGH_WATER + MAX_MESSAGE + LONGEST_PIECE * 10, "the queue grew beyond its limit");
+    /* A piece adds its own bytes, a small record before each message, and the end of a message that began earlier. */
+    CHECK(osb_buffer_size(&state->websocket.received) <= HIGH_WATER + MAX_MESSAGE + LONGEST_PIECE * 10,
+          "the queue grew beyond its limit");
 }
 
 /* Takes bytes for the server, and lets it read them. */
@@ -251,19 +252,20 @@ static void open_connection(round_state *state)
     if (osb_websocket_init(&state->websocket, &options))
         abort();
     osb_ws_accept(state->websocket.key, accept);
-    snprintf(head, sizeof head, "HTTP/1.1 101 x\r\nupgrade: WebSocket\r\nCONNECTION: keep-alive,Upgrade\r\nSec-WebSocket-Accept:\t%s \r\n\r\n",
-        accept);
+    snprintf(head, sizeof head,
+             "HTTP/1.1 101 x\r\nupgrade: WebSocket\r\nCONNECTION: keep-alive,Upgrade\r\nSec-WebSocket-Accept:\t%s \r\n\r\n", accept);
     CHECK(osb_websocket_open(&state->websocket, head, strlen(head), state->now) == NULL, "the handshake failed");
 }
 
 /* Lets all that is under way arrive, and checks that it did. */
 static void finish(round_state *state)
 {
-    int i;
+    int i, over = 0;
 
     may_fail = 0;
     serve_close(state);
-    for (i = 0; i < 10000 && !state->cut && !(osb_buffer_size(&state->wire) == 0 && osb_websocket_is_over(&state->websocket)); ++i) {
+    for (i = 0; i < 10000 && !state->cut && !over; ++i) {
+        over = osb_buffer_size(&state->wire) == 0 && osb_websocket_is_over(&state->websocket);
         receive(state);
         take(state);
         take_message(state);
