@@ -130,6 +130,7 @@ build = {
     ["opensandbox.execution.output_buffer"] = "lua/opensandbox/execution/output_buffer.lua",
     ["opensandbox.execution.redirected_output"] = "lua/opensandbox/execution/redirected_output.lua",
     ["opensandbox.execution.run_command"] = "lua/opensandbox/execution/run_command.lua",
+    ["opensandbox.execution.run_result"] = "lua/opensandbox/execution/run_result.lua",
     ["opensandbox.execution.session_routes"] = "lua/opensandbox/execution/session_routes.lua",
     ["opensandbox.execution.stream_recovery"] = "lua/opensandbox/execution/stream_recovery.lua",
     ["opensandbox.files"] = "lua/opensandbox/files.lua",

@@ -13,6 +13,7 @@ local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local polling = require "opensandbox.loop.polling"
+local run_result = require "opensandbox.execution.run_result"
 local tables = require "opensandbox.base.tables"
 local url = require "opensandbox.base.url"
 
@@ -222,7 +223,7 @@ function CodeExecution.decode_text(text) return text end
 function CodeExecution:result()
   local all = execution.base.result(self)
   local last = self.results[#self.results]
-  return {
+  return run_result {
     text = last and last["text/plain"], results = self.results, execution_count = self.execution_count, error = self.error_event,
     stdout = all.stdout, stderr = all.stderr, stdout_dropped = all.stdout_dropped, stderr_dropped = all.stderr_dropped,
     duration = all.duration,
