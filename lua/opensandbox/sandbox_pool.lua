@@ -91,6 +91,7 @@ function pool.new(client, opts)
   own = with_defaults(op, own, lifetime)
   local self = setmetatable({
     client = client, min_idle = own.min_idle, max_size = own.max_size, acquire_timeout = own.acquire_timeout,
+    _process = core.process(),
     _lifetime = lifetime, -- seconds of each sandbox; false: it never expires
     _max_idle_time = lifetime and lifetime - own.min_remaining_lifetime or math.huge, -- seconds
     _create_spec = { client = client, options = to_create, warm_up = own.warm_up },
@@ -404,6 +405,10 @@ end
 -- Stops handing out and creating sandboxes.
 local function stop(self)
   self._closed = true
+  if self._process ~= core.process() then -- a forked child ends nothing of its parent
+    self._idle, self._queue, self._create_tasks, self._backoff_task = {}, {}, {}, {}
+    return
+  end
   for _, running in pairs(self._backoff_task) do running:cancel() end
   for _, request in ipairs(self._queue) do request:finish(nil, closed_error("pool:acquire")) end
   for _, watcher in pairs(self._watchers) do scheduler.wake(watcher) end

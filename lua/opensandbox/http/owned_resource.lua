@@ -4,7 +4,8 @@
 -- DELETE, because the network may fail for a while. Closing the client waits for these tasks. Collecting it, or closing the Lua state,
 -- does their work in a finalizer.
 --
--- A resource does not refer to the object that people hold, so that it can outlive that object in its finalizer.
+-- A resource does not refer to the object that people hold, so that it can outlive that object in its finalizer. It belongs to the process
+-- that created it: a forked child does not delete the resources of its parent.
 
 local backoffs = require "opensandbox.loop.backoff"
 local call = require "opensandbox.http.call"
@@ -56,7 +57,7 @@ end
 ---@return opensandbox.OwnedResource
 function OwnedResources:add(delete_request)
   local resource = setmetatable({ set = self, delete_request = delete_request, task = nil }, OwnedResource)
-  self.members[resource] = true
+  self.members[resource] = core.process()
   if self.closing then resource:delete() end
   return resource
 end
@@ -72,7 +73,8 @@ end
 local function members_of(self)
   local list = {}
   for _, resource in ipairs(keys_of(self.members)) do
-    if not (resource.parent_is_owned and resource.parent_is_owned()) then list[#list + 1] = resource end
+    local is_needed = not (resource.parent_is_owned and resource.parent_is_owned())
+    if is_needed and resource:is_ours() then list[#list + 1] = resource end
   end
   return list
 end
@@ -135,6 +137,12 @@ function OwnedResources:finalizer_deadline()
   return self.deadline
 end
 
+--- Returns whether this process created the resource and still owns it.
+---@return boolean
+function OwnedResource:is_ours()
+  return self.set.members[self] == core.process()
+end
+
 --- Ends the ownership: the resource was deleted, or stays.
 function OwnedResource:release()
   local members = self.set.members
@@ -147,7 +155,7 @@ end
 local function delete_until_answered(self)
   local set = self.set
   local backoff = backoffs.new(INITIAL_BACKOFF, MAX_BACKOFF, BACKOFF_FACTOR)
-  while set.members[self] do
+  while self:is_ours() do
     local request = self.delete_request()
     if not request then return self:release() end
     request.timeout, request.explained = request.timeout or set.http.timeouts.timeout, false
@@ -160,7 +168,8 @@ end
 
 --- Starts to delete the resource in the background. May run in a finalizer.
 function OwnedResource:delete()
-  if not self.set.members[self] or (self.task and not self.task:done()) then return end
+  if not self:is_ours() then return self:release() end
+  if self.task and not self.task:done() then return end
   self.task = self.set.cleanup:spawn(function() delete_until_answered(self) end)
 end
 
