@@ -1,6 +1,7 @@
 # make            build the C core in the tree, for $(LUA)
 # make demo       a whole sandbox workflow; sets up what is missing
 # make test       the tests; sets up what is missing
+# make test-alone each spec file while no other runs, its tests in random order, twice
 # make bench      speed and memory, beside curl and the official JavaScript SDK
 # make fuzz       parts of the core on random input; fuzz-coverage: the same with clang's fuzzer
 # make tsan       the notifier's thread under ThreadSanitizer
@@ -49,10 +50,11 @@ endif
 SOURCES := $(wildcard src/*.c)
 OBJECTS = $(SOURCES:src/%.c=$(BUILD)/%.o)
 CORE = $(BUILD)/opensandbox/core.so
+RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo test bench interop sdks soak lint fuzz fuzz-coverage tsan torture env install clean setup-build setup-test setup-demo setup-bench \
-  setup-interop run-test run-demo
+.PHONY: all core demo test test-alone bench interop sdks soak lint fuzz fuzz-coverage tsan torture env install clean setup-build setup-test \
+  setup-demo setup-bench setup-interop run-test run-demo
 
 all: core
 
@@ -79,9 +81,12 @@ $(BUILD)/%.o: src/%.c $(wildcard src/*.h) Makefile
 run-demo: core
 	@$(ENVIRONMENT) LUA="$(LUA)" sh examples/demo.sh
 
-# SPEC= runs part of the tests.
+# SPEC= chooses files and directories, JOBS= how many files run at a time, OUTPUT= busted's output handler.
 run-test: core
-	@$(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua --output=$(or $(OUTPUT),utfTerminal) $(or $(SPEC),spec)
+	@$(RUN_TESTS) $(if $(OUTPUT),--output=$(OUTPUT)) $(if $(JOBS),--jobs=$(JOBS)) $(or $(SPEC),spec)
+
+test-alone: core
+	@$(RUN_TESTS) --jobs=1 --shuffle-tests --repeat=2 $(or $(SPEC),spec)
 
 bench: setup-bench
 	@$(MAKE) --no-print-directory core build/bench-server
@@ -118,14 +123,15 @@ lint:
 	luacheck -q .
 
 # Parts of the core by themselves, under the sanitizers: on the inputs of spec/fuzz/ and on random ones, cut at random places, and the
-# set of transfers beside a model of it.
+# set of transfers and a WebSocket connection beside models of them.
 FUZZED = body event_stream output_event response
 SANITIZED = -std=gnu99 -g -O1 $(WARNINGS) -Werror -fsanitize=address,undefined -fno-sanitize-recover=undefined -Isrc -o $@ $(filter %.c,$^)
 
-fuzz: $(FUZZED:%=build/fuzz-%) build/fuzz-transfer_set build/fuzz-websocket
+fuzz: $(FUZZED:%=build/fuzz-%) build/fuzz-transfer_set build/fuzz-websocket build/fuzz-websocket-connection
 	@set -e; for name in $(FUZZED); do build/fuzz-$$name spec/fuzz/$$name; done
 	build/fuzz-transfer_set
 	build/fuzz-websocket
+	build/fuzz-websocket-connection
 	@if printf 'int LLVMFuzzerTestOneInput(void) { return 0; }' | clang -x c -fsanitize=fuzzer -o /dev/null - 2>/dev/null; then \
 	  $(MAKE) --no-print-directory fuzz-coverage; fi
 
@@ -142,6 +148,8 @@ build/fuzz-output_event build/libfuzzer-output_event: spec/c/fuzz_output_event.c
 build/fuzz-response build/libfuzzer-response: spec/c/fuzz_response.c src/response.c src/event_stream.c src/sink.c src/buffer.c src/alloc.c
 build/fuzz-transfer_set: spec/c/fuzz_transfer_set.c src/transfer_set.c src/clock_heap.c src/alloc.c
 build/fuzz-websocket: spec/c/fuzz_websocket.c src/websocket.c src/utf8.c src/sha1.c src/buffer.c src/alloc.c
+build/fuzz-websocket-connection: spec/c/fuzz_websocket_connection.c src/websocket_connection.c src/websocket.c src/utf8.c src/sha1.c \
+  src/random.c src/buffer.c src/alloc.c
 
 build/fuzz-%: $(wildcard src/*.h spec/c/*.h)
 	@mkdir -p $(@D)

@@ -75,7 +75,7 @@ describe("keeping a sandbox alive", function()
       return function(request, connection)
         local id, rest = request.path:match("^/v1/sandboxes/([^/]+)(.*)$")
         if id then return routes[request.method .. (rest ~= "" and " " .. rest or "")](connection, id, request) end
-        if request.path:find("/ping$") then return connection:respond(200, {}, "") end
+        if request.path:find("/ping$") or request.method == "DELETE" then return connection:respond(200, {}, "") end
         local left = tonumber(json.decode(request.body).command)
         connection:start(200, { ["Content-Type"] = "text/event-stream" })
         connection:event { type = "init", text = "c1" }

@@ -8,6 +8,7 @@ local opensandbox = require "opensandbox"
 local fault_server = require "spec.support.fault_server"
 local recordings = require "spec.support.recordings"
 local replay_server = require "spec.support.replay_server"
+local new_random = require "spec.support.random"
 
 local ID = "a1ffb0ab-fbda-4fb1-8855-d4901021ca78"      -- the sandbox that was paused, renewed and deleted
 local ENDLESS = "c78842ac-901e-410e-9dd0-eabdd653a10b" -- the one without an expiry
@@ -264,8 +265,8 @@ local cases = {
       "create_sandbox: one of the options 'image' and 'snapshot_id' is needed" } },
     err = { code = "VALIDATION", message = "Exactly one of image or snapshotId must be provided" } },
   { "lifecycle/create-number-limit", served = "POST /sandboxes", call = create(),
-    refuses = { { create { resource_limits = { cpu = 1 } },
-      "create_sandbox: option 'resource_limits' must be a table of strings" } },
+    refuses = { { create { resource_limits = { cpu = true } },
+      "create_sandbox: option 'resource_limits': entry \"cpu\" must be a string, not true" } },
     err = { code = "VALIDATION", message = "resourceLimits.cpu: Input should be a valid string" } },
   { "lifecycle/get", call = get(ID), value = apollo },
   { "lifecycle/get-no-expiry", call = get(ENDLESS), value = endless },
@@ -296,13 +297,13 @@ local cases = {
   { "lifecycle/delete-again", call = delete(ID), value = true },
   { "lifecycle/renew", sent = "time", call = renew(ID, 900), value = 4070908800 },
   { "lifecycle/renew-past", sent = "time", call = renew(ID, 900),
-    refuses = { { renew(ID, -1), "renew_sandbox: the time must be a number of seconds greater than 0, not -1" },
-      { renew(ID, 0), "renew_sandbox: the time must be a number of seconds greater than 0, not 0" } },
+    refuses = { { renew(ID, -1), "renew_sandbox: the time must be a number of seconds greater than 0, or" },
+      { renew(ID, 0), "renew_sandbox: the time must be a number of seconds greater than 0, or" } },
     err = { code = "DOCKER::INVALID_EXPIRATION", message = "New expiration time must be in the future.", sandbox_id = ID } },
   { "lifecycle/renew-no-expiry", sent = "time", call = renew(ENDLESS, 900),
     err = { code = "DOCKER::INVALID_EXPIRATION", message = "does not have automatic expiration enabled" } },
   { "lifecycle/renew-garbage", sent = "time", call = renew(ID, 900),
-    refuses = { { renew(ID, "soon"), "renew_sandbox: the time must be a number of seconds greater than 0, not \"soon\"" } },
+    refuses = { { renew(ID, "soon"), "renew_sandbox: the time must be a number of seconds greater than 0, or" } },
     err = { code = "VALIDATION", message = "expiresAt: Input should be a valid datetime or date" } },
   { "lifecycle/health", call = function(client) return client:health() end, value = true },
   { "lifecycle/pause", call = function(client) return client:pause_sandbox(ID) end, value = true },
@@ -536,7 +537,7 @@ local cases = {
   { "execd/download-range", call = download(A, { offset = 6, length = 4 }), value = { size = 4, text = "beta" } },
   { "execd/download-lines", call = download(A, { lines = { first = 2, count = 1 } }), value = { size = 4, text = "beta" } },
   { "execd/download-range-past-end", call = download(A, { offset = 999 }),
-    err = { code = "range", message = "the file ends before the offset" } },
+    err = { code = "range_not_satisfiable", message = "the file ends before the offset" } },
   { "execd/download-missing", call = download "/tmp/wire-rec/none",
     err = { code = "FILE_NOT_FOUND", message = "/tmp/wire-rec/none: no such file or directory" } },
   { "execd/download-no-path", served = "GET /files/download?path=x", call = download "x",
@@ -547,7 +548,7 @@ local cases = {
     call = upload { { path = A, content = "alpha\nbeta\ngamma\n", mode = "0644" },
       { path = "/tmp/wire-rec/deep/er/b.bin", content = all_bytes, mode = "rw-------" } } },
   { "execd/upload-bad-mode", served = "POST /files/upload", call = upload { { path = "x", content = "x" } },
-    refuses = { { upload { { path = "/tmp/wire-rec/m.txt", content = "x", mode = 899 } }, "upload_files: mode 899 is not one" } },
+    refuses = { { upload { { path = "/tmp/wire-rec/m.txt", content = "x", mode = 899 } }, "upload_files: mode 899 is not valid" } },
     err = { code = "RUNTIME_ERROR", message = 'strconv.ParseUint: parsing "899": invalid syntax' } },
   { "execd/upload-empty-path", served = "POST /files/upload", call = upload { { path = "x", content = "x" } },
     refuses = { { upload { { path = "", content = "x" } }, "upload_files: the path must be a string that is not empty" } },
@@ -579,13 +580,13 @@ local cases = {
   { "execd/mv-missing", call = move("/tmp/wire-rec/none", "/tmp/wire-rec/x"),
     err = { code = "FILE_NOT_FOUND", message = "source path not found: /tmp/wire-rec/none" } },
   { "execd/permissions", value = true, call = permissions("/tmp/wire-rec/new/a.txt", { mode = "0600" }),
-    refuses = { { permissions("/x", { mode = "abc" }), 'set_permissions: mode "abc" is not one' } } },
+    refuses = { { permissions("/x", { mode = "abc" }), 'set_permissions: mode "abc" is not valid' } } },
   { "execd/permissions-missing", call = permissions("/tmp/wire-rec/none", { mode = 600 }),
     err = { code = "RUNTIME_ERROR", message = "chmod /tmp/wire-rec/none: no such file or directory" } },
   { "execd/replace-verbose", value = { ["/tmp/wire-rec/new/a.txt"] = 5 }, call = replace("a", "A") },
   { "execd/replace", served = "POST /files/replace?verbose=true", value = {}, call = replace("beta", "BETA") },
   { "execd/replace-empty-old", served = "POST /files/replace?verbose=true", call = replace("beta", "x"),
-    refuses = { { replace("", "x"), "replace_in_files: what to replace ('old') must be a string that is not empty" },
+    refuses = { { replace("", "x"), "replace_in_files: the text to replace ('old') must be a string that is not empty" },
       { replace("x"), "replace_in_files: a replacement ('new') is needed" } },
     err = { code = "INVALID_REQUEST_BODY", message = "old content must not be empty" } },
 
@@ -899,17 +900,8 @@ end)
 
 -- Chunks ---------------------------------------------------------------------------------------------------------------
 
--- The generator of Park and Miller: the same numbers on every Lua.
-local function generator(seed)
-  local state = seed * 7919 + 1
-  return function(limit)
-    state = (state * 16807) % 2147483647
-    return state % limit + 1
-  end
-end
-
 local function cut_at_random(body, seed)
-  local random, pieces, position = generator(seed), {}, 1
+  local random, pieces, position = new_random(seed), {}, 1
   while position <= #body do
     local last = position + random(({ 3, 30, 300, 3000 })[random(4)]) - 1
     pieces[#pieces + 1] = body:sub(position, last)

@@ -4,6 +4,7 @@
 local opensandbox = require "opensandbox"
 local random = require "opensandbox.base.random"
 local Fixture = require "spec.support.fixture"
+local temporary = require "spec.support.temporary"
 
 -- Names of files and directories.
 local NAMES = {
@@ -138,6 +139,8 @@ local on_paths = {
     assert(way.files:mkdir(path .. "/below", { mode = "0700" }))
     local info = assert(way.files:stat(path .. "/below"))
     assert.same({ "directory", "0700" }, { info.type, info.mode })
+    assert.equal("directory_not_empty", select(2, way.files:rmdir(path)).code)
+    assert(way.files:rmdir(path .. "/below"))
     assert(way.files:rmdir(path))
     assert.is_false(way.files:exists(path))
   end,
@@ -218,7 +221,7 @@ for _, name in ipairs { WAYS[1], WAYS[2], ISOLATED } do
 
     for operation, try in pairs(operations) do
       it(operation, function()
-        local way, scratch = ways[name], os.tmpname()
+        local way, scratch = ways[name], temporary.file()
         local top = "/work/" .. random.hex(4)
         opensandbox.map(NAMES, function(odd, number)
           local place = ("%s/%d"):format(top, number)
@@ -226,7 +229,7 @@ for _, name in ipairs { WAYS[1], WAYS[2], ISOLATED } do
           assert(ok, ("%s with %q: %s"):format(operation, odd, tostring(problem)))
         end)
         os.remove(scratch)
-        assert(way.files:rmdir(top))
+        assert(way.files:remove(top, { recursive = true }))
       end)
     end
 
@@ -241,17 +244,16 @@ for _, name in ipairs { WAYS[1], WAYS[2], ISOLATED } do
           expected = expected + 1
         end
       end
-      local scratch = os.tmpname()
-      os.remove(scratch)
+      local scratch = temporary.path()
       assert(way.files:download_dir(top, scratch))
       assert(way.files:upload_dir(scratch, top .. "-again"))
       for _, odd in ipairs(NAMES) do
         if not odd:find("/", 1, true) then assert.equal(odd, assert(way.files:read(top .. "-again/" .. odd))) end
       end
       assert.equal(expected, #assert(way.files:list(top .. "-again")))
-      os.execute("rm -rf '" .. scratch .. "'")
-      assert(way.files:rmdir(top))
-      assert(way.files:rmdir(top .. "-again"))
+      temporary.remove(scratch)
+      assert(way.files:remove(top, { recursive = true }))
+      assert(way.files:remove(top .. "-again", { recursive = true }))
     end)
   end)
 end
@@ -297,7 +299,6 @@ local in_query = {
   search = function(way, path) return way.files:search(path) end,
   list = function(way, path) return way.files:list(path) end,
   remove = function(way, path) return way.files:remove(path) end,
-  rmdir = function(way, path) return way.files:rmdir(path) end,
 }
 
 for _, name in ipairs(WAYS) do
@@ -338,6 +339,21 @@ describe("a path that is not UTF-8, in a query,", function()
     end
   end)
 
+  it("is a word of the command that removes an empty directory, also through the server's proxy", function()
+    for number, odd in ipairs(BYTES) do
+      local path = ("/work/empty%d/%s"):format(number, odd)
+      local direct = ways[WAYS[1]]
+      assert(direct.files:mkdir("/work/empty" .. number))
+      local escaped = odd:gsub("[\128-\255]", function(byte) return ("\\%03o"):format(byte:byte()) end)
+      for _, way in ipairs { direct, ways[WAYS[2]] } do
+        local line = [[mkdir "$(printf 'work/empty%d/%s')"]]
+        assert.equal(0, assert(way.sandbox:run(line:format(number, escaped))).exit_code)
+        assert(way.files:rmdir(path))
+        assert.same({}, assert(way.files:list("/work/empty" .. number)))
+      end
+    end
+  end)
+
   for method, call in pairs(in_query) do
     it("does not pass through the server's proxy, and is refused by " .. method, function()
       for _, odd in ipairs(BYTES) do refused("use_server_proxy = false", call, ways[WAYS[2]], "/work/" .. odd) end
@@ -350,10 +366,7 @@ for _, name in ipairs(WAYS) do
     it("files of every byte, in every form of content", function()
       local way = ways[name]
       local content = ALL_BYTES:rep(300) .. "\r\n--boundary--\r\n"
-      local scratch = os.tmpname()
-      local file = assert(io.open(scratch, "wb"))
-      file:write(content)
-      file:close()
+      local scratch = temporary.file(content)
       local handle = assert(io.open(scratch, "rb"))
       local sent
       for form, given in pairs { string = content, handle = handle, ["function"] = function()

@@ -4,6 +4,7 @@ local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
+local wait_until = require "spec.support.wait_until"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
@@ -19,14 +20,6 @@ local function there()
     count = count + 1
   end
   return ids, count
-end
-
-local function wait_until(done, why)
-  local deadline = core.now() + 10
-  while not done() do
-    assert.is_true(core.now() < deadline, why)
-    sleep(0.02)
-  end
 end
 
 local function nothing_left()

@@ -4,6 +4,7 @@ local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
+local temporary = require "spec.support.temporary"
 
 local IMAGE = "python:3.12"
 local CLOSES_AT_EXIT = _VERSION ~= "Lua 5.1" or rawget(_G, "jit") ~= nil -- os.exit(code, true)
@@ -324,7 +325,7 @@ describe("a sandbox that does not become ready", function()
     end })
     assert.is_nil(info)
     assert.equal("state", err.kind)
-    assert.equal("DOCKER::SANDBOX_NOT_FOUND", err.code)
+    assert.same({ "sandbox_gone", "DOCKER::SANDBOX_NOT_FOUND" }, { err.code, err.cause.code })
     assert.is_true(seconds < 5, "it took " .. seconds .. " s")
   end)
 end)
@@ -367,7 +368,7 @@ describe("connecting to a sandbox", function()
     assert.is_nil(sandbox)
     assert.equal("state", err.kind)
     assert.equal(404, err.status)
-    assert.equal("DOCKER::SANDBOX_NOT_FOUND", err.code)
+    assert.same({ "sandbox_gone", "DOCKER::SANDBOX_NOT_FOUND" }, { err.code, err.cause.code })
     assert.equal("connect", err.op)
     assert.equal("no-such-sandbox", err.sandbox_id)
     assert.is_true(seconds < 3, "it took " .. seconds .. " s")
@@ -570,9 +571,10 @@ describe("running a command in a sandbox", function()
   it("raises for mistakes at the caller's line", function()
     for _, case in ipairs {
       { nil, "run: the command must be" }, { "", "the command must be" }, { {}, "empty list" }, { { "" }, "empty list" },
-      { { "a", 5 }, "list of strings" }, { "a\0b", "" }, { "true", "options must be a table", 5 },
+      { { "a", true }, "the command: item 2 must be a string, not true" }, { { "a", nil, "b" }, "item 2" },
+      { { "a", x = "b" }, "not one with the key \"x\"" }, { "a\0b", "" }, { "true", "options must be a table", 5 },
       { "true", "did you mean 'timeout'", { timeuot = 1 } }, { "true", "option 'cwd'", { cwd = "" } },
-      { "true", "option 'env'", { env = { A = 1 } } }, { "true", "'gid' needs option 'uid'", { gid = 0 } },
+      { "true", "option 'env': entry \"A\"", { env = { A = {} } } }, { "true", "'gid' needs option 'uid'", { gid = 0 } },
     } do
       local ok, message = pcall(function() sandbox:run(case[1], case[3]) end)
       assert.is_false(ok, case[2])
@@ -659,7 +661,7 @@ describe("a sandbox", function()
   end)
 
   it("answers every method with an error of kind closed when it is over", function()
-    local target = os.tmpname()
+    local target = temporary.file()
     finally(function() os.remove(target) end)
     for _, how in ipairs { "kill", "close" } do
       local sandbox = create()

@@ -24,12 +24,15 @@ osb_transfer *osb_driver_request(osb_multi *multi, const osb_request *request)
     return osb_transfer_start(multi, request);
 }
 
-static void resume_paused(osb_multi *multi)
+/* Returns 1 when a transfer has ended. */
+static int resume_paused(osb_multi *multi)
 {
+    size_t before = multi->set.count;
     osb_member *member;
 
     while ((member = osb_transfer_set_take(&multi->set, OSB_RESUMABLE)) != NULL)
         osb_transfer_resume(OSB_TRANSFER(member));
+    return multi->set.count < before;
 }
 
 /* Ends the transfers with a socket that cannot be watched, for example because the system watches too many already. */
@@ -68,6 +71,15 @@ static void collect_completed(osb_multi *multi)
         osb_transfer_complete(OSB_TRANSFER(member), code);
 }
 
+/* Called after collect_completed(), because libcurl stops waiting for the sockets of completed transfers, too. */
+static void check_quiet(osb_multi *multi)
+{
+    osb_member *member;
+
+    while ((member = osb_transfer_set_take(&multi->set, OSB_QUIET)) != NULL)
+        osb_transfer_check_quiet(OSB_TRANSFER(member));
+}
+
 static void check_clocks(osb_multi *multi)
 {
     osb_member *member;
@@ -84,12 +96,14 @@ void osb_driver_step(osb_multi *multi, double seconds)
     if (!multi->poller)
         return;
     multi->now = osb_now();
-    resume_paused(multi);
+    if (resume_paused(multi))
+        seconds = 0;
     end_unwatched(multi); /* before waiting for a socket that nobody watches */
     next = osb_driver_timeout(multi);
     osb_multi_perform(multi, next >= 0 && next < seconds ? next : seconds);
     /* Sockets before clocks: what arrived while the caller was busy must not be called late. */
     collect_completed(multi);
+    check_quiet(multi);
     end_unwatched(multi);
     end_failed(multi);
     check_clocks(multi);

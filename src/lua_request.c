@@ -3,9 +3,9 @@
 #include <string.h>
 
 /*
- * The table of multi:request { ... }: the fields of osb_request under the same names; `headers` is an array of "Name: value", `parts`
- * (with a `boundary`) an array of { name =, filename =, type =, data = | path = | reader = true, size = }. The table is checked, not
- * interpreted: which values make sense is the Lua layer's business.
+ * The table of multi:request { ... } and multi:websocket { ... }: the fields of osb_request under the same names; `headers` is an
+ * array of "Name: value", `parts` (with a `boundary`) an array of { name =, filename =, type =, data = | path = | reader = true, size = }.
+ * The table is checked, not interpreted: which values make sense is the Lua layer's business.
  *
  * Reading a field can run Lua (__index), which can do anything, also to the table. What the request points to is therefore kept in
  * another table, at index 3.
@@ -156,8 +156,10 @@ void osb_read_request(lua_State *L, osb_request *request)
     memset(request, 0, sizeof *request);
     request->method = string_field(L, TABLE, "method", NULL);
     request->url = string_field(L, TABLE, "url", NULL);
-    if (!request->method || !request->url)
-        luaL_error(L, "a request needs a method and a url");
+    if (!request->url)
+        luaL_error(L, "a request needs a url");
+    if (!request->method)
+        request->method = "GET";
     request->body = string_field(L, TABLE, "body", &request->body_length);
     request->may_repeat = flag_field(L, TABLE, "may_repeat");
     request->max_event = (size_t)number_field(L, TABLE, "max_event", 0, 1, OSB_MAX_BYTES);
@@ -177,4 +179,14 @@ void osb_read_request(lua_State *L, osb_request *request)
     request->proxy = string_field(L, TABLE, "proxy", NULL);
     read_headers(L, request);
     read_parts(L, request);
+}
+
+void osb_read_websocket_options(lua_State *L, osb_websocket_options *options)
+{
+    options->max_message = (size_t)number_field(L, TABLE, "max_message", 16.0 * 1024 * 1024, 1, OSB_MAX_BYTES);
+    options->receive_high_water = (size_t)number_field(L, TABLE, "receive_high_water", 256.0 * 1024, 1, OSB_MAX_BYTES);
+    options->send_high_water = (size_t)number_field(L, TABLE, "send_high_water", 256.0 * 1024, 1, OSB_MAX_BYTES);
+    options->ping_interval = number_field(L, TABLE, "ping_interval", 40, 0, MAX_SECONDS);
+    options->ping_timeout = number_field(L, TABLE, "ping_timeout", 20, 0, MAX_SECONDS);
+    options->close_timeout = number_field(L, TABLE, "close_timeout", 5, 0, MAX_SECONDS);
 }

@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "lua_held.h"
 #include "output_event.h"
 
 /*
@@ -13,14 +12,14 @@
 
 #define TRANSFER_CLASS "opensandbox.transfer"
 
-typedef struct transfer_box {
-    osb_transfer *transfer; /* NULL after close or detach */
-    osb_held held;
-} transfer_box;
-
-static transfer_box *check_box(lua_State *L)
+osb_transfer_box *osb_check_transfer(lua_State *L, int index)
 {
-    return luaL_checkudata(L, 1, TRANSFER_CLASS);
+    return luaL_checkudata(L, index, TRANSFER_CLASS);
+}
+
+static osb_transfer_box *check_box(lua_State *L)
+{
+    return osb_check_transfer(L, 1);
 }
 
 static osb_transfer *check(lua_State *L)
@@ -28,17 +27,28 @@ static osb_transfer *check(lua_State *L)
     return check_box(L)->transfer;
 }
 
-int osb_lua_request(lua_State *L)
+void osb_begin_request(lua_State *L)
 {
-    osb_multi *multi;
-    osb_request request;
-    transfer_box *box;
-
     osb_check_multi(L, 1);
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 2);
     lua_newtable(L); /* what the request points to */
+}
+
+int osb_lua_request(lua_State *L)
+{
+    osb_request request;
+
+    osb_begin_request(L);
     osb_read_request(L, &request);
+    return osb_push_transfer(L, &request);
+}
+
+int osb_push_transfer(lua_State *L, const osb_request *request)
+{
+    osb_multi *multi;
+    osb_transfer_box *box;
+
     box = lua_newuserdata(L, sizeof *box);
     memset(box, 0, sizeof *box);
     osb_set_class(L, TRANSFER_CLASS);
@@ -47,7 +57,7 @@ int osb_lua_request(lua_State *L)
     multi = osb_check_multi(L, 1); /* only now: reading the table can have closed it */
     if (!multi)
         return 1; /* a transfer that was closed from the start: its outcome says so, as any other */
-    box->transfer = osb_driver_request(multi, &request);
+    box->transfer = osb_driver_request(multi, request);
     if (!box->transfer)
         return luaL_error(L, "not enough memory");
     return 1;
@@ -77,7 +87,7 @@ static int sent(lua_State *L)
 /* transfer:head() -> status, header lines; nil until they are complete */
 static int head(lua_State *L)
 {
-    transfer_box *box = check_box(L);
+    osb_transfer_box *box = check_box(L);
     osb_buffer *lines = box->transfer && box->transfer->response.status ? &box->transfer->response.head : NULL;
 
     if (!lines) {
@@ -90,7 +100,7 @@ static int head(lua_State *L)
 }
 
 /* Returns 1 when nothing was taken from the response since it was at `removals`. */
-static int is_unchanged(const transfer_box *box, unsigned long removals)
+static int is_unchanged(const osb_transfer_box *box, unsigned long removals)
 {
     return box->transfer && box->transfer->response.events.removals == removals;
 }
@@ -98,7 +108,7 @@ static int is_unchanged(const transfer_box *box, unsigned long removals)
 /* transfer:read(most) -> the next bytes of the body, at most `most`; nil when none are queued */
 static int read_bytes(lua_State *L)
 {
-    transfer_box *box = check_box(L);
+    osb_transfer_box *box = check_box(L);
     lua_Number most = luaL_optnumber(L, 2, 64.0 * 1024);
     unsigned long removals;
     size_t size;
@@ -131,13 +141,13 @@ static int queued(lua_State *L)
 }
 
 /* Finds the next event. */
-static osb_event_status find_event(const transfer_box *box, osb_event *event)
+static osb_event_status find_event(const osb_transfer_box *box, osb_event *event)
 {
     return box->transfer ? osb_transfer_next_event(box->transfer, event) : OSB_EVENT_NONE;
 }
 
 /* Pushes bytes of an event and removes it. Returns 0 when it must be found again, because a finalizer took it. */
-static int take_event(lua_State *L, transfer_box *box, const osb_event *event, const char *bytes, size_t length)
+static int take_event(lua_State *L, osb_transfer_box *box, const osb_event *event, const char *bytes, size_t length)
 {
     unsigned long removals = box->transfer->response.events.removals;
 
@@ -152,7 +162,7 @@ static int take_event(lua_State *L, transfer_box *box, const osb_event *event, c
 /* transfer:next_event() -> the next event of an event stream; nil when none is complete; nil, "too_large" | "no_memory" */
 static int next_event(lua_State *L)
 {
-    transfer_box *box = check_box(L);
+    osb_transfer_box *box = check_box(L);
     osb_event event;
 
     do {
@@ -170,7 +180,7 @@ static int next_event(lua_State *L)
  */
 static int next_output(lua_State *L)
 {
-    transfer_box *box = check_box(L);
+    osb_transfer_box *box = check_box(L);
     osb_event event;
     const char *text;
     size_t length;
@@ -266,7 +276,7 @@ static int write_bytes(lua_State *L)
 
 static int close_transfer(lua_State *L)
 {
-    transfer_box *box = check_box(L);
+    osb_transfer_box *box = check_box(L);
     osb_transfer *transfer = box->transfer;
 
     box->transfer = NULL;
@@ -283,7 +293,7 @@ static int collect(lua_State *L)
 /* transfer:detach(seconds, wait_on_close): leaves it to the multi, which discards the rest of the response */
 static int detach(lua_State *L)
 {
-    transfer_box *box = check_box(L);
+    osb_transfer_box *box = check_box(L);
     lua_Number seconds = luaL_checknumber(L, 2);
     osb_transfer *transfer = box->transfer;
 
@@ -304,6 +314,7 @@ void osb_open_transfer(lua_State *L)
 
     osb_new_class(L, TRANSFER_CLASS, methods, meta);
     lua_getfield(L, -1, "__index");
+    osb_set_functions(L, osb_websocket_methods);
     lua_pushliteral(L, "stdout"); /* the first upvalue: OSB_OUTPUT_STDOUT; the second: OSB_OUTPUT_STDERR */
     lua_pushliteral(L, "stderr");
     lua_pushcclosure(L, next_output, 2);

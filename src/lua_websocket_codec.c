@@ -61,7 +61,7 @@ static int new_reader(lua_State *L)
     int masked = lua_toboolean(L, 2);
     reader_box *box;
 
-    luaL_argcheck(L, limit >= 1 && limit <= 4e9, 1, "a limit in bytes, from 1 to 4e9");
+    luaL_argcheck(L, limit >= 1 && limit <= OSB_MAX_BYTES, 1, "a limit in bytes, from 1 to 4e9");
     box = lua_newuserdata(L, sizeof *box);
     box->busy = 0;
     osb_ws_reader_init(&box->reader, (size_t)limit, masked);

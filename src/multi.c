@@ -61,14 +61,30 @@ static void set_close_on_exec(int fd)
 
 /* libcurl's callbacks. */
 
+/* Returns the member of an easy handle, or NULL: libcurl has handles of its own. */
+static osb_member *member_of(CURL *easy)
+{
+    char *member = NULL;
+
+    if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, &member))
+        return NULL;
+    return (osb_member *)(void *)member;
+}
+
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *argument, void *socket_argument)
 {
     osb_shard *shard = argument;
     osb_multi *multi = shard->multi;
     int events = what == CURL_POLL_REMOVE ? 0
         : (what & CURL_POLL_IN ? OSB_READABLE : 0) | (what & CURL_POLL_OUT ? OSB_WRITABLE : 0);
-    char *member = NULL;
+    osb_member *member = member_of(easy);
 
+    if (member && events) {
+        member->socket = fd;
+    } else if (member && member->socket == fd) {
+        member->socket = -1;
+        osb_transfer_set_mark(&multi->set, member, OSB_QUIET);
+    }
     if (events && !socket_argument) {
         set_close_on_exec(fd);
         curl_multi_assign(shard->curl, fd, shard); /* known from now on; a failure costs another call of fcntl() */
@@ -77,8 +93,8 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *argument, voi
         return 0;
     /* An error returned to libcurl would end the whole handle. The transfer alone ends, soon. A handle of libcurl's own has no member. */
     multi->watch_error = errno;
-    if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, &member) == CURLE_OK && member)
-        osb_transfer_set_mark(&multi->set, (osb_member *)(void *)member, OSB_UNWATCHED);
+    if (member)
+        osb_transfer_set_mark(&multi->set, member, OSB_UNWATCHED);
     return 0;
 }
 
@@ -384,12 +400,10 @@ static osb_member *next_message(osb_shard *shard, CURLcode *code)
     int left;
 
     while ((message = curl_multi_info_read(shard->curl, &left)) != NULL) {
-        char *member = NULL;
-        if (message->msg != CURLMSG_DONE)
-            continue;
+        osb_member *member = message->msg == CURLMSG_DONE ? member_of(message->easy_handle) : NULL;
         *code = message->data.result;
-        if (curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &member) == CURLE_OK && member)
-            return (osb_member *)(void *)member;
+        if (member)
+            return member;
     }
     return NULL;
 }

@@ -2,8 +2,8 @@
 
 static const char *const names[] = {
     "running", "complete", "resolve_failed", "proxy_failed", "connect_failed", "tls_failed", "connect_timeout", "timeout", "idle_timeout",
-    "send_failed", "receive_failed", "bad_response", "body_failed", "sink_failed", "closed", "forked", "no_memory", "no_descriptors",
-    "failed"
+    "send_failed", "receive_failed", "bad_response", "websocket_violation", "message_too_large", "body_failed", "sink_failed", "closed",
+    "forked", "no_memory", "no_descriptors", "failed"
 };
 
 const char *osb_outcome_name(osb_outcome outcome)

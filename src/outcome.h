@@ -7,7 +7,7 @@
 /* The names in outcome.c are what Lua sees. */
 typedef enum osb_outcome {
     OSB_RUNNING = 0,
-    OSB_COMPLETE,        /* the whole response has arrived, whatever its status */
+    OSB_COMPLETE,        /* the whole response has arrived, whatever its status; a WebSocket was closed by a close frame */
     OSB_RESOLVE_FAILED,
     OSB_PROXY_FAILED,    /* the proxy cannot be reached, or refuses to connect */
     OSB_CONNECT_FAILED,
@@ -16,8 +16,10 @@ typedef enum osb_outcome {
     OSB_TIMEOUT,
     OSB_IDLE_TIMEOUT,
     OSB_SEND_FAILED,
-    OSB_RECEIVE_FAILED,  /* the connection was cut or reset, or nothing came at all */
+    OSB_RECEIVE_FAILED,  /* the connection was cut or reset, nothing came at all, or a WebSocket ended without a close frame */
     OSB_BAD_RESPONSE,    /* the response is not HTTP, or not as this client can accept it */
+    OSB_WEBSOCKET_VIOLATION, /* the server violated the protocol of WebSocket, in the handshake or after it */
+    OSB_MESSAGE_TOO_LARGE,   /* a WebSocket's message is longer than the limit */
     OSB_BODY_FAILED,     /* the request's body could not be read */
     OSB_SINK_FAILED,     /* the response could not be written to its file */
     OSB_CLOSED,

@@ -1,5 +1,6 @@
 #include "request.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -144,7 +145,38 @@ static CURLcode add_header(struct curl_slist **headers, const char *header)
     return code;
 }
 
-static CURLcode set_headers(CURL *easy, const osb_request *request, const osb_body *body, struct curl_slist **headers)
+/*
+ * A request that switches to WebSocket is an upload without end, whose bytes are the frames: libcurl then moves them both ways like
+ * the bodies of any request. The headers without a value remove libcurl's own, so that the frames are sent unchanged.
+ */
+static CURLcode set_websocket(CURL *easy)
+{
+    SET(CURLOPT_POST, 1L);
+    SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)-1);
+    SET(CURLOPT_FRESH_CONNECT, 1L);
+    SET(CURLOPT_FORBID_REUSE, 1L);
+    SET(CURLOPT_HTTPPROXYTUNNEL, 1L); /* without a tunnel, an HTTP proxy forwards nothing but HTTP */
+    return CURLE_OK;
+}
+
+static CURLcode add_websocket_headers(struct curl_slist **headers, const char *key)
+{
+    static const char *const fixed[] = {
+        "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Transfer-Encoding:", "Content-Length:",
+        "Content-Type:"
+    };
+    char key_header[sizeof "Sec-WebSocket-Key: " + OSB_WS_KEY_LENGTH];
+    CURLcode code = CURLE_OK;
+    size_t i;
+
+    for (i = 0; i < sizeof fixed / sizeof fixed[0] && !code; ++i)
+        code = add_line(headers, fixed[i]);
+    snprintf(key_header, sizeof key_header, "Sec-WebSocket-Key: %s", key);
+    return code ? code : add_line(headers, key_header);
+}
+
+static CURLcode set_headers(CURL *easy, const osb_request *request, const osb_body *body, const char *websocket_key,
+                            struct curl_slist **headers)
 {
     CURLcode code = CURLE_OK;
     size_t i;
@@ -155,10 +187,13 @@ static CURLcode set_headers(CURL *easy, const osb_request *request, const osb_bo
         code = add_line(headers, "Expect:"); /* waiting for "100 Continue" costs a second with servers that do not send it */
     if (!code && body->size < 0)
         code = add_line(headers, "Transfer-Encoding: chunked");
+    if (!code && websocket_key)
+        code = add_websocket_headers(headers, websocket_key);
     return code ? code : curl_easy_setopt(easy, CURLOPT_HTTPHEADER, *headers);
 }
 
-CURLcode osb_request_set_up(const osb_request *request, CURL *easy, const osb_body *body, struct curl_slist **headers)
+CURLcode osb_request_set_up(const osb_request *request, CURL *easy, const osb_body *body, const char *websocket_key,
+                            struct curl_slist **headers)
 {
     CURLcode code = set_protocol(easy);
 
@@ -175,12 +210,14 @@ CURLcode osb_request_set_up(const osb_request *request, CURL *easy, const osb_bo
         SET(CURLOPT_BUFFERSIZE, request->receive_buffer);
     if (request->part_count > 0)
         SET(CURLOPT_UPLOAD_BUFFERSIZE, (long)UPLOAD_BUFFER_SIZE);
-    if (body->segments)
+    if (websocket_key)
+        code = set_websocket(easy);
+    else if (body->segments)
         code = set_body(easy, body);
     else
         SET(CURLOPT_HTTPGET, 1L);
     if (!code)
-        code = set_headers(easy, request, body, headers);
+        code = set_headers(easy, request, body, websocket_key, headers);
     if (code)
         return code;
     if (strcmp(request->method, "HEAD") == 0)

@@ -4,6 +4,7 @@
 
 #include "body.h"
 #include "curl_api.h"
+#include "websocket_connection.h"
 
 typedef struct osb_request {
     const char *method;
@@ -31,6 +32,7 @@ typedef struct osb_request {
     const char *key_password;
     int insecure;      /* the peer is not verified */
     const char *proxy; /* NULL: as the environment says; "": none */
+    const osb_websocket_options *websocket; /* NULL: an ordinary request. Else a GET without a body, which switches to WebSocket */
 } osb_request;
 
 /*
@@ -39,12 +41,13 @@ typedef struct osb_request {
 CURLcode osb_request_body(const osb_request *request, osb_body *body);
 
 /*
- * Sets up `easy` for a request with that body, but for the callbacks. `headers` receives the list of its headers, which must stay as
- * long as the handle.
+ * Sets up `easy` for a request with that body, but for the callbacks. `websocket_key`: of a request that switches to WebSocket.
+ * `headers` receives the list of its headers, which must stay as long as the handle.
  *
  * Closing a transfer while its host name is looked up takes until the lookup has ended where libcurl is older than 7.87, because such
  * a libcurl waits for the thread that looks it up; and so does a step in which a clock of the transfer runs out.
  */
-CURLcode osb_request_set_up(const osb_request *request, CURL *easy, const osb_body *body, struct curl_slist **headers);
+CURLcode osb_request_set_up(const osb_request *request, CURL *easy, const osb_body *body, const char *websocket_key,
+                            struct curl_slist **headers);
 
 #endif

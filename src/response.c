@@ -83,13 +83,13 @@ static osb_received complete_head(osb_response *response)
 {
     long status = status_of(osb_buffer_bytes(&response->head), osb_buffer_size(&response->head));
 
-    if (status == 101)
+    if (status == 101 && !response->may_switch)
         return refuse(response, "the server switched protocols, which was not asked for");
-    if (status < 200)
+    if (status < 200 && status != 101)
         return OSB_RECEIVED; /* an interim response: another head follows */
     response->status = status;
     response->encoded = is_encoded(response);
-    if (response->sink.path && status < 300 && osb_sink_open(&response->sink))
+    if (response->sink.path && status >= 200 && status < 300 && osb_sink_open(&response->sink))
         return OSB_RECEIVE_SINK_FAILED;
     return OSB_RECEIVED_HEAD;
 }

@@ -16,6 +16,7 @@ typedef struct osb_response {
     size_t head_size;        /* bytes of all heads and trailers so far */
     size_t head_lines;
     long status;             /* 0 until the head is complete */
+    int may_switch;          /* a status of 101 is final: what follows is another protocol */
     osb_event_stream events; /* its input is the queue of the body's bytes */
     size_t high_water;       /* bytes queued at which the body pauses */
     int paused;              /* a piece of the body was refused because the queue is full */

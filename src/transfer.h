@@ -24,6 +24,7 @@ typedef struct osb_transfer {
     osb_connection connection;
     osb_body body;
     osb_response response;
+    osb_websocket *websocket; /* NULL: an ordinary request */
     int has_parts;
 
     double deadline;      /* the time at which all must be done; -1: none */
@@ -32,6 +33,7 @@ typedef struct osb_transfer {
 
     osb_outcome outcome;
     osb_outcome failure; /* why a callback of ours made libcurl fail */
+    const char *failure_message; /* NULL: libcurl's, or that of the body or the sink */
     int request_sent;    /* once it has ended: bytes of the request may have reached the server */
     char message[CURL_ERROR_SIZE];
 } osb_transfer;
@@ -49,7 +51,8 @@ void osb_transfer_free(osb_transfer *transfer);
 
 /*
  * Leaves the transfer to the multi, which discards its response and frees it when it ends or after `seconds`; its connection can then
- * be used again. With `wait_on_close`, closing the multi waits for it. The caller's pointer is no longer valid.
+ * be used again. An open WebSocket is closed in the ordinary way meanwhile. With `wait_on_close`, closing the multi waits for the
+ * transfer. The caller's pointer is no longer valid.
  */
 void osb_transfer_detach(osb_transfer *transfer, double seconds, int wait_on_close);
 

@@ -13,8 +13,20 @@ void osb_transfer_complete(osb_transfer *transfer, CURLcode code);
 /* In a child after a fork: ends a transfer without touching its connection, which is the parent's. */
 void osb_transfer_drop_after_fork(osb_transfer *transfer);
 
-/* Lets a paused transfer go on. */
+/* Lets a paused transfer go on, or ends a WebSocket that is closed. */
 void osb_transfer_resume(osb_transfer *transfer);
+
+/* Marks a transfer that has paused, or a WebSocket that is closed, when it can go on. */
+void osb_transfer_check_pause(osb_transfer *transfer);
+
+/*
+ * Ends a WebSocket whose connection has ended. While its upload is paused, libcurl reports that only by not waiting for the socket any
+ * more.
+ */
+void osb_transfer_check_quiet(osb_transfer *transfer);
+
+/* Sets the clock of a transfer anew. */
+void osb_transfer_update_clock(osb_transfer *transfer);
 
 /* Ends a transfer whose time has run out, or sets its clock anew. */
 void osb_transfer_check_clock(osb_transfer *transfer);

@@ -17,6 +17,7 @@ void osb_transfer_set_free(osb_transfer_set *set)
 void osb_transfer_set_enrol(osb_transfer_set *set, osb_member *member)
 {
     member->id = ++set->last_id;
+    member->socket = -1;
 }
 
 static int runs(const osb_member *member)
@@ -40,6 +41,7 @@ void osb_transfer_set_remove(osb_transfer_set *set, osb_member *member)
     osb_list_remove(&member->running);
     osb_list_remove(&member->marks[OSB_RESUMABLE]);
     osb_list_remove(&member->marks[OSB_UNWATCHED]);
+    osb_list_remove(&member->marks[OSB_QUIET]);
     osb_clock_remove(&set->clocks, &member->clock);
     --set->count;
     if (member->wait_on_close)

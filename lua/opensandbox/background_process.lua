@@ -1,131 +1,131 @@
---- What runs in the background: watched, waited for, its output followed. What the handles on commands and on runs of isolated sessions
---- have in common.
+--- Base class of objects for processes in the background: commands, and runs of isolated sessions. Their status is polled, and their output
+--- is read by a byte cursor.
 --
--- A handle's class says how to ask: `_status(op)` and `_logs(op, cursor)` give what routes.status and routes.logs do.
+-- A class defines `_status(op)` and `_logs(op, cursor)`, which return what `status` and `logs` of execution/command_requests.lua return.
 
-local core = require "opensandbox.core"
+local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local follow = require "opensandbox.execution.log_follower"
 local options = require "opensandbox.base.options"
-local poll = require "opensandbox.loop.polling"
-local routes = require "opensandbox.execution.command_requests"
+local polling = require "opensandbox.loop.polling"
+local requests = require "opensandbox.execution.command_requests"
 
-local background = {}
+local background_process = {}
 
-local FIRST_PAUSE = 0.02    -- seconds between two looks
-local LONGEST_PAUSE = 0.5   -- seconds
+---@class opensandbox.BackgroundProcess
+---@field id string
+---@field sandbox opensandbox.Sandbox
+local BackgroundProcess = {}
 
----@class opensandbox.Background
-local Background = {}
-
---- What it has written, stdout and stderr in the order they were written.
----@param cursor? integer byte offset to go on from, default 0
+--- Returns its output from a byte offset: stdout and stderr in the order in which they were written.
+---@param cursor? integer byte offset, default 0
 ---@return string? text
 ---@return integer|opensandbox.Error cursor for the next call, or the error
-function Background:logs(cursor)
-  local op = self._name .. ":logs"
-  if cursor ~= nil then options.argument(op, "the cursor", cursor, "count") end
+function BackgroundProcess:logs(cursor)
+  local op = self._op_prefix .. ":logs"
+  if cursor ~= nil then options.argument(op, "the cursor", cursor, "natural") end
   local log, err = self:_logs(op, cursor or 0)
   if not log then return nil, err end
   return log.text, log.cursor
 end
 
---- How it is doing.
+--- Returns its status.
 ---@return opensandbox.CommandStatus? status
 ---@return opensandbox.Error? err
-function Background:status()
-  return self:_status(self._name .. ":status")
+function BackgroundProcess:status()
+  return self:_status(self._op_prefix .. ":status")
 end
 
 ---@class opensandbox.CommandEnd
 ---@field id string
----@field exit_code? integer -1 when a signal ended it; nil when its session ended before it did
----@field signal? string the signal's name when one ended it
+---@field exit_code? integer -1 when a signal ended it; nil when its session ended first
+---@field signal? string name of the signal that ended it
 ---@field duration? number seconds
----@field error? string execd's words for how it ended
+---@field error? string execd's description of how it ended
 
-local function ending(status)
-  local ended = routes.outcome(status)
-  return { id = status.id, exit_code = ended.exit_code, error = status.error, duration = ended.duration, signal = ended.signal }
+local function end_of(status)
+  local outcome = requests.outcome(status)
+  return { id = status.id, exit_code = outcome.exit_code, error = status.error, duration = outcome.duration,
+    signal = outcome.signal }
 end
 
 local wait_options = { timeout = "seconds" }
 
---- Waits until it has ended. It is not stopped when the waiting is.
----@param opts? table timeout (seconds; default: as long as it takes)
+--- Waits until it has ended. If the wait ends first, the process continues.
+---@param opts? { timeout?: number } timeout in seconds, default: none
 ---@return opensandbox.CommandEnd? ended
----@return opensandbox.Error? err
-function Background:wait(opts)
-  local op = self._name .. ":wait"
+---@return opensandbox.Error? err kind `timeout`, code `wait_timeout` when it has not ended in time
+function BackgroundProcess:wait(opts)
+  local op = self._op_prefix .. ":wait"
   opts = options.check(op, opts, wait_options)
-  local every = { first = FIRST_PAUSE, longest = LONGEST_PAUSE, deadline = opts.timeout and core.now() + opts.timeout }
-  local ended, err = poll(op, every, function()
+  local ended, err = polling.poll(op, { deadline = deadline.new(opts.timeout) }, function()
     local status, problem = self:_status(op)
     if not status then return nil, problem end
-    return not status.running and ending(status) or nil
+    return not status.running and end_of(status) or nil
   end)
   if ended or err then return ended, err end
-  return nil, errors.timeout { op = op, code = "wait_timeout", option = "timeout",
-    text = ("the %s has not ended"):format(self._what), seconds = opts.timeout, hint = self._goes_on, sandbox_id = self.sandbox.id }
+  return nil, errors.timeout { op = op, code = "wait_timeout", option = "timeout", seconds = opts.timeout,
+    text = ("the %s has not ended"):format(self._noun), hint = self._timeout_hint, sandbox_id = self.sandbox.id }
 end
 
 ---@class opensandbox.CommandEvent
----@field type string "output", or "exit", which is the last
----@field text? string output: bytes, as they were written, cut anywhere
----@field cursor? integer output: where the next event begins; what events{ cursor = } takes
----@field exit_code? integer exit, and the other fields of opensandbox.CommandEnd
+---@field type string "output", or "exit" for the last event
+---@field text? string output: bytes as they were written, cut at any position
+---@field cursor? integer output: the position of the next event, for `events { cursor = }`
+---@field exit_code? integer exit; it also has the other fields of opensandbox.CommandEnd
 
 ---@class opensandbox.CommandEvents
 local Events = {}
 Events.__index = Events
 
---- The next event. Waits for it.
----@return opensandbox.CommandEvent? event nil after the last
+--- Waits for the next event and returns it.
+---@return opensandbox.CommandEvent? event nil after the last one
 ---@return opensandbox.Error? err
 function Events:next()
-  if self.over then return nil end
-  local text, cursor, status, err = self.log:next()
+  if self._finished then return nil end
+  local text, cursor, status, err = self._log:next()
   if text then return { type = "output", text = text, cursor = cursor } end
   if not status then return nil, err end
-  self.over = true
-  local event = ending(status)
+  self._finished = true
+  local event = end_of(status)
   event.type = "exit"
   return event
 end
 
--- `for event in command:events() do`: an error is raised, for a loop would hide it.
+-- For `for event in command:events() do`. An error is raised, because a loop would hide it.
 function Events:__call()
   local event, err = self:next()
   if err then error(err, 0) end
   return event
 end
 
-local events_options = { cursor = "count" }
+local events_options = { cursor = "natural" }
 
---- Follows its output until it has ended, from the beginning or from a cursor: in short requests, so that nothing is lost when one of
---- them fails. For a `for` loop, or call `next` on it.
----@param opts? table cursor (byte offset to begin at)
+--- Follows its output until it has ended, in short requests, so that nothing is lost when one of them fails. Use the result in a `for`
+--- loop, or call its method `next`.
+---@param opts? { cursor?: integer } cursor: byte offset of the first output, default 0
 ---@return opensandbox.CommandEvents
-function Background:events(opts)
-  local op = self._name .. ":events"
+function BackgroundProcess:events(opts)
+  local op = self._op_prefix .. ":events"
   opts = options.check(op, opts, events_options)
-  return setmetatable({ log = follow {
+  return setmetatable({ _finished = false, _log = follow {
     op = op, cursor = opts.cursor or 0,
     logs = function(cursor) return self:_logs(op, cursor) end,
-    look = function() return self:_status(op) end,
+    status = function() return self:_status(op) end,
   } }, Events)
 end
 
-function Background:__tostring()
+function BackgroundProcess:__tostring()
   return ("%s: %s"):format(getmetatable(self).__name, self.id)
 end
 
---- A class of handles.
----@param class table its methods, and: __name; _name, _what (in operations and in texts); _goes_on (what can be done about one that goes on)
-function background.class(class)
-  for name, method in pairs(Background) do class[name] = class[name] or method end
+--- Makes a class of such objects.
+---@param class table its methods, and: __name; _op_prefix (the prefix of its operations); _noun (its name in messages); _timeout_hint (the advice when one has not ended in time)
+---@return table class
+function background_process.class(class)
+  for name, method in pairs(BackgroundProcess) do class[name] = class[name] or method end
   class.__index = class
   return class
 end
 
-return background
+return background_process

@@ -1,49 +1,73 @@
 --- A code context of a sandbox: `sandbox:code()`.
 
+local child_resource = require "opensandbox.child_resource"
+local class = require "opensandbox.base.class"
 local options = require "opensandbox.base.options"
-local part = require "opensandbox.child_resource"
+local tables = require "opensandbox.base.tables"
 
----@class opensandbox.Code: opensandbox.Part
----@field id string what sandbox:code(language, { id = }) takes, in another process too
+---@class opensandbox.Code: opensandbox.ChildResource
+---@field id string sandbox:code(language, { id = }) attaches to it, in any process
 ---@field language string
-local Code = part.class { _class = "Code", _name = "code", _what = "code context", _delete = "delete_code_context",
-  _route = "/code/contexts/" }
+local Code = child_resource.class { __name = "opensandbox.Code", _op_prefix = "code", _noun = "code context",
+  _delete = "delete_code_context" }
 
-local codes = {}
+local code_contexts = {}
 
-local code_options = { cwd = "text", timeout = "seconds", id = "text" }
+---@class opensandbox.CodeOpts
+---@field cwd? string for a new context; created if it is missing
+---@field timeout? number seconds for the start of a new context, default 30
+---@field id? string of an existing context, which is not deleted then; nothing is sent
 
---- Makes a code context of a sandbox, or attaches to one.
-function codes.open(sandbox, language, opts)
+local code_options = { cwd = "nonempty string", timeout = "seconds", id = "nonempty string" }
+
+--- Creates a code context of a sandbox, or attaches to one: POST /code/context of execd.
+---@param sandbox opensandbox.Sandbox
+---@param language? string default "python"
+---@param opts? opensandbox.CodeOpts
+---@return opensandbox.Code? code
+---@return opensandbox.Error? err
+function code_contexts.open(sandbox, language, opts)
   local op = "sandbox:code"
-  if language ~= nil then options.argument(op, "the language", language, "text") end
+  if language ~= nil then options.argument(op, "the language", language, "nonempty string") end
   opts = options.check(op, opts, code_options)
-  if not opts.id then return part.make(Code, sandbox, op, "create_code_context", language, opts) end
+  if not opts.id then return child_resource.create(Code, sandbox, op, "create_code_context", language, opts) end
   if opts.cwd or opts.timeout then
-    options.raise(op, "options 'cwd' and 'timeout' are for a new context, and option 'id' for one that is there")
+    options.raise(op, "options 'cwd' and 'timeout' are for a new context, and option 'id' for an existing one")
   end
-  return part.attach(Code, sandbox, { id = options.identifier(op, "option 'id'", opts.id), language = language or "python" })
+  options.path_segment(op, "option 'id'", opts.id)
+  return child_resource.attach(Code, sandbox, { id = opts.id, language = language or "python" })
 end
 
---- Runs code in the context and waits for its end. Code that fails is a result, with `error`.
+---@class opensandbox.CodeRunOpts
+---@field timeout? number seconds; the code is interrupted then
+---@field on_stdout? fun(text: string) called with output as it arrives
+---@field on_stderr? fun(text: string)
+---@field on_result? fun(result: table) called with each result
+---@field on_event? fun(event: table) called with every event of execd
+---@field max_output? integer bytes of each stream that are kept in memory, default: the client's
+---@field idle_timeout? number seconds without an event, default: the client's
+
+--- Runs code in the context and waits for its end: POST /code of execd. Code that fails is a result with `error`.
 ---@param text string
----@param opts? table timeout (seconds; the code is interrupted then), on_stdout, on_stderr (called with text as it comes), on_result (called with each result), on_event, max_output (bytes), idle_timeout (seconds)
+---@param opts? opensandbox.CodeRunOpts
 ---@return opensandbox.CodeResult? result
 ---@return opensandbox.Error? err
 function Code:run(text, opts)
   local op = "code:run"
   if opts ~= nil then options.argument(op, "options", opts, "table") end
   if opts and (opts.context or opts.language) then
-    options.raise(op, "options 'context' and 'language' are for run_code: this runs in its own")
+    options.raise(op, "options 'context' and 'language' are for run_code: this method runs code in its own context")
   end
-  return self:call_execd(op, "run_code", text, options.merge(opts, { context = { id = self.id, language = self.language } }))
+  return self:call_execd(op, "run_code", text, tables.merge(opts, { context = { id = self.id, language = self.language } }))
 end
 
---- Interrupts what runs in the context, as Ctrl-C would.
+--- Interrupts the code that runs in the context, as Ctrl-C does: DELETE /code of execd.
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Code:interrupt()
   return self:call_execd("code:interrupt", "interrupt_code", self.id)
 end
 
-return codes
+class.check_colon(Code, "code")
+
+return code_contexts

@@ -1,54 +1,60 @@
---- A command in the background: started by this process or by another, watched, waited for, ended.
+--- A command in the background, started by this or another process: `sandbox:start()` and `sandbox:command()`.
 
-local background = require "opensandbox.background_process"
+local background_process = require "opensandbox.background_process"
+local class = require "opensandbox.base.class"
 local core = require "opensandbox.core"
-local routes = require "opensandbox.execution.command_requests"
+local requests = require "opensandbox.execution.command_requests"
 
----@class opensandbox.Command: opensandbox.Background
----@field id string execd's id: what sandbox:command() takes, in another process too
-local Command = background.class { __name = "opensandbox.Command", _name = "command", _what = "command",
-  _goes_on = "It goes on: wait again, or kill it" }
+---@class opensandbox.Command: opensandbox.BackgroundProcess
+---@field id string execd's id; sandbox:command(id) attaches to it, in any process
+local Command = background_process.class { __name = "opensandbox.Command", _op_prefix = "command", _noun = "command",
+  _timeout_hint = "It continues: wait again, or kill it" }
 
 local command = {}
 
---- A handle on a command of a sandbox.
+--- Returns an object for a command of a sandbox.
 ---@param sandbox opensandbox.Sandbox
 ---@param id string
 ---@param is_fresh boolean it was started just now
+---@return opensandbox.Command
 function command.attach(sandbox, id, is_fresh)
-  return setmetatable({ id = id, sandbox = sandbox, _known_by = is_fresh and core.now() + routes.START_PATIENCE or 0 }, Command)
+  local registered_by = is_fresh and core.now() + requests.REGISTRATION_TIMEOUT or 0
+  return setmetatable({ id = id, sandbox = sandbox, _registered_by = registered_by }, Command)
 end
 
--- Asks execd about this command. One that was started a moment ago may not be known yet.
-local function ask(self, op, route, ...)
+-- Makes a call about this command. execd may not know a command yet that was started just now.
+local function call(self, op, route, ...)
   local execd, err = self.sandbox:execd_endpoint(op)
   if not execd then return nil, err end
   local client, arguments = self.sandbox.client:for_op(op), { ... }
-  return routes.patiently(op, self._known_by, function()
+  return requests.retry_until_registered(op, self._registered_by, function()
     return route(client, execd, self.id, arguments[1])
   end)
 end
 
 function Command:_status(op)
-  return ask(self, op, routes.status)
+  return call(self, op, requests.status)
 end
 
 function Command:_logs(op, cursor)
-  return ask(self, op, routes.logs, cursor)
+  return call(self, op, requests.logs, cursor)
 end
 
 local function interrupt(client, execd, id)
   return client:interrupt_command(execd, id)
 end
 
---- Ends it: SIGTERM to its processes, SIGKILL after 3 seconds. One that has ended already is a success.
+--- Stops it: DELETE /command of execd, which sends SIGTERM to its processes, and SIGKILL after 3 seconds. The call succeeds for a command
+--- that has ended already.
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Command:kill()
-  local ok, err = ask(self, "command:kill", interrupt)
+  local ok, err = call(self, "command:kill", interrupt)
   if ok then return true end
   if tostring(err.message):find("is not running", 1, true) then return true end
   return nil, err
 end
+
+class.check_colon(Command, "command")
 
 return command

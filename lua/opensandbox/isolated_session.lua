@@ -1,21 +1,22 @@
 --- An isolated session of a sandbox: `sandbox:isolated()`.
 
-local background = require "opensandbox.background_process"
+local background_process = require "opensandbox.background_process"
+local child_resource = require "opensandbox.child_resource"
+local class = require "opensandbox.base.class"
 local files = require "opensandbox.files"
 local options = require "opensandbox.base.options"
-local part = require "opensandbox.child_resource"
 local shell = require "opensandbox.base.shell"
 
----@class opensandbox.Isolated: opensandbox.Part
+---@class opensandbox.Isolated: opensandbox.ChildResource
 ---@field id string what sandbox:isolated{ id = } takes, in another process too
 ---@field files opensandbox.Files its own files: what an overlay holds is only seen here and by what runs in it
-local Isolated = part.class { _class = "Isolated", _name = "isolated", _what = "isolated session",
-  _delete = "delete_isolated_session", _route = "/v1/isolated/session/" }
+local Isolated = child_resource.class { __name = "opensandbox.Isolated", _op_prefix = "isolated", _noun = "isolated session",
+  _delete = "delete_isolated_session" }
 
----@class opensandbox.IsolatedRunHandle: opensandbox.Background
+---@class opensandbox.IsolatedRunHandle: opensandbox.BackgroundProcess
 ---@field id string
-local Run = background.class { __name = "opensandbox.IsolatedRun", _name = "isolated_run", _what = "run",
-  _goes_on = "It goes on: wait again, or close its session" }
+local Run = background_process.class { __name = "opensandbox.IsolatedRun", _op_prefix = "isolated_run", _noun = "run",
+  _timeout_hint = "It goes on: wait again, or close its session" }
 
 function Run:_status(op)
   return self._session:call_execd(op, "get_isolated_run", self._session.id, self.id)
@@ -52,7 +53,7 @@ function isolated.open(sandbox, opts)
   local op = "sandbox:isolated"
   options.argument(op, "the options", opts, "table")
   if opts.id == nil then
-    local self, err = part.make(Isolated, sandbox, op, "create_isolated_session", opts)
+    local self, err = child_resource.create(Isolated, sandbox, op, "create_isolated_session", opts)
     if not self then return nil, err end
     return with_files(self)
   end
@@ -61,7 +62,7 @@ function isolated.open(sandbox, opts)
       options.raise(op, ("option '%s' is for a new session, and option 'id' for one that is there"):format(tostring(name)))
     end
   end
-  return with_files(part.attach(Isolated, sandbox, { id = options.identifier(op, "option 'id'", opts.id) }))
+  return with_files(child_resource.attach(Isolated, sandbox, { id = options.path_segment(op, "option 'id'", opts.id) }))
 end
 
 --- Runs code in the session's bash and waits for its end. What it writes to stderr comes as stdout, and blank lines are missing. Never
@@ -91,5 +92,8 @@ end
 function Isolated:info()
   return self:call_execd("isolated:info", "get_isolated_session", self.id)
 end
+
+class.check_colon(Isolated, "isolated")
+class.check_colon(Run, "run")
 
 return isolated

@@ -1,23 +1,34 @@
---- A sandbox, as most scripts use one.
+--- A sandbox: the object that most scripts use.
 
-local code_context = require "opensandbox.code_context"
-local command = require "opensandbox.command"
+local class = require "opensandbox.base.class"
 local coxpcall = require "opensandbox.loop.coxpcall"
-local egress = require "opensandbox.egress"
+local create_options = require "opensandbox.lifecycle.create_options"
+local deadline = require "opensandbox.loop.deadline"
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
-local files = require "opensandbox.files"
 local finalizer = require "opensandbox.base.finalizer"
-local isolated_session = require "opensandbox.isolated_session"
-local keep_alive = require "opensandbox.keep_alive"
-local options = require "opensandbox.base.options"
+local lazy = require "opensandbox.base.lazy"
 local objects = require "opensandbox.lifecycle.objects"
-local readiness = require "opensandbox.lifecycle.readiness"
-local run_command = require "opensandbox.execution.run_command"
-local sandbox_reference = require "opensandbox.sandbox_reference"
-local session = require "opensandbox.session"
+local options = require "opensandbox.base.options"
+local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
+local tables = require "opensandbox.base.tables"
 local task = require "opensandbox.loop.task"
-local wait_for = require "opensandbox.wait_for"
+
+-- Files that are loaded when a method first needs them.
+local parts = lazy.modules {
+  code_context = "opensandbox.code_context",
+  command = "opensandbox.command",
+  egress = "opensandbox.egress",
+  files = "opensandbox.files",
+  isolated_session = "opensandbox.isolated_session",
+  keep_alive = "opensandbox.keep_alive",
+  readiness = "opensandbox.lifecycle.readiness",
+  run_command = "opensandbox.execution.run_command",
+  sandbox_reference = "opensandbox.sandbox_reference",
+  sandbox_state = "opensandbox.lifecycle.sandbox_state",
+  session = "opensandbox.session",
+  vault = "opensandbox.vault",
+}
 
 ---@class opensandbox.Sandbox
 ---@field id string
@@ -26,22 +37,41 @@ local wait_for = require "opensandbox.wait_for"
 ---@field egress opensandbox.Egress
 ---@field vault opensandbox.Vault
 local Sandbox = {}
-Sandbox.__index = Sandbox
 Sandbox.__name = "opensandbox.Sandbox"
 
 local sandboxes = {}
 
--- `owned`: this process created the sandbox and deletes it when the object is closed or collected.
-local function new(client, id, owned)
-  local self = setmetatable({ id = id, client = client, _endpoints = {} }, Sandbox)
-  self.files = files.of {
-    id = id, client = client,
+-- The fields that are made when they are first read.
+local FIELDS = {}
+
+function FIELDS.files(self)
+  return parts.files.of {
+    id = self.id, client = self.client,
     endpoint = function(op) return self:execd_endpoint(op) end,
     run = function(op, script, opts) return self:call_execd(op, "run_command", script, opts) end,
   }
-  self.egress, self.vault = egress.of(self)
+end
+
+function FIELDS.egress(self) return parts.egress.of(self) end
+
+function FIELDS.vault(self) return parts.vault.of(self) end
+
+-- Makes an object. `owned`: this process created the sandbox and deletes it when the object is closed or collected.
+local function new(client, id, owned)
+  local self = setmetatable({
+    id = id, client = client,
+    _endpoints = {},   -- by port
+    _closed = false,   -- no method works any more
+    _killed = false,   -- this object has deleted the sandbox
+    _renewer = nil,    -- see keep_alive
+    _resource = nil,   -- deletes an owned sandbox
+    _finalizer = nil,
+  }, Sandbox)
   if owned then
-    local resource = client.resources:add(function() return client:delete_sandbox_request(id) end)
+    local http = client.http
+    local resource = client.resources:add(function()
+      return http:lifecycle_request(sandbox_requests.delete("delete_sandbox", id))
+    end)
     self._resource = resource
     self._finalizer = finalizer(function() resource:delete() end)
   end
@@ -52,55 +82,72 @@ end
 local function with_keep_alive(self, op, seconds, info)
   if not seconds then return self end
   local err
-  self._renewer, err = keep_alive.start(self.client:for_op(op), self.id, seconds, info)
+  self._renewer, err = parts.keep_alive.start(self.client:for_op(op), self.id, seconds, info)
   if not err then return self end
-  self:close()
+  self:discard()
   return nil, err
 end
 
+---@class opensandbox.CreateOpts: opensandbox.SandboxOpts
+---@field wait? boolean false: return before commands can run
+---@field ready_timeout? number seconds to wait until commands can run, default 30
+---@field on_state? fun(info: opensandbox.SandboxInfo) called with each new state
+---@field keep_alive? number|false seconds, see Sandbox:keep_alive
+
 local own_options = { wait = "boolean", ready_timeout = "seconds", on_state = "function", keep_alive = "seconds or false" }
 
---- Creates a sandbox and waits until commands can run in it. It is killed when the object is closed or collected; a failure after
---- the create kills it too.
+-- Calls the user's on_state. An error that it raises deletes the sandbox.
+local function guarded(self, on_state)
+  return on_state and function(info)
+    local ok, problem = coxpcall.pcall(on_state, info)
+    if ok then return end
+    self:discard()
+    error(problem, 0)
+  end
+end
+
+--- Creates a sandbox and waits until commands can run in it: POST /sandboxes, see wait_ready. The sandbox is deleted when the object is
+--- closed or collected, and when anything fails after the create.
 ---@param client opensandbox.Client
----@param opts opensandbox.SandboxOpts|table those of create_sandbox, and: wait (false: do not wait), ready_timeout (seconds, default 30), on_state (called with each new info), keep_alive (seconds, see Sandbox:keep_alive)
+---@param opts opensandbox.CreateOpts
 ---@return opensandbox.Sandbox? sandbox
 ---@return opensandbox.Error? err
 function sandboxes.create(client, opts)
   local op = "create"
   options.argument(op, "the options", opts, "table")
-  options.check(op, opts, options.merge(objects.create_options, own_options))
-  local create_options, own = {}, {}
+  opts = options.check(op, opts, tables.merge(create_options.types, own_options))
+  local to_create, own = {}, {}
   for name, value in pairs(opts) do
-    if own_options[name] then own[name] = value else create_options[name] = value end
+    if own_options[name] then own[name] = value else to_create[name] = value end
   end
-  local info, err = client:for_op(op):create_sandbox(create_options)
+  local info, err = client:for_op(op):create_sandbox(to_create)
   if not info then return nil, err end
   local self = new(client, info.id, true)
   if own.wait == false then return with_keep_alive(self, op, own.keep_alive, info) end
-  local on_state = own.on_state and function(state)
-    local ok, problem = coxpcall.pcall(own.on_state, state)
-    if ok then return end
-    self:kill()
-    error(problem, 0)
-  end
-  local ready_info, execd = readiness.wait(client:for_op(op), op, info.id, {
-    info = info, timeout = own.ready_timeout, option = "ready_timeout", on_state = on_state,
+  local limit = deadline.new(own.ready_timeout or parts.readiness.READY_TIMEOUT)
+  local ready_info, execd = parts.readiness.wait(client, op, info.id, limit, {
+    info = info, option = "ready_timeout", on_state = guarded(self, own.on_state),
   })
   if not ready_info then
-    self:kill() -- the first error is reported, whether this works or not
+    self:discard()
     return nil, execd
   end
   self._endpoints[objects.EXECD_PORT] = execd
   return with_keep_alive(self, op, own.keep_alive, ready_info)
 end
 
+---@class opensandbox.ConnectOpts
+---@field wait? boolean false: do not wait until commands can run
+---@field ready_timeout? number seconds to wait until commands can run, default 30
+---@field keep_alive? number|false seconds, see Sandbox:keep_alive
+
 local connect_options = { ready_timeout = "seconds", wait = "boolean", keep_alive = "seconds or false" }
 
---- An existing sandbox. Closing the object does not end it.
+--- Returns an object for an existing sandbox, and waits until commands can run in it: see wait_ready. Closing the object does not delete
+--- the sandbox.
 ---@param client opensandbox.Client
----@param id string|opensandbox.Handle a handle's endpoint is used when it answers, or when nothing waits; else it is asked for again
----@param opts? table wait (false: do not wait until it is ready), ready_timeout (seconds, default 30), keep_alive (seconds, see Sandbox:keep_alive)
+---@param id string|opensandbox.Handle the endpoint of a handle is used if it answers, or if nothing is waited for; else a new one is requested
+---@param opts? opensandbox.ConnectOpts
 ---@return opensandbox.Sandbox? sandbox
 ---@return opensandbox.Error? err
 function sandboxes.connect(client, id, opts)
@@ -108,41 +155,44 @@ function sandboxes.connect(client, id, opts)
   opts = options.check(op, opts, connect_options)
   local known
   if type(id) == "table" then
-    id, known = sandbox_reference.read(client, op, id)
+    id, known = parts.sandbox_reference.read(client, op, id)
     if not id then return nil, known end
   else
-    options.identifier(op, "the sandbox id", id)
+    options.path_segment(op, "the sandbox id", id)
   end
   local self = new(client, id, false)
   self._endpoints[objects.EXECD_PORT] = known
   if opts.wait == false then return with_keep_alive(self, op, opts.keep_alive) end
-  local info, execd = readiness.wait(client:for_op(op), op, id, {
-    timeout = opts.ready_timeout, option = "ready_timeout", execd = known,
-  })
+  local limit = deadline.new(opts.ready_timeout or parts.readiness.READY_TIMEOUT)
+  local info, execd = parts.readiness.wait(client, op, id, limit, { option = "ready_timeout", execd = known })
   if not info then return nil, execd end
   self._endpoints[objects.EXECD_PORT] = execd
   return with_keep_alive(self, op, opts.keep_alive, info)
 end
 
---- Goes over the sandboxes that fit a filter, newest first: `for sandbox in client:sandboxes { states = { "Running" } } do`. Closing
---- one of these objects does not end the sandbox. An error is raised, for a loop would hide it.
+--- Iterates over the sandboxes that match a filter, newest first: GET /sandboxes. Closing one of these objects does not delete its
+--- sandbox. An error is raised, because a loop would hide it.
+---
+---     for sandbox in client:sandboxes { states = { "Running" } } do
 ---@param client opensandbox.Client
----@param filter? table as for list_sandboxes
+---@param filter? opensandbox.SandboxFilter
 ---@return fun(): opensandbox.Sandbox?, opensandbox.SandboxInfo?
-function sandboxes.iterate(client, filter)
+function sandboxes.sandboxes(client, filter)
   local list, err = client:for_op("sandboxes"):list_sandboxes(filter)
   if not list then error(err, 0) end
-  local at = 0
+  local position = 0
   return function()
-    at = at + 1
-    if list[at] then return new(client, list[at].id, false), list[at] end
+    position = position + 1
+    local info = list[position]
+    if info then return new(client, info.id, false), info end
   end
 end
 
---- Ends all sandboxes that fit a filter, several at a time. All are tried, also when one fails.
+--- Deletes all sandboxes that match a filter, several at a time: GET /sandboxes, DELETE /sandboxes/{id}. A failure does not stop the
+--- others. Metadata also match the sandboxes that were restored from a snapshot of one that had them.
 ---@param client opensandbox.Client
----@param filter table as for list_sandboxes; {} for all
----@return integer? count how many there were
+---@param filter opensandbox.SandboxFilter {} for all
+---@return integer? count of the sandboxes that matched
 ---@return opensandbox.Error? err the first one
 function sandboxes.kill_all(client, filter)
   local op = "kill_all"
@@ -158,14 +208,14 @@ function sandboxes.kill_all(client, filter)
   return #list
 end
 
--- The client, with errors that name `op`; nil and an error when the object is closed.
+-- Returns the client with errors that name `op`, or nil and an error when the object is closed.
 local function client_for(self, op)
   if not self._closed then return self.client:for_op(op) end
   return nil, errors.new { kind = "closed", code = "closed", op = op, sandbox_id = self.id,
     message = "the sandbox object is closed" }
 end
 
--- The endpoint for a port. It is requested once; a pause discards it.
+-- Returns the endpoint for a port. It is requested once, and again after a pause.
 local function endpoint_for(self, op, port)
   local client, err = client_for(self, op)
   if not client then return nil, err end
@@ -173,12 +223,11 @@ local function endpoint_for(self, op, port)
   if endpoint then return endpoint end
   endpoint, err = client:get_endpoint(self.id, port)
   self._endpoints[port] = endpoint
+  if err and parts.sandbox_state.is_absence(err) then return nil, parts.sandbox_state.gone(op, self.id, err) end
   return endpoint, err
 end
 
--- What follows is for the other modules of the library.
-
---- Internal: the endpoint of execd, while the object is open.
+--- Internal: returns the endpoint of execd, or an error when the object is closed.
 ---@param op string the method that the user called
 ---@return opensandbox.Endpoint? endpoint
 ---@return opensandbox.Error? err
@@ -186,7 +235,7 @@ function Sandbox:execd_endpoint(op)
   return endpoint_for(self, op, objects.EXECD_PORT)
 end
 
---- Internal: the endpoint of execd if it is known already. Does not wait.
+--- Internal: returns the endpoint of execd if it is known already. Does not wait.
 ---@return opensandbox.Endpoint?
 function Sandbox:known_execd()
   return self._endpoints[objects.EXECD_PORT]
@@ -202,95 +251,123 @@ function Sandbox:call_egress(op, method, ...)
   return endpoint_call(self.client, op, function() return endpoint_for(self, op, objects.EGRESS_PORT) end, method, ...)
 end
 
---- Internal: whether this object has deleted the sandbox.
+--- Internal: returns whether this object has deleted the sandbox.
 ---@return boolean
 function Sandbox:is_killed()
-  return self._killed == true
+  return self._killed
 end
 
---- Internal: the resource that deletes the sandbox; nil when this object does not own it.
+--- Internal: returns the resource that deletes the sandbox, or nil when this object does not own it.
 ---@return opensandbox.OwnedResource?
 function Sandbox:owned_resource()
   return self._resource
 end
 
--- Runs a command whose arguments have been checked.
+-- Runs a command whose arguments are checked already.
 local function run_prepared(self, prepared)
   local execd, err = self:execd_endpoint(prepared.op)
   if not execd then return nil, err end
-  return run_command.run(self.client:for_op(prepared.op), execd, prepared)
+  return parts.run_command.run(self.client:for_op(prepared.op), execd, prepared)
 end
 
---- Runs a command and waits for its end. A string is for the shell; a list is a program and its arguments, quoted.
+---@class opensandbox.RunOpts
+---@field cwd? string
+---@field env? table<string, string>
+---@field timeout? number seconds; execd kills the command then
+---@field uid? integer
+---@field gid? integer needs uid
+---@field on_stdout? fun(text: string) called with output as it arrives
+---@field on_stderr? fun(text: string)
+---@field on_event? fun(event: table) called with every event of execd
+---@field max_output? integer bytes of each stream that are kept in memory, default: the client's
+---@field idle_timeout? number seconds without an event, default: the client's
+---@field durable? boolean runs in the background and reads the log in short requests, which survives cut connections
+---@field capture? "exact" returns the bytes as they were written
+---@field shell? boolean false: starts a list without a shell
+
+--- Runs a command and waits for its end: POST /command of execd. A string is for the shell. A list is a program and its arguments, which
+--- are quoted.
 ---@param given string|string[]
----@param opts? table cwd, env, timeout (seconds), uid, gid, on_stdout, on_stderr (called with text as it comes), max_output (bytes), idle_timeout (seconds), durable, capture = "exact", shell = false: as for run_command
+---@param opts? opensandbox.RunOpts
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
 function Sandbox:run(given, opts)
   local op = "sandbox:run"
-  return run_prepared(self, run_command.prepare(op, given, opts))
+  return run_prepared(self, parts.run_command.prepare(op, given, opts))
 end
 
-local start_options = { cwd = "text", env = "variables", timeout = "seconds", uid = "count", gid = "count", shell = "boolean" }
+---@class opensandbox.StartOpts
+---@field cwd? string
+---@field env? table<string, string>
+---@field timeout? number seconds; execd kills the command then
+---@field uid? integer
+---@field gid? integer needs uid
+---@field shell? boolean false: starts a list without a shell
 
---- Starts a command in the background. It goes on when the handle is dropped, and when this process ends.
+local start_options = {
+  cwd = "nonempty string", env = "environment", timeout = "seconds", uid = "natural", gid = "natural", shell = "boolean",
+}
+
+--- Starts a command in the background: POST /command of execd. It continues when the object is collected, and when this process ends.
 ---@param given string|string[] as for run
----@param opts? table cwd, env, timeout (seconds; execd kills the command then), uid, gid, shell (false: start a list without a shell)
+---@param opts? opensandbox.StartOpts
 ---@return opensandbox.Command? command
 ---@return opensandbox.Error? err
 function Sandbox:start(given, opts)
   local op = "sandbox:start"
-  opts = options.merge(options.check(op, opts, start_options), { background = true })
-  local result, err = run_prepared(self, run_command.prepare(op, given, opts))
+  opts = tables.merge(options.check(op, opts, start_options), { background = true })
+  local result, err = run_prepared(self, parts.run_command.prepare(op, given, opts))
   if not result then return nil, err end
-  return command.attach(self, result.id, true)
+  return parts.command.attach(self, result.id, true)
 end
 
---- A handle on a command that was started before, by another process perhaps. Nothing is sent.
+--- Returns an object for a command in the background that was started before, in any process. Nothing is sent.
 ---@param id string
 ---@return opensandbox.Command
 function Sandbox:command(id)
-  return command.attach(self, options.identifier("sandbox:command", "the command id", id), false)
+  return parts.command.attach(self, options.path_segment("sandbox:command", "the command id", id), false)
 end
 
---- A shell session: its directory and its exported variables last from one run to the next. It is deleted when the object is closed or
---- collected.
----@param opts? table cwd (made if it is missing); or id: of a session that is there, which is not deleted then. Nothing is sent
+--- Creates a shell session, or attaches to one: POST /session of execd. Its directory and its exported variables last from one run to the
+--- next. A created session is deleted when the object is closed or collected.
+---@param opts? opensandbox.SessionOpts
 ---@return opensandbox.Session? session
 ---@return opensandbox.Error? err
 function Sandbox:session(opts)
-  return session.open(self, opts)
+  return parts.session.open(self, opts)
 end
 
---- A code context: a kernel that keeps its variables from one run to the next. It is deleted when the object is closed or collected.
----@param language? string "python" (default), "bash", "java", "javascript", "typescript" or "go", as far as the image has them
----@param opts? table cwd (made if it is missing), timeout (seconds for the start, default 30); or id: of a context that is there, which is not deleted then. Nothing is sent
+--- Creates a code context, or attaches to one: POST /code/context of execd. It is a kernel that keeps its variables from one run to the
+--- next. A created context is deleted when the object is closed or collected.
+---@param language? string "python" (default), "bash", "java", "javascript", "typescript" or "go", if the image has it
+---@param opts? opensandbox.CodeOpts
 ---@return opensandbox.Code? code
 ---@return opensandbox.Error? err
 function Sandbox:code(language, opts)
-  return code_context.open(self, language, opts)
+  return parts.code_context.open(self, language, opts)
 end
 
---- The code contexts that there are.
----@param language? string only those of this one
+--- Returns the existing code contexts: GET /code/contexts of execd.
+---@param language? string default: of every language
 ---@return opensandbox.CodeContext[]? contexts
 ---@return opensandbox.Error? err
 function Sandbox:code_contexts(language)
   return self:call_execd("sandbox:code_contexts", "list_code_contexts", language)
 end
 
---- An isolated session: a bash in namespaces of its own, with a workspace and files of its own. It ends when the object is closed or
---- collected. The sandbox must have been created with `extensions = { ["bootstrap.execd.isolation"] = "enable" }`.
----@param opts opensandbox.IsolatedSessionOpts|table or { id = } of a session that is there, which does not end then. Nothing is sent
+--- Creates an isolated session, or attaches to one: POST /v1/isolated/session of execd. It is a bash in its own namespaces, with its own
+--- workspace and files. A created session is deleted when the object is closed or collected. The sandbox must have been created with
+--- `extensions = { ["bootstrap.execd.isolation"] = "enable" }`.
+---@param opts opensandbox.IsolatedSessionOpts|table or { id = } of an existing session, which is not deleted; nothing is sent then
 ---@return opensandbox.Isolated? session
 ---@return opensandbox.Error? err
 function Sandbox:isolated(opts)
-  return isolated_session.open(self, opts)
+  return parts.isolated_session.open(self, opts)
 end
 
---- Where a port of the sandbox can be reached.
+--- Returns the endpoint of a port: GET /sandboxes/{id}/endpoints/{port}.
 ---@param port integer
----@param opts? table use_server_proxy, expires (Unix seconds)
+---@param opts? opensandbox.EndpointOpts
 ---@return opensandbox.Endpoint? endpoint
 ---@return opensandbox.Error? err
 function Sandbox:endpoint(port, opts)
@@ -299,128 +376,149 @@ function Sandbox:endpoint(port, opts)
   return client:get_endpoint(self.id, port, opts)
 end
 
---- What the server knows of it.
+--- Returns the server's information about the sandbox: GET /sandboxes/{id}.
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
-function Sandbox:info()
+function Sandbox:info(opts)
   local client, err = client_for(self, "sandbox:info")
   if not client then return nil, err end
-  return client:get_sandbox(self.id)
+  return client:get_sandbox(self.id, opts)
 end
 
---- Lets it live `seconds` from now on.
+--- Sets its lifetime to `seconds` from now: POST /sandboxes/{id}/renew-expiration.
 ---@param seconds number
+---@param opts? { timeout?: number } timeout of the call, in seconds
 ---@return number? expires_at Unix seconds
 ---@return opensandbox.Error? err
-function Sandbox:renew(seconds)
+function Sandbox:renew(seconds, opts)
   local client, err = client_for(self, "sandbox:renew")
   if not client then return nil, err end
-  return client:renew_sandbox(self.id, seconds)
+  return client:renew_sandbox(self.id, seconds, opts)
 end
 
---- Keeps it alive while it is in use: whenever something moves for it, a command that runs included, its life is made `seconds` long
---- again, in the background, once more than a third of that has passed. A longer life is never made shorter, and one that is not used
---- expires. It ends when the object is closed, detached or collected. A silent command moves every 3 seconds: choose 10 or more.
---- Of two objects for one sandbox, the one that was told last does it.
----@param seconds number|false false ends it
+--- Keeps it alive while it is in use. When data arrives for it and more than a third of `seconds` has passed, its lifetime is set to
+--- `seconds` from then, in the background. A longer lifetime is never shortened, and a sandbox that is not used expires. This stops when
+--- the object is closed, detached or collected. A silent command sends data every 3 seconds, so choose 10 or more. If two objects refer
+--- to the same sandbox, the last call to `keep_alive` wins.
+---@param seconds number|false false stops it
 ---@return true? ok
----@return opensandbox.Error? err when it cannot be asked for how long it lives now: GET /sandboxes/{id}
+---@return opensandbox.Error? err when its expiry cannot be requested: GET /sandboxes/{id}
 function Sandbox:keep_alive(seconds)
   local op = "sandbox:keep_alive"
-  options.argument(op, "the time", seconds, "seconds or false")
-  if self._renewer then keep_alive.stop(self.client, self._renewer) end
+  seconds = options.argument(op, "the time", seconds, "seconds or false")
+  if self._renewer then parts.keep_alive.stop(self.client, self._renewer) end
   self._renewer = nil
   if not seconds then return true end
   local client, err = client_for(self, op)
   if not client then return nil, err end
-  self._renewer, err = keep_alive.start(client, self.id, seconds)
+  self._renewer, err = parts.keep_alive.start(client, self.id, seconds)
   return not err and true or nil, err
 end
 
-Sandbox.wait_for_port, Sandbox.wait_for_file = wait_for.port, wait_for.file
-Sandbox.handle = sandbox_reference.of
+local time_options = { timeout = "seconds" }
 
---- Freezes it, and waits until it is Paused. Its time goes on running out.
----@param opts? table timeout (seconds, default 60)
+-- Seconds for one request of a call that has a time limit for several.
+local function request_timeout(client, limit)
+  return limit:clamp(client.http.timeouts.timeout)
+end
+
+-- Returns the result of one request of a call that has a time limit for several. When that is over, its error replaces the request's.
+local function within(limit, op, result, err)
+  if not result and limit:has_passed() then return nil, limit:error(op, err) end
+  return result, err
+end
+
+--- Pauses it, and waits until it is Paused: POST /sandboxes/{id}/pause. Its lifetime continues to run out.
+---@param opts? { timeout?: number } timeout in seconds, default 60
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Sandbox:pause(opts)
   local op = "sandbox:pause"
-  opts = options.check(op, opts, { timeout = "seconds" })
+  opts = options.check(op, opts, time_options)
   local client, err = client_for(self, op)
   if not client then return nil, err end
+  local limit = deadline.new(opts.timeout or parts.readiness.PAUSE_TIMEOUT)
   local ok
-  ok, err = client:pause_sandbox(self.id)
+  ok, err = within(limit, op, client:pause_sandbox(self.id, { timeout = request_timeout(client, limit) }))
   if not ok then return nil, err end
   self._endpoints = {}
-  return readiness.wait_paused(client, op, self.id, opts.timeout)
+  return parts.readiness.wait_paused(client, op, self.id, limit)
 end
 
---- Lets it go on after a pause, and waits until commands can run in it. Its endpoints are asked for again: they may be others.
----@param opts? table timeout (seconds, default 30)
+--- Resumes it after a pause, and waits until commands can run in it: POST /sandboxes/{id}/resume. Its endpoints are requested again,
+--- because they may have changed.
+---@param opts? { timeout?: number } timeout in seconds, default 30
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Sandbox:resume(opts)
   local op = "sandbox:resume"
-  opts = options.check(op, opts, { timeout = "seconds" })
+  opts = options.check(op, opts, time_options)
   local client, err = client_for(self, op)
   if not client then return nil, err end
+  local limit = deadline.new(opts.timeout or parts.readiness.READY_TIMEOUT)
   local ok
-  ok, err = client:resume_sandbox(self.id)
+  ok, err = within(limit, op, client:resume_sandbox(self.id, { timeout = request_timeout(client, limit) }))
   if not ok then return nil, err end
   self._endpoints = {}
-  local info, execd = readiness.wait(client, op, self.id, { timeout = opts.timeout, resumes = true })
+  local info, execd = parts.readiness.wait(client, op, self.id, limit, { resumes = true })
   if not info then return nil, execd end
   self._endpoints[objects.EXECD_PORT] = execd
   return true
 end
 
---- Makes a snapshot of it, and waits until that is Ready.
+--- Makes a snapshot of it, and waits until the snapshot is Ready: POST /sandboxes/{id}/snapshots. A sandbox restored from it also has the
+--- metadata that this one had at any time, deleted keys included.
 ---@param name? string
----@param opts? table timeout (seconds, default 900)
----@return opensandbox.SnapshotInfo? info its id is what create takes as snapshot_id
+---@param opts? { timeout?: number } timeout in seconds, default 900
+---@return opensandbox.SnapshotInfo? info `create` takes its id as snapshot_id
 ---@return opensandbox.Error? err
 function Sandbox:snapshot(name, opts)
   local op = "sandbox:snapshot"
-  opts = options.check(op, opts, { timeout = "seconds" }) -- before anything is created
+  opts = options.check(op, opts, time_options) -- before anything is created
   local client, err = client_for(self, op)
   if not client then return nil, err end
+  local limit = deadline.new(opts.timeout or parts.readiness.SNAPSHOT_TIMEOUT)
   local info
-  info, err = client:create_snapshot(self.id, { name = name })
+  info, err = within(limit, op, client:create_snapshot(self.id, { name = name, timeout = request_timeout(client, limit) }))
   if not info then return nil, err end
-  return client:wait_snapshot(info.id, opts)
+  return parts.readiness.wait_snapshot(client, op, info.id, limit)
 end
 
---- Load and memory of the machine it runs on. It takes a second.
+--- Returns load and memory of the machine it runs on: GET /metrics of execd. This takes a second.
 ---@return opensandbox.Metrics? metrics
 ---@return opensandbox.Error? err
 function Sandbox:metrics()
   return self:call_execd("sandbox:metrics", "get_metrics")
 end
 
---- Changes some of its metadata.
----@param changes table<string, string|false> false removes
+--- Changes some of its metadata: PATCH /sandboxes/{id}/metadata.
+---@param changes table<string, string|false> false removes the key
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
-function Sandbox:patch_metadata(changes)
+function Sandbox:patch_metadata(changes, opts)
   local client, err = client_for(self, "sandbox:patch_metadata")
   if not client then return nil, err end
-  return client:patch_metadata(self.id, changes)
+  return client:patch_metadata(self.id, changes, opts)
 end
 
 -- Ends the ownership of the sandbox.
 local function release(self)
-  if self._renewer then keep_alive.stop(self.client, self._renewer) end
+  if self._renewer then parts.keep_alive.stop(self.client, self._renewer) end
   if self._resource then self._resource:release() end
   self._renewer, self._resource = nil, nil
 end
 
---- Ends the sandbox. One that is gone already is a success.
+--- Deletes the sandbox: DELETE /sandboxes/{id}. The call succeeds for a sandbox that does not exist any more.
+---@param opts? { timeout?: number } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Sandbox:kill()
+function Sandbox:kill(opts)
+  local op = "sandbox:kill"
+  opts = options.check(op, opts, time_options)
   if self._closed then return true end
-  local ok, err = self.client:for_op("sandbox:kill"):delete_sandbox(self.id)
+  local ok, err = self.client:for_op(op):delete_sandbox(self.id, opts)
   if ok then
     release(self)
     self._closed, self._killed = true, true
@@ -428,7 +526,7 @@ function Sandbox:kill()
   return ok, err
 end
 
---- Closes the object: a sandbox that this process created is killed, a connected or detached one goes on.
+--- Closes the object. A sandbox that this process created is deleted; a connected or detached one continues.
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Sandbox:close()
@@ -439,14 +537,21 @@ function Sandbox:close()
   return true
 end
 
---- Internal: deletes the sandbox without waiting. Closing the client waits for the request.
+--- Internal: closes the object and deletes an owned sandbox in the background, see OwnedResource:delete.
 function Sandbox:delete_in_background()
-  if self._resource then self._resource:delete() end
+  local resource = self._resource
+  self._resource = nil -- it remains in the client's set until it is deleted
+  if resource then resource:delete() end
   release(self)
   self._closed = true
 end
 
---- Lets the sandbox go on after this object is closed or collected, and after this process ends.
+--- Internal: deletes an owned sandbox, in the background if that fails.
+function Sandbox:discard()
+  if not self:close() then self:delete_in_background() end
+end
+
+--- Lets the sandbox continue after this object is closed or collected, and after this process ends.
 ---@return opensandbox.Sandbox self
 function Sandbox:detach()
   release(self)
@@ -454,11 +559,16 @@ function Sandbox:detach()
 end
 
 function Sandbox:__close()
-  self:close()
+  self:discard()
 end
 
 function Sandbox:__tostring()
   return "opensandbox.Sandbox: " .. self.id
 end
+
+class.define(Sandbox, { name = "sandbox", fields = FIELDS, methods = {
+  ["opensandbox.wait_for"] = { wait_for_port = "port", wait_for_file = "file" },
+  ["opensandbox.sandbox_reference"] = { handle = "of" },
+} })
 
 return sandboxes

@@ -1,65 +1,68 @@
---- A sandbox as a plain table, for another process: `sandbox:handle()`, written as JSON perhaps, is what `client:connect` takes there.
+--- A reference to a sandbox for another process: `sandbox:handle()` returns it as a plain table, and `client:connect` accepts it.
 --
--- It holds the endpoint's headers, which may be an access token: keep it as you would keep a password. It never holds the API key.
+-- It contains the endpoint's headers, which may include an access token: protect it like a password. It never contains the API key.
 
 local errors = require "opensandbox.base.errors"
 local headers = require "opensandbox.http.headers"
+local objects = require "opensandbox.lifecycle.objects"
 local options = require "opensandbox.base.options"
+local tables = require "opensandbox.base.tables"
 local url = require "opensandbox.base.url"
 
 ---@class opensandbox.Handle
 ---@field id string the sandbox
----@field url string of the server that runs it
----@field endpoints table<string, table> url, headers and proxied, by port
+---@field url string of its server
+---@field endpoints table<string, { url: string, headers?: table<string, string>, proxied?: boolean }> by port, as text
 
-local handle = {}
+local sandbox_reference = {}
 
-local EXECD_PORT = "44772" -- a string: numbers are no keys in JSON
+local EXECD_PORT = ("%d"):format(objects.EXECD_PORT) -- because the keys of JSON objects are strings
 
---- A table that stands for the sandbox in another process. It keeps nothing alive: a sandbox that was created here ends with its
---- object, unless that is detached.
+--- Returns a table that refers to the sandbox, which can be written as JSON. It keeps nothing alive: a sandbox that was created here is
+--- deleted with its object, unless that is detached.
 ---@param self opensandbox.Sandbox
 ---@return opensandbox.Handle? handle
 ---@return opensandbox.Error? err
-function handle.of(self)
+function sandbox_reference.of(self)
   local execd, err = self:execd_endpoint("sandbox:handle")
   if not execd then return nil, err end
   return {
     id = self.id, url = self.client.url,
     endpoints = { [EXECD_PORT] = {
-      url = execd.url, headers = next(execd.headers) and options.merge(execd.headers) or nil, proxied = execd.proxied or nil,
+      url = execd.url, headers = next(execd.headers) and tables.merge(execd.headers) or nil, proxied = execd.proxied or nil,
     } },
   }
 end
 
--- The endpoint as get_endpoint would give it.
+-- Checks an endpoint and returns it in the form of get_endpoint.
 local function endpoint(op, id, given)
   options.argument(op, "the handle's endpoint", given, "table")
-  local to_send = options.argument(op, "the headers of the handle's endpoint", given.headers or {}, "strings")
-  local parsed, problem = url.parse(options.argument(op, "the url of the handle's endpoint", given.url, "text"))
-  problem = problem or headers.problem_in(to_send)
+  local to_send = options.argument(op, "the headers of the handle's endpoint", given.headers or {}, "string map")
+  local parsed, problem = url.parse(options.argument(op, "the url of the handle's endpoint", given.url, "nonempty string"))
+  problem = problem or headers.validate_all(to_send)
   if problem then options.raise(op, "the handle's endpoint is not valid: " .. problem) end
-  return { url = given.url, host = parsed.host, port = parsed.port, headers = options.merge(to_send), sandbox_id = id,
+  return { url = given.url, host = parsed.host, port = parsed.port, headers = tables.merge(to_send), sandbox_id = id,
     proxied = given.proxied == true }
 end
 
---- What a handle says. One that is malformed raises.
+--- Reads a handle. A malformed one raises.
 ---@param client opensandbox.Client
----@param op string
+---@param op string the method that the user called
 ---@param given table
 ---@return string? id
----@return opensandbox.Endpoint|opensandbox.Error|nil execd the endpoint if the handle holds it, or the error when it is of another server
-function handle.read(client, op, given)
-  local id = options.identifier(op, "the sandbox id of the handle", given.id)
-  options.argument(op, "the handle's url", given.url, "text")
+---@return opensandbox.Endpoint|opensandbox.Error|nil execd the endpoint if the handle contains it, or the error when it belongs to another server
+function sandbox_reference.read(client, op, given)
+  local id = options.path_segment(op, "the sandbox id of the handle", given.id)
+  options.argument(op, "the handle's url", given.url, "nonempty string")
   local execd = options.argument(op, "the handle's endpoints", given.endpoints or {}, "table")[EXECD_PORT]
   if execd ~= nil then execd = endpoint(op, id, execd) end
   if given.url ~= client.url then
     return nil, errors.new { kind = "state", code = "other_server", op = op, sandbox_id = id,
-      message = ("the handle is of a sandbox of %s, and this client's server is %s"):format(url.shown(given.url), client.url),
+      message = ("the handle belongs to a sandbox of %s, and this client's server is %s"):format(
+        url.redacted(given.url), client.url),
       hint = "Make a client for that server: opensandbox.new(handle.url, key)" }
   end
   return id, execd
 end
 
-return handle
+return sandbox_reference

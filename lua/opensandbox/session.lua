@@ -1,33 +1,53 @@
 --- A shell session of a sandbox: `sandbox:session()`.
 
+local child_resource = require "opensandbox.child_resource"
+local class = require "opensandbox.base.class"
 local options = require "opensandbox.base.options"
-local part = require "opensandbox.child_resource"
 
----@class opensandbox.Session: opensandbox.Part
----@field id string what sandbox:session{ id = } takes, in another process too
-local Session = part.class { _class = "Session", _name = "session", _what = "session", _delete = "delete_session",
-  _route = "/session/" }
+---@class opensandbox.Session: opensandbox.ChildResource
+---@field id string sandbox:session { id = } attaches to it, in any process
+local Session = child_resource.class { __name = "opensandbox.Session", _op_prefix = "session", _noun = "session",
+  _delete = "delete_session" }
 
 local sessions = {}
 
-local session_options = { cwd = "text", id = "text" }
+---@class opensandbox.SessionOpts
+---@field cwd? string for a new session; created if it is missing
+---@field id? string of an existing session, which is not deleted then; nothing is sent
 
---- Makes a session of a sandbox, or attaches to one.
+local session_options = { cwd = "nonempty string", id = "nonempty string" }
+
+--- Creates a session of a sandbox, or attaches to one: POST /session of execd.
+---@param sandbox opensandbox.Sandbox
+---@param opts? opensandbox.SessionOpts
+---@return opensandbox.Session? session
+---@return opensandbox.Error? err
 function sessions.open(sandbox, opts)
   local op = "sandbox:session"
   opts = options.check(op, opts, session_options)
-  if not opts.id then return part.make(Session, sandbox, op, "create_session", opts) end
-  if opts.cwd then options.raise(op, "option 'cwd' is for a new session, and option 'id' for one that is there") end
-  return part.attach(Session, sandbox, { id = options.identifier(op, "option 'id'", opts.id) })
+  if not opts.id then return child_resource.create(Session, sandbox, op, "create_session", opts) end
+  if opts.cwd then options.raise(op, "option 'cwd' is for a new session, and option 'id' for an existing one") end
+  return child_resource.attach(Session, sandbox, { id = options.path_segment(op, "option 'id'", opts.id) })
 end
 
---- Runs a command in the session and waits for its end. What it writes to stderr comes as stdout, and blank lines are missing.
+---@class opensandbox.SessionRunOpts
+---@field cwd? string remains the directory of the runs after this one
+---@field timeout? number seconds
+---@field on_stdout? fun(text: string) called with output as it arrives
+---@field on_event? fun(event: table) called with every event of execd
+---@field max_output? integer bytes that are kept in memory, default: the client's
+---@field idle_timeout? number seconds without an event, default: the client's
+
+--- Runs a command in the session and waits for its end: POST /session/{id}/run of execd. Its stderr arrives as stdout, without blank
+--- lines.
 ---@param given string|string[] as for sandbox:run
----@param opts? table cwd (stays for the runs after it), timeout (seconds), on_stdout (called with text as it comes), on_event, max_output (bytes), idle_timeout (seconds)
+---@param opts? opensandbox.SessionRunOpts
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
 function Session:run(given, opts)
   return self:call_execd("session:run", "run_in_session", self.id, given, opts)
 end
+
+class.check_colon(Session, "session")
 
 return sessions

@@ -4,7 +4,7 @@ local core = require "opensandbox.core"
 local driving = require "spec.support.transfers"
 local fault_server = require "spec.support.fault_server"
 local process = require "spec.support.process"
-local tls_server = require "spec.support.tls_server"
+local openssl_server = require "spec.support.openssl_server"
 local uv = require "luv"
 local uv_loop = require "spec.support.uv_loop"
 
@@ -84,7 +84,7 @@ describe("a connection", function()
     end)
 
     it("carries a request to a TLS server, whose response has the headers of the server only", function()
-      local server = tls_server.start()
+      local server = openssl_server.start()
       if not server then return pending("there is no openssl program") end
       local transfer = through(server.url .. "/", { ca_file = server.ca_file })
       local outcome, message, sent = finish(multi, transfer)
@@ -172,7 +172,7 @@ describe("a connection", function()
   end)
 
   it("trusts the certificates that the environment names", function()
-    local server = tls_server.start()
+    local server = openssl_server.start()
     if not server then return pending("there is no openssl program") end
     local names = { "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR" }
     local before = {}

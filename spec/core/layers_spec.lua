@@ -68,7 +68,8 @@ describe("the C core", function()
     for name, text in pairs(files) do
       if not name:find("^lua_") then assert.falsy(text:find("#include <lua", 1, true), name) end
     end
-    for _, name in ipairs { "body", "buffer", "event_stream", "output_event", "response", "sink", "transfer_set", "clock_heap" } do
+    for _, name in ipairs { "body", "buffer", "event_stream", "output_event", "response", "sink", "transfer_set", "clock_heap",
+      "websocket", "websocket_connection" } do
       assert.falsy((files[name .. ".c"] .. files[name .. ".h"]):find("curl", 1, true) and includes(files)[name].curl_api, name)
     end
   end)

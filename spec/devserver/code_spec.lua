@@ -58,6 +58,10 @@ local function shown(code)
 end
 
 describe("a context", function()
+  before_each(function()
+    for _, language in ipairs { "python", "bash" } do sandbox:send("DELETE", "/code/contexts?language=" .. language) end
+  end)
+
   it("answers like the recordings, from its creation to its end", function()
     local wanted, actual, answer = execd_client.replay(sandbox, "code-context-create")
     assert.same(wanted, actual)

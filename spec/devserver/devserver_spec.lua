@@ -1,6 +1,7 @@
 --- The development server answers as the real services did when their responses were recorded, and keeps its promises
 -- about isolation, expiry and cleaning up.
 
+local temporary = require "spec.support.temporary"
 local uv = require "luv"
 local json = require "opensandbox.base.json"
 local list_directory = require "opensandbox.devserver.base.list_directory"
@@ -55,10 +56,12 @@ local function normal(value, key)
       if name ~= "maintainer" then copy[name] = normal(item, name) end
     end
     if key == "metadata" and next(copy) == nil then return nil end
+    -- The size of a directory is the file system's business.
+    if copy.type == "directory" and type(copy.size) == "number" then copy.size = "<number>" end
     return copy
   elseif key == "owner" or key == "group" then
     return "<account>"
-  elseif key == "timestamp" or key == "execution_time" or (key == "size" and value == 4096) then
+  elseif key == "timestamp" or key == "execution_time" then
     return "<number>"
   elseif type(value) == "string" then
     return (value:gsub("%x+%-%x+%-4%x+%-%x+%-%x+", "<uuid>"):gsub(("%x"):rep(32), "<id>")
@@ -188,6 +191,23 @@ function Sandbox:read(path)
   return self:send("GET", "/files/download?path=" .. path).body
 end
 
+-- A test for each name of a list of recorded exchanges, of which each finds what those before it left. A test that does not follow the
+-- one before it repeats those first: `reset` makes the beginning, `play` makes one exchange.
+local function in_recorded_order(names, reset, play)
+  local played
+  for position, name in ipairs(names) do
+    it("answers like the recording " .. name, function()
+      if played ~= position - 1 then
+        reset()
+        for i = 1, position - 1 do play(names[i]) end
+      end
+      played = nil -- when it fails
+      play(name)
+      played = position
+    end)
+  end
+end
+
 local isolated
 setup(function()
   server = process.devserver { grace = 0.05 }
@@ -225,22 +245,21 @@ describe("the lifecycle API", function()
   }
   describe("of one sandbox", function()
     local id
-    setup(function()
+    local function create_sandbox()
       id = create({ metadata = { project = "Apollo", note = "Demo.Test" }, timeout = 3600, env = { A = "1" } }).id
-    end)
-
-    for _, name in ipairs(OF_ONE_SANDBOX) do
-      it("answers like the recording " .. name, function()
-        local request, response = recording("lifecycle", name)
-        local path = request.path:gsub("/sandboxes/[^/]+", "/sandboxes/" .. id)
-        same_answer(response, api(request.method, path, request.body))
-      end)
     end
 
+    in_recorded_order(OF_ONE_SANDBOX, create_sandbox, function(name)
+      local request, response = recording("lifecycle", name)
+      local path = request.path:gsub("/sandboxes/[^/]+", "/sandboxes/" .. id)
+      same_answer(response, api(request.method, path, request.body))
+    end)
+
     it("deletes it, and then knows it no more, like the recordings", function()
+      local deleted = create().id
       for _, name in ipairs { "delete", "delete-again", "get-deleted" } do
         local request, response = recording("lifecycle", name)
-        same_answer(response, api(request.method, (request.path:gsub("/sandboxes/[^/]+", "/sandboxes/" .. id))))
+        same_answer(response, api(request.method, (request.path:gsub("/sandboxes/[^/]+", "/sandboxes/" .. deleted))))
       end
     end)
   end)
@@ -321,11 +340,17 @@ describe("the lifecycle API", function()
     assert.same({ endpoint = ("%s/v1/sandboxes/%s/proxy/8080"):format(host, id) }, any)
   end)
 
+  -- The status of a sandbox whose entrypoint ends.
+  local function ended_status(id)
+    return uv_loop.wait_until(function()
+      local status = json.decode(api("GET", "/v1/sandboxes/" .. id).body).status
+      return status.state ~= "Pending" and status.state ~= "Running" and status
+    end)
+  end
+
   it("reports a sandbox whose entrypoint fails as Failed and its execd as unreachable", function()
     local sandbox = new_sandbox { entrypoint = { "false" } }
-    local status
-    uv_loop.wait(function() return false end, 0.3)
-    status = json.decode(api("GET", "/v1/sandboxes/" .. sandbox.id).body).status
+    local status = ended_status(sandbox.id)
     assert.equal("Failed", status.state)
     assert.equal("CONTAINER_EXITED_ERROR", status.reason)
     assert.equal("Sandbox container exited with code 1.", status.message)
@@ -337,29 +362,25 @@ describe("the lifecycle API", function()
 
   it("reports a sandbox whose entrypoint ends well as Terminated", function()
     local id = create({ entrypoint = { "sh", "-c", "sleep 0.05" } }).id
-    uv_loop.wait(function() return false end, 0.4)
-    local status = json.decode(api("GET", "/v1/sandboxes/" .. id).body).status
+    local status = ended_status(id)
     assert.equal("Terminated", status.state)
     assert.equal("CONTAINER_EXITED", status.reason)
   end)
 
   it("ends a sandbox when its time is up", function()
     local id = create({ timeout = 60 }).id
-    local soon = os.date("!%Y-%m-%dT%H:%M:%SZ", os.time() + 2)
+    local at = os.time() + 2
+    local soon = os.date("!%Y-%m-%dT%H:%M:%SZ", at)
     assert.equal(200, api("POST", ("/v1/sandboxes/%s/renew-expiration"):format(id), '{"expiresAt":"' .. soon .. '"}').status)
     assert.equal(200, api("GET", "/v1/sandboxes/" .. id).status)
-    uv_loop.wait(function() return false end, 2.3)
-    assert.equal(404, api("GET", "/v1/sandboxes/" .. id).status)
+    uv_loop.wait_until(function() return api("GET", "/v1/sandboxes/" .. id).status == 404 end)
+    assert.is_true((uv.gettimeofday()) >= at) -- os.time() may be some milliseconds behind
   end)
 end)
 
 describe("the execd API", function()
   local sandbox
-  setup(function()
-    sandbox = new_sandbox()
-    sandbox:write("/tmp/wire-rec/.keep", "")
-    sandbox:send("DELETE", "/files?path=/tmp/wire-rec/.keep")
-  end)
+  setup(function() sandbox = new_sandbox() end)
   teardown(function() sandbox:delete() end)
 
   local function replay(name, path)
@@ -379,9 +400,12 @@ describe("the execd API", function()
     "mv-missing", "permissions", "permissions-missing", "replace-verbose", "replace", "replace-empty-old",
     "delete-file-is-directory", "delete-files", "rmdir",
   }
-  for _, name in ipairs(RECORDED) do
-    it("answers like the recording " .. name, function() replay(name) end)
+  local function empty_directory()
+    sandbox:send("DELETE", "/directories?path=/tmp/wire-rec")
+    sandbox:write("/tmp/wire-rec/.keep", "")
+    sandbox:send("DELETE", "/files?path=/tmp/wire-rec/.keep")
   end
+  in_recorded_order(RECORDED, empty_directory, replay)
 
   it("wants its token on every request, like the recordings", function()
     for _, name in ipairs { "auth-missing", "auth-wrong" } do
@@ -446,11 +470,9 @@ describe("the execd API", function()
   end)
 
   it("does not wait for what a command leaves running, and leaves it running", function()
-    local before = uv_loop.now()
-    sandbox:run("(sleep 0.5; echo later > tmp/later) & echo now")
-    assert.truthy(uv_loop.now() - before < 450)
-    uv_loop.wait(function() return false end, 0.8)
-    assert.equal("later\n", sandbox:read("/tmp/later"))
+    assert.equal("now", (sandbox:output("(while [ ! -e tmp/go ]; do sleep 0.02; done; echo later > tmp/later) & echo now")))
+    sandbox:write("/tmp/go", "")
+    uv_loop.wait_until(function() return sandbox:read("/tmp/later") == "later\n" end)
   end)
 
   it("keeps the exact output of a foreground command, its status, and no logs", function()
@@ -464,10 +486,12 @@ describe("the execd API", function()
   end)
 
   it("runs a command in the background, with status and logs by byte cursor", function()
-    local id = sandbox:run({ command = "echo one; sleep 0.4; echo two >&2; exit 5", background = true })[1].text
+    local command = "echo one; while [ ! -e tmp/two ]; do sleep 0.02; done; echo two >&2; exit 5"
+    local id = sandbox:run({ command = command, background = true })[1].text
     local status = json.decode(sandbox:send("GET", "/command/status/" .. id).body)
     assert.same({ true, nil }, { status.running, status.exit_code })
-    uv_loop.wait(function() return false end, 0.7)
+    sandbox:write("/tmp/two", "")
+    uv_loop.wait_until(function() return not json.decode(sandbox:send("GET", "/command/status/" .. id).body).running end)
     local _, wanted = recording("execd", "background-status-finished")
     local actual = sandbox:send("GET", "/command/status/" .. id)
     local function comparable(body)
@@ -493,8 +517,9 @@ describe("the execd API", function()
     _, wanted = recording("execd", "background-status-interrupted")
     same_answer(wanted, sandbox:send("GET", "/command/status/" .. id))
 
-    id = sandbox:run({ command = "trap 'exit 42' TERM; while :; do sleep 0.05; done", background = true })[1].text
-    uv_loop.wait(function() return false end, 0.2)
+    local command = "trap 'exit 42' TERM; echo > tmp/trapped; while :; do sleep 0.05; done"
+    id = sandbox:run({ command = command, background = true })[1].text
+    uv_loop.wait_until(function() return sandbox:read("/tmp/trapped") == "\n" end)
     assert.equal(200, sandbox:send("DELETE", "/command?id=" .. id).status)
     assert.equal(42, json.decode(sandbox:send("GET", "/command/status/" .. id).body).exit_code)
   end)
@@ -508,7 +533,7 @@ describe("the execd API", function()
         return false
       end,
     })
-    uv_loop.wait(function() return false end, 0.6)
+    uv_loop.wait_until(function() return not json.decode(sandbox:send("GET", "/command/status/" .. id).body).running end)
     assert.equal("done\n", sandbox:read("/tmp/went-on"))
     assert.equal(0, json.decode(sandbox:send("GET", "/command/status/" .. id).body).exit_code)
   end)
@@ -688,19 +713,18 @@ describe("the file routes", function()
   end)
 
   it("never follows a link out of the sandbox", function()
-    local outside = os.tmpname()
-    local file = io.open(outside, "w")
-    file:write("secret")
-    file:close()
-    sandbox:run(("cd work; ln -s %s out; ln -s / top; ln -s ../../../../../../../../.. up"):format(outside))
+    local directory = temporary.directory()
+    local outside = temporary.file("secret", directory)
+    sandbox:run(("mkdir -p work; cd work; ln -s %s out; ln -s / top; ln -s ../../../../../../../../.. up"):format(outside))
     for _, path in ipairs { "/work/out", "/work/top" .. outside, "/work/up" .. outside, "/../.." .. outside } do
       assert.equal(404, sandbox:send("GET", "/files/download?path=" .. path).status, path)
     end
+    sandbox:write(directory .. "/other", "so that the directory is in the sandbox, too")
     sandbox:write("/work/out", "changed")
     assert.equal("secret", read(outside))
-    sandbox:send("DELETE", "/directories?path=/work/up/tmp")
+    sandbox:send("DELETE", "/directories?path=/work/up" .. directory)
     assert.equal("secret", read(outside))
-    os.remove(outside)
+    temporary.remove(directory)
   end)
 end)
 

@@ -4,16 +4,6 @@ local api_client = require "spec.support.api_client"
 local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 
--- Asks until the answer is right.
-local function eventually(right)
-  local deadline = uv_loop.now() + 10000
-  while not right() do
-    if uv_loop.now() > deadline then return false end
-    uv_loop.sleep(0.02)
-  end
-  return true
-end
-
 describe("the development server, as a newer one,", function()
   local server, lifecycle
 
@@ -60,7 +50,7 @@ describe("the development server, as a newer one,", function()
   it("gives the log of the entrypoint", function()
     local id = lifecycle:create({ entrypoint = { "sh", "-c", "echo one; echo two >&2; echo three; exec tail -f /dev/null" } }).id
     local text = "one\ntwo\nthree\n"
-    assert.is_true(eventually(function() return get(id .. "/diagnostics/logs").body == text end))
+    uv_loop.wait_until(function() return get(id .. "/diagnostics/logs").body == text end)
     for _, scope in ipairs { "container", "all" } do
       local answer = get(id .. "/diagnostics/logs?scope=" .. scope)
       assert.same({
@@ -77,7 +67,7 @@ describe("the development server, as a newer one,", function()
 
   it("tells what became of a sandbox", function()
     local id = lifecycle:create({ entrypoint = { "sh", "-c", "exit 3" }, timeout = 60 }).id
-    assert.is_true(eventually(function() return get(id).value.status.state == "Failed" end))
+    uv_loop.wait_until(function() return get(id).value.status.state == "Failed" end)
     for _, scope in ipairs { "runtime", "lifecycle", "all" } do
       local value = get(id .. "/diagnostics/events?scope=" .. scope).value
       assert.same({ id, "events", scope }, { value.sandboxId, value.kind, value.scope })

@@ -207,7 +207,7 @@ describe("a refusal of the vault", function()
     for name, hint in pairs(hints) do assert.matches(hint, refused(name).hint) end
     local _, err = client:patch_credential_vault(at "conflict", { expected_revision = 2 })
     assert.same({ 409, "http" }, { err.status, err.kind })
-    assert.matches("revision it has now", err.hint)
+    assert.matches("its current revision", err.hint)
     _, err = client:get_credential_vault(at "none")
     assert.matches("create_credential_vault", err.hint)
     assert.is_true(core.now() - began < 3)
@@ -218,7 +218,7 @@ describe("an answer that is none", function()
   it("is an unexpected one", function()
     for _, name in ipairs { "get_credential_vault", "list_vault_credentials", "list_vault_bindings" } do
       local _, err = client[name](client, at "garbage")
-      assert.same({ "protocol", "unexpected_answer", name }, { err.kind, err.code, err.op })
+      assert.same({ "protocol", "unexpected_response", name }, { err.kind, err.code, err.op })
     end
     local _, err = client:get_vault_credential(at "garbage", "token")
     assert.equal("protocol", err.kind)

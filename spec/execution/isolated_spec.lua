@@ -5,6 +5,7 @@ local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local Fixture = require "spec.support.fixture"
 local wait_until = require "spec.support.wait_until"
+local temporary = require "spec.support.temporary"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
@@ -117,8 +118,7 @@ describe("an isolated session of a sandbox", function()
 
   it("has whole directories, too, and verifies what it is sent", function()
     local session = open()
-    local scratch = os.tmpname()
-    os.remove(scratch)
+    local scratch = temporary.path()
     assert(session.files:write("/workspace/tree/one.txt", "one"))
     assert(session.files:write("/workspace/tree/below/two.txt", "two", { verify = true }))
     assert(session:run("cd /; kept=yes"))
@@ -126,7 +126,7 @@ describe("an isolated session of a sandbox", function()
     assert(session.files:upload_dir(scratch, "/workspace/again"))
     assert.equal("two", assert(session.files:read("/workspace/again/below/two.txt")))
     assert.equal("yes\n", assert(session:run("echo $kept")).stdout)
-    os.execute("rm -rf '" .. scratch .. "'")
+    temporary.remove(scratch)
     assert.is_true(session:close())
   end)
 
@@ -336,7 +336,7 @@ describe("an isolated session's route", function()
     assert.same({ "stream", "cut", "so far\n" }, { err.kind, err.code, err.result.stdout })
     assert.matches("ended before the code did$", err.message)
     assert.matches("without a single event$", fails("nothing").message)
-    assert.equal("unexpected_answer", fails("page").code)
+    assert.equal("unexpected_response", fails("page").code)
   end)
 
   it("for files is below the session's, with the headers of the sandbox's", function()

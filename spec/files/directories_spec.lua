@@ -7,6 +7,7 @@ local list_names = require "opensandbox.devserver.base.list_directory"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local tarball = require "spec.support.tarball"
+local temporary = require "spec.support.temporary"
 local uv = require "luv"
 local wait_until = require "spec.support.wait_until"
 
@@ -32,18 +33,6 @@ local function load_file(path)
   local bytes = file:read("*a")
   file:close()
   return bytes
-end
-
-local function remove_tree(path)
-  local stat = uv.fs_lstat(path)
-  if not stat then return end
-  if stat.type == "directory" then
-    uv.fs_chmod(path, mode_of "700")
-    for _, name in ipairs(assert(list_names(path))) do remove_tree(path .. "/" .. name) end
-    assert(uv.fs_rmdir(path))
-  else
-    assert(uv.fs_unlink(path))
-  end
 end
 
 -- All that can be seen of a directory: a line for each name in it.
@@ -188,13 +177,13 @@ local function start()
     requests[#requests + 1] = request.method .. " " .. request.url:gsub("^%a+://[^/]*", ""):gsub("^/%x+%-[%x-]+/%d+", "")
   end })
   requests = {}
-  scratch = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/opensandbox-directories-XXXXXX"))
+  scratch = temporary.directory()
 end
 
 local function stop()
   client:close()
   server:stop()
-  remove_tree(scratch)
+  temporary.remove(scratch)
 end
 
 describe("a directory of 1,000 files", function()
@@ -293,7 +282,7 @@ describe("a directory on its way", function()
     for _, make in ipairs { create, without_tar } do
       local sandbox = make()
       local function up(opts)
-        assert(sandbox.files:rmdir("/work/x"))
+        assert(sandbox.files:remove("/work/x", { recursive = true }))
         assert(sandbox.files:upload_dir(root, "/work/x", opts))
         local names = {}
         for _, info in ipairs(assert(sandbox.files:list("/work/x", { depth = 9 }))) do
@@ -615,7 +604,7 @@ describe("a sandbox that lies", function()
     table.sort(names)
     assert.same({ "target", "victim" }, names)
     assert.same({}, parts_in(place))
-    remove_tree(place)
+    temporary.remove(place)
     return count, err, seen
   end
 

@@ -3,6 +3,7 @@
 local process = require "spec.support.process"
 local tar = require "opensandbox.files.tar"
 local tarball = require "spec.support.tarball"
+local temporary = require "spec.support.temporary"
 local uv = require "luv"
 
 -- Reads an archive, `step` bytes at a time: the entries, each with its content; nil and the problem.
@@ -49,7 +50,7 @@ end
 
 local function write(entries)
   local pieces = {}
-  local next_piece = tar.pieces(entries, function(entry) return handle(entry.text) end)
+  local next_piece = tar.chunks(entries, function(entry) return handle(entry.text) end)
   while true do
     local piece, problem = next_piece()
     assert.is_nil(problem)
@@ -122,11 +123,11 @@ describe("an archive that we write", function()
   end)
 
   it("tells of a file that became shorter, and of one that cannot be opened", function()
-    local next_piece = tar.pieces({ file("short", "abc", { size = 5 }) }, function() return handle("abc") end)
+    local next_piece = tar.chunks({ file("short", "abc", { size = 5 }) }, function() return handle("abc") end)
     local piece, problem = next_piece()
     assert.is_nil(piece)
     assert.equal("short: it became shorter while it was read", problem)
-    next_piece = tar.pieces({ file("none", "abc") }, function() return nil, "no such file" end)
+    next_piece = tar.chunks({ file("none", "abc") }, function() return nil, "no such file" end)
     piece, problem = next_piece()
     assert.is_nil(piece)
     assert.equal("no such file", problem)
@@ -172,8 +173,8 @@ end
 describe("the tars of this machine", function()
   local scratch
 
-  before_each(function() scratch = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/opensandbox-tar-XXXXXX")) end)
-  after_each(function() run({ "rm", "-rf" }, "--", scratch) end)
+  before_each(function() scratch = temporary.directory() end)
+  after_each(function() temporary.remove(scratch) end)
 
   for _, argv in ipairs(programs()) do
     local name = table.concat(argv, " ")
@@ -301,19 +302,19 @@ describe("an archive of another's", function()
       assert.is_nil(list)
       assert.truthy(problem:find(part, 1, true), problem)
     end
-    refused("check sum", ("garbage"):rep(1000))
-    refused("check sum", (archive(entry({ name = "a" }, "x")):gsub("^a", "b")))
+    refused("checksum", ("garbage"):rep(1000))
+    refused("checksum", (archive(entry({ name = "a" }, "x")):gsub("^a", "b")))
     refused("ends too early", "")
-    refused("a number that is none", archive(tarball.header { name = "a", size = "0000000009x\0" }))
-    refused("a number that is none", archive(tarball.header { name = "a", size = ("\255"):rep(12) }))
-    refused("a number that is none", archive(tarball.header { name = "a", size = "\128" .. ("\255"):rep(11) }))
+    refused("a number in a header is invalid", archive(tarball.header { name = "a", size = "0000000009x\0" }))
+    refused("a number in a header is invalid", archive(tarball.header { name = "a", size = ("\255"):rep(12) }))
+    refused("a number in a header is invalid", archive(tarball.header { name = "a", size = "\128" .. ("\255"):rep(11) }))
     refused("ends too early", archive(tarball.header { name = "a", size = 100000 }))
     for _, text in ipairs { "5 a=b\n", "99 path=x\n", "x", "path=x\n", "10 path=xx", "0 path=\n", "-1 a=b\n" } do
-      refused("garbled", archive(entry({ name = "p", type = "x" }, text), entry({ name = "a" })))
+      refused("pax header", archive(entry({ name = "p", type = "x" }, text), entry({ name = "a" })))
     end
-    refused("garbled", archive(entry({ name = "p", type = "x" }, record("size", "-5")), entry({ name = "a" })))
-    refused("garbled", archive(entry({ name = "p", type = "x" }, record("size", ("9"):rep(30))), entry({ name = "a" })))
-    refused("garbled", archive(entry({ name = "p", type = "x" }, record("path", "a\0b")), entry({ name = "a" })))
+    refused("pax header", archive(entry({ name = "p", type = "x" }, record("size", "-5")), entry({ name = "a" })))
+    refused("pax header", archive(entry({ name = "p", type = "x" }, record("size", ("9"):rep(30))), entry({ name = "a" })))
+    refused("pax header", archive(entry({ name = "p", type = "x" }, record("path", "a\0b")), entry({ name = "a" })))
     refused("longer than", archive(tarball.header { name = "p", type = "L", size = 2 ^ 31 }))
     refused("longer than", archive(tarball.header { name = "p", type = "x", size = "\128" .. ("\0"):rep(6) .. ("\1"):rep(5) }))
     refused("sparse", archive(entry({ name = "s", type = "S" }, "abc")))

@@ -3,6 +3,7 @@
 -- The configuration is a template; words between @ signs are filled in. nginx lives in a directory of its own, and a shell beside it
 -- ends it when standard input ends, so that it never outlives a test run that crashed.
 
+local temporary = require "spec.support.temporary"
 local uv = require "luv"
 local http_client = require "spec.support.http_client"
 local uv_loop = require "spec.support.uv_loop"
@@ -88,23 +89,6 @@ local function write(path, text)
   file:close()
 end
 
-local function remove(path)
-  local stat = uv.fs_lstat(path)
-  if not stat then return end
-  if stat.type ~= "directory" then
-    uv.fs_unlink(path)
-    return
-  end
-  local scan, names = uv.fs_scandir(path), {}
-  local name = scan and uv.fs_scandir_next(scan)
-  while name do
-    names[#names + 1] = name
-    name = uv.fs_scandir_next(scan)
-  end
-  for _, one in ipairs(names) do remove(path .. "/" .. one) end
-  uv.fs_rmdir(path)
-end
-
 local Server = {}
 Server.__index = Server
 
@@ -140,11 +124,11 @@ end
 
 function Server:stop()
   self.child:stop()
-  remove(self.prefix)
+  temporary.remove(self.prefix)
 end
 
 local function start(template, options)
-  local prefix = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/opensandbox-nginx-XXXXXX"))
+  local prefix = temporary.directory()
   local port = free_port()
   local known = {
     modules = loading, user = uv.getuid() == 0 and "user root;" or "", port = tostring(port), tree = uv.cwd(), workers = "1",

@@ -58,13 +58,14 @@ for _, isolation in ipairs { "auto", "none" } do
       assert(sandbox:kill())
       assert.is_true(core.now() - began < 2)
       local _, err = waiting:wait()
-      assert.equal("stream", err.kind)
+      assert.same({ "state", "sandbox_gone", "stream" }, { err.kind, err.code, err.cause.kind })
     end)
 
     it("refuses commands at once, with what to do, when one connects to it while it is paused", function()
       assert(sandbox:pause())
       local _, err = client:connect(sandbox.id)
-      assert.same({ "state", "sandbox_paused", "Resume it first" }, { err.kind, err.code, err.hint })
+      assert.same({ "state", "sandbox_paused" }, { err.kind, err.code })
+      assert.equal("Resume it first: client:resume_sandbox(id), or sandbox:resume()", err.hint)
     end)
 
     it("lives on in a snapshot, after its own end", function()
@@ -92,6 +93,13 @@ for _, isolation in ipairs { "auto", "none" } do
       assert.equal("SNAPSHOT::NOT_FOUND", err.code)
     end)
 
+    it("makes no snapshot for a wrong option", function()
+      local ok, problem = pcall(sandbox.snapshot, sandbox, "unwanted", { timout = 1 })
+      assert.is_false(ok)
+      assert.truthy(problem:find("sandbox:snapshot: unknown option 'timout' (did you mean 'timeout'?)", 1, true), problem)
+      assert.same({}, assert(client:list_snapshots { sandbox_id = sandbox.id }))
+    end)
+
     it("carries metadata that can be changed", function()
       assert(sandbox:patch_metadata { ["example.com/team"] = "core", stage = "one" })
       local info = assert(sandbox:patch_metadata { stage = false })
@@ -111,8 +119,10 @@ for _, isolation in ipairs { "auto", "none" } do
       assert.equal("0600", assert(sandbox.files:stat("/work/a/b/new/x")).mode)
       local _, err = sandbox.files:move("/work/none", "/work/y")
       assert.same({ "FILE_NOT_FOUND", "files:move" }, { err.code, err.op })
-      assert(sandbox.files:rmdir("/work/a"))
-      assert.is_false(sandbox.files:exists("/work/a"))
+      assert.equal("directory_not_empty", (select(2, sandbox.files:rmdir("/work/a/b/new"))).code)
+      assert(sandbox.files:remove("/work/a/b/new/x"))
+      assert(sandbox.files:rmdir("/work/a/b/new"))
+      assert.is_false(sandbox.files:exists("/work/a/b/new"))
     end)
   end)
 end

@@ -5,6 +5,7 @@ local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local Fixture = require "spec.support.fixture"
+local temporary = require "spec.support.temporary"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
@@ -712,8 +713,7 @@ describe("callbacks in a task may call the library", function()
       end)
     end))
     assert.equal("piece 1\npiece 2\npiece 3\n", sandbox.files:read("/tmp/up"))
-    local path = os.tmpname()
-    os.remove(path)
+    local path = temporary.path()
     assert(in_task(function()
       return sandbox.files:download("/tmp/up", path, { on_progress = function()
         seen = seen + 1

@@ -2,17 +2,18 @@
 
 local process = require "spec.support.process"
 local Fixture = require "spec.support.fixture"
+local temporary = require "spec.support.temporary"
 local uv = require "luv"
 
 local fixture, scratch
 
 setup(function()
   fixture = Fixture.new()
-  scratch = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/opensandbox-test-XXXXXX"))
+  scratch = temporary.directory()
 end)
 teardown(function()
   fixture:close()
-  os.execute("rm -rf '" .. scratch .. "'")
+  temporary.remove(scratch)
 end)
 
 describe("examples/grade.lua", function()

@@ -12,7 +12,8 @@
 -- request, or a table with any of `on_request(request, connection)`, `on_headers(request, connection)` (before the
 -- body is read; `on_request` is not called when it has answered), `on_connect(connection)` and
 -- `on_close(connection, who)`. The methods of `connection` are in connection.lua. The chunk sees `json`, `uv`, `state`
--- (a table for the life of the server, read by the test with `server:state()`) and `recording(name)`.
+-- (a table for the life of the server, read by the test with `server:state()`), `recording(name)`, and `websocket`
+-- (websocket_peer.lua).
 
 local server_process = require "spec.support.server_process"
 

@@ -4,6 +4,7 @@ local uv = require "luv"
 local json = require "opensandbox.base.json"
 local recordings = require "spec.support.recordings"
 local server_main = require "spec.support.server_main"
+local websocket_peer = require "spec.support.websocket_peer"
 
 -- The chunk with an environment of its own, in the two ways Lua has for that.
 local function compile(source, environment)
@@ -17,7 +18,7 @@ end
 
 server_main.run(function(config, state)
   local environment = setmetatable({
-    json = json, uv = uv, state = state, recording = recordings.load,
+    json = json, uv = uv, state = state, recording = recordings.load, websocket = websocket_peer,
   }, { __index = _G })
   local handler = compile(config.source, environment)()
   if type(handler) == "function" then handler = { on_request = handler } end

@@ -1,43 +1,48 @@
---- A TLS server with a certificate of its own, for tests: it answers every request with a page of OpenSSL's.
+--- TLS in front of a test server, with a certificate of its own.
 
 local process = require "spec.support.process"
-local uv = require "luv"
+local server_process = require "spec.support.server_process"
+local temporary = require "spec.support.temporary"
 
 local tls_server = {}
 
-local Server = {}
-Server.__index = Server
+local Relay = {}
+Relay.__index = Relay
 
--- Ends with its standard input, so that it does not outlive a test run that crashed.
-local SCRIPT = [[
-cd "$1" || exit
-openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out certificate -days 2 -subj /CN=localhost \
-  -addext subjectAltName=DNS:localhost 2>log || exit
-openssl s_server -accept 127.0.0.1:0 -cert certificate -key key -www 2>>log &
-read -r line
-kill $!
-]]
-
---- Starts a server.
--- @return `port`, `url` (with the host name localhost), `ca_file` (its certificate) and the method `stop`; nil where there is no
--- openssl program
-function tls_server.start()
-  local directory = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/opensandbox-test-XXXXXX"))
-  local child = process.start { argv = { "sh", "-c", SCRIPT, "sh", directory } }
-  local line = child:read_line(20)
-  while line and not line:find("^ACCEPT") do line = child:read_line(20) end
-  local port = line and line:match(":(%d+)$")
-  local server = setmetatable({ child = child, directory = directory, port = tonumber(port) }, Server)
-  server.url, server.ca_file = "https://localhost:" .. tostring(port), directory .. "/certificate"
-  if port then return server end
-  server:stop()
-  return nil
+-- Runs a program to its end; returns its exit code.
+local function run(argv)
+  local ok, child = pcall(process.start, { argv = argv })
+  if not ok then return nil end
+  child:close_input()
+  return (child:wait(20))
 end
 
-function Server:stop()
+--- Starts a relay that takes TLS off for a server on `port`.
+-- @return[1] `url`, `ca_file` (the certificate, made for 127.0.0.1), `stop()`
+-- @treturn[2] nil where openssl or Python is missing
+function tls_server.start(port)
+  local directory = temporary.directory()
+  local certificate, key = directory .. "/certificate.pem", directory .. "/key.pem"
+  local made = run { "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+    "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate }
+  local child, line
+  if made == 0 then
+    child = process.start {
+      argv = { "python3", server_process.path("tls_relay.py"), certificate, key, tostring(port) },
+    }
+    line = child:read_line(20)
+  end
+  if not line then
+    if child then child:stop() end
+    temporary.remove(directory)
+    return nil
+  end
+  return setmetatable({ url = "https://127.0.0.1:" .. line, ca_file = certificate, child = child, directory = directory }, Relay)
+end
+
+function Relay:stop()
   self.child:stop()
-  for _, name in ipairs { "key", "certificate", "log" } do os.remove(self.directory .. "/" .. name) end
-  os.remove(self.directory)
+  temporary.remove(self.directory)
 end
 
 return tls_server

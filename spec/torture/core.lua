@@ -58,7 +58,9 @@ function work.get(multi)
   if outcome == "complete" then
     local status, lines = transfer:head()
     local body = transfer:read(100)
-    if status ~= 200 or not lines:find("X-Test: a", 1, true) or body ~= "hello" then problem("get: %s %s", status, tostring(body)) end
+    if status ~= 200 or not lines:find("X-Test: a", 1, true) or body ~= "hello" then
+      problem("get: %s %s", status, tostring(body))
+    end
   end
   transfer:close()
 end
@@ -211,7 +213,8 @@ function work.decoder()
 end
 
 local ORDER = {
-  "get", "pauses", "post", "parts", "sink", "events", "refused", "name", "broken", "many", "detached", "descriptors", "files", "decoder",
+  "get", "pauses", "post", "parts", "sink", "events", "refused", "name", "broken", "many", "detached", "descriptors", "files",
+  "decoder",
 }
 
 local function all()

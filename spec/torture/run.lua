@@ -14,7 +14,9 @@ local server = fault_server.start [[
   for offset = 0, 699999 do bytes[offset + 1] = string.char((offset + math.floor(offset / 251)) % 251) end
   local body = table.concat(bytes)
   local events = {}
-  for i = 1, 1500 do events[i] = ('{"type":"%s","text":"%s","timestamp":1}\n'):format(i % 2 == 0 and "stdout" or "init", ("e"):rep(i % 90)) end
+  for i = 1, 1500 do
+    events[i] = ('{"type":"%s","text":"%s","timestamp":1}\n'):format(i % 2 == 0 and "stdout" or "init", ("e"):rep(i % 90))
+  end
   events = table.concat(events)
   return function(request, connection)
     local path = request.path

@@ -1,4 +1,4 @@
---- `opensandbox.egress`: names for what programs in a sandbox often need to reach, and policies made of them.
+--- `opensandbox.egress`: presets, which are names for hosts that programs in a sandbox often need, and policies made of them.
 --
 --     network_policy = opensandbox.egress.only("pypi", "github", "internal.example.com")
 --     network_policy = opensandbox.egress.none()
@@ -25,12 +25,12 @@ presets.known = {
 }
 
 local function add(op, hosts, name)
-  options.argument(op, "each host or preset", name, "text")
+  options.argument(op, "each host or preset", name, "nonempty string")
   local preset = presets.known[name]
-  -- A name without a dot is a preset that was misspelt, far more often than a host.
+  -- A name without a dot is a misspelt preset far more often than a host.
   if not preset and not name:find("[.:]") then
     local known = {}
-    for each in pairs(presets.known) do known[#known + 1] = each end
+    for preset_name in pairs(presets.known) do known[#known + 1] = preset_name end
     table.sort(known)
     options.raise(op, ("%q is neither a host with a dot nor a preset; the presets are %s"):format(name, table.concat(known, ", ")))
   end
@@ -40,10 +40,10 @@ local function add(op, hosts, name)
   end
 end
 
---- The hosts that some names stand for.
+--- Resolves presets to hosts.
 ---@param op string
 ---@param ... string|string[] hosts, and names of presets
----@return string[]
+---@return string[] hosts
 function presets.hosts(op, ...)
   local hosts = {}
   for i = 1, select("#", ...) do
@@ -58,7 +58,7 @@ function presets.hosts(op, ...)
   return hosts
 end
 
---- One rule for each host.
+--- Makes one rule for each host.
 ---@param action string "allow" or "deny"
 ---@param hosts string[]
 ---@return opensandbox.EgressRule[]
@@ -68,14 +68,14 @@ function presets.rules(action, hosts)
   return rules
 end
 
---- A policy under which nothing but these can be reached.
+--- Makes a policy that allows only these hosts.
 ---@param ... string|string[] hosts, and names of presets
 ---@return opensandbox.NetworkPolicy
 function presets.only(...)
   return { default_action = "deny", egress = presets.rules("allow", presets.hosts("egress.only", ...)) }
 end
 
---- A policy under which nothing can be reached.
+--- Makes a policy that allows no host.
 ---@return opensandbox.NetworkPolicy
 function presets.none()
   return { default_action = "deny", egress = {} }

@@ -1,56 +1,62 @@
---- Diagnostics: what a server tells about a sandbox that does not work.
+--- Diagnostics: the server's logs and events of one sandbox. Servers before 0.2.3 return 501.
 
 local options = require "opensandbox.base.options"
+local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
-local diagnostics = {}
+local diagnostics_routes = {}
 
 ---@class opensandbox.Diagnostics
 ---@field kind string "logs" or "events"
 ---@field scope string
----@field content? string the text, where the server sends it along
----@field content_url? string where it can be fetched otherwise
+---@field content? string the text, if the response contains it
+---@field content_url? string where the text can be fetched, if the response does not contain it
 ---@field content_type? string
----@field content_length? integer
----@field expires_at? number Unix seconds: until when the URL is good
+---@field content_length? integer bytes
+---@field expires_at? number Unix seconds: when the URL becomes invalid
 ---@field truncated boolean
 ---@field warnings string[]
 
-local function descriptor(answer)
-  if type(answer.kind) ~= "string" or not (answer.content or answer.contentUrl) then return nil, "diagnostics" end
+local function diagnostics(object)
+  if type(object.kind) ~= "string" or not (object.content or object.contentUrl) then return nil, "diagnostics" end
   return {
-    kind = answer.kind, scope = answer.scope, content = answer.content, content_url = answer.contentUrl,
-    content_type = answer.contentType, content_length = answer.contentLength, expires_at = time.parse(answer.expiresAt),
-    truncated = answer.truncated == true, warnings = type(answer.warnings) == "table" and answer.warnings or {},
+    kind = object.kind, scope = object.scope, content = object.content, content_url = object.contentUrl,
+    content_type = object.contentType, content_length = object.contentLength, expires_at = time.parse(object.expiresAt),
+    truncated = object.truncated == true, warnings = type(object.warnings) == "table" and object.warnings or {},
   }
 end
 
-local function get(self, op, id, kind, scope)
-  options.argument(op, "the scope", scope, "text")
-  local path = "/sandboxes/" .. url.escape(options.identifier(op, "the sandbox id", id)) .. "/diagnostics/" .. kind
+local call_options = { timeout = "seconds" }
+
+local function get(self, op, id, kind, scope, opts)
+  options.argument(op, "the scope", scope, "nonempty string")
+  opts = options.check(op, opts, call_options)
+  local path = sandbox_requests.path(op, id, "/diagnostics/" .. kind)
   return self.http:call { op = op, method = "GET", path = path .. url.query { { "scope", scope } }, sandbox_id = id,
-    decode = descriptor }
+    timeout = opts.timeout, decode = diagnostics }
 end
 
---- Logs about a sandbox: GET /sandboxes/{id}/diagnostics/logs. Servers before 0.2.3 answer 501.
+--- Returns logs about a sandbox: GET /sandboxes/{id}/diagnostics/logs.
 ---@param self opensandbox.Client
 ---@param id string
 ---@param scope string "container" or "all"
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.Diagnostics? diagnostics
 ---@return opensandbox.Error? err
-function diagnostics.get_diagnostic_logs(self, id, scope)
-  return get(self, "get_diagnostic_logs", id, "logs", scope)
+function diagnostics_routes.get_diagnostic_logs(self, id, scope, opts)
+  return get(self, self.op or "get_diagnostic_logs", id, "logs", scope, opts)
 end
 
---- Events of a sandbox: GET /sandboxes/{id}/diagnostics/events. Servers before 0.2.3 answer 501.
+--- Returns events of a sandbox: GET /sandboxes/{id}/diagnostics/events.
 ---@param self opensandbox.Client
 ---@param id string
 ---@param scope string "runtime", "lifecycle" or "all"
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.Diagnostics? diagnostics
 ---@return opensandbox.Error? err
-function diagnostics.get_diagnostic_events(self, id, scope)
-  return get(self, "get_diagnostic_events", id, "events", scope)
+function diagnostics_routes.get_diagnostic_events(self, id, scope, opts)
+  return get(self, self.op or "get_diagnostic_events", id, "events", scope, opts)
 end
 
-return diagnostics
+return diagnostics_routes

@@ -1,18 +1,19 @@
---- Network policies: what may be reached from a sandbox. As callers write them, checked, and as they travel.
+--- Network policies: which hosts a sandbox can reach. Checks a policy of the caller, and converts it from and to JSON.
 
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
+local tables = require "opensandbox.base.tables"
 
 local network_policy = {}
 
 ---@class opensandbox.EgressRule
 ---@field action string "allow" or "deny"
----@field target? string a host name, `*.suffix` (not the suffix itself), an address or a CIDR (these two only where enforcement_mode is "dns+nft")
----@field ports? integer[] TCP ports, for an address, a CIDR or, without a target, everything: servers from 1.2.0; older ones pass over it
+---@field target? string a host name, `*.suffix` (not the suffix itself), an address or a CIDR (addresses only where enforcement_mode is "dns+nft")
+---@field ports? integer[] TCP ports, for an address or a CIDR, or for every target if the rule has none; servers before 1.2.0 ignore them
 
 ---@class opensandbox.NetworkPolicy
----@field default_action? string "allow" or "deny" for what no rule matches; the server's default is "deny"
----@field egress? opensandbox.EgressRule[] the first match wins
+---@field default_action? string "allow" or "deny" for targets without a rule; the server's default is "deny"
+---@field egress? opensandbox.EgressRule[] the first rule that matches is applied
 
 local known_policy = { default_action = "any", egress = "any" }
 local known_rule = { action = "any", target = "any", ports = "any" }
@@ -24,12 +25,15 @@ local function check_action(op, what, value)
     type(value) == "string" and ("%q"):format(value) or type(value)))
 end
 
---- Checks what a rule is about.
+--- Checks the target of a rule.
+---@param op string
+---@param what string its name in messages
+---@param target any
 function network_policy.check_target(op, what, target)
-  options.argument(op, what, target, "text")
-  if target:find("[%s%c]") then options.raise(op, ("%s must not hold white space: %q"):format(what, target)) end
+  options.argument(op, what, target, "nonempty string")
+  if target:find("[%s%c]") then options.raise(op, ("%s must not contain white space: %q"):format(what, target)) end
   if target:find("://", 1, true) then
-    options.raise(op, ("%s is a host name, not a URL: %q"):format(what, target))
+    options.raise(op, ("%s must be a host name, not a URL: %q"):format(what, target))
   end
 end
 
@@ -37,7 +41,7 @@ local function check_ports(op, what, ports)
   options.argument(op, what, ports, "table")
   if #ports == 0 then options.raise(op, what .. " must not be empty") end
   for _, port in ipairs(ports) do
-    options.argument(op, what .. ": each", port, "count")
+    options.argument(op, what .. ": each", port, "natural")
     if port < 1 or port > 65535 then options.raise(op, ("%s must be between 1 and 65535, not %s"):format(what, port)) end
   end
 end
@@ -70,29 +74,34 @@ function network_policy.check(op, policy)
   if policy.egress ~= nil then network_policy.check_rules(op, policy.egress) end
 end
 
---- Rules as they travel, from rules that were checked.
+--- Converts checked rules to JSON.
+---@param rules opensandbox.EgressRule[]
+---@return table
 function network_policy.rules_to_wire(rules)
   local list = {}
   for i, rule in ipairs(rules) do
-    list[i] = { action = rule.action, target = rule.target, ports = rule.ports and json.array(options.merge(rule.ports)) }
+    list[i] = { action = rule.action, target = rule.target, ports = rule.ports and json.array(tables.merge(rule.ports)) }
   end
   return json.array(list)
 end
 
---- A policy as it travels, from one that was checked.
+--- Converts a checked policy to JSON.
+---@param policy opensandbox.NetworkPolicy
+---@return table
 function network_policy.to_wire(policy)
   return { defaultAction = policy.default_action, egress = policy.egress and network_policy.rules_to_wire(policy.egress) }
 end
 
---- A policy as it came, in the form that callers write.
----@return opensandbox.NetworkPolicy? policy nil when it is none
-function network_policy.from_wire(answer)
+--- Converts a policy from decoded JSON.
+---@param object table
+---@return opensandbox.NetworkPolicy? policy nil when it is not a policy
+function network_policy.from_wire(object)
   local rules = {}
-  for i, rule in ipairs(type(answer.egress) == "table" and answer.egress or {}) do
+  for i, rule in ipairs(type(object.egress) == "table" and object.egress or {}) do
     if type(rule) ~= "table" then return nil end
     rules[i] = { action = rule.action, target = rule.target, ports = rule.ports }
   end
-  return { default_action = answer.defaultAction, egress = rules }
+  return { default_action = object.defaultAction, egress = rules }
 end
 
 return network_policy

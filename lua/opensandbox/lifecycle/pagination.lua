@@ -1,55 +1,56 @@
---- Lists that the server gives in pages.
+--- Lists that the server returns in pages.
 
+local deadline = require "opensandbox.loop.deadline"
 local url = require "opensandbox.base.url"
 
-local pages = {}
+local pagination = {}
 
-local MOST_PAGES = 10000
-local LARGEST_PAGE = 200 -- the server refuses more
+local MAX_PAGES = 10000
+local MAX_PAGE_SIZE = 200 -- the server refuses more
 
---- All items of a list, of every page unless one was asked for. `query` holds the other parameters, `decode` makes an item of an
---- object of the answer.
+--- Returns all items of a list: of every page, or of the page that `filter` names.
 ---@param client opensandbox.Client
----@param request table op and path
----@param query table[] as for url.query
----@param filter table page, page_size
----@param decode fun(object: any): table? each with an `id`
+---@param request { op: string, path: string }
+---@param query table[] the other parameters, as for url.query
+---@param filter { page?: integer, page_size?: integer, timeout?: number } timeout in seconds, for all pages together
+---@param decode fun(object: any): table? makes an item of a JSON object; every item has an `id`
 ---@return table[]? list
 ---@return opensandbox.Error? err
-function pages.all(client, request, query, filter, decode)
-  local function items_of(answer)
-    if type(answer.items) ~= "table" then return nil, "list" end
+function pagination.all(client, request, query, filter, decode)
+  local function decode_page(response)
+    if type(response.items) ~= "table" then return nil, "list" end
     local items = {}
-    for i, object in ipairs(answer.items) do
+    for i, object in ipairs(response.items) do
       items[i] = decode(object)
-      if not items[i] then return nil, "list of what was asked for" end
+      if not items[i] then return nil, "list of the requested objects" end
     end
-    local pagination = type(answer.pagination) == "table" and answer.pagination or {}
-    return { items = items, more = pagination.hasNextPage == true and #items > 0 }
+    local position = type(response.pagination) == "table" and response.pagination or {}
+    return { items = items, has_next = position.hasNextPage == true and #items > 0 }
   end
-  local list, seen = {}, {}
+  local list, seen, limit = {}, {}, deadline.new(filter.timeout)
   local page, page_size = filter.page, filter.page_size
-  for _ = 1, MOST_PAGES do
+  for _ = 1, MAX_PAGES do
     local parameters = { { "page", page }, { "pageSize", page_size } }
     for i, parameter in ipairs(query) do table.insert(parameters, i, parameter) end
     local path = request.path .. url.query(parameters)
-    local answer, err = client.http:call { op = request.op, method = "GET", path = path, decode = items_of }
-    if not answer then return nil, err end
-    for _, item in ipairs(answer.items) do
-      -- The server lists anew for every page: one that appears meanwhile pushes another onto two pages.
+    local response, err = client.http:call { op = request.op, method = "GET", path = path, timeout = limit:remaining(),
+      decode = decode_page }
+    if not response then return nil, limit:has_passed() and limit:error(request.op, err) or err end
+    for _, item in ipairs(response.items) do
+      -- The server makes a new list for every page. An object that is created meanwhile moves another one to the next page.
       if not seen[item.id] then
         seen[item.id] = true
         list[#list + 1] = item
       end
     end
-    if filter.page or not answer.more then break end
+    if filter.page or not response.has_next then break end
     if page_size then
       page = (page or 1) + 1
     else
-      page, page_size = 1, LARGEST_PAGE -- many: from here on in large pages
+      page, page_size = 1, MAX_PAGE_SIZE -- the default page was not enough, so the list starts again with large pages
     end
   end
   return list
 end
 
-return pages
+return pagination

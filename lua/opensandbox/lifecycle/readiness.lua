@@ -1,138 +1,182 @@
---- Readiness: a sandbox is ready when its execd answers a ping, not when its state says Running.
+--- Waiting for a state: of a sandbox that starts or is paused, of a snapshot.
 --
--- State and ping are asked in turn, at short intervals that grow, so that a sandbox that failed, ended or was deleted is an error
--- at once, with the server's reason, instead of a timeout.
+-- A sandbox is ready when its execd answers a ping, not when its state is Running.
+--
+-- State and ping are requested in turn, at growing intervals, so that a sandbox that failed or was deleted is an error at once, with the
+-- server's reason, instead of a timeout.
 
-local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"
-local loop = require "opensandbox.loop"
-local poll = require "opensandbox.loop.polling"
+local polling = require "opensandbox.loop.polling"
+local sandbox_state = require "opensandbox.lifecycle.sandbox_state"
 
-local ready = {}
+local readiness = {}
 
-local DEFAULT_TIMEOUT = 30     -- seconds
-local FIRST_PAUSE = 0.02       -- seconds
-local LONGEST_PAUSE = 0.5      -- seconds
-local PING_TIMEOUT = 2         -- seconds: a paused container accepts connections and never answers
-local final_states = { Failed = true, Terminated = true, Stopping = true }
-local idle_states = { Paused = true, Pausing = true }
-local PAUSE_TIMEOUT = 60       -- seconds
+--- Default time limits, in seconds.
+readiness.READY_TIMEOUT = 30
+readiness.PAUSE_TIMEOUT = 60
+readiness.SNAPSHOT_TIMEOUT = 900 -- the server's own limit on Kubernetes
 
--- Statuses that will not change by waiting; 404 and the 500s do, while a sandbox starts.
+local INITIAL_SNAPSHOT_DELAY = 0.05 -- seconds
+local MAX_SNAPSHOT_DELAY = 2        -- seconds
+local PING_TIMEOUT = 2        -- seconds: a paused container accepts connections and never responds
+local MAX_REQUEST_SHARE = 1 / 3 -- of the whole time limit, so that one request that hangs leaves time for another
+local MIN_REQUEST_TIMEOUT = 1 -- seconds
+
+-- Statuses that do not change by waiting. 404 and 5xx change while a sandbox starts.
 local refusals = { [400] = true, [401] = true, [403] = true, [405] = true, [422] = true, [501] = true }
 
--- What a failed ping or endpoint lookup means: true when it may pass by itself while the sandbox starts.
-local function may_pass(err)
+-- Returns whether the cause of a failed ping or endpoint lookup can pass while the sandbox starts.
+local function is_transient(err)
   if err.kind == "transport" then return err.code ~= "resolve_failed" and err.code ~= "tls_failed" end
   if err.kind == "http" then return not refusals[err.status] end
   return err.kind == "timeout" or err.kind == "stream"
 end
 
-local function failed(op, id, info)
-  local text = ("the sandbox is %s"):format(info.state)
-  if info.message or info.reason then text = text .. ": " .. tostring(info.message or info.reason) end
-  return errors.new { kind = "state", code = "sandbox_" .. info.state:lower(), op = op, sandbox_id = id, message = text,
-    hint = idle_states[info.state] and "Resume it first" or nil }
+-- One wait for readiness.
+local Wait = {}
+Wait.__index = Wait
+
+-- Seconds for the next request.
+function Wait:request_timeout()
+  local limit = self.limit
+  return limit:clamp(math.max(limit.seconds * MAX_REQUEST_SHARE, MIN_REQUEST_TIMEOUT))
 end
 
-local function out_of_time(op, id, option, timeout, info, cause)
-  local hint = info and info.state == "Running" and ("The server runs it, but it cannot be reached from here: check the network, "
-    .. "use the option use_server_proxy, or raise ") .. option
-  local err = errors.timeout { op = op, code = "not_ready", text = "not ready in time", option = option, seconds = timeout,
-    hint = hint or nil, sandbox_id = id, cause = cause }
+-- Looks the state up. Returns nothing when the cause of a failure can pass.
+function Wait:get_info()
+  if self.given_info then
+    local info = self.given_info
+    self.given_info = nil
+    return info
+  end
+  local info, err = self.client:get_sandbox(self.id, { timeout = self:request_timeout() })
+  if info then return info end
+  if sandbox_state.is_absence(err) then return nil, sandbox_state.gone(self.op, self.id, err) end
+  if not err.retryable then return nil, err end
+  self.cause = err
+end
+
+-- Sends one ping. Returns the endpoint that answered, or nil and the error.
+function Wait:ping(execd)
+  local ok, err
+  if not execd then
+    execd, err = self.client:discover_execd(self.id, { timeout = self:request_timeout() })
+    if not execd then return nil, err end
+  end
+  ok, err = self.client:ping(execd, { timeout = self.limit:clamp(PING_TIMEOUT) })
+  self.execd = ok and execd or self.execd
+  if not ok then return nil, err end
+  return execd
+end
+
+-- One attempt, for polling.poll. Returns the info when the sandbox is ready.
+function Wait:check()
+  local info, err = self:get_info()
+  if not info then return nil, err end
+  local state = info.state
+  if self.on_state and not (self.info and self.info.state == state) then self.on_state(info) end
+  self.info = info
+  local is_idle = sandbox_state.is_idle(state)
+  if sandbox_state.is_final(state) or (is_idle and not self.resumes) then return nil, sandbox_state.error(self.op, info) end
+  if state == "Running" and not self.needs_ping then return info end
+  if state == "Pending" or is_idle then return nil end
+  local execd
+  execd, err = self:ping(self.given_execd)
+  if err and err.kind ~= "cancelled" and self.given_execd then
+    self.given_execd = nil -- the endpoint may have changed
+    execd, err = self:ping()
+  end
+  self.cause = err
+  if execd then return state == "Running" and info or nil end
+  if not is_transient(err) then return nil, err end
+end
+
+function Wait:timeout_error()
+  local info, cause = self.info, self.cause
+  local is_running = info and info.state == "Running"
+  local advice = self.client.use_server_proxy and "check the network between the server and the sandbox, or raise "
+    or "check the network, use the option use_server_proxy, or raise "
+  local err = errors.timeout { op = self.op, code = "not_ready", text = "not ready in time", option = self.option,
+    seconds = self.limit.seconds, sandbox_id = self.id, cause = cause,
+    hint = is_running and "The server runs it, but it cannot be reached from here: " .. advice .. self.option or nil }
   err.message = ("%s; the state is %s"):format(err.message, info and info.state or "unknown")
   if cause then err.message = err.message .. ", and the last attempt failed: " .. tostring(cause.message) end
   return err
 end
 
--- One look at execd: the endpoint when it answered, else nil and the error.
-local function reach(client, id, execd, left)
-  local err
-  if not execd then
-    execd, err = client:discover_execd(id, { timeout = left })
-    if not execd then return nil, err end
-  end
-  local ok
-  ok, err = client:ping(execd, { timeout = math.min(PING_TIMEOUT, left) })
-  return execd, not ok and err or nil
-end
+---@class opensandbox.ReadinessOpts
+---@field option? string the caller's name for the option that is the time limit, default "timeout"
+---@field ping? boolean false: the state Running is enough
+---@field on_state? fun(info: opensandbox.SandboxInfo) called with each new state
+---@field info? opensandbox.SandboxInfo of this moment, if it is known
+---@field execd? opensandbox.Endpoint a known endpoint, which may be outdated
+---@field resumes? boolean the sandbox was resumed, so an idle state is no error
 
---- Waits until the sandbox is ready.
+--- Waits until a sandbox is ready.
 ---@param client opensandbox.Client
----@param op string the operation, for errors
+---@param op string the method that the user called
 ---@param id string
----@param opts table timeout (seconds), option (that option's name), ping (false: the state is enough), on_state; info, execd: what is known already; resumes: it was told to go on, so a state of rest passes
+---@param limit opensandbox.Deadline
+---@param opts opensandbox.ReadinessOpts
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Endpoint|opensandbox.Error execd the endpoint that answered, or the error
-function ready.wait(client, op, id, opts)
-  local timeout = opts.timeout or DEFAULT_TIMEOUT
-  local deadline = core.now() + timeout
-  local pause = FIRST_PAUSE
-  local info = opts.info
-  local execd, cause, seen = opts.execd, nil, nil
-  while true do
-    if not info then
-      local err
-      info, err = client:get_sandbox(id, { timeout = math.max(deadline - core.now(), 0.05) })
-      if not info then
-        if err.status == 404 then err.kind, err.message = "state", "the sandbox is gone: " .. err.message end
-        if not err.retryable then
-          err.op = op
-          return nil, err
-        end
-        cause = err
-      end
-    end
-    if info then
-      if info.state ~= seen and opts.on_state then opts.on_state(info) end
-      seen = info.state
-      local stays = final_states[info.state] or (idle_states[info.state] and not opts.resumes)
-      if stays then return nil, failed(op, id, info) end
-      if info.state == "Running" and opts.ping == false then return info end
-      if info.state ~= "Pending" and not idle_states[info.state] then
-        local known = execd
-        execd, cause = reach(client, id, known, math.max(deadline - core.now(), 0.05))
-        if cause and cause.kind ~= "cancelled" and known and known == opts.execd then -- it may be another by now
-          execd, cause = reach(client, id, nil, math.max(deadline - core.now(), 0.05))
-        end
-        if execd and not cause then
-          if info.state == "Running" then return info, execd end
-        elseif not may_pass(cause) then
-          cause.op = op
-          return nil, cause
-        end
-      end
-    end
-    local left = deadline - core.now()
-    if left <= 0 then return nil, out_of_time(op, id, opts.option or "timeout", timeout, info, cause) end
-    local stopped = loop.sleep(op, math.min(pause, left))
-    if stopped then return nil, stopped end
-    pause = math.min(pause * 1.5, LONGEST_PAUSE)
-    info = nil
-  end
+function readiness.wait(client, op, id, limit, opts)
+  local wait = setmetatable({
+    client = client:for_op(op), op = op, id = id, limit = limit, option = opts.option or "timeout", on_state = opts.on_state,
+    needs_ping = opts.ping ~= false, resumes = opts.resumes, given_info = opts.info, given_execd = opts.execd,
+    info = nil,  -- the last one that was received
+    execd = nil, -- the endpoint that answered
+    cause = nil, -- the last failure that can pass
+  }, Wait)
+  local info, err = polling.poll(op, { deadline = limit }, function() return wait:check() end)
+  if info then return info, wait.execd end
+  return nil, err or wait:timeout_error()
 end
 
---- Waits until a sandbox that was told to pause is Paused.
----@param timeout? number seconds
+--- Waits until a sandbox that is being paused is Paused.
+---@param client opensandbox.Client
+---@param op string the method that the user called
+---@param id string
+---@param limit opensandbox.Deadline
 ---@return true? ok
 ---@return opensandbox.Error? err
-function ready.wait_paused(client, op, id, timeout)
-  timeout = timeout or PAUSE_TIMEOUT
-  local state
-  local function look()
-    local info, err = client:get_sandbox(id)
-    if not info then
-      err.op = op
-      return nil, err
-    end
+function readiness.wait_paused(client, op, id, limit)
+  local view, state = client:for_op(op), "unknown"
+  local function check()
+    local info, err = view:get_sandbox(id, { timeout = limit:clamp(client.http.timeouts.timeout) })
+    if not info then return nil, err end
     state = info.state
     if state == "Paused" then return true end
-    if final_states[state] then return nil, failed(op, id, info) end
+    if sandbox_state.is_final(state) then return nil, sandbox_state.error(op, info) end
   end
-  local ok, err = poll(op, { first = FIRST_PAUSE, longest = LONGEST_PAUSE, deadline = core.now() + timeout }, look)
-  if ok or err then return ok, err end
+  local ok, err = polling.poll(op, { deadline = limit }, check)
+  if ok or (err and not limit:has_passed()) then return ok, err end
   return nil, errors.timeout { op = op, code = "not_paused", text = ("not paused in time, the state is %s"):format(state),
-    option = "timeout", seconds = timeout, sandbox_id = id }
+    option = "timeout", seconds = limit.seconds, sandbox_id = id, cause = err }
 end
 
-return ready
+--- Waits until a snapshot is Ready.
+---@param client opensandbox.Client
+---@param op string the method that the user called
+---@param id string of the snapshot
+---@param limit opensandbox.Deadline
+---@return opensandbox.SnapshotInfo? info
+---@return opensandbox.Error? err
+function readiness.wait_snapshot(client, op, id, limit)
+  local view = client:for_op(op)
+  local function check()
+    local info, err = view:get_snapshot(id, { timeout = limit:clamp(client.http.timeouts.timeout) })
+    if not info then return nil, err end
+    if info.state == "Ready" then return info end
+    if info.state == "Creating" then return nil end
+    return nil, errors.new { kind = "state", code = "snapshot_" .. info.state:lower(), op = op, sandbox_id = info.sandbox_id,
+      message = ("the snapshot is %s: %s"):format(info.state, info.message or info.reason or "the server gave no reason") }
+  end
+  local polled = { initial_delay = INITIAL_SNAPSHOT_DELAY, max_delay = MAX_SNAPSHOT_DELAY, deadline = limit }
+  local info, err = polling.poll(op, polled, check)
+  if info or (err and not limit:has_passed()) then return info, err end
+  return nil, errors.timeout { op = op, code = "not_ready", text = "the snapshot is not Ready", option = "timeout",
+    seconds = limit.seconds, cause = err }
+end
+
+return readiness

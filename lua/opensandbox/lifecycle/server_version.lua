@@ -1,19 +1,19 @@
---- Options that an older lifecycle server passes over without a word: whether this one is new enough.
+--- Checks the server's version for options that older servers silently ignore.
 --
--- Only GET /version can tell, which came with 0.2.3. The server is asked once for each client, and only when such an option is used.
+-- The version is requested once for each client, and only when such an option is used. GET /version exists since 0.2.3.
 
-local errors = require "opensandbox.base.errors"
 local capabilities = require "opensandbox.http.capabilities"
+local errors = require "opensandbox.base.errors"
 
--- By option, the first version that knows it. What came before GET /version does not stand here: that it is lacking cannot be told.
-local versions = { lifecycle = "0.2.3" }
+-- By option, the first version that knows it. Options older than GET /version are not listed, because their absence cannot be detected.
+local first_versions = { lifecycle = "0.2.3" }
 
 local function numbers(version)
   local major, minor, patch = version:match("^(%d+)%.(%d+)%.(%d+)")
   return tonumber(major), tonumber(minor), tonumber(patch)
 end
 
--- Whether a version is older; one that is not a release's ("0.1.0.dev0") tells nothing.
+-- Returns whether a version is older than another. A version that is no release ("0.1.0.dev0") counts as new.
 local function is_older(version, than)
   local a, b, c = numbers(version)
   if not a or version:find("dev", 1, true) then return false end
@@ -23,32 +23,31 @@ local function is_older(version, than)
   return c < f
 end
 
--- Whether the server has an option; what is found out is remembered.
-local function has_it(client, name, since)
+-- Returns whether the server knows an option, and remembers it.
+local function knows(client, name, first_version, timeout)
   if capabilities.get(client, client.url, name) == nil then
-    local version, err = client:get_version()
+    local version, err = client:get_version { timeout = timeout }
     if not version and err.status ~= 404 then return nil, err end
-    capabilities.set(client, client.url, name, version ~= nil and not is_older(version, since))
+    capabilities.set(client, client.url, name, version ~= nil and not is_older(version, first_version))
   end
   return capabilities.get(client, client.url, name)
 end
 
---- Checks the options of a call against the server's version.
----@param client opensandbox.Client
+--- Checks the options of a call against the server's version: GET /version.
+---@param client opensandbox.Client a view that names the user's method
 ---@param op string
 ---@param opts table
+---@param timeout? number seconds
 ---@return true? ok
----@return opensandbox.Error? err kind `state`, code `unsupported`; or what kept the version from us
-return function(client, op, opts)
-  for name, since in pairs(versions) do
+---@return opensandbox.Error? err kind `state`, code `unsupported`; or the reason why the version is not known
+return function(client, op, opts, timeout)
+  for name, first_version in pairs(first_versions) do
     if opts[name] ~= nil then
-      local has, err = has_it(client, name, since)
-      if err then
-        err.op = op
-        return nil, err
-      elseif not has then
-        return nil, errors.new { kind = "state", code = "unsupported", op = op, url = client.url,
-          message = ("the server would pass over the option '%s', which it has from %s on"):format(name, since),
+      local known, err = knows(client, name, first_version, timeout)
+      if err then return nil, err end
+      if not known then
+        return nil, errors.new { kind = "state", code = "unsupported", op = op,
+          message = ("the server would ignore the option '%s', which exists since version %s"):format(name, first_version),
           hint = "Use a newer server, or leave the option out" }
       end
     end

@@ -1,0 +1,96 @@
+--- Which spec files run, and in which order.
+
+local uv = require "luv"
+
+local selection = {}
+
+local function kind(path)
+  local stat = uv.fs_stat(path)
+  return stat and stat.type, stat and stat.size
+end
+
+local function add(list, path)
+  local entries = assert(uv.fs_scandir(path))
+  while true do
+    local name = uv.fs_scandir_next(entries)
+    if not name then break end
+    local below = path .. "/" .. name
+    local type = kind(below)
+    if type == "directory" then
+      add(list, below)
+    elseif type == "file" and name:find("_spec%.lua$") then
+      list[#list + 1] = below
+    end
+  end
+end
+
+--- The spec files among files and below directories, each once, sorted; nil and the reason when a path does not exist.
+function selection.find(paths)
+  local list, found, unique = {}, {}, {}
+  for _, path in ipairs(paths) do
+    path = path:gsub("(.)/+$", "%1")
+    local type = kind(path)
+    if not type then return nil, path .. " does not exist" end
+    if type == "directory" then add(list, path) else list[#list + 1] = path end
+  end
+  for _, path in ipairs(list) do
+    if not found[path] then unique[#unique + 1] = path end
+    found[path] = true
+  end
+  table.sort(unique)
+  return unique
+end
+
+--- The reason why a spec file runs while no other does, or nil. The file states it among its first lines:
+--- "-- Runs alone: REASON".
+function selection.runs_alone(path)
+  local file = assert(io.open(path, "rb"))
+  local reason
+  for _ = 1, 20 do
+    local line = file:read("*l")
+    reason = line and line:match("^%-%-+ Runs alone: (.+)$")
+    if reason or not line then break end
+  end
+  file:close()
+  return reason
+end
+
+--- The seconds that files took when they last ran, by path.
+function selection.read_seconds(path)
+  local seconds, file = {}, io.open(path, "r")
+  if file then
+    for line in file:lines() do
+      local number, name = line:match("^(%S+) (.+)$")
+      seconds[name or ""] = tonumber(number)
+    end
+    file:close()
+  end
+  return seconds
+end
+
+--- Stores the seconds. Another runner in the same tree may do so at the same time; then one of the two wins.
+function selection.write_seconds(path, seconds)
+  local names, temporary = {}, ("%s.%d"):format(path, uv.os_getpid())
+  for name in pairs(seconds) do names[#names + 1] = name end
+  table.sort(names)
+  local file = io.open(temporary, "w")
+  if not file then return end -- without a build directory the order is by size
+  for _, name in ipairs(names) do file:write(("%.2f %s\n"):format(seconds[name], name)) end
+  file:close()
+  os.rename(temporary, path)
+end
+
+--- Sorts files so that those that took longest come first, before them those that never ran, by size: a long file that begins last would
+--- keep the others waiting for it.
+function selection.sort(paths, seconds)
+  local size = {}
+  for _, path in ipairs(paths) do size[path] = select(2, kind(path)) or 0 end
+  table.sort(paths, function(a, b)
+    local left, right = seconds[a] or math.huge, seconds[b] or math.huge
+    if left ~= right then return left > right end
+    if size[a] ~= size[b] then return size[a] > size[b] end
+    return a < b
+  end)
+end
+
+return selection
