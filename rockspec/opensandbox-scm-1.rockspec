@@ -26,13 +26,13 @@ build = {
   modules = {
     ["opensandbox.core"] = {
       sources = {
-        "src/alloc.c", "src/body.c", "src/buffer.c", "src/clock_heap.c", "src/driver.c", "src/event_stream.c", "src/lua_cksum.c",
-        "src/lua_core.c", "src/lua_event_stream.c", "src/lua_files.c", "src/lua_multi.c", "src/lua_notifier.c",
-        "src/lua_poller.c", "src/lua_request.c", "src/lua_system.c", "src/lua_transfer.c", "src/lua_websocket.c",
-        "src/lua_websocket_codec.c", "src/multi.c", "src/notifier.c", "src/outcome.c", "src/output_event.c", "src/poller_epoll.c",
-        "src/poller_poll.c", "src/process.c", "src/random.c", "src/request.c", "src/response.c", "src/sha1.c", "src/sink.c",
-        "src/transfer.c", "src/transfer_set.c", "src/utf8.c", "src/websocket.c", "src/websocket_connection.c",
-        "src/websocket_transfer.c",
+        "src/alloc.c", "src/body.c", "src/buffer.c", "src/clock_heap.c", "src/connection.c", "src/driver.c",
+        "src/event_stream.c", "src/lua_cksum.c", "src/lua_core.c", "src/lua_event_stream.c", "src/lua_files.c",
+        "src/lua_multi.c", "src/lua_notifier.c", "src/lua_poller.c", "src/lua_request.c", "src/lua_system.c",
+        "src/lua_transfer.c", "src/lua_websocket.c", "src/lua_websocket_codec.c", "src/multi.c", "src/notifier.c",
+        "src/outcome.c", "src/output_event.c", "src/poller_epoll.c", "src/poller_poll.c", "src/process.c", "src/random.c",
+        "src/request.c", "src/response.c", "src/sha1.c", "src/sink.c", "src/transfer.c", "src/transfer_set.c", "src/utf8.c",
+        "src/websocket.c", "src/websocket_connection.c", "src/websocket_transfer.c",
       },
       libraries = { "curl" },
       incdirs = { "$(CURL_INCDIR)" },
