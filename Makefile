@@ -120,15 +120,18 @@ lint:
 	luacheck -q .
 
 # Parts of the core by themselves, under the sanitizers: the parsers on random streams cut at random places, and the set of transfers
-# beside a model of it.
-fuzz: build/fuzz-event-stream build/fuzz-transfer-set build/fuzz-websocket
+# and a WebSocket connection beside models of them.
+fuzz: build/fuzz-event-stream build/fuzz-transfer-set build/fuzz-websocket build/fuzz-websocket-connection
 	build/fuzz-event-stream
 	build/fuzz-transfer-set
 	build/fuzz-websocket
+	build/fuzz-websocket-connection
 
 build/fuzz-event-stream: spec/c/fuzz_event_stream.c src/event_stream.c src/buffer.c src/alloc.c
 build/fuzz-transfer-set: spec/c/fuzz_transfer_set.c src/transfer_set.c src/clock_heap.c src/alloc.c
 build/fuzz-websocket: spec/c/fuzz_websocket.c src/websocket.c src/utf8.c src/sha1.c src/buffer.c src/alloc.c
+build/fuzz-websocket-connection: spec/c/fuzz_websocket_connection.c src/websocket_connection.c src/websocket.c src/utf8.c src/sha1.c \
+  src/random.c src/buffer.c src/alloc.c
 build/fuzz-%: $(wildcard src/*.h spec/c/*.h)
 	@mkdir -p $(@D)
 	$(CC) -std=gnu99 -g -O1 $(WARNINGS) -Werror -fsanitize=address,undefined -fno-sanitize-recover=undefined -Isrc -o $@ $(filter %.c,$^)

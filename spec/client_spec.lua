@@ -74,12 +74,12 @@ local REFUSING = [[
 describe("the URL of a client", function()
   after_each(close_clients)
 
-  it("gets /v1 only when it has no path, and loses the slashes at its end", function()
+  it("gets /v1 unless its path ends in it, and loses the slashes at its end", function()
     for given, expected in pairs {
       ["http://h"] = "http://h/v1", ["http://h/"] = "http://h/v1", ["http://h///"] = "http://h/v1",
       ["http://h:8080"] = "http://h:8080/v1", ["https://h/v1"] = "https://h/v1", ["https://h/v1/"] = "https://h/v1",
-      ["http://h/api"] = "http://h/api", ["http://h/api/v2//"] = "http://h/api/v2",
-      ["http://[::1]:8080"] = "http://[::1]:8080/v1", ["http://[::1]/x/"] = "http://[::1]/x",
+      ["http://h/api"] = "http://h/api/v1", ["http://h/api/v2//"] = "http://h/api/v2/v1", ["http://h/box/v1"] = "http://h/box/v1",
+      ["http://[::1]:8080"] = "http://[::1]:8080/v1", ["http://[::1]/x/"] = "http://[::1]/x/v1",
     } do
       assert.equal(expected, new(given).url)
     end
@@ -123,7 +123,8 @@ describe("the URL of a client", function()
       { { OPEN_SANDBOX_DOMAIN = "box.example:81" }, "http://box.example:81/v1" },
       { { OPEN_SANDBOX_DOMAIN = "box.example", OPEN_SANDBOX_PROTOCOL = "https" }, "https://box.example/v1" },
       { { OPEN_SANDBOX_DOMAIN = "box.example", OPEN_SANDBOX_PROTOCOL = "" }, "http://box.example/v1" },
-      { { OPEN_SANDBOX_DOMAIN = "http://box.example/api/", OPEN_SANDBOX_PROTOCOL = "https" }, "http://box.example/api" },
+      { { OPEN_SANDBOX_DOMAIN = "http://box.example/api/", OPEN_SANDBOX_PROTOCOL = "https" }, "http://box.example/api/v1" },
+      { { OPEN_SANDBOX_DOMAIN = "box.example/gate/way" }, "http://box.example/gate/way/v1" },
     }
     for _, case in ipairs(cases) do
       local code, output, complaint = child(case[1], PRINT_URL)
@@ -173,9 +174,10 @@ describe("a mistake in the options of a client", function()
 
   it("raises for every option of a wrong type or out of range", function()
     for name, bad in pairs {
-      timeout = { 0, -1, "5", false, 0 / 0, 1 / 0 }, create_timeout = { 0, "x" }, connect_timeout = { 0, {} },
+      timeout = { 0, -1, "5", "-5s", "0s", "5 s", "5x", "1..5s", "s", false, 0 / 0, 1 / 0 },
+      create_timeout = { 0, "x" }, connect_timeout = { 0, {} },
       idle_timeout = { 0, "x" }, transfer_idle_timeout = { -1, "x" }, max_output = { -1, 1.5, "x" },
-      headers = { "x", { A = 1 }, { "x" } }, user_agent = { "", 1 }, use_server_proxy = { "yes", 1 },
+      headers = { "x", { A = true }, { "x" } }, user_agent = { "", 1 }, use_server_proxy = { "yes", 1 },
       retry = { true, 1, "x", { max_attempts = 1.5 }, { base = -1 } }, tls = { true, { verify = "no" }, { ca_file = "" } },
       proxy = { 1, {} }, on_request = { "x", {} }, on_response = { 1 },
     } do
@@ -254,13 +256,13 @@ describe("a mistake in the arguments of a call", function()
     raises(function() client:ping {} end, "endpoint")
     raises(function() client:ping { url = EXECD, headers = { ["X-A"] = "b\r\nc" } } end, "endpoint", "control character")
     raises(function() client:ping { url = EXECD, headers = { ["X A"] = "b" } } end, "endpoint", "header name")
-    raises(function() client:list_sandboxes { metadata = { a = 1 } } end, "metadata")
+    raises(function() client:list_sandboxes { metadata = { a = {} } } end, "metadata", 'entry "a"', "not a table")
     raises(function() client:list_sandboxes { states = "Running" } end, "states")
     raises(function() client:create_sandbox {} end, "image")
     raises(function() client:create_sandbox { image = "x", snapshot_id = "y" } end, "image")
     raises(function() client:create_sandbox { image = "x", timeout = 0 } end, "timeout")
     raises(function() client:create_sandbox { image = "x", entrypoint = {} } end, "entrypoint")
-    raises(function() client:create_sandbox { image = "x", env = { A = 1 } } end, "env")
+    raises(function() client:create_sandbox { image = "x", env = { A = true } } end, "env", 'entry "A"', "not true")
   end)
 
   it("raises for command ids that would name another route", function()

@@ -339,7 +339,7 @@ describe("a file of a sandbox", function()
       local bytes, err = files:read("/work/part", { offset = offset })
       assert.is_nil(bytes)
       assert.equal("http", err.kind)
-      assert.equal("range", err.code)
+      assert.equal("range_not_satisfiable", err.code)
       assert.truthy(err.message:find("ends before the offset", 1, true), err.message)
     end
     assert.equal(7, assert(files:open("/work/part", { offset = 1, length = 7 })).size)
@@ -502,10 +502,10 @@ describe("a reader of a file", function()
     assert.equal("", reader:read("*a"))
   end)
 
-  it("raises for what it does not know", function()
+  it("raises for a format that it does not know", function()
     local reader = assert(files:open("/work/content"))
     for _, bad in ipairs { "n", "x", "", -1, {} } do
-      raises(function() reader:read(bad) end, "read: what to read")
+      raises(function() reader:read(bad) end, "reader:read: the format must be")
     end
     reader:close()
   end)
@@ -607,6 +607,20 @@ describe("a local file", function()
     assert.equal("", load_file(scratch .. "/empty again"))
   end)
 
+  it("of a size that is not known has a progress without a total", function()
+    local seen, left = {}, 20
+    local function on_progress(...) seen[#seen + 1] = { n = select("#", ...), ... } end
+    assert.is_true(files:write("/work/unsized", function()
+      left = left - 1
+      return left > 0 and ("x"):rep(100000) or nil
+    end, { on_progress = on_progress }))
+    assert.equal(1900000, seen[#seen][1])
+    for _, call in ipairs(seen) do assert.same({ 2, nil }, { call.n, call[2] }) end
+    seen = {}
+    assert.is_true(files:write("/work/sized", ("x"):rep(1000), { on_progress = on_progress }))
+    assert.same({ 1000, 1000 }, { seen[#seen][1], seen[#seen][2] })
+  end)
+
   it("is told the progress of in the end, too, when it is empty", function()
     local told
     local empty = save(scratch .. "/nothing", "")
@@ -702,6 +716,21 @@ describe("a local file", function()
         assert.same(before, names(scratch))
       end
     end
+  end)
+
+  it("of save_file gets the mode that was asked for, written as everywhere", function()
+    local execd = assert(client:discover_execd(sandbox.id))
+    assert(files:write("/work/moded", "x"))
+    for given, expected in pairs { ["0644"] = "644", ["rw-r-----"] = "640", [644] = "644", [600] = "600", ["755"] = "755" } do
+      local path = scratch .. "/moded"
+      assert.is_true(client:save_file(execd, "/work/moded", path, { mode = given }))
+      assert.equal(tonumber(expected, 8), assert(uv.fs_stat(path)).mode % tonumber("1000", 8), tostring(given))
+      assert(os.remove(path))
+    end
+    for _, bad in ipairs { "0999", 420.5, 1000, true, "u+x" } do
+      raises(function() client:save_file(execd, "/work/moded", scratch .. "/never", { mode = bad }) end, "mode")
+    end
+    assert.is_nil(uv.fs_lstat(scratch .. "/never"))
   end)
 
   it("keeps the permissions of the file it replaces", function()
@@ -895,6 +924,28 @@ describe("the files of a sandbox", function()
     raises(function() files:remove("/work/x", { recursiv = true }) end, "did you mean 'recursive'")
   end)
 
+  it("and directories: an empty one is removed by rmdir, and nothing else", function()
+    assert(files:write("/work/rmdir/dir/inner", "x"))
+    assert(files:mkdir("/work/rmdir/empty"))
+    assert(sandbox:run("ln -s empty work/rmdir/link; ln -s nothing work/rmdir/dangling; mkdir work/rmdir/-rf"))
+    for path, code in pairs {
+      ["/work/rmdir/dir"] = "directory_not_empty", ["/work/rmdir/dir/inner"] = "not_a_directory",
+      ["/work/rmdir/link"] = "not_a_directory", ["/work/rmdir/dangling"] = "not_a_directory",
+    } do
+      local ok, err = files:rmdir(path)
+      assert.is_nil(ok, path)
+      assert.same({ "state", code, "files:rmdir", sandbox.id }, { err.kind, err.code, err.op, err.sandbox_id }, tostring(err))
+    end
+    assert.truthy(select(2, files:rmdir("/work/rmdir/dir")).hint:find("recursive", 1, true))
+    assert.equal("x", assert(files:read("/work/rmdir/dir/inner")))
+    for _, path in ipairs { "/work/rmdir/empty", "/work/rmdir/-rf", "/work/rmdir/empty", "/work/nothing/at/all" } do
+      assert.is_true(files:rmdir(path), path)
+    end
+    assert.same({ "/work/rmdir/dangling", "/work/rmdir/dir", "/work/rmdir/link" }, paths_of(assert(files:list("/work/rmdir"))))
+    assert.is_true(files:remove("/work/rmdir/dir", { recursive = true }))
+    assert.is_false(files:exists("/work/rmdir/dir"))
+  end)
+
   it("arrive all, 500 in a request", function()
     local requests, told, size = 0, {}, 0
     local one = opensandbox.new(server.url, server.key, { on_request = function(request)
@@ -910,7 +961,10 @@ describe("the files of a sandbox", function()
     list[600].content = nil
     list[600].file = save(scratch .. "/last", "from a file")
     size = size - #"content 600" + #"from a file"
-    assert.is_true(one:upload_files(execd, list, { on_progress = function(done) told[#told + 1] = done end }))
+    assert.is_true(one:upload_files(execd, list, { on_progress = function(done, all)
+      told[#told + 1] = done
+      assert.equal(size, all)
+    end }))
     assert.equal(2, requests)
     assert.equal(600, #assert(files:list("/work/many")))
     for _, i in ipairs { 1, 499, 500, 501, 599 } do

@@ -1,11 +1,13 @@
 --- The library in a real Neovim, in luv scripts, and in a tree that was built but not installed.
 
+local fault_server = require "spec.support.fault_server"
 local json = require "opensandbox.base.json"
 local uv_loop = require "spec.support.uv_loop"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local temporary = require "spec.support.temporary"
 local uv = require "luv"
+local websocket = require "spec.hosts.websocket"
 
 local GRACE = 0.2    -- seconds that a command's stream stays open after its end
 local TRIES = 3      -- the best of which counts, where time is measured: the machine may be busy with something else
@@ -118,6 +120,21 @@ if ABI == "jit" then
         local ok = seen.seconds <= 1.3 * seen.slowest + 0.1 and seen.beat.late <= STEADY
         return ok, ("%.3f s, the slowest %.3f s; a beat %.1f ms late"):format(seen.seconds, seen.slowest, seen.beat.late)
       end)
+    end)
+
+    test("a WebSocket is received from while it is sent to, and the editor is never held up", function()
+      local echo = fault_server.start(websocket.server)
+      best_of(function()
+        local seen = in_neovim("websocket", { WEBSOCKET_URL = echo.url })
+        local numbers = {}
+        for index = 1, 50 do numbers[index] = tostring(index) end
+        assert.equal(table.concat(numbers, " "), seen.outputs)
+        assert.is_true(seen.pongs >= 10, seen.pongs .. " pongs")
+        assert.same({ "cancelled", 1000 }, { seen.cancelled, seen.closed })
+        return seen.echo <= 0.01 and seen.beat.late <= STEADY,
+          ("the quickest echo took %.1f ms, a beat was %.1f ms late"):format(seen.echo * 1000, seen.beat.late)
+      end)
+      echo:stop()
     end)
 
     test(":qa during a command is at once, and takes the sandbox with it", function()

@@ -2,6 +2,7 @@
 --- all but the thread that tells nginx of our descriptor is tested with that one only.
 
 local core = require "opensandbox.core"
+local fault_server = require "spec.support.fault_server"
 local json = require "opensandbox.base.json"
 local uv_loop = require "spec.support.uv_loop"
 local names = require "opensandbox.devserver.base.list_directory"
@@ -9,6 +10,7 @@ local nginx = require "spec.hosts.nginx"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local uv = require "luv"
+local websocket = require "spec.hosts.websocket"
 
 describe("The core's notifier", function()
   local notifier, connection, readable, writable, bytes, ended
@@ -247,6 +249,21 @@ local function works_in_requests(bound)
     assert.equal("1\n2\n", response.body)
     assert.equal("1\n", gaps[1][1])
     assert.is_true(gaps[2][2] - gaps[1][2] > 200, "the lines came together")
+  end)
+
+  it("receives from a WebSocket while it sends, and its pings are answered meanwhile", function()
+    local echo = fault_server.start(websocket.server)
+    local quickest = best_of(0.05, function()
+      local seen = json.decode(server:ask("/do/websocket?url=" .. escape(echo.url)))
+      local numbers = {}
+      for index = 1, 50 do numbers[index] = tostring(index) end
+      assert.equal(table.concat(numbers, " "), seen.outputs)
+      assert.is_true(seen.pongs >= 5, seen.pongs .. " pongs")
+      assert.same({ "cancelled", 1000 }, { seen.cancelled, seen.closed })
+      return seen.echo
+    end)
+    echo:stop()
+    assert.is_true(quickest <= 0.05, quickest)
   end)
 
   it("answers others within " .. bound .. " ms while a hundred requests run commands of a second", function()

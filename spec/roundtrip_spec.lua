@@ -139,6 +139,8 @@ local on_paths = {
     assert(way.files:mkdir(path .. "/below", { mode = "0700" }))
     local info = assert(way.files:stat(path .. "/below"))
     assert.same({ "directory", "0700" }, { info.type, info.mode })
+    assert.equal("directory_not_empty", select(2, way.files:rmdir(path)).code)
+    assert(way.files:rmdir(path .. "/below"))
     assert(way.files:rmdir(path))
     assert.is_false(way.files:exists(path))
   end,
@@ -227,7 +229,7 @@ for _, name in ipairs { WAYS[1], WAYS[2], ISOLATED } do
           assert(ok, ("%s with %q: %s"):format(operation, odd, tostring(problem)))
         end)
         os.remove(scratch)
-        assert(way.files:rmdir(top))
+        assert(way.files:remove(top, { recursive = true }))
       end)
     end
 
@@ -250,8 +252,8 @@ for _, name in ipairs { WAYS[1], WAYS[2], ISOLATED } do
       end
       assert.equal(expected, #assert(way.files:list(top .. "-again")))
       temporary.remove(scratch)
-      assert(way.files:rmdir(top))
-      assert(way.files:rmdir(top .. "-again"))
+      assert(way.files:remove(top, { recursive = true }))
+      assert(way.files:remove(top .. "-again", { recursive = true }))
     end)
   end)
 end
@@ -297,7 +299,6 @@ local in_query = {
   search = function(way, path) return way.files:search(path) end,
   list = function(way, path) return way.files:list(path) end,
   remove = function(way, path) return way.files:remove(path) end,
-  rmdir = function(way, path) return way.files:rmdir(path) end,
 }
 
 for _, name in ipairs(WAYS) do
@@ -335,6 +336,21 @@ describe("a path that is not UTF-8, in a query,", function()
       assert.equal(1, #assert(way.files:search(path)))
       assert(way.files:remove(path))
       assert.is_false(way.files:exists(path))
+    end
+  end)
+
+  it("is a word of the command that removes an empty directory, also through the server's proxy", function()
+    for number, odd in ipairs(BYTES) do
+      local path = ("/work/empty%d/%s"):format(number, odd)
+      local direct = ways[WAYS[1]]
+      assert(direct.files:mkdir("/work/empty" .. number))
+      local escaped = odd:gsub("[\128-\255]", function(byte) return ("\\%03o"):format(byte:byte()) end)
+      for _, way in ipairs { direct, ways[WAYS[2]] } do
+        local line = [[mkdir "$(printf 'work/empty%d/%s')"]]
+        assert.equal(0, assert(way.sandbox:run(line:format(number, escaped))).exit_code)
+        assert(way.files:rmdir(path))
+        assert.same({}, assert(way.files:list("/work/empty" .. number)))
+      end
     end
   end)
 

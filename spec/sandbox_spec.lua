@@ -571,9 +571,10 @@ describe("running a command in a sandbox", function()
   it("raises for mistakes at the caller's line", function()
     for _, case in ipairs {
       { nil, "run: the command must be" }, { "", "the command must be" }, { {}, "empty list" }, { { "" }, "empty list" },
-      { { "a", 5 }, "list of strings" }, { "a\0b", "" }, { "true", "options must be a table", 5 },
+      { { "a", true }, "the command: item 2 must be a string, not true" }, { { "a", nil, "b" }, "item 2" },
+      { { "a", x = "b" }, "not one with the key \"x\"" }, { "a\0b", "" }, { "true", "options must be a table", 5 },
       { "true", "did you mean 'timeout'", { timeuot = 1 } }, { "true", "option 'cwd'", { cwd = "" } },
-      { "true", "option 'env'", { env = { A = 1 } } }, { "true", "'gid' needs option 'uid'", { gid = 0 } },
+      { "true", "option 'env': entry \"A\"", { env = { A = {} } } }, { "true", "'gid' needs option 'uid'", { gid = 0 } },
     } do
       local ok, message = pcall(function() sandbox:run(case[1], case[3]) end)
       assert.is_false(ok, case[2])

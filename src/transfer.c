@@ -1,12 +1,11 @@
 #include "transfer_internal.h"
 
-#include <fcntl.h>
 #include <stdio.h>
-#include <sys/socket.h>
 
 #include "alloc.h"
 #include "clock.h"
 
+static const char NO_RESPONSE[] = "the connection ended before the response";
 static const char CUT_SHORT[] = "the connection ended without a close frame";
 
 /* libcurl's callbacks: they move bytes and note what happened, no more. */
@@ -23,6 +22,9 @@ static size_t received(osb_transfer *transfer, osb_received result, size_t lengt
     switch (result) {
     case OSB_RECEIVE_PAUSED:
         return CURL_WRITEFUNC_PAUSE;
+    case OSB_RECEIVE_REFUSED:
+        transfer->failure = OSB_BAD_RESPONSE;
+        return 0;
     case OSB_RECEIVE_NO_MEMORY:
         transfer->failure = OSB_NO_MEMORY;
         return 0;
@@ -39,7 +41,7 @@ static int is_open_websocket(const osb_transfer *transfer)
     return transfer->websocket && transfer->websocket->open;
 }
 
-/* The response to a request for a WebSocket: the server switches to it, or refuses. Returns -1 when it does neither. */
+/* Handles the complete head of the response to a request for a WebSocket. Returns -1 when it accepts another handshake than ours. */
 static int answer_websocket(osb_transfer *transfer)
 {
     osb_buffer *head = &transfer->response.head;
@@ -50,10 +52,10 @@ static int answer_websocket(osb_transfer *transfer)
         if (problem) {
             transfer->failure = OSB_WEBSOCKET_VIOLATION;
             transfer->failure_message = problem;
-            transfer->response.status = 0; /* nobody shall take it for an open connection */
+            transfer->response.status = 0; /* so that it is not taken for an open connection */
             return -1;
         }
-        transfer->deadline = -1; /* it was for this response */
+        transfer->deadline = -1; /* it limited the time until this response */
         osb_transfer_update_clock(transfer);
     }
     osb_transfer_check_pause(transfer);
@@ -79,7 +81,7 @@ static osb_received receive_frames(osb_transfer *transfer, const char *bytes, si
     osb_websocket *websocket = transfer->websocket;
     osb_websocket_result result = osb_websocket_receive(websocket, bytes, length, transfer->multi->now);
 
-    osb_transfer_check_pause(transfer); /* a ping wants an answer, and so does a close frame */
+    osb_transfer_check_pause(transfer); /* the answer to a ping or to a close frame may have to be sent */
     if (websocket->close_sent)
         osb_transfer_update_clock(transfer);
     if (result == OSB_WEBSOCKET_NEWS)
@@ -102,7 +104,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *argument)
     return received(transfer, result, size * count);
 }
 
-/* Before the response there is nothing to send, and after a refusal there never will be. */
+/* Before the response nothing is sent. After a refusal the upload ends, so that libcurl ends the transfer. */
 static size_t read_frames(osb_transfer *transfer, char *into, size_t length)
 {
     int news;
@@ -113,6 +115,7 @@ static size_t read_frames(osb_transfer *transfer, char *into, size_t length)
     if (got > 0 || (transfer->response.status && !transfer->websocket->open))
         return got;
     osb_transfer_check_pause(transfer);
+    osb_transfer_set_mark(&transfer->multi->set, &transfer->member, OSB_QUIET); /* the connection may have ended before */
     return CURL_READFUNC_PAUSE;
 }
 
@@ -149,23 +152,6 @@ static int on_seek(void *argument, curl_off_t offset, int origin)
     return osb_body_rewind(&transfer->body) ? CURL_SEEKFUNC_FAIL : CURL_SEEKFUNC_OK;
 }
 
-/* libcurl opens its sockets without CLOEXEC; a child of the host must not hold them open. */
-static curl_socket_t on_open_socket(void *argument, curlsocktype purpose, struct curl_sockaddr *address)
-{
-    (void)argument;
-    (void)purpose;
-#ifdef SOCK_CLOEXEC
-    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-#else
-    {
-        int fd = socket(address->family, address->socktype, address->protocol);
-        if (fd >= 0)
-            fcntl(fd, F_SETFD, FD_CLOEXEC);
-        return fd;
-    }
-#endif
-}
-
 /* Starting. */
 
 #define SET(option, value)                                                  \
@@ -179,7 +165,6 @@ static CURLcode set_callbacks(osb_transfer *transfer)
 {
     SET(CURLOPT_PRIVATE, (void *)&transfer->member);
     SET(CURLOPT_ERRORBUFFER, transfer->message);
-    SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
     SET(CURLOPT_HEADERFUNCTION, on_header);
     SET(CURLOPT_HEADERDATA, (void *)transfer);
     SET(CURLOPT_WRITEFUNCTION, on_body);
@@ -188,7 +173,7 @@ static CURLcode set_callbacks(osb_transfer *transfer)
     SET(CURLOPT_READDATA, (void *)transfer);
     SET(CURLOPT_SEEKFUNCTION, on_seek);
     SET(CURLOPT_SEEKDATA, (void *)transfer);
-    return CURLE_OK;
+    return osb_connection_watch(&transfer->connection, transfer->easy);
 }
 
 static CURLcode set_up_websocket(osb_transfer *transfer, const osb_websocket_options *options)
@@ -231,7 +216,7 @@ static CURLcode run(osb_transfer *transfer, const osb_request *request)
 osb_transfer *osb_transfer_start(osb_multi *multi, const osb_request *request)
 {
     osb_transfer *transfer = osb_calloc(1, sizeof *transfer);
-    const char *problem;
+    osb_outcome problem;
     CURLcode code;
 
     if (!transfer)
@@ -240,6 +225,7 @@ osb_transfer *osb_transfer_start(osb_multi *multi, const osb_request *request)
     osb_transfer_set_enrol(&multi->set, &transfer->member);
     transfer->multi = multi;
     transfer->has_parts = request->part_count > 0;
+    osb_connection_init(&transfer->connection, request->url);
     multi->now = transfer->last_activity = osb_now();
     transfer->deadline = request->timeout > 0 ? transfer->last_activity + request->timeout : -1;
     transfer->idle_timeout = request->idle_timeout;
@@ -249,7 +235,7 @@ osb_transfer *osb_transfer_start(osb_multi *multi, const osb_request *request)
     }
     problem = osb_multi_open(multi);
     if (problem) {
-        osb_transfer_end(transfer, multi->closed ? OSB_CLOSED : OSB_FAILED_OTHERWISE, problem);
+        osb_transfer_end(transfer, problem, NULL);
         return transfer;
     }
     code = run(transfer, request);
@@ -262,17 +248,16 @@ osb_transfer *osb_transfer_start(osb_multi *multi, const osb_request *request)
 
 int osb_transfer_sent(const osb_transfer *transfer)
 {
-    long request_size = 0;
-
-    if (!transfer->easy)
-        return transfer->request_sent;
-    curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
-    return request_size > 0;
+    return transfer->easy ? osb_connection_sent(&transfer->connection) : transfer->request_sent;
 }
 
-static void set_message(osb_transfer *transfer, const char *text)
+/* `text` NULL: the outcome's own message. */
+static void set_message(osb_transfer *transfer, osb_outcome outcome, const char *text)
 {
-    snprintf(transfer->message, sizeof transfer->message, "%s", text);
+    if (!text)
+        text = osb_outcome_message(outcome);
+    if (text != transfer->message)
+        snprintf(transfer->message, sizeof transfer->message, "%s", text);
 }
 
 void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, const char *message)
@@ -289,11 +274,10 @@ void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, const char *m
     transfer->shard = NULL;
     curl_slist_free_all(transfer->headers);
     transfer->headers = NULL;
-    if (message)
-        set_message(transfer, message);
+    set_message(transfer, outcome, message);
     if (osb_response_end(&transfer->response) && outcome == OSB_COMPLETE) {
         outcome = OSB_SINK_FAILED;
-        set_message(transfer, transfer->response.sink.problem);
+        set_message(transfer, outcome, transfer->response.sink.problem);
     }
     transfer->outcome = outcome;
     osb_body_free(&transfer->body);
@@ -302,7 +286,7 @@ void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, const char *m
         osb_transfer_free(transfer);
 }
 
-/* Ends an open WebSocket, for which `outcome` and `message` are the reasons where the server has given none. */
+/* Ends an open WebSocket. `outcome` and `message` apply when the server neither closed it nor violated the protocol. */
 static void end_websocket(osb_transfer *transfer, osb_outcome outcome, const char *message)
 {
     const osb_websocket *websocket = transfer->websocket;
@@ -316,29 +300,70 @@ static void end_websocket(osb_transfer *transfer, osb_outcome outcome, const cha
         osb_transfer_end(transfer, outcome, message);
 }
 
+/* Ends a transfer in whose callback something failed. */
+static void end_with_failure(osb_transfer *transfer)
+{
+    const char *message = transfer->failure_message;
+
+    if (transfer->failure == OSB_BODY_FAILED)
+        message = transfer->body.problem;
+    else if (transfer->failure == OSB_SINK_FAILED)
+        message = transfer->response.sink.problem;
+    else if (transfer->failure == OSB_BAD_RESPONSE)
+        message = transfer->response.problem;
+    osb_transfer_end(transfer, transfer->failure, message);
+}
+
 void osb_transfer_complete(osb_transfer *transfer, CURLcode code)
 {
-    const char *message = transfer->message[0] ? NULL : curl_easy_strerror(code);
+    const char *message = transfer->message[0] ? transfer->message : curl_easy_strerror(code);
+    char text[CURL_ERROR_SIZE];
+    osb_outcome outcome;
 
-    if (is_open_websocket(transfer) && code == CURLE_OK)
-        end_websocket(transfer, OSB_RECEIVE_FAILED, CUT_SHORT);
-    else if (is_open_websocket(transfer) && transfer->failure == OSB_RUNNING)
-        end_websocket(transfer, osb_outcome_of(code), message);
-    else if (code == CURLE_OK || transfer->failure == OSB_RUNNING)
-        osb_transfer_end(transfer, osb_outcome_of(code), message);
-    else if (transfer->failure == OSB_BODY_FAILED)
-        osb_transfer_end(transfer, OSB_BODY_FAILED, transfer->body.problem);
-    else if (transfer->failure == OSB_SINK_FAILED)
-        osb_transfer_end(transfer, OSB_SINK_FAILED, transfer->response.sink.problem);
-    else
-        osb_transfer_end(transfer, transfer->failure, transfer->failure_message ? transfer->failure_message : message);
+    if (osb_connection_was_stale(&transfer->connection)) {
+        if (osb_multi_restart(transfer->shard, transfer->easy) == CURLM_OK)
+            return;
+        code = CURLE_OUT_OF_MEMORY;
+    }
+    if (code != CURLE_OK && transfer->failure) {
+        end_with_failure(transfer);
+        return;
+    }
+    if (is_open_websocket(transfer)) {
+        if (code == CURLE_OK)
+            end_websocket(transfer, OSB_RECEIVE_FAILED, CUT_SHORT);
+        else
+            end_websocket(transfer, osb_connection_outcome(&transfer->connection, code), message);
+        return;
+    }
+    if (transfer->websocket && code == CURLE_OK && !transfer->response.status) { /* libcurl takes half a head for a whole one */
+        osb_transfer_end(transfer, OSB_RECEIVE_FAILED, NO_RESPONSE);
+        return;
+    }
+    outcome = osb_connection_outcome(&transfer->connection, code);
+    if (outcome == OSB_NO_MEMORY && !transfer->response.status && osb_transfer_sent(transfer)) {
+        /* libcurl before 8.6 has no other result for a line of more than 100 KB. */
+        message = "a line of the response's head is too long";
+        outcome = OSB_BAD_RESPONSE;
+    }
+    if (osb_outcome_is_before_sending(outcome) && osb_transfer_sent(transfer)) {
+        /* The connection broke after the request, and libcurl could not connect again: the server may have carried it out. */
+        snprintf(text, sizeof text, "the connection broke after the request was sent; then: %.180s", message);
+        message = text;
+        outcome = OSB_RECEIVE_FAILED;
+    } else if (code == CURLE_SEND_FAIL_REWIND) {
+        message = "the connection broke after the request was sent, and it must not be sent twice";
+    } else if (outcome == OSB_NO_MEMORY || outcome == OSB_NO_DESCRIPTORS) {
+        message = NULL;
+    }
+    osb_transfer_end(transfer, outcome, message);
 }
 
 void osb_transfer_drop_after_fork(osb_transfer *transfer)
 {
     transfer->easy = NULL;
     transfer->headers = NULL;
-    osb_transfer_end(transfer, OSB_FORKED, "the process has forked");
+    osb_transfer_end(transfer, OSB_FORKED, NULL);
 }
 
 void osb_transfer_free(osb_transfer *transfer)
@@ -347,7 +372,7 @@ void osb_transfer_free(osb_transfer *transfer)
         return;
     if (osb_multi_is_inherited(transfer->multi))
         osb_transfer_drop_after_fork(transfer);
-    osb_transfer_end(transfer, OSB_CLOSED, "it was closed");
+    osb_transfer_end(transfer, OSB_CLOSED, NULL);
     osb_transfer_set_unmark(&transfer->member, OSB_CHANGED);
     osb_body_free(&transfer->body);
     osb_response_free(&transfer->response);
@@ -362,7 +387,10 @@ void osb_transfer_detach(osb_transfer *transfer, double seconds, int wait_on_clo
 {
     osb_multi *multi = transfer->multi;
 
-    /* The bytes of parts belong to the caller, so a body in parts cannot stay behind. Before it is open, a WebSocket has no close. */
+    /*
+     * The bytes of parts belong to the caller, so a body in parts cannot stay behind. A WebSocket that is not open yet cannot be
+     * closed in the ordinary way.
+     */
     if (transfer->outcome != OSB_RUNNING || transfer->has_parts || osb_multi_is_inherited(multi)
         || (transfer->websocket && !transfer->websocket->open)) {
         osb_transfer_free(transfer);
@@ -382,7 +410,7 @@ void osb_transfer_detach(osb_transfer *transfer, double seconds, int wait_on_clo
 
 /* Pauses. */
 
-/* Returns 1 when libcurl waits for bytes of an upload and was told that there are none yet. */
+/* Returns 1 when libcurl has paused the upload, because it had no bytes to send. */
 static int send_is_paused(const osb_transfer *transfer)
 {
     return transfer->websocket ? transfer->websocket->send_paused : transfer->body.waiting_for_data;
@@ -509,11 +537,11 @@ void osb_transfer_check_clock(osb_transfer *transfer)
     double now = transfer->multi->now, idle = idle_clock(transfer);
 
     if (transfer->deadline >= 0 && transfer->deadline <= now) {
-        osb_transfer_end(transfer, OSB_TIMEOUT, "the timeout has run out");
+        osb_transfer_end(transfer, OSB_TIMEOUT, NULL);
         return;
     }
     if (idle >= 0 && idle <= now) {
-        osb_transfer_end(transfer, OSB_IDLE_TIMEOUT, "the idle timeout has run out");
+        osb_transfer_end(transfer, OSB_IDLE_TIMEOUT, NULL);
         return;
     }
     if (is_open_websocket(transfer)) {
@@ -535,10 +563,10 @@ void osb_transfer_check_quiet(osb_transfer *transfer)
     int refused = transfer->response.status && !is_open_websocket(transfer);
 
     /* libcurl waits for nothing either while both directions are paused by us. */
-    if (!websocket || refused || !send_is_paused(transfer) || receive_is_paused(transfer))
+    if (!websocket || refused || transfer->member.socket >= 0 || !send_is_paused(transfer) || receive_is_paused(transfer))
         return;
     if (websocket->open)
         end_websocket(transfer, OSB_RECEIVE_FAILED, CUT_SHORT);
     else
-        osb_transfer_end(transfer, OSB_RECEIVE_FAILED, "the connection ended before the response");
+        osb_transfer_end(transfer, OSB_RECEIVE_FAILED, NO_RESPONSE);
 }

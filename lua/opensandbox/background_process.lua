@@ -7,13 +7,10 @@ local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local follow = require "opensandbox.execution.log_follower"
 local options = require "opensandbox.base.options"
-local poll = require "opensandbox.loop.polling"
+local polling = require "opensandbox.loop.polling"
 local requests = require "opensandbox.execution.command_requests"
 
 local background_process = {}
-
-local INITIAL_DELAY = 0.02 -- seconds between two requests for the status
-local MAX_DELAY = 0.5      -- seconds
 
 ---@class opensandbox.BackgroundProcess
 ---@field id string
@@ -26,7 +23,7 @@ local BackgroundProcess = {}
 ---@return integer|opensandbox.Error cursor for the next call, or the error
 function BackgroundProcess:logs(cursor)
   local op = self._op_prefix .. ":logs"
-  if cursor ~= nil then options.argument(op, "the cursor", cursor, "count") end
+  if cursor ~= nil then options.argument(op, "the cursor", cursor, "natural") end
   local log, err = self:_logs(op, cursor or 0)
   if not log then return nil, err end
   return log.text, log.cursor
@@ -61,8 +58,7 @@ local wait_options = { timeout = "seconds" }
 function BackgroundProcess:wait(opts)
   local op = self._op_prefix .. ":wait"
   opts = options.check(op, opts, wait_options)
-  local limit = deadline.new(opts.timeout)
-  local ended, err = poll(op, { first = INITIAL_DELAY, longest = MAX_DELAY, deadline = limit.at }, function()
+  local ended, err = polling.poll(op, { deadline = deadline.new(opts.timeout) }, function()
     local status, problem = self:_status(op)
     if not status then return nil, problem end
     return not status.running and end_of(status) or nil
@@ -103,7 +99,7 @@ function Events:__call()
   return event
 end
 
-local events_options = { cursor = "count" }
+local events_options = { cursor = "natural" }
 
 --- Follows its output until it has ended, in short requests, so that nothing is lost when one of them fails. Use the result in a `for`
 --- loop, or call its method `next`.
@@ -115,7 +111,7 @@ function BackgroundProcess:events(opts)
   return setmetatable({ _finished = false, _log = follow {
     op = op, cursor = opts.cursor or 0,
     logs = function(cursor) return self:_logs(op, cursor) end,
-    look = function() return self:_status(op) end,
+    status = function() return self:_status(op) end,
   } }, Events)
 end
 

@@ -1,14 +1,14 @@
---- The client: its options, the event loop's view of it, and how it ends.
---
--- Its methods for the routes stand in the `*_routes.lua` files of the rooms; `create` and `connect` return Sandbox objects.
+--- The client: its options, its methods from other files, the event loop's view of it, and how it closes.
 
-local core = require "opensandbox.core"
+local class = require "opensandbox.base.class"
+local deadlines = require "opensandbox.loop.deadline"
 local headers = require "opensandbox.http.headers"
 local http_client = require "opensandbox.http.http_client"
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
 local owned_resource = require "opensandbox.http.owned_resource"
 local retry = require "opensandbox.http.retry"
+local sandbox_state = require "opensandbox.lifecycle.sandbox_state"
 local scheduler = require "opensandbox.loop.scheduler"
 local task_group = require "opensandbox.loop.task_group"
 local url = require "opensandbox.base.url"
@@ -23,8 +23,54 @@ local version = require "opensandbox.version"
 ---@field cleanup opensandbox.TaskGroup internal: background tasks that closing the client waits for
 ---@field op? string internal: the method that the user called, see Client:for_op
 local Client = {}
-Client.__index = Client
 Client.__name = "opensandbox.Client"
+
+-- The methods that come from other files. A file is loaded when one of its methods is first used.
+local METHODS = {
+  ["opensandbox.sandbox"] = { "create", "connect", "sandboxes", "kill_all" },
+  ["opensandbox.sandbox_pool"] = { pool = "new" },
+
+  ["opensandbox.lifecycle.sandbox_routes"] = {
+    "create_sandbox", "get_sandbox", "list_sandboxes", "delete_sandbox", "wait_ready", "pause_sandbox", "resume_sandbox",
+    "renew_sandbox", "patch_metadata", "get_endpoint", "discover_execd", "discover_egress", "health", "get_version",
+    "record_create_event",
+  },
+  ["opensandbox.lifecycle.snapshot_routes"] = {
+    "create_snapshot", "get_snapshot", "list_snapshots", "delete_snapshot", "wait_snapshot",
+  },
+  ["opensandbox.lifecycle.server_pool_routes"] = { "create_pool", "get_pool", "list_pools", "update_pool", "delete_pool" },
+  ["opensandbox.lifecycle.diagnostics_routes"] = { "get_diagnostic_logs", "get_diagnostic_events" },
+
+  ["opensandbox.execution.command_routes"] = { "run_command", "get_command_status", "get_command_logs", "interrupt_command" },
+  ["opensandbox.execution.metrics_routes"] = { "ping", "get_metrics", "watch_metrics" },
+  ["opensandbox.execution.session_routes"] = { "create_session", "run_in_session", "delete_session", "delete_session_request" },
+  ["opensandbox.execution.code_routes"] = {
+    "create_code_context", "get_code_context", "list_code_contexts", "delete_code_context", "delete_code_contexts",
+    "delete_code_context_request", "run_code", "interrupt_code",
+  },
+  ["opensandbox.execution.isolated_routes"] = {
+    "create_isolated_session", "get_isolated_session", "list_isolated_sessions", "delete_isolated_session",
+    "delete_isolated_session_request", "get_isolation_capabilities", "isolated_endpoint",
+  },
+  ["opensandbox.execution.isolated_run_routes"] = {
+    "run_isolated", "start_isolated", "get_isolated_run", "get_isolated_run_logs",
+  },
+
+  ["opensandbox.files.file_routes"] = {
+    "list_directory", "search_files", "file_info", "make_directories", "move_files", "set_permissions", "replace_in_files",
+    "delete_files", "delete_directories",
+  },
+  ["opensandbox.files.download_routes"] = { "download_file", "save_file" },
+  ["opensandbox.files.upload_routes"] = { "upload_files" },
+
+  ["opensandbox.egress.egress_routes"] = {
+    "get_egress_policy", "patch_egress_policy", "replace_egress_policy", "delete_egress_rules",
+  },
+  ["opensandbox.egress.vault_routes"] = {
+    "create_credential_vault", "get_credential_vault", "patch_credential_vault", "delete_credential_vault",
+    "list_vault_credentials", "get_vault_credential", "list_vault_bindings", "get_vault_binding",
+  },
+}
 
 local CLOSE_TIMEOUT = 2     -- seconds
 local POLL_INTERVAL = 0.005 -- seconds between steps where there is no descriptor to watch
@@ -40,12 +86,13 @@ local DEFAULT_MAX_OUTPUT = 16 * 1024 * 1024 -- bytes
 
 local known_options = {
   timeout = "seconds", create_timeout = "seconds", connect_timeout = "seconds", idle_timeout = "seconds",
-  transfer_idle_timeout = "seconds", max_output = "count", headers = "strings", user_agent = "text",
+  transfer_idle_timeout = "seconds", max_output = "natural", headers = "string map", user_agent = "nonempty string",
   use_server_proxy = "boolean", retry = "any", loop = "any",
   tls = "table", proxy = "string", on_request = "function", on_response = "function",
 }
 local known_tls = {
-  verify = "boolean", ca_file = "text", ca_directory = "text", certificate = "text", key = "text", key_password = "string",
+  verify = "boolean", ca_file = "nonempty string", ca_directory = "nonempty string", certificate = "nonempty string",
+  key = "nonempty string", key_password = "string",
 }
 
 local function transport_options(given)
@@ -67,11 +114,11 @@ local function base_url(op, given)
   local base = given or os.getenv("OPEN_SANDBOX_DOMAIN")
   if not base or base == "" then base = "http://localhost:8080" end
   local protocol = os.getenv("OPEN_SANDBOX_PROTOCOL")
-  local full, parsed = url.base(base, protocol and protocol ~= "" and protocol or "http")
+  local full, parsed = url.normalize_base(base, protocol and protocol ~= "" and protocol or "http")
   if full then return full, parsed end
   local where = given == nil and " (OPEN_SANDBOX_DOMAIN)" or ""
   -- A URL that is not valid may hold a password anywhere before the last @.
-  options.raise(op, ("the url %q%s is not valid: %s"):format(url.shown((base:gsub("//.*@", "//"))), where, parsed))
+  options.raise(op, ("the url %q%s is not valid: %s"):format(url.redacted((base:gsub("//.*@", "//"))), where, parsed))
 end
 
 local function api_key_of(op, given)
@@ -91,20 +138,20 @@ end
 ---@return opensandbox.Client
 local function new(base, api_key, opts)
   local op = "new"
-  if base ~= nil then options.argument(op, "the url", base, "text") end
+  if base ~= nil then options.argument(op, "the url", base, "nonempty string") end
   if api_key ~= nil then options.argument(op, "the API key", api_key, "string") end
   opts = options.check(op, opts, known_options)
   local full, parsed = base_url(op, base)
   local key = api_key_of(op, api_key)
   local own_headers = headers.merge({ ["User-Agent"] = opts.user_agent or ("opensandbox-lua/" .. version) }, opts.headers)
-  local problem = headers.problem_in(own_headers)
+  local problem = headers.validate_all(own_headers)
   if problem then options.raise(op, problem) end
   local timeouts = {}
   for name, value in pairs(DEFAULTS) do timeouts[name] = opts[name] or value end
   local retries, to_transport = retry_policy(opts.retry), transport_options(opts)
   if opts.loop ~= nil then loop.use(op, opts.loop) end
   local self = setmetatable({
-    url = url.shown(full),
+    url = url.redacted(full),
     use_server_proxy = opts.use_server_proxy or false,
     max_output = opts.max_output or DEFAULT_MAX_OUTPUT,
     cleanup = task_group.new(),
@@ -117,24 +164,32 @@ local function new(base, api_key, opts)
     on_exit = function()
       if weak.client then weak.client:close() end
     end,
+    explain_error = function(failed_op, err)
+      return weak.client and sandbox_state.explain(weak.client, failed_op, err) or err
+    end,
   }
-  self.resources = owned_resource.set(self.http)
+  self.resources = owned_resource.set(self.http, self.cleanup)
   return self
 end
 
---- Closes the client. Deletes the sandboxes, sessions and contexts that it created and that were neither closed nor detached, waiting
---- at most 2 seconds. Aborts all other requests.
+--- Closes the client. Deletes the sandboxes, sessions and contexts that it created and that were neither closed nor detached, those
+--- included whose create is under way. Waits for that at most 2 seconds. Aborts all other requests.
 function Client:close()
-  local deadline = core.now() + CLOSE_TIMEOUT
-  for listener in pairs(self._close_listeners) do listener:on_client_close() end
-  self.cleanup:join(deadline)
-  self.resources:delete_all()
-  self.http:close()
+  local deadline = deadlines.new(CLOSE_TIMEOUT)
+  local groups = {}
+  for listener in pairs(self._close_listeners) do groups[#groups + 1] = listener:on_client_close() end
+  self.resources:close()
+  groups[#groups + 1] = self.cleanup
+  local all_ended = true
+  for _, group in ipairs(groups) do all_ended = group:join(deadline) and all_ended end
+  if not all_ended then self.resources:close_blocking(deadline) end -- time is left only where this code cannot wait in the loop
+  self.http:close(deadline:remaining())
+  self.resources:abandon()
 end
 
 Client.__close = Client.close
 
---- Has `listener:on_client_close()` called when the client closes. The listener is held weakly.
+--- Has `listener:on_client_close()` called when the client closes. It may return a task group to wait for. The listener is held weakly.
 function Client:add_close_listener(listener)
   self._close_listeners[listener] = true
 end
@@ -176,14 +231,6 @@ function Client:getfd() return self.http.transport.multi:getfd() end
 --- For luasocket's select: whether `step` is due now.
 function Client:dirty() return scheduler:dirty() end
 
-for _, name in ipairs {
-  "lifecycle.sandbox_routes", "lifecycle.snapshot_routes", "lifecycle.server_pool_routes", "lifecycle.diagnostics_routes",
-  "files.file_routes", "files.reader", "files.upload",
-  "execution.command_routes", "execution.metrics_routes", "execution.session_routes", "execution.code_routes",
-  "execution.isolated_routes", "execution.isolated_run_routes",
-  "egress.egress_routes", "egress.vault_routes",
-} do
-  for method, fn in pairs(require("opensandbox." .. name)) do Client[method] = fn end
-end
+class.define(Client, { name = "client", methods = METHODS })
 
-return { new = new, Client = Client }
+return { new = new }

@@ -1,13 +1,15 @@
 --- A code context of a sandbox: `sandbox:code()`.
 
 local child_resource = require "opensandbox.child_resource"
+local class = require "opensandbox.base.class"
 local options = require "opensandbox.base.options"
+local tables = require "opensandbox.base.tables"
 
 ---@class opensandbox.Code: opensandbox.ChildResource
 ---@field id string sandbox:code(language, { id = }) attaches to it, in any process
 ---@field language string
-local Code = child_resource.class { _class = "Code", _op_prefix = "code", _noun = "code context", _delete = "delete_code_context",
-  _route = "/code/contexts/" }
+local Code = child_resource.class { __name = "opensandbox.Code", _op_prefix = "code", _noun = "code context",
+  _delete = "delete_code_context" }
 
 local code_contexts = {}
 
@@ -16,7 +18,7 @@ local code_contexts = {}
 ---@field timeout? number seconds for the start of a new context, default 30
 ---@field id? string of an existing context, which is not deleted then; nothing is sent
 
-local code_options = { cwd = "text", timeout = "seconds", id = "text" }
+local code_options = { cwd = "nonempty string", timeout = "seconds", id = "nonempty string" }
 
 --- Creates a code context of a sandbox, or attaches to one: POST /code/context of execd.
 ---@param sandbox opensandbox.Sandbox
@@ -26,13 +28,13 @@ local code_options = { cwd = "text", timeout = "seconds", id = "text" }
 ---@return opensandbox.Error? err
 function code_contexts.open(sandbox, language, opts)
   local op = "sandbox:code"
-  if language ~= nil then options.argument(op, "the language", language, "text") end
+  if language ~= nil then options.argument(op, "the language", language, "nonempty string") end
   opts = options.check(op, opts, code_options)
   if not opts.id then return child_resource.create(Code, sandbox, op, "create_code_context", language, opts) end
   if opts.cwd or opts.timeout then
     options.raise(op, "options 'cwd' and 'timeout' are for a new context, and option 'id' for an existing one")
   end
-  options.identifier(op, "option 'id'", opts.id)
+  options.path_segment(op, "option 'id'", opts.id)
   return child_resource.attach(Code, sandbox, { id = opts.id, language = language or "python" })
 end
 
@@ -56,7 +58,7 @@ function Code:run(text, opts)
   if opts and (opts.context or opts.language) then
     options.raise(op, "options 'context' and 'language' are for run_code: this method runs code in its own context")
   end
-  return self:call_execd(op, "run_code", text, options.merge(opts, { context = { id = self.id, language = self.language } }))
+  return self:call_execd(op, "run_code", text, tables.merge(opts, { context = { id = self.id, language = self.language } }))
 end
 
 --- Interrupts the code that runs in the context, as Ctrl-C does: DELETE /code of execd.
@@ -65,5 +67,7 @@ end
 function Code:interrupt()
   return self:call_execd("code:interrupt", "interrupt_code", self.id)
 end
+
+class.check_colon(Code, "code")
 
 return code_contexts

@@ -1,6 +1,7 @@
 --- A command in the background, started by this or another process: `sandbox:start()` and `sandbox:command()`.
 
 local background_process = require "opensandbox.background_process"
+local class = require "opensandbox.base.class"
 local core = require "opensandbox.core"
 local requests = require "opensandbox.execution.command_requests"
 
@@ -17,7 +18,7 @@ local command = {}
 ---@param is_fresh boolean it was started just now
 ---@return opensandbox.Command
 function command.attach(sandbox, id, is_fresh)
-  local registered_by = is_fresh and core.now() + requests.START_PATIENCE or 0
+  local registered_by = is_fresh and core.now() + requests.REGISTRATION_TIMEOUT or 0
   return setmetatable({ id = id, sandbox = sandbox, _registered_by = registered_by }, Command)
 end
 
@@ -26,7 +27,7 @@ local function call(self, op, route, ...)
   local execd, err = self.sandbox:execd_endpoint(op)
   if not execd then return nil, err end
   local client, arguments = self.sandbox.client:for_op(op), { ... }
-  return requests.patiently(op, self._registered_by, function()
+  return requests.retry_until_registered(op, self._registered_by, function()
     return route(client, execd, self.id, arguments[1])
   end)
 end
@@ -53,5 +54,7 @@ function Command:kill()
   if tostring(err.message):find("is not running", 1, true) then return true end
   return nil, err
 end
+
+class.check_colon(Command, "command")
 
 return command

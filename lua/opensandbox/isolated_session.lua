@@ -2,6 +2,7 @@
 
 local background_process = require "opensandbox.background_process"
 local child_resource = require "opensandbox.child_resource"
+local class = require "opensandbox.base.class"
 local files = require "opensandbox.files"
 local options = require "opensandbox.base.options"
 local shell = require "opensandbox.base.shell"
@@ -9,8 +10,8 @@ local shell = require "opensandbox.base.shell"
 ---@class opensandbox.Isolated: opensandbox.ChildResource
 ---@field id string what sandbox:isolated{ id = } takes, in another process too
 ---@field files opensandbox.Files its own files: what an overlay holds is only seen here and by what runs in it
-local Isolated = child_resource.class { _class = "Isolated", _op_prefix = "isolated", _noun = "isolated session",
-  _delete = "delete_isolated_session", _route = "/v1/isolated/session/" }
+local Isolated = child_resource.class { __name = "opensandbox.Isolated", _op_prefix = "isolated", _noun = "isolated session",
+  _delete = "delete_isolated_session" }
 
 ---@class opensandbox.IsolatedRunHandle: opensandbox.BackgroundProcess
 ---@field id string
@@ -61,7 +62,7 @@ function isolated.open(sandbox, opts)
       options.raise(op, ("option '%s' is for a new session, and option 'id' for one that is there"):format(tostring(name)))
     end
   end
-  return with_files(child_resource.attach(Isolated, sandbox, { id = options.identifier(op, "option 'id'", opts.id) }))
+  return with_files(child_resource.attach(Isolated, sandbox, { id = options.path_segment(op, "option 'id'", opts.id) }))
 end
 
 --- Runs code in the session's bash and waits for its end. What it writes to stderr comes as stdout, and blank lines are missing. Never
@@ -91,5 +92,8 @@ end
 function Isolated:info()
   return self:call_execd("isolated:info", "get_isolated_session", self.id)
 end
+
+class.check_colon(Isolated, "isolated")
+class.check_colon(Run, "run")
 
 return isolated

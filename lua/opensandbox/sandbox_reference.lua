@@ -6,6 +6,7 @@ local errors = require "opensandbox.base.errors"
 local headers = require "opensandbox.http.headers"
 local objects = require "opensandbox.lifecycle.objects"
 local options = require "opensandbox.base.options"
+local tables = require "opensandbox.base.tables"
 local url = require "opensandbox.base.url"
 
 ---@class opensandbox.Handle
@@ -28,7 +29,7 @@ function sandbox_reference.of(self)
   return {
     id = self.id, url = self.client.url,
     endpoints = { [EXECD_PORT] = {
-      url = execd.url, headers = next(execd.headers) and options.merge(execd.headers) or nil, proxied = execd.proxied or nil,
+      url = execd.url, headers = next(execd.headers) and tables.merge(execd.headers) or nil, proxied = execd.proxied or nil,
     } },
   }
 end
@@ -36,11 +37,11 @@ end
 -- Checks an endpoint and returns it in the form of get_endpoint.
 local function endpoint(op, id, given)
   options.argument(op, "the handle's endpoint", given, "table")
-  local to_send = options.argument(op, "the headers of the handle's endpoint", given.headers or {}, "strings")
-  local parsed, problem = url.parse(options.argument(op, "the url of the handle's endpoint", given.url, "text"))
-  problem = problem or headers.problem_in(to_send)
+  local to_send = options.argument(op, "the headers of the handle's endpoint", given.headers or {}, "string map")
+  local parsed, problem = url.parse(options.argument(op, "the url of the handle's endpoint", given.url, "nonempty string"))
+  problem = problem or headers.validate_all(to_send)
   if problem then options.raise(op, "the handle's endpoint is not valid: " .. problem) end
-  return { url = given.url, host = parsed.host, port = parsed.port, headers = options.merge(to_send), sandbox_id = id,
+  return { url = given.url, host = parsed.host, port = parsed.port, headers = tables.merge(to_send), sandbox_id = id,
     proxied = given.proxied == true }
 end
 
@@ -51,13 +52,14 @@ end
 ---@return string? id
 ---@return opensandbox.Endpoint|opensandbox.Error|nil execd the endpoint if the handle contains it, or the error when it belongs to another server
 function sandbox_reference.read(client, op, given)
-  local id = options.identifier(op, "the sandbox id of the handle", given.id)
-  options.argument(op, "the handle's url", given.url, "text")
+  local id = options.path_segment(op, "the sandbox id of the handle", given.id)
+  options.argument(op, "the handle's url", given.url, "nonempty string")
   local execd = options.argument(op, "the handle's endpoints", given.endpoints or {}, "table")[EXECD_PORT]
   if execd ~= nil then execd = endpoint(op, id, execd) end
   if given.url ~= client.url then
     return nil, errors.new { kind = "state", code = "other_server", op = op, sandbox_id = id,
-      message = ("the handle belongs to a sandbox of %s, and this client's server is %s"):format(url.shown(given.url), client.url),
+      message = ("the handle belongs to a sandbox of %s, and this client's server is %s"):format(
+        url.redacted(given.url), client.url),
       hint = "Make a client for that server: opensandbox.new(handle.url, key)" }
   end
   return id, execd

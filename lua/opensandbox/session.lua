@@ -1,12 +1,13 @@
 --- A shell session of a sandbox: `sandbox:session()`.
 
 local child_resource = require "opensandbox.child_resource"
+local class = require "opensandbox.base.class"
 local options = require "opensandbox.base.options"
 
 ---@class opensandbox.Session: opensandbox.ChildResource
 ---@field id string sandbox:session { id = } attaches to it, in any process
-local Session = child_resource.class { _class = "Session", _op_prefix = "session", _noun = "session", _delete = "delete_session",
-  _route = "/session/" }
+local Session = child_resource.class { __name = "opensandbox.Session", _op_prefix = "session", _noun = "session",
+  _delete = "delete_session" }
 
 local sessions = {}
 
@@ -14,7 +15,7 @@ local sessions = {}
 ---@field cwd? string for a new session; created if it is missing
 ---@field id? string of an existing session, which is not deleted then; nothing is sent
 
-local session_options = { cwd = "text", id = "text" }
+local session_options = { cwd = "nonempty string", id = "nonempty string" }
 
 --- Creates a session of a sandbox, or attaches to one: POST /session of execd.
 ---@param sandbox opensandbox.Sandbox
@@ -26,7 +27,7 @@ function sessions.open(sandbox, opts)
   opts = options.check(op, opts, session_options)
   if not opts.id then return child_resource.create(Session, sandbox, op, "create_session", opts) end
   if opts.cwd then options.raise(op, "option 'cwd' is for a new session, and option 'id' for an existing one") end
-  return child_resource.attach(Session, sandbox, { id = options.identifier(op, "option 'id'", opts.id) })
+  return child_resource.attach(Session, sandbox, { id = options.path_segment(op, "option 'id'", opts.id) })
 end
 
 ---@class opensandbox.SessionRunOpts
@@ -46,5 +47,7 @@ end
 function Session:run(given, opts)
   return self:call_execd("session:run", "run_in_session", self.id, given, opts)
 end
+
+class.check_colon(Session, "session")
 
 return sessions

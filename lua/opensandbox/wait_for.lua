@@ -1,6 +1,7 @@
 --- Waits until a port or a path exists in the sandbox. One command polls inside; it needs only a shell, sleep and cat.
 
 local errors = require "opensandbox.base.errors"
+local numbers = require "opensandbox.base.numbers"
 local options = require "opensandbox.base.options"
 local shell = require "opensandbox.base.shell"
 
@@ -46,7 +47,7 @@ local known_options = { timeout = "seconds", interval = "seconds" }
 local function wait_until(sandbox, op, script, opts, timeout_error)
   opts = options.check(op, opts, known_options)
   local timeout = opts.timeout or DEFAULT_TIMEOUT
-  local interval = ("%.3f"):format(math.max(opts.interval or DEFAULT_INTERVAL, 0.001)):gsub(",", ".") -- whatever the locale is
+  local interval = numbers.format(math.max(opts.interval or DEFAULT_INTERVAL, 0.001), "%.3f")
   local command = script .. POLL_SCRIPT:format(interval, EXIT_NO_PROGRAMS)
   local result, err = sandbox:call_execd(op, "run_command", command, { timeout = timeout })
   if not result then return nil, err end
@@ -91,7 +92,7 @@ end
 ---@return opensandbox.Error? err kind `timeout`, code `not_found` when it did not exist in time
 function wait_for.file(self, path, opts)
   local op = "sandbox:wait_for_file"
-  options.argument(op, "the path", path, "text")
+  options.argument(op, "the path", path, "nonempty string")
   return wait_until(self, op, PATH_SCRIPT:format(shell.quote(path)), opts, {
     code = "not_found", text = path .. " does not exist",
     hint = "Check the path, or raise the option timeout if it needs longer",

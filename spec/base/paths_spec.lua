@@ -52,7 +52,7 @@ describe("a mode", function()
       -644, 0.5, 1 / 0, "4755", 4755, "04755", 1000, "u+x", true, {}, "00000644" } do
       refused("mode ", paths.mode, "write", mode)
     end
-    refused('mode "899" is not one', paths.mode, "write", "899")
-    refused("mode 4755 is not one", paths.mode, "write", 4755)
+    refused('mode "899" is not valid', paths.mode, "write", "899")
+    refused("mode 4755 is not valid", paths.mode, "write", 4755)
   end)
 end)

@@ -15,18 +15,18 @@ local UNSOUND = {
 describe("a text", function()
   it("that is UTF-8 is told to be, and stays as it is", function()
     for _, text in ipairs(SOUND) do
-      assert.is_true(utf8.is_sound(text), ("%q"):format(text))
-      assert.equal(text, utf8.sound(text))
+      assert.is_true(utf8.is_valid(text), ("%q"):format(text))
+      assert.equal(text, utf8.replace_invalid(text))
     end
   end)
 
   it("that is not is told so, and gets U+FFFD for each byte that is none", function()
     for text, count in pairs(UNSOUND) do
-      assert.is_false(utf8.is_sound(text), ("%q"):format(text))
-      local made, replaced = utf8.sound(text), 0
+      assert.is_false(utf8.is_valid(text), ("%q"):format(text))
+      local made, replaced = utf8.replace_invalid(text), 0
       for _ in made:gmatch("\239\191\189") do replaced = replaced + 1 end
       assert.equal(count, replaced, ("%q"):format(text))
-      assert.is_true(utf8.is_sound(made))
+      assert.is_true(utf8.is_valid(made))
     end
   end)
 end)

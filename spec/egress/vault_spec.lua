@@ -218,7 +218,7 @@ describe("an answer that is none", function()
   it("is an unexpected one", function()
     for _, name in ipairs { "get_credential_vault", "list_vault_credentials", "list_vault_bindings" } do
       local _, err = client[name](client, at "garbage")
-      assert.same({ "protocol", "unexpected_answer", name }, { err.kind, err.code, err.op })
+      assert.same({ "protocol", "unexpected_response", name }, { err.kind, err.code, err.op })
     end
     local _, err = client:get_vault_credential(at "garbage", "token")
     assert.equal("protocol", err.kind)

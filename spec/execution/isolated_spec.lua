@@ -336,7 +336,7 @@ describe("an isolated session's route", function()
     assert.same({ "stream", "cut", "so far\n" }, { err.kind, err.code, err.result.stdout })
     assert.matches("ended before the code did$", err.message)
     assert.matches("without a single event$", fails("nothing").message)
-    assert.equal("unexpected_answer", fails("page").code)
+    assert.equal("unexpected_response", fails("page").code)
   end)
 
   it("for files is below the session's, with the headers of the sandbox's", function()

@@ -1,9 +1,9 @@
 --- The text that events would have given, made of a command's bytes, however these are cut.
 
-local lines = require "opensandbox.execution.line_normalizer"
+local line_normalizer = require "opensandbox.execution.line_normalizer"
 
 local function rebuilt(pieces)
-  local made, text = lines(), {}
+  local made, text = line_normalizer(), {}
   for _, piece in ipairs(pieces) do text[#text + 1] = made:feed(piece) end
   text[#text + 1] = made:finish()
   return table.concat(text)
@@ -51,7 +51,7 @@ describe("the text of lines", function()
       local best = math.huge
       for _ = 1, 3 do
         collectgarbage()
-        local made, began = lines(), os.clock()
+        local made, began = line_normalizer(), os.clock()
         for _ = 1, pieces do assert(made:feed(piece) == "") end
         assert(#made:finish() == pieces * #piece + 1)
         best = math.min(best, os.clock() - began)

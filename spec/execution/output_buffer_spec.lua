@@ -1,6 +1,6 @@
 --- A command's output as it is kept: whole within the limit, beyond it the first and the last half.
 
-local capture = require "opensandbox.execution.output_buffer"
+local output_buffer = require "opensandbox.execution.output_buffer"
 local new_random = require "spec.support.random"
 
 -- What should be kept of a text.
@@ -11,7 +11,7 @@ local function model(text, limit)
 end
 
 local function kept(pieces, limit)
-  local store = capture.new(limit)
+  local store = output_buffer.new(limit)
   for _, piece in ipairs(pieces) do store:append(piece) end
   return store:text()
 end
@@ -40,13 +40,13 @@ end
 
 describe("a line of /command", function()
   it("gets the newline back that execd took away", function()
-    assert.equal("hello\n", capture.line("hello"))
-    assert.equal("a b \n", capture.line("a b "))
+    assert.equal("hello\n", output_buffer.line("hello"))
+    assert.equal("a b \n", output_buffer.line("a b "))
   end)
 
   it("that is blank comes as a newline and stays one", function()
-    assert.equal("\n", capture.line("\n"))
-    assert.equal("a\n\nb\n", capture.line("a") .. capture.line("\n") .. capture.line("b"))
+    assert.equal("\n", output_buffer.line("\n"))
+    assert.equal("a\n\nb\n", output_buffer.line("a") .. output_buffer.line("\n") .. output_buffer.line("b"))
   end)
 end)
 
@@ -100,7 +100,7 @@ describe("what is kept", function()
   end)
 
   it("can be looked at while more comes", function()
-    local store, text = capture.new(1000), counted(4000)
+    local store, text = output_buffer.new(1000), counted(4000)
     for index, piece in ipairs(cut(text, 37)) do
       store:append(piece)
       local so_far = text:sub(1, index * 37)
@@ -129,7 +129,7 @@ describe("what is kept", function()
   end)
 
   it("takes little more memory than the limit, however much comes", function()
-    local store, piece = capture.new(100000), ("x"):rep(99) .. "\n"
+    local store, piece = output_buffer.new(100000), ("x"):rep(99) .. "\n"
     collectgarbage()
     collectgarbage()
     local before, highest = collectgarbage("count"), 0

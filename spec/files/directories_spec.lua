@@ -282,7 +282,7 @@ describe("a directory on its way", function()
     for _, make in ipairs { create, without_tar } do
       local sandbox = make()
       local function up(opts)
-        assert(sandbox.files:rmdir("/work/x"))
+        assert(sandbox.files:remove("/work/x", { recursive = true }))
         assert(sandbox.files:upload_dir(root, "/work/x", opts))
         local names = {}
         for _, info in ipairs(assert(sandbox.files:list("/work/x", { depth = 9 }))) do

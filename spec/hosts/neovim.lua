@@ -85,6 +85,19 @@ function scenarios.workflow()
   end)
 end
 
+function scenarios.websocket()
+  local opensandbox = require "opensandbox"
+  local websocket = dofile(root .. "/spec/hosts/websocket.lua")
+  spawn(opensandbox, function()
+    local beat = heartbeat()
+    local client = opensandbox.new(url, key)
+    local seen = websocket.run(opensandbox, client, vim.env.WEBSOCKET_URL)
+    client:close()
+    seen.beat = beat.stop()
+    finish(seen)
+  end)
+end
+
 function scenarios.quit()
   local opensandbox = require "opensandbox"
   spawn(opensandbox, function()

@@ -357,7 +357,7 @@ describe("a create", function()
       assert.equal("found-" .. name, info.id)
       assert.equal("Pending", info.state)
       assert.same({ mine = "yes" }, info.metadata)
-      assert.equal(1, #sent("/" .. name .. "/sandboxes", "POST"), name)
+      assert.equal(1, #sent("/" .. name .. "/v1/sandboxes", "POST"), name)
     end
   end)
 
@@ -365,21 +365,21 @@ describe("a create", function()
     local info, err = create "head"
     assert.is_table(info, tostring(err))
     assert.equal("found-head", info.id)
-    assert.equal(1, #sent("/head/sandboxes", "POST"))
+    assert.equal(1, #sent("/head/v1/sandboxes", "POST"))
   end)
 
   it("whose answer did not come in time is found too", function()
     local info, err = create("silent", { create_timeout = 0.3 })
     assert.is_table(info, tostring(err))
     assert.equal("found-silent", info.id)
-    assert.equal(1, #sent("/silent/sandboxes", "POST"))
+    assert.equal(1, #sent("/silent/v1/sandboxes", "POST"))
   end)
 
   it("is looked for until the listing shows it", function()
     local info = assert(create "slow")
     assert.equal("found-slow", info.id)
-    assert.equal(1, #sent("/slow/sandboxes", "POST"))
-    assert.equal(3, #sent("/slow/sandboxes", "GET"))
+    assert.equal(1, #sent("/slow/v1/sandboxes", "POST"))
+    assert.equal(3, #sent("/slow/v1/sandboxes", "GET"))
   end)
 
   it("that cannot be found is the first error, with the label to look for", function()
@@ -388,7 +388,7 @@ describe("a create", function()
     assert.equal("transport", err.kind)
     assert.equal("create_sandbox", err.op)
     assert.is_false(err.retryable)
-    local posts = sent("/unlisted/sandboxes", "POST")
+    local posts = sent("/unlisted/v1/sandboxes", "POST")
     assert.equal(1, #posts)
     local label = posts[1].body:match('"opensandbox%-lua%-create":"(%x+)"')
     assert.is_truthy(err.hint:find("opensandbox-lua-create=" .. label, 1, true), err.hint)
@@ -399,16 +399,16 @@ describe("a create", function()
       local info, err = create(name)
       assert.is_nil(info)
       assert.equal(code, err.code)
-      assert.equal(1, #sent("/" .. name .. "/sandboxes"))
+      assert.equal(1, #sent("/" .. name .. "/v1/sandboxes"))
     end
   end)
 
   it("that was provably not carried out is sent again", function()
     assert.equal("made", assert(create "busy").id)
-    local posts = sent("/busy/sandboxes", "POST")
+    local posts = sent("/busy/v1/sandboxes", "POST")
     assert.equal(3, #posts)
     assert.equal(posts[1].body, posts[3].body)
-    assert.equal(0, #sent("/busy/sandboxes", "GET"))
+    assert.equal(0, #sent("/busy/v1/sandboxes", "GET"))
   end)
 
   it("that did not reach the server is not looked for", function()
@@ -440,7 +440,7 @@ describe("judging an error", function()
     { "no memory", { kind = "transport", code = "no_memory", not_sent = true }, false, false },
     { "a body of the caller's", { kind = "state", code = "body_failed" }, false, false },
     { "a closed client", { kind = "closed", code = "closed", not_sent = true }, false, false },
-    { "an answer not understood", { kind = "protocol", code = "unexpected_answer" }, false, false },
+    { "an answer not understood", { kind = "protocol", code = "unexpected_response" }, false, false },
     { "a cancelled call", { kind = "cancelled", code = "cancelled" }, false, false },
     { "400", { kind = "http", status = 400 }, false, false },
     { "401", { kind = "http", status = 401 }, false, false },

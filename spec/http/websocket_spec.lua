@@ -160,7 +160,7 @@ describe("a WebSocket connection", function()
 
     it("that the server does not switch", function()
       local _, err = start("/refused/200/hello")
-      assert.same({ "protocol", "unexpected_answer" }, { err.kind, err.code })
+      assert.same({ "protocol", "unexpected_response" }, { err.kind, err.code })
       assert.truthy(err.message:find("did not switch", 1, true))
       _, err = start("/refused/302/")
       assert.same({ "protocol", "redirect" }, { err.kind, err.code })

@@ -4,7 +4,7 @@ local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
-local run = require "opensandbox.execution.execution"
+local execution = require "opensandbox.execution.execution"
 local wait_until = require "spec.support.wait_until"
 local temporary = require "spec.support.temporary"
 
@@ -32,7 +32,7 @@ local SERVER = [[
       end
     end,
     on_request = function(request, connection)
-      local behaviour, path = request.path:match("^/%w+%.(%w+)(/[^?]*)")
+      local behaviour, path = request.path:gsub("/v1/sandboxes", "/sandboxes"):match("^/%w+%.(%w+)(/[^?]*)")
       if request.method == "DELETE" then
         connection:respond(204, {})
       elseif path == "/sandboxes" and request.method == "POST" then
@@ -301,7 +301,7 @@ describe("cancelling a task", function()
       cancel(task)
       wait_until(function() return #requests("create.slow", "^DELETE") > 0 end, "the sandbox stays")
       settle()
-      assert.same({ "DELETE /create.slow/sandboxes/made-1" }, requests("create.slow", "^DELETE"))
+      assert.same({ "DELETE /create.slow/v1/sandboxes/made-1" }, requests("create.slow", "^DELETE"))
       assert.equal(1, #requests("create.slow", "^POST"))
       assert.equal(0, open_connections() - 1, "only the connection that can be used again is open")
     end)
@@ -312,7 +312,7 @@ describe("cancelling a task", function()
       arrived("close.slow", "^POST")
       cancel(task)
       client:close()
-      assert.same({ "DELETE /close.slow/sandboxes/made-1" }, requests("close.slow", "^DELETE"))
+      assert.same({ "DELETE /close.slow/v1/sandboxes/made-1" }, requests("close.slow", "^DELETE"))
     end)
 
     it("deletes the one that it waits for", function()
@@ -320,7 +320,7 @@ describe("cancelling a task", function()
       local task = spawn(function() return client:create { image = "any" } end)
       arrived("ready.pending", "^GET")
       assert.equal("create", cancel(task).op)
-      assert.same({ "DELETE /ready.pending/sandboxes/pending-1" }, requests("ready.pending", "^DELETE"))
+      assert.same({ "DELETE /ready.pending/v1/sandboxes/pending-1" }, requests("ready.pending", "^DELETE"))
     end)
 
     it("deletes one whose answer was lost, and which it is looking for", function()
@@ -329,7 +329,7 @@ describe("cancelling a task", function()
       arrived("search.lost", "^GET")
       cancel(task)
       wait_until(function() return #requests("search.lost", "^DELETE") > 0 end, "the sandbox stays")
-      assert.same({ "DELETE /search.lost/sandboxes/made-1" }, requests("search.lost", "^DELETE"))
+      assert.same({ "DELETE /search.lost/v1/sandboxes/made-1" }, requests("search.lost", "^DELETE"))
     end)
 
     it("sends nothing when it is cancelled before", function()
@@ -527,10 +527,10 @@ describe("a command that nobody waits for any more", function()
   end)
 
   it("because its time and the grace are over is stopped", function()
-    local grace = run.GRACE -- 10 seconds: too long for a test
-    run.GRACE = 0.1
+    local grace = execution.SERVER_TIMEOUT_GRACE -- 10 seconds: too long for a test
+    execution.SERVER_TIMEOUT_GRACE = 0.1
     local result, err = client:run_command(execd "deadline.run", "sleep 100", { timeout = 0.1 })
-    run.GRACE = grace
+    execution.SERVER_TIMEOUT_GRACE = grace
     assert.is_nil(result)
     assert.equal("timeout", err.kind)
     assert.equal("some output\n", err.result.stdout)

@@ -24,14 +24,14 @@ describe("timers", function()
           model[thing] = true
           list[#list + 1] = thing
         else
-          local thing = action <= 8 and table.remove(list, random(#list)) or timers:first()
+          local thing = action <= 8 and table.remove(list, random(#list)) or timers[1]
           timers:remove(thing)
           model[thing] = nil
           for i = #list, 1, -1 do
             if list[i] == thing then table.remove(list, i) end
           end
         end
-        local first = timers:first()
+        local first = timers[1]
         assert.equal(earliest(model), first and first.at)
         assert.is_true(first == nil or model[first] == true)
         assert.equal(#list, timers.count)
@@ -44,8 +44,8 @@ describe("timers", function()
     local timers = new_timers()
     for _ = 1, 1000 do timers:add({}, random(500)) end
     local last, count = 0, 0
-    while timers:first() do
-      local first = timers:first()
+    while timers[1] do
+      local first = timers[1]
       assert.is_true(first.at >= last)
       last, count = first.at, count + 1
       timers:remove(first)
@@ -61,12 +61,12 @@ describe("timers", function()
     timers:add(b, 1)
     timers:remove(b)
     timers:remove(b)
-    assert.equal(a, timers:first())
+    assert.equal(a, timers[1])
     timers:remove(a)
-    assert.is_nil(timers:first())
+    assert.is_nil(timers[1])
     timers:remove(a)
     timers:add(a, 5)
-    assert.equal(a, timers:first())
+    assert.equal(a, timers[1])
   end)
 
   it("hold on to nothing that was removed", function()
@@ -76,7 +76,7 @@ describe("timers", function()
       held[thing] = true
       timers:add(thing, i % 7)
     end
-    while timers:first() do timers:remove(timers:first()) end
+    while timers[1] do timers:remove(timers[1]) end
     collectgarbage()
     collectgarbage()
     assert.is_nil(next(held))

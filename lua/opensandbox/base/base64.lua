@@ -1,27 +1,27 @@
---- Base64, as RFC 4648 has it: for passwords on the way out and for images of a code run on the way in.
+--- Base64 of RFC 4648. The library encodes passwords and decodes the images of code runs.
 
 local base64 = {}
 
 local ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-local GROUPS = 1024 -- groups of 3 bytes, or 4 characters, that are looked at with one call: unpack has its limits
+local GROUPS_PER_CALL = 1024 -- groups of 3 bytes or 4 characters: unpack() has a limit
 
 local unpack = rawget(table, "unpack") or rawget(_G, "unpack")
 
--- Two characters for each number of 12 bits, and six bits for each character.
+-- The two characters of each number of 12 bits, and the six bits of each character.
 local pair, bits = {}, {}
 for i = 0, 63 do
   bits[ALPHABET:byte(i + 1)] = i
   for j = 0, 63 do pair[i * 64 + j] = ALPHABET:sub(i + 1, i + 1) .. ALPHABET:sub(j + 1, j + 1) end
 end
 
---- The text for some bytes, in one line, with padding.
+--- Encodes bytes in one line, with padding.
 ---@param bytes string
 ---@return string text
 function base64.encode(bytes)
   local out, count = {}, 0
   local whole = #bytes - #bytes % 3
-  for first = 1, whole, 3 * GROUPS do
-    local taken = { bytes:byte(first, math.min(first + 3 * GROUPS - 1, whole)) }
+  for first = 1, whole, 3 * GROUPS_PER_CALL do
+    local taken = { bytes:byte(first, math.min(first + 3 * GROUPS_PER_CALL - 1, whole)) }
     for i = 1, #taken, 3 do
       local low = taken[i + 1] % 16
       out[count + 1] = pair[taken[i] * 16 + (taken[i + 1] - low) / 16]
@@ -39,7 +39,7 @@ function base64.encode(bytes)
   return table.concat(out)
 end
 
---- The bytes of a text. White space in it counts for nothing, and padding may be left out.
+--- Decodes a text. White space in it is ignored, and padding may be missing.
 ---@param text string
 ---@return string? bytes nil when it is not base64
 ---@return string? problem
@@ -51,13 +51,13 @@ function base64.decode(text)
   end
   local out = {}
   local whole = #data - rest
-  for first = 1, whole, 4 * GROUPS do
-    local taken = { data:byte(first, math.min(first + 4 * GROUPS - 1, whole)) }
+  for first = 1, whole, 4 * GROUPS_PER_CALL do
+    local taken = { data:byte(first, math.min(first + 4 * GROUPS_PER_CALL - 1, whole)) }
     local count = 0
     for i = 1, #taken, 4 do
       local b, c = bits[taken[i + 1]], bits[taken[i + 2]]
       local b_low, c_low = b % 16, c % 4
-      -- Written over what was read already.
+      -- This overwrites characters that have been read.
       taken[count + 1] = bits[taken[i]] * 4 + (b - b_low) / 16
       taken[count + 2] = b_low * 16 + (c - c_low) / 4
       taken[count + 3] = c_low * 64 + bits[taken[i + 3]]

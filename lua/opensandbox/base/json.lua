@@ -1,70 +1,61 @@
---- JSON, through one seam.
+--- JSON.
 --
--- Every JSON text of the library passes here, because the decoders people have differ: Debian's lua-cjson (2.1.0) and the one
--- on LuaRocks (2.1.0.10) decode every number to a float and write at most 14 digits, newer ones know integers, OpenResty
--- brings its own, and Neovim has a fork of it as `vim.json`. Here all of them give the same values: integral numbers are
--- integers where Lua has integers, `null` in an object is an absent key, and an empty array is written as `[]` when it was
--- marked with `array`. The instance is our own, so the host's global cjson settings are neither read nor changed.
+-- Every JSON text of the library passes through this file, because JSON libraries differ. Debian's lua-cjson (2.1.0) and the one on
+-- LuaRocks (2.1.0.10) decode every number to a float and write at most 14 digits; newer ones know integers; OpenResty has its own. Here
+-- all of them return the same values: integral numbers are integers where Lua has integers, `null` in an object is an absent key, and an
+-- empty array is written as `[]` if it was marked by `array`.
+
+local codec = require "opensandbox.base.json_codec"
+local numbers = require "opensandbox.base.numbers"
 
 local json = {}
 
 local tointeger = math.tointeger
 local mtype = math.type
 
-local has_cjson, cjson = pcall(require, "cjson")
-local vim_json = not has_cjson and type(_G.vim) == "table" and _G.vim.json or nil
-if not has_cjson and not vim_json then
-  error("opensandbox needs lua-cjson: install it with `luarocks install lua-cjson` (Debian and Ubuntu: lua-cjson)", 0)
-end
+--- The value that represents JSON null inside arrays, and that writes a null.
+json.null = codec.null
 
---- The value that stands for JSON null inside arrays, and to write a null on purpose.
-json.null = has_cjson and cjson.null or _G.vim.NIL
+--- The name of the JSON library in use.
+json.codec_name = codec.name
 
-local codec
-if has_cjson then
-  codec = cjson.new()
-  codec.decode_invalid_numbers(false)   -- NaN, Infinity and hexadecimal are not JSON
-  codec.encode_keep_buffer(false)       -- one large body must not stay in memory for ever
-else
-  codec = vim_json
-end
-
-local DEEPEST = 1000 -- levels, as the codec's own limit
+local MAX_DEPTH = 1000 -- levels, the limit of lua-cjson
+local NO_MEMORY = "not enough memory" -- Lua's error
 
 local array_mt = { __name = "opensandbox.json.array" }
 
--- The oldest encoder knows no empty array and writes 14 digits of a number at most. What it cannot write, it is given as a
--- string between two marks, which become raw text afterwards; the mark is random, so no text of a caller can hold it.
+-- The oldest encoder knows no empty array, writes 14 digits of a number at most, and writes fractions as the locale has them. Such values
+-- are encoded as a string between two marks, which becomes raw text afterwards. The mark is random, so that no text of a caller holds it.
 local mark = ("opensandbox%s%08x%08x"):format(tostring({}):gsub("%W", ""), math.random(0, 0x7fffffff), os.time() % 0x7fffffff)
 
 local function raw(text)
   return mark .. text .. mark
 end
 
---- Marks a table as an array, so that it is written as `[]` even when it is empty.
--- @tparam table list
--- @treturn table the same table
+--- Marks a table as an array, so that it is written as `[]` even if it is empty.
+---@param list table
+---@return table list the same table
 function json.array(list)
   return setmetatable(list, array_mt)
 end
 
--- The value as the encoder can write it. Copies only the tables in which something must change.
-local function writable(value, depth)
-  if type(value) == "number" then
-    if value ~= value or value == 1 / 0 or value == -1 / 0 then return value end
-    local short = ("%.14g"):format(value)
-    if value % 1 == 0 and math.abs(value) < 2 ^ 63 then
-      -- 1e+15 is not an integer to every reader.
-      local plain = not short:find("e", 1, true) and tonumber(short) == value
-      return plain and value or raw(("%d"):format(value))
-    end
-    return tonumber(short) == value and value or raw(("%.17g"):format(value))
-  elseif type(value) ~= "table" then
-    return value
+local function writable_number(value)
+  if value ~= value or value == 1 / 0 or value == -1 / 0 then return value end -- the encoder refuses it
+  if value % 1 == 0 and math.abs(value) < 2 ^ 63 then
+    -- Some readers do not accept 1e+15 as an integer.
+    return math.abs(value) < 1e14 and value or raw(("%d"):format(value))
   end
-  if depth > DEEPEST then error("the value is nested too deeply, or holds itself", 0) end
+  local short = numbers.format(value, "%.14g")
+  return raw(numbers.parse(short) == value and short or numbers.format(value, "%.17g"))
+end
+
+-- Returns the value in a form that the encoder can write. Copies only the tables in which something must change.
+local function writable(value, depth)
+  if type(value) == "number" then return writable_number(value) end
+  if type(value) ~= "table" then return value end
+  if depth > MAX_DEPTH then error("the value is nested too deeply, or contains itself", 0) end
   if next(value) == nil then
-    return raw(getmetatable(value) == array_mt and "[]" or "{}") -- vim.json would write an empty object as an array
+    return raw(getmetatable(value) == array_mt and "[]" or "{}") -- vim.json writes an empty object as an array
   end
   local copy
   for key, item in pairs(value) do
@@ -80,14 +71,19 @@ local function writable(value, depth)
   return copy or value
 end
 
+-- The reason of a failure, without the position in the codec's source. A lack of memory is raised again: it says nothing about the text.
+local function reason(failure)
+  if failure == NO_MEMORY then error(failure, 0) end
+  return (tostring(failure):gsub("^[^:]+:%d+: ", ""))
+end
+
 --- Writes a value as JSON.
--- @param value tables, strings (bytes), numbers, booleans, `json.null`
--- @treturn[1] string
--- @treturn[2] nil
--- @treturn[2] string why the value cannot be written
+---@param value any tables, strings (bytes), numbers, booleans, `json.null`
+---@return string? text
+---@return string? problem why the value cannot be written
 function json.encode(value)
   local ok, text = pcall(function() return codec.encode(writable(value, 1)) end)
-  if not ok then return nil, (tostring(text):gsub("^[^:]+:%d+: ", "")) end
+  if not ok then return nil, reason(text) end
   if text:find(mark, 1, true) then text = text:gsub('"' .. mark .. "(.-)" .. mark .. '"', "%1") end
   return text
 end
@@ -112,28 +108,26 @@ local function normalised(value, null)
   return value
 end
 
---- Reads a JSON text as the codec gives it: numbers may be floats, nulls are `json.null`. For frames of an event stream, where
--- the caller looks at few fields and there may be half a million of them.
--- @tparam string text
--- @return[1] the value
--- @treturn[2] nil
--- @treturn[2] string what is wrong with the text
+--- Reads a JSON text and returns the value as the codec has it: numbers may be floats, nulls are `json.null`. This is for the events of a
+--- stream, of which there may be half a million, and of which the caller reads few fields.
+---@param text string
+---@return any value nil if the text is not JSON
+---@return string? problem
 function json.decode_raw(text)
   local ok, value = pcall(codec.decode, text)
   if ok then return value end
-  return nil, (tostring(value):gsub("^[^:]+:%d+: ", ""))
+  return nil, reason(value)
 end
 
---- A value of `decode_raw` as `decode` gives it.
+--- Converts a value of `decode_raw` to what `decode` returns.
 function json.normalise(value)
   return normalised(value, json.null)
 end
 
 --- Reads a JSON text.
--- @tparam string text
--- @return[1] the value: integral numbers as integers, nulls in objects absent
--- @treturn[2] nil
--- @treturn[2] string what is wrong with the text
+---@param text string
+---@return any value integral numbers as integers, nulls in objects absent; nil if the text is not JSON
+---@return string? problem
 function json.decode(text)
   local value, problem = json.decode_raw(text)
   if problem then return nil, problem end

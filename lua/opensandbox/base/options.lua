@@ -1,12 +1,19 @@
 --- Checks of arguments and option tables.
 --
--- A mistake of the caller raises, at the caller's line: the first line outside this library, however deep inside the check is.
+-- A mistake of the caller raises an error at the caller's line: the first line outside this library, however deep the check is.
+-- A check returns the value to use, which can differ from the given one: "10m" becomes 600, and a number in a table of strings becomes
+-- a string.
+
+local numbers = require "opensandbox.base.numbers"
+local time = require "opensandbox.base.time"
 
 local options = {}
 
 local library = debug.getinfo(1, "S").source:match("^(.*)base[/\\]options%.lua$") or "=opensandbox"
 
--- The level, as `error` counts from the function that calls `raise`, of the code that called the library.
+local MAX_SHOWN = 40 -- bytes of a string in a message
+
+-- The level, as error() counts from the function that calls `raise`, of the code that called the library.
 local function caller_level()
   local level = 3
   while true do
@@ -24,7 +31,8 @@ function options.raise(op, text)
   error(op .. ": " .. text, caller_level())
 end
 
-local function distance(a, b)
+-- The number of single-character edits between two names.
+local function edit_distance(a, b)
   local row = {}
   for j = 0, #b do row[j] = j end
   for i = 1, #a do
@@ -38,149 +46,229 @@ local function distance(a, b)
   return row[#b]
 end
 
-local function closest(name, known)
+--- Returns the known name that a misspelt one is nearest to.
+---@param name string
+---@param known table<string, any> by name
+---@return string? nil when none is near
+function options.nearest(name, known)
   local best, best_distance
+  local most = math.max(1, math.floor(#name / 3))
   for candidate in pairs(known) do
-    local d = distance(name, candidate)
-    if d <= math.max(1, math.floor(#name / 3)) and (not best or d < best_distance or (d == best_distance and candidate < best)) then
-      best, best_distance = candidate, d
+    if math.abs(#candidate - #name) <= most then
+      local d = edit_distance(name, candidate)
+      if d <= most and (not best or d < best_distance or (d == best_distance and candidate < best)) then
+        best, best_distance = candidate, d
+      end
     end
   end
   return best
 end
 
+local function quoted(text)
+  return '"' .. (#text > MAX_SHOWN and text:sub(1, MAX_SHOWN) .. "..." or text):gsub("[%c\"\\]", function(c)
+    return ("\\%03d"):format(c:byte())
+  end) .. '"'
+end
+
 local function describe(value)
-  if type(value) == "string" then return ("%q"):format(#value > 40 and value:sub(1, 40) .. "..." or value) end
-  return type(value) == "number" and tostring(value) or "a " .. type(value)
+  local kind = type(value)
+  if kind == "string" then return quoted(value) end
+  if kind == "number" then return numbers.format(value) end
+  return (kind == "nil" or kind == "boolean") and tostring(value) or "a " .. kind
 end
 
--- What an option may be: each test gives true, or the words for what was expected.
-local tests = {
-  any = function() return true end,
-  string = function(v) return type(v) == "string" or "a string" end,
-  text = function(v) return (type(v) == "string" and v ~= "" and not v:find("%z")) or "a string that is not empty" end,
-  boolean = function(v) return type(v) == "boolean" or "true or false" end,
-  table = function(v) return type(v) == "table" or "a table" end,
-  callable = function(v)
-    local meta = getmetatable(v)
-    return type(v) == "function" or (type(meta) == "table" and meta.__call ~= nil) or "a function"
-  end,
-  seconds = function(v)
-    return (type(v) == "number" and v > 0 and v < 1e9) or "a number of seconds greater than 0"
-  end,
-  ["seconds or 0"] = function(v)
-    return (type(v) == "number" and v >= 0 and v < 1e9) or "a number of seconds, 0 or greater"
-  end,
-  ["seconds or false"] = function(v)
-    return v == false or (type(v) == "number" and v > 0 and v < 1e9) or "a number of seconds greater than 0, or false for no limit"
-  end,
-  count = function(v)
-    return (type(v) == "number" and v >= 0 and v % 1 == 0 and v < 2 ^ 53) or "a whole number, 0 or greater"
-  end,
-  list = function(v)
-    if type(v) ~= "table" then return "a list of strings" end
-    local length = 0
-    for _ in pairs(v) do length = length + 1 end
-    for i = 1, length do
-      if type(v[i]) ~= "string" then return "a list of strings" end
+-- The types of options and arguments. Each function returns the value to use, or nil, the description of what was expected, and perhaps
+-- the culprit: { entry, value } if one entry of a table is wrong, { found } to describe the value in other words.
+local types = {}
+
+local function simple(is_right, expected)
+  return function(value)
+    if is_right(value) then return value end
+    return nil, expected
+  end
+end
+
+local function is_of(kind)
+  return function(value) return type(value) == kind end
+end
+
+function types.any(value) return value end
+
+types.string = simple(is_of "string", "a string")
+types.boolean = simple(is_of "boolean", "true or false")
+types.table = simple(is_of "table", "a table")
+
+types["nonempty string"] = simple(function(value)
+  return type(value) == "string" and value ~= "" and not value:find("%z")
+end, "a string that is not empty")
+
+types["function"] = simple(function(value)
+  local meta = getmetatable(value)
+  return type(value) == "function" or (type(meta) == "table" and meta.__call ~= nil)
+end, "a function")
+
+types.natural = simple(function(value)
+  return type(value) == "number" and value >= 0 and value % 1 == 0 and value < 2 ^ 53
+end, "a whole number, 0 or greater")
+
+local MAX_SECONDS = 1e9
+
+local function seconds_type(lowest, expected)
+  return function(value)
+    local seconds = type(value) == "string" and time.parse_duration(value) or value
+    if type(seconds) == "number" and seconds < MAX_SECONDS and (seconds > 0 or seconds == lowest) then return seconds end
+    return nil, expected
+  end
+end
+
+local DURATION = "a number of seconds greater than 0, or a duration like \"90s\", \"10m\" or \"2h\""
+
+types.seconds = seconds_type(nil, DURATION)
+types["seconds or 0"] = seconds_type(0, "a number of seconds, 0 or greater, or a duration like \"90s\", \"10m\" or \"2h\"")
+types["seconds or false"] = function(value)
+  if value == false then return false end
+  local seconds, expected = types.seconds(value)
+  return seconds, expected and expected .. ", or false for no limit"
+end
+
+-- A string, or the text of a number: Lua makes strings of numbers everywhere else, too.
+local function entry_text(value)
+  if type(value) == "string" then return value end
+  return type(value) == "number" and numbers.format(value) or nil
+end
+
+-- Returns the table itself, or a copy in which numbers have become strings.
+local function with_texts(given, name_of)
+  local copy
+  for key, value in pairs(given) do
+    local text = entry_text(value)
+    if not text then return nil, "a string", { entry = name_of(key), value = value } end
+    if text ~= value then
+      if not copy then
+        copy = {}
+        for k, v in pairs(given) do copy[k] = v end
+      end
+      copy[key] = text
     end
-    return true
-  end,
-  strings = function(v)
-    if type(v) ~= "table" then return "a table of strings" end
-    for name, value in pairs(v) do
-      if type(name) ~= "string" or type(value) ~= "string" then return "a table of strings, by name" end
+  end
+  return copy or given
+end
+
+types["string list"] = function(value)
+  if type(value) ~= "table" then return nil, "a list of strings" end
+  local count, highest = 0, 0
+  for key in pairs(value) do
+    if type(key) ~= "number" or key < 1 or key % 1 ~= 0 then
+      return nil, "a list of strings", { found = "one with the key " .. describe(key) }
     end
-    return true
-  end,
-}
+    count, highest = count + 1, math.max(highest, key)
+  end
+  if highest > count then
+    local missing = 1
+    while value[missing] ~= nil do missing = missing + 1 end
+    return nil, "a string", { entry = "item " .. missing }
+  end
+  return with_texts(value, function(key) return "item " .. numbers.format(key) end)
+end
+
+types["string map"] = function(value)
+  if type(value) ~= "table" then return nil, "a table of strings" end
+  for name in pairs(value) do
+    if type(name) ~= "string" then
+      return nil, "a table of strings, by name", { found = "one with the key " .. describe(name) }
+    end
+  end
+  return with_texts(value, function(name) return "entry " .. quoted(name) end)
+end
+
 -- Environment variables. The system would take "A=B" = "c" for A = "B=c".
-tests.variables = function(v)
-  local verdict = tests.strings(v)
-  if verdict ~= true then return verdict end
-  for name, value in pairs(v) do
-    if name == "" or name:find("[=%z]") or value:find("%z") then
-      return "a table of variables, whose names have no '=' and are not empty, without NUL bytes"
+types.environment = function(value)
+  local texts, expected, culprit = types["string map"](value)
+  if not texts then return nil, expected, culprit end
+  for name, text in pairs(texts) do
+    if name == "" or name:find("[=%z]") or text:find("%z") then
+      return nil, "a table of variables, whose names have no '=' and are not empty, without NUL bytes",
+        { found = "one with the variable " .. quoted(name) }
     end
   end
-  return true
-end
-tests["function"] = tests.callable
-
---- Checks one argument. `what` is its name in messages, `test` a name of the list above.
-function options.argument(op, what, value, test)
-  local verdict = tests[test](value)
-  if verdict ~= true then
-    options.raise(op, ("%s must be %s, not %s"):format(what, verdict, value == nil and "nil" or describe(value)))
-  end
-  return value
+  return texts
 end
 
---- Checks a name that becomes one step of a URL's path, where "." and ".." would mean another route.
-function options.identifier(op, what, value)
-  options.argument(op, what, value, "text")
+--- Checks one argument.
+---@param op string
+---@param what string the argument's name in messages
+---@param value any
+---@param kind string a name of the types above
+---@return any value the value to use
+function options.argument(op, what, value, kind)
+  local result, expected, culprit = types[kind](value)
+  if not expected then return result end
+  if culprit and culprit.entry then what, value = ("%s: %s"):format(what, culprit.entry), culprit.value end
+  options.raise(op, ("%s must be %s, not %s"):format(what, expected, culprit and culprit.found or describe(value)))
+end
+
+--- Checks a name that becomes one segment of a URL's path, where "." and ".." would select another route.
+---@param value any
+---@return string
+function options.path_segment(op, what, value)
+  options.argument(op, what, value, "nonempty string")
   if value == "." or value == ".." then options.raise(op, ("%s must not be %q"):format(what, value)) end
   return value
 end
 
---- Checks a name that becomes one step of the path of an endpoint's URL. Proxies on the way decode it, and take some characters for
---- what they mean in a URL: the answer would be about another name.
----@param instead string what to do where the name is refused
-function options.segment(op, what, value, instead)
-  options.identifier(op, what, value)
+--- Checks a name that becomes one segment of the path of an endpoint's URL. Proxies decode the path, and some characters would then
+--- separate segments or begin a query.
+---@param instead string what to do if the name is refused
+---@return string
+function options.proxy_safe_segment(op, what, value, instead)
+  options.path_segment(op, what, value)
   local found = value:match("[/?#%%\\%c]")
   if found then
-    options.raise(op, ("%s holds %q, which does not pass through proxies in the path of a URL: %s"):format(what, found, instead))
+    options.raise(op, ("%s holds %s, which does not pass through proxies in the path of a URL: %s"):format(
+      what, quoted(found), instead))
   end
   return value
 end
 
 --- Checks the number of a TCP port.
+---@return integer
 function options.port(op, port)
-  options.argument(op, "the port", port, "count")
-  if port < 1 or port > 65535 then options.raise(op, "the port must be between 1 and 65535, not " .. port) end
+  options.argument(op, "the port", port, "natural")
+  if port < 1 or port > 65535 then options.raise(op, "the port must be between 1 and 65535, not " .. numbers.format(port)) end
   return port
 end
 
---- Checks an option table against `known` (name -> test) and returns it, or an empty one for nil. An unknown name raises.
+local function raise_unknown(op, name, known)
+  local near = type(name) == "string" and options.nearest(name, known)
+  local names = {}
+  for candidate in pairs(known) do names[#names + 1] = candidate end
+  table.sort(names)
+  options.raise(op, ("unknown option '%s'%s"):format(tostring(name),
+    near and (" (did you mean '%s'?)"):format(near) or "; known are " .. table.concat(names, ", ")))
+end
+
+--- Checks an option table. An unknown name raises.
 ---@param op string
 ---@param given? table
----@param known table<string, string>
----@return table
+---@param known table<string, string> type by name
+---@return table checked the given table, or a copy with the values to use; an empty one for nil
 function options.check(op, given, known)
   if given == nil then return {} end
   options.argument(op, "options", given, "table")
+  local checked = given
   for name, value in pairs(given) do
-    local test = known[name]
-    if not test then
-      local near = type(name) == "string" and closest(name, known)
-      local names = {}
-      for candidate in pairs(known) do names[#names + 1] = candidate end
-      table.sort(names)
-      options.raise(op, ("unknown option '%s'%s"):format(tostring(name),
-        near and (" (did you mean '%s'?)"):format(near) or "; known are " .. table.concat(names, ", ")))
+    local kind = known[name]
+    if not kind then raise_unknown(op, name, known) end
+    local result = options.argument(op, "option '" .. name .. "'", value, kind)
+    if result ~= value then
+      if checked == given then
+        checked = setmetatable({}, getmetatable(given))
+        for key, item in pairs(given) do checked[key] = item end
+      end
+      checked[name] = result
     end
-    options.argument(op, "option '" .. name .. "'", value, test)
   end
-  return given
-end
-
---- A new list with the items of another.
----@param list? any[]
----@return any[]
-function options.copy(list)
-  local copy = {}
-  for i, item in ipairs(list or {}) do copy[i] = item end
-  return copy
-end
-
---- A new table with the entries of all given; later ones win.
-function options.merge(...)
-  local merged = {}
-  for i = 1, select("#", ...) do
-    for name, value in pairs((select(i, ...)) or {}) do merged[name] = value end
-  end
-  return merged
+  return checked
 end
 
 return options

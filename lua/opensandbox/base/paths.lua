@@ -4,17 +4,17 @@ local options = require "opensandbox.base.options"
 
 local paths = {}
 
---- What execd would expand or drop in a path: it expands `$NAME`, and drops `$` with a digit or one of `*#$@!?-` behind it without a
---- word. Nil when it takes the path as it is.
----@return string?
+--- Returns the first part of a path that execd would expand or drop. execd expands `$NAME`, and silently drops `$` before a digit or one
+--- of `*#$@!?-`.
+---@return string? part nil if execd uses the path unchanged
 function paths.expansion(path)
   return path:match("%$[%w_{*#$@!?-]")
 end
 
---- Checks a path for the file routes. One in which execd would expand something would name another file, so it is refused. An empty
---- path would mean execd's own directory.
+--- Checks a path for the file routes. A path that execd would expand is refused, because it would name another file. An empty path is
+--- refused, because it would name execd's own directory.
 function paths.check(op, path, what)
-  options.argument(op, what or "the path", path, "text")
+  options.argument(op, what or "the path", path, "nonempty string")
   local found = paths.expansion(path)
   if found then
     options.raise(op, ("%s %q holds '%s', which execd would expand or drop; rename it, or reach it through a command"):format(
@@ -23,7 +23,7 @@ function paths.check(op, path, what)
   return path
 end
 
---- Checks the directory in which something is to run, if one is given: execd expands and drops the same in it.
+--- Checks the directory in which a command will run, if one is given. The rules for paths apply.
 function paths.check_directory(op, cwd)
   if cwd ~= nil then paths.check(op, cwd, "option 'cwd'") end
 end
@@ -31,7 +31,10 @@ end
 local letters = { "r", "w", "x", "r", "w", "x", "r", "w", "x" }
 local values = { 400, 200, 100, 40, 20, 10, 4, 2, 1 }
 
---- The number that execd takes for a mode: the octal digits read as a decimal number. From "0644", "644", "rw-r--r--" or 644.
+--- Converts a mode to the number that execd expects: the octal digits, read as a decimal number.
+---@param op string
+---@param mode? string|number "0644", "644", "rw-r--r--" or 644
+---@return integer?
 function paths.mode(op, mode)
   if mode == nil then return nil end
   local digits
@@ -49,10 +52,19 @@ function paths.mode(op, mode)
   end
   if not digits or not digits:find("^[0-7][0-7]?[0-7]?$") then
     local shown = type(mode) == "string" and ("%q"):format(mode) or tostring(mode)
-    options.raise(op, ("mode %s is not one: use %q, %q or 644 (execd keeps no setuid, setgid or sticky bit)"):format(
+    options.raise(op, ("mode %s is not valid: use %q, %q or 644 (execd keeps no setuid, setgid or sticky bit)"):format(
       shown, "0644", "rw-r--r--"))
   end
   return tonumber(digits)
+end
+
+--- The permission bits of such a mode, as the system takes them.
+---@param op string
+---@param mode? string|integer
+---@return integer?
+function paths.permission_bits(op, mode)
+  local digits = paths.mode(op, mode)
+  return digits and tonumber(("%d"):format(digits), 8)
 end
 
 return paths

@@ -2,15 +2,17 @@
 
 local shell = {}
 
---- Quotes one argument, so that the shell passes its bytes on as they are.
+--- Quotes one argument, so that the shell passes its bytes unchanged.
 ---@param argument string
+---@return string
 function shell.quote(argument)
   if argument:find("^[%w@%%+=:,./_-]+$") then return argument end
   return "'" .. argument:gsub("'", "'\\''") .. "'"
 end
 
---- The command line of a program and its arguments.
+--- Returns the command line of a program and its arguments.
 ---@param argv string[]
+---@return string
 function shell.join(argv)
   local quoted = {}
   for i, argument in ipairs(argv) do quoted[i] = shell.quote(argument) end

@@ -1,8 +1,10 @@
---- Instants: Unix seconds (fractions allowed) on our side, RFC 3339 on the wire.
+--- Instants and durations: seconds (fractions allowed) on our side, RFC 3339 and HTTP dates on the wire, "10m" in options.
+
+local numbers = require "opensandbox.base.numbers"
 
 local time = {}
 
--- Days since 1970-01-01 in the proleptic Gregorian calendar, by counting from March, so that the leap day comes last.
+-- Days since 1970-01-01 in the proleptic Gregorian calendar. The year is counted from March, so that the leap day comes last.
 local function days_from_civil(year, month, day)
   if month <= 2 then year = year - 1 end
   local era = math.floor(year / 400)
@@ -14,7 +16,7 @@ end
 
 --- Reads an RFC 3339 instant, with any number of fraction digits and any zone.
 ---@param text? string
----@return number? seconds since 1970, nil for what is not an instant
+---@return number? seconds since 1970, nil if the text is not an instant
 function time.parse(text)
   if type(text) ~= "string" then return nil end
   local year, month, day, hour, minute, second, rest = text:match("^(%d%d%d%d)-(%d%d)-(%d%d)[Tt ](%d%d):(%d%d):(%d%d)(.*)$")
@@ -29,18 +31,43 @@ function time.parse(text)
   end
   local days = days_from_civil(tonumber(year), tonumber(month), tonumber(day))
   local whole = days * 86400 + hour * 3600 + minute * 60 + second - offset
-  if fraction then return whole + tonumber("0" .. fraction) end
+  if fraction then return whole + numbers.parse("0" .. fraction) end
   return whole
 end
 
 --- Writes an instant in UTC with microseconds.
----@param seconds number
+---@param seconds number since 1970
 ---@return string
 function time.format(seconds)
   local whole = math.floor(seconds)
   local micro = math.floor((seconds - whole) * 1e6 + 0.5)
   if micro >= 1e6 then whole, micro = whole + 1, 0 end
   return os.date("!%Y-%m-%dT%H:%M:%S", whole) .. (".%06dZ"):format(micro)
+end
+
+local months = {
+  Jan = 1, Feb = 2, Mar = 3, Apr = 4, May = 5, Jun = 6, Jul = 7, Aug = 8, Sep = 9, Oct = 10, Nov = 11, Dec = 12,
+}
+
+--- Reads the date of an HTTP header: "Sun, 06 Nov 1994 08:49:37 GMT". The two obsolete forms of RFC 9110 are not read.
+---@param text? string
+---@return integer? seconds since 1970, nil if the text is not such a date
+function time.parse_http_date(text)
+  if type(text) ~= "string" then return nil end
+  local day, month, year, hour, minute, second = text:match("^%a%a%a, (%d%d) (%a%a%a) (%d%d%d%d) (%d%d):(%d%d):(%d%d) GMT$")
+  if not day or not months[month] then return nil end
+  return days_from_civil(tonumber(year), months[month], tonumber(day)) * 86400 + hour * 3600 + minute * 60 + second
+end
+
+local units = { ms = 0.001, s = 1, m = 60, h = 3600, d = 86400 }
+
+--- Reads a duration: a number with a unit, which is ms, s, m, h or d.
+---@param text string for example "90s", "10m" or "1.5h"
+---@return number? seconds nil if the text is not a duration
+function time.parse_duration(text)
+  local number, unit = text:match("^(%d[%d.]*)(%a+)$")
+  local value = number and units[unit] and numbers.parse(number)
+  return value and value * units[unit] or nil
 end
 
 return time

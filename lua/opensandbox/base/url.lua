@@ -1,4 +1,6 @@
---- URLs: bases, joining, escaping, and showing them without secrets.
+--- URLs: parsing, escaping, normalizing, and redacting secrets.
+
+local numbers = require "opensandbox.base.numbers"
 
 local url = {}
 
@@ -6,7 +8,9 @@ local function escape_byte(c)
   return ("%%%02X"):format(c:byte())
 end
 
---- Escapes a path segment or a query value: everything but the unreserved characters of RFC 3986.
+--- Escapes a path segment or a query value: every byte except the unreserved characters of RFC 3986.
+---@param text string
+---@return string
 function url.escape(text)
   return (text:gsub("[^A-Za-z0-9%-._~]", escape_byte)) -- %w would depend on the locale
 end
@@ -15,26 +19,34 @@ local function byte_of(hex)
   return string.char(tonumber(hex, 16))
 end
 
---- The bytes that an escaped text stands for.
+--- Decodes an escaped text.
+---@param text string
+---@return string bytes
 function url.unescape(text)
   return (text:gsub("%%(%x%x)", byte_of))
 end
 
---- Writes a query string, "?a=1&b=2" or "". `pairs_list` is an array of { name, value }; a nil value leaves the pair out.
+local function value_text(value)
+  return type(value) == "number" and numbers.format(value) or tostring(value)
+end
+
+--- Writes a query string: "?a=1&b=2" or "".
+---@param pairs_list table[] { name, value }; a pair whose value is nil is left out
+---@return string
 function url.query(pairs_list)
   local parts = {}
   for _, pair in ipairs(pairs_list) do
-    if pair[2] ~= nil then parts[#parts + 1] = url.escape(pair[1]) .. "=" .. url.escape(tostring(pair[2])) end
+    if pair[2] ~= nil then parts[#parts + 1] = url.escape(pair[1]) .. "=" .. url.escape(value_text(pair[2])) end
   end
   return #parts > 0 and "?" .. table.concat(parts, "&") or ""
 end
 
 --- Splits an absolute http(s) URL.
--- @treturn[1] table scheme, userinfo, host (with brackets for IPv6), port, path
--- @treturn[2] nil
--- @treturn[2] string what is wrong
+---@param text string
+---@return table? parsed scheme, userinfo, host (with brackets for IPv6), port, path
+---@return string? problem
 function url.parse(text)
-  if text:find("[%s%c]") then return nil, "it holds white space" end
+  if text:find("[%s%c]") then return nil, "it contains white space" end
   local scheme, rest = text:match("^(%a[%w+.-]*)://(.*)$")
   if not scheme then return nil, "it has no scheme" end
   scheme = scheme:lower()
@@ -42,7 +54,7 @@ function url.parse(text)
   local authority, path = rest:match("^([^/?#]*)([^?#]*)$")
   if not authority then return nil, "it has a query or a fragment" end
   local userinfo, address = authority:match("^(.*)@(.*)$")
-  if userinfo and userinfo:find("@", 1, true) then return nil, "its user or password holds a raw @: write it as %40" end
+  if userinfo and userinfo:find("@", 1, true) then return nil, "its user or password contains a raw @: write it as %40" end
   address = address or authority
   local host, port = address:match("^(%[[%x:.]+%]):?(%d*)$")
   if not host then host, port = address:match("^([^:%[%]]+):?(%d*)$") end
@@ -52,19 +64,24 @@ function url.parse(text)
   return { scheme = scheme, userinfo = userinfo, host = host, port = port, path = path }
 end
 
---- The base URL of the lifecycle API: "/v1" is appended when the path is empty, and no slash ends it.
--- @tparam string text with or without a scheme
--- @tparam string default_scheme
-function url.base(text, default_scheme)
+--- Returns the base URL of the lifecycle API: "/v1" is appended unless the path ends in it, and trailing slashes are removed.
+---@param text string with or without a scheme
+---@param default_scheme string
+---@return string? base
+---@return table|string parsed of url.parse, or what is wrong
+function url.normalize_base(text, default_scheme)
   if not text:find("://", 1, true) then text = default_scheme .. "://" .. text end
   local parsed, problem = url.parse(text)
   if not parsed then return nil, problem end
   text = text:gsub("/+$", "")
-  if parsed.path:match("^/*$") then text = text .. "/v1" end
+  if not parsed.path:find("/v1/*$") then text = text .. "/v1" end
   return text, parsed
 end
 
---- The URL of an endpoint as the lifecycle API gives it: "host:port/path" without a scheme, an IPv6 address perhaps without brackets.
+--- Returns the URL of an endpoint of the lifecycle API.
+---@param text string "host:port/path", perhaps without a scheme, or with an IPv6 address without brackets
+---@param scheme string the scheme to add
+---@return string
 function url.endpoint(text, scheme)
   if not text:find("://", 1, true) then
     local host, rest = text:match("^(%x*:[%x:]*):(%d+.*)$")
@@ -74,8 +91,10 @@ function url.endpoint(text, scheme)
   return (text:gsub("/+$", ""))
 end
 
---- A URL as it may be shown: without user, password and query.
-function url.shown(text)
+--- Returns a URL without its user, password, query and fragment, so that it can be shown.
+---@param text string
+---@return string
+function url.redacted(text)
   local scheme, rest = text:match("^(%a[%w+.-]*://)(.*)$")
   local authority, path = (rest or text):match("^([^/]*)(.*)$")
   return (scheme or "") .. ((authority:gsub("^.*@", "") .. path):gsub("[?#].*$", ""))

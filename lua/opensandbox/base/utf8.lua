@@ -1,8 +1,11 @@
---- UTF-8 as execd's JSON encoder sees it.
+--- UTF-8, with the rules of execd's JSON encoder.
 
 local utf8 = {}
 
---- The length of the character at a position; nil for a byte that begins none.
+--- Returns the length of the character at a position.
+---@param text string
+---@param position integer
+---@return integer? length nil if no character begins there
 function utf8.character_length(text, position)
   local first, second = text:byte(position, position + 1)
   local length = first >= 0xC2 and first <= 0xDF and 2 or first >= 0xE0 and first <= 0xEF and 3
@@ -18,9 +21,10 @@ function utf8.character_length(text, position)
   return length
 end
 
---- Replaces each character of a run of bytes beyond ASCII by what `replace` gives for it; a byte that belongs to none is given as nil.
+--- Replaces each character of a text without ASCII characters.
 ---@param run string
----@param replace fun(character: string?): string
+---@param replace fun(character: string?): string returns the replacement; it gets nil for a byte that belongs to no character
+---@return string
 function utf8.map(run, replace)
   local parts, position = {}, 1
   while position <= #run do
@@ -31,8 +35,10 @@ function utf8.map(run, replace)
   return table.concat(parts)
 end
 
---- Whether a text is UTF-8 throughout.
-function utf8.is_sound(text)
+--- Returns whether a text is valid UTF-8.
+---@param text string
+---@return boolean
+function utf8.is_valid(text)
   local position = text:find("[\128-\255]")
   while position do
     local length = utf8.character_length(text, position)
@@ -44,13 +50,15 @@ end
 
 local REPLACEMENT = "\239\191\189" -- U+FFFD
 
-local function sound(run)
+local function replace_invalid_in(run)
   return utf8.map(run, function(character) return character or REPLACEMENT end)
 end
 
---- The text with U+FFFD for each byte that is not UTF-8.
-function utf8.sound(text)
-  return (text:gsub("[\128-\255]+", sound))
+--- Returns the text with U+FFFD in place of each byte that is not UTF-8.
+---@param text string
+---@return string
+function utf8.replace_invalid(text)
+  return (text:gsub("[\128-\255]+", replace_invalid_in))
 end
 
 return utf8

@@ -7,6 +7,7 @@ local json = require "opensandbox.base.json"
 local network_policy = require "opensandbox.lifecycle.network_policy"
 local options = require "opensandbox.base.options"
 local sidecar = require "opensandbox.egress.sidecar"
+local tables = require "opensandbox.base.tables"
 
 local egress_routes = {}
 
@@ -77,10 +78,10 @@ end
 function egress_routes.delete_egress_rules(self, endpoint, targets)
   local op = self.op or "delete_egress_rules"
   if type(targets) == "string" then targets = { targets } end
-  options.argument(op, "the targets", targets, "list")
+  targets = options.argument(op, "the targets", targets, "string list")
   if #targets == 0 then options.raise(op, "the list of targets must not be empty") end
   for i, target in ipairs(targets) do network_policy.check_target(op, "target " .. i, target) end
-  return policy_call(self, endpoint, { op = op, method = "DELETE", json = json.array(options.merge(targets)), needs = "1.0.13" })
+  return policy_call(self, endpoint, { op = op, method = "DELETE", json = json.array(tables.merge(targets)), needs = "1.0.13" })
 end
 
 --- Replaces the whole policy: PUT /policy. Only this changes the default action.

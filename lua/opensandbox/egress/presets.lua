@@ -25,7 +25,7 @@ presets.known = {
 }
 
 local function add(op, hosts, name)
-  options.argument(op, "each host or preset", name, "text")
+  options.argument(op, "each host or preset", name, "nonempty string")
   local preset = presets.known[name]
   -- A name without a dot is a misspelt preset far more often than a host.
   if not preset and not name:find("[.:]") then

@@ -262,7 +262,7 @@ function vault_objects.patch_body(op, changes)
   check_table(op, "the changes", changes, { "expected_revision", "credentials", "bindings" })
   require_that(op, next(changes) ~= nil, "the changes must not be empty")
   if changes.expected_revision ~= nil then
-    options.argument(op, "option 'expected_revision'", changes.expected_revision, "count")
+    options.argument(op, "option 'expected_revision'", changes.expected_revision, "natural")
   end
   local context = new_context(false)
   return {

@@ -4,9 +4,10 @@
 --- no secret that it could lose. It must have been created with `credential_proxy = true` and with a network_policy that allows each of
 --- these hosts by a rule.
 
-local core = require "opensandbox.core"
+local deadlines = require "opensandbox.loop.deadline"
 local options = require "opensandbox.base.options"
-local poll = require "opensandbox.loop.polling"
+local tables = require "opensandbox.base.tables"
+local polling = require "opensandbox.loop.polling"
 local sidecar = require "opensandbox.egress.sidecar"
 local url = require "opensandbox.base.url"
 local vault_objects = require "opensandbox.egress.vault_objects"
@@ -57,12 +58,12 @@ end
 local function change(self, endpoint, request)
   local refusal
   local function attempt()
-    local value, err = call(self, endpoint, options.merge(request))
+    local value, err = call(self, endpoint, tables.merge(request))
     if not err or not is_transient(err) then return value, err end
     refusal = err
   end
-  local every = { first = INITIAL_DELAY, longest = MAX_DELAY, deadline = core.now() + PROXY_START_TIMEOUT }
-  local value, err = poll(request.op, every, attempt)
+  local polled = { initial_delay = INITIAL_DELAY, max_delay = MAX_DELAY, deadline = deadlines.new(PROXY_START_TIMEOUT) }
+  local value, err = polling.poll(request.op, polled, attempt)
   if value ~= nil or err then return value, err end
   return nil, refusal
 end
@@ -121,7 +122,7 @@ function vault_routes.delete_credential_vault(self, endpoint)
 end
 
 local function item_path(op, kind, what, name)
-  return "/" .. kind .. "/" .. url.escape(options.segment(op, what, name, "find it in list_vault_" .. kind))
+  return "/" .. kind .. "/" .. url.escape(options.proxy_safe_segment(op, what, name, "find it in list_vault_" .. kind))
 end
 
 --- Returns the credentials of the vault, without their values: GET /credential-vault/credentials.

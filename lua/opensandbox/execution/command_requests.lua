@@ -1,19 +1,17 @@
---- What execd tells of a command by its id, and how it ends one. The last argument of each goes into the request.
+--- Requests about a command by its id: its status, its log, and its end. The last argument of each adds fields to the request.
 
 local core = require "opensandbox.core"
-local options = require "opensandbox.base.options"
-local poll = require "opensandbox.loop.polling"
+local polling = require "opensandbox.loop.polling"
+local tables = require "opensandbox.base.tables"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
-local FIRST_PAUSE = 0.02    -- seconds
-local LONGEST_PAUSE = 0.5   -- seconds
-local LONGEST_LOG = 16 * 1024 * 1024 -- bytes taken at a time
+local MAX_LOG_CHUNK = 16 * 1024 * 1024 -- bytes of a log read by one request
 
-local routes = {}
+local command_requests = {}
 
---- seconds: execd says that a command has started a little before it knows it
-routes.START_PATIENCE = 2
+--- Seconds after its start in which execd may not know a command yet, because it reports the start before it registers the command.
+command_requests.REGISTRATION_TIMEOUT = 2
 
 ---@class opensandbox.CommandStatus
 ---@field id string
@@ -24,24 +22,28 @@ routes.START_PATIENCE = 2
 ---@field started_at? number Unix seconds
 ---@field finished_at? number Unix seconds
 
---- GET /command/status/{id}
+--- Returns the status of a command: GET /command/status/{id}.
+---@param client opensandbox.Client
+---@param endpoint opensandbox.Endpoint|string
+---@param id string
+---@param extra? table fields of the request
 ---@return opensandbox.CommandStatus? status
 ---@return opensandbox.Error? err
-function routes.status(client, endpoint, id, more)
-  return client.http:call_endpoint(endpoint, options.merge({
-    op = client.op or "get_command_status", method = "GET", path = "/command/status/" .. url.escape(id), decode = function(answer)
-      if type(answer.running) ~= "boolean" then return nil, "status" end
+function command_requests.status(client, endpoint, id, extra)
+  return client.http:call_endpoint(endpoint, tables.merge({
+    op = client.op or "get_command_status", method = "GET", path = "/command/status/" .. url.escape(id), decode = function(object)
+      if type(object.running) ~= "boolean" then return nil, "status" end
       return {
-        id = answer.id, command = answer.content, running = answer.running, exit_code = answer.exit_code, error = answer.error,
-        started_at = time.parse(answer.started_at), finished_at = time.parse(answer.finished_at),
+        id = object.id, command = object.content, running = object.running, exit_code = object.exit_code, error = object.error,
+        started_at = time.parse(object.started_at), finished_at = time.parse(object.finished_at),
       }
     end,
-  }, more))
+  }, extra))
 end
 
--- The part of a log that begins at `cursor`. What lies between is told by the cursor that came along: a server or a cache that repeats
--- old bytes must not make them count twice.
-local function log_from(cursor, text, header, truncated)
+-- Returns the part of a log that begins at `cursor`. The server's own cursor tells where the text begins: a server or a cache that
+-- repeats old bytes must not make them count twice.
+local function slice_log(cursor, text, header, truncated)
   local following = tonumber(header)
   if truncated or not following then return { text = text, cursor = cursor + #text } end
   local first = following - #text
@@ -50,56 +52,72 @@ local function log_from(cursor, text, header, truncated)
   return { text = text:sub(cursor - first + 1), cursor = math.max(following, cursor) }
 end
 
---- The request for a log that begins at `cursor`, whose header `name` tells the next one.
-function routes.log_request(op, path, cursor, name)
+--- Returns the request for a log that begins at `cursor`.
+---@param op string
+---@param path string
+---@param cursor integer
+---@param header string name of the response header that holds the next cursor
+---@return table request
+function command_requests.log_request(op, path, cursor, header)
   return {
-    op = op, method = "GET", path = path .. url.query { { "cursor", ("%d"):format(cursor) } }, max_body = LONGEST_LOG,
+    op = op, method = "GET", path = path .. url.query { { "cursor", ("%d"):format(cursor) } }, max_body = MAX_LOG_CHUNK,
     parse_body = function(text, headers, truncated)
-      local log = log_from(cursor, text, headers[name], truncated)
+      local log = slice_log(cursor, text, headers[header], truncated)
       return log, not log and "log from the byte that was asked for" or nil
     end,
   }
 end
 
---- GET /command/{id}/logs: the text from a byte offset on, or as much of it as is taken at a time, and where the next begins.
+--- Returns the log of a command in the background from a byte offset, and the cursor behind it: GET /command/{id}/logs. Of a very
+--- long log it is the first part.
+---@param client opensandbox.Client
+---@param endpoint opensandbox.Endpoint|string
+---@param id string
+---@param cursor integer
+---@param extra? table fields of the request
 ---@return { text: string, cursor: integer }? log
 ---@return opensandbox.Error? err
-function routes.logs(client, endpoint, id, cursor, more)
-  local request = routes.log_request(client.op or "get_command_logs", "/command/" .. url.escape(id) .. "/logs", cursor,
+function command_requests.logs(client, endpoint, id, cursor, extra)
+  local request = command_requests.log_request(client.op or "get_command_logs", "/command/" .. url.escape(id) .. "/logs", cursor,
     "execd-commands-tail-cursor")
-  return client.http:call_endpoint(endpoint, options.merge(request, more))
+  return client.http:call_endpoint(endpoint, tables.merge(request, extra))
 end
 
---- The request of DELETE /command: SIGTERM to the process group, SIGKILL after 3 seconds.
-function routes.interrupt(op, id)
+--- Returns the request of DELETE /command, which sends SIGTERM to the process group and, after 3 seconds, SIGKILL.
+---@param op string
+---@param id string
+---@return table request
+function command_requests.interrupt(op, id)
   return { op = op, method = "DELETE", path = "/command" .. url.query { { "id", id } }, may_repeat = false }
 end
 
---- execd's words for a command that it does not know: three routes, three ways to say it.
-function routes.is_unknown(err)
+--- Returns whether execd does not know the command. Three routes report that in three ways.
+---@param err opensandbox.Error
+---@return boolean
+function command_requests.is_unknown_command(err)
   local message = tostring(err.message)
   return err.kind == "http" and (message:find("command not found", 1, true) or message:find("no such session", 1, true)) ~= nil
 end
 
---- Calls `ask` until execd knows the command, which it may not yet when it was started just now.
+--- Repeats a request until execd knows the command, which was perhaps started just now.
 ---@param op string
----@param known_by number on the clock of core.now(): from then on it must know it
----@param ask fun(): any, opensandbox.Error?
+---@param registered_by number on the clock of core.now(): from then on execd must know the command
+---@param request fun(): any, opensandbox.Error?
 ---@return any value
 ---@return opensandbox.Error? err
-function routes.patiently(op, known_by, ask)
-  return poll(op, { first = FIRST_PAUSE, longest = LONGEST_PAUSE }, function()
-    local value, err = ask()
+function command_requests.retry_until_registered(op, registered_by, request)
+  return polling.poll(op, {}, function()
+    local value, err = request()
     if value ~= nil then return value end
-    if routes.is_unknown(err) and core.now() <= known_by then return nil end
-    err.op = op
+    if command_requests.is_unknown_command(err) and core.now() <= registered_by then return nil end
     return nil, err
   end)
 end
 
---- How a command ended, by its last status: exit_code, signal, duration, and error, as its stream would have told it.
+--- Returns how a command ended, by its last status, as its event stream would have reported it.
 ---@param status opensandbox.CommandStatus
-function routes.outcome(status)
+---@return { exit_code?: integer, signal?: string, duration?: number, error?: table }
+function command_requests.outcome(status)
   local code = status.exit_code
   local text = tostring(status.error or "")
   return {
@@ -109,4 +127,4 @@ function routes.outcome(status)
   }
 end
 
-return routes
+return command_requests

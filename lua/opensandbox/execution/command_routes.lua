@@ -1,58 +1,62 @@
 --- The command routes of execd: a client method for each route.
 
+local command_requests = require "opensandbox.execution.command_requests"
 local options = require "opensandbox.base.options"
-local requests = require "opensandbox.execution.command_requests"
 local run_command = require "opensandbox.execution.run_command"
 
 local command_routes = {}
 
 --- Runs a command and waits for its end: POST /command.
 ---
---- A non-zero exit code is a result. An error is what kept the result from us: it carries what had arrived as `err.result`.
+--- A non-zero exit code is a result. If the result could not be obtained, an error is returned; `err.result` holds the partial
+--- result.
 ---
---- When the stream of events breaks, the result is found out by the command's status and output files, where execd keeps them, and has
---- `recovered`; else the error has kind `stream`, and the exit code in `err.result` if it is known.
+--- If the event stream breaks, the result is obtained from the command's status and from the output files that execd to 1.1.0
+--- keeps; it then has the field `recovered`. If that is not possible, the error has kind `stream`, and `err.result` holds the exit
+--- code if it is known.
 ---
---- `capture = "exact"` gives the bytes as they were written, redirected to files in the sandbox's /tmp that are fetched and removed; the
---- callbacks get them at the end. `durable` runs the command in the background and follows its log in short requests, so that no cut
---- connection disturbs it; its two streams come as one, in the order and with the bytes they were written, as `stdout`.
+--- With `capture = "exact"` the result holds the bytes as they were written. They are redirected to files in the sandbox's /tmp,
+--- which are downloaded and removed; the callbacks are called at the end. With `durable` the command runs in the background, and
+--- its log is read in short requests, so that no cut connection disturbs it. Both of its streams are then `stdout`, in the order
+--- and with the bytes as written.
 ---@param self opensandbox.Client
----@param execd opensandbox.Endpoint|string what discover_execd returns, or a URL
----@param given string|string[] for the shell, or a program and its arguments
----@param opts? table cwd, env, timeout (seconds; execd kills the command then), uid, gid, background (return once started), shell (false: start a list's program without a shell, where execd can), capture ("exact"), durable, on_stdout, on_stderr (called with text as it comes), on_event, max_output (bytes kept of each stream), idle_timeout (seconds)
+---@param execd opensandbox.Endpoint|string an endpoint of discover_execd, or a URL
+---@param given string|string[] a command line for the shell, or a program and its arguments
+---@param opts? opensandbox.RunOpts
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
 function command_routes.run_command(self, execd, given, opts)
   return run_command.run(self, execd, run_command.prepare(self.op or "run_command", given, opts))
 end
 
---- How a command is doing: GET /command/status/{id}.
+--- Returns the status of a command: GET /command/status/{id}.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param id string
 ---@return opensandbox.CommandStatus? status
 ---@return opensandbox.Error? err
 function command_routes.get_command_status(self, endpoint, id)
-  return requests.status(self, endpoint, options.identifier(self.op or "get_command_status", "the command id", id))
+  local op = self.op or "get_command_status"
+  return command_requests.status(self, endpoint, options.path_segment(op, "the command id", id))
 end
 
---- Output of a background command, stdout and stderr in the order they were written: GET /command/{id}/logs.
+--- Returns output of a background command, stdout and stderr in the order in which they were written: GET /command/{id}/logs.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param id string
----@param cursor? integer byte offset to go on from, default 0
----@return string? text of a very long log some 16 MiB at a time
+---@param cursor? integer byte offset where to begin, default 0
+---@return string? text at most 16 MiB of a longer log
 ---@return integer|opensandbox.Error cursor for the next call, or the error
 function command_routes.get_command_logs(self, endpoint, id, cursor)
   local op = self.op or "get_command_logs"
-  options.identifier(op, "the command id", id)
-  if cursor ~= nil then options.argument(op, "the cursor", cursor, "count") end
-  local log, err = requests.logs(self, endpoint, id, cursor or 0)
+  options.path_segment(op, "the command id", id)
+  if cursor ~= nil then options.argument(op, "the cursor", cursor, "natural") end
+  local log, err = command_requests.logs(self, endpoint, id, cursor or 0)
   if not log then return nil, err end
   return log.text, log.cursor
 end
 
---- Ends a running command: SIGTERM to its process group, SIGKILL after 3 seconds: DELETE /command.
+--- Stops a running command: DELETE /command. Its process group receives SIGTERM and, after 3 seconds, SIGKILL.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param id string
@@ -60,7 +64,7 @@ end
 ---@return opensandbox.Error? err
 function command_routes.interrupt_command(self, endpoint, id)
   local op = self.op or "interrupt_command"
-  local request = requests.interrupt(op, options.identifier(op, "the command id", id))
+  local request = command_requests.interrupt(op, options.path_segment(op, "the command id", id))
   request.shielded = true
   local _, err = self.http:call_endpoint(endpoint, request)
   if err then return nil, err end

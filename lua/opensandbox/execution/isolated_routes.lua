@@ -1,14 +1,15 @@
 --- Isolated sessions of execd (from 1.0.20): a shell in namespaces of its own, with a workspace and files of its own. A client method for
 --- each route; isolated_run.lua has those for what runs in a session.
 
+local create_rollback = require "opensandbox.http.create_rollback"
 local errors = require "opensandbox.base.errors"
 local http_client = require "opensandbox.http.http_client"
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local support = require "opensandbox.execution.isolated_errors"
+local tables = require "opensandbox.base.tables"
 local time = require "opensandbox.base.time"
-local undo = require "opensandbox.http.create_rollback"
 local url = require "opensandbox.base.url"
 
 local isolated = {}
@@ -16,7 +17,7 @@ local isolated = {}
 local BASE = "/v1/isolated/session"
 
 local function session_path(op, id)
-  return BASE .. "/" .. url.escape(options.identifier(op, "the session id", id))
+  return BASE .. "/" .. url.escape(options.path_segment(op, "the session id", id))
 end
 
 ---@class opensandbox.IsolationCapabilities
@@ -56,12 +57,13 @@ end
 ---@field idle_timeout? number seconds without a run after which it ends (default: never)
 
 local create_options = {
-  workspace = "any", mode = "text", profile = "text", extra_writable = "list", binds = "table", share_net = "boolean",
-  env_passthrough = "table", uid = "count", gid = "count", uid_mode = "text", idle_timeout = "seconds",
+  workspace = "any", mode = "nonempty string", profile = "nonempty string", extra_writable = "string list", binds = "table",
+  share_net = "boolean",
+  env_passthrough = "table", uid = "natural", gid = "natural", uid_mode = "nonempty string", idle_timeout = "seconds",
 }
-local workspace_options = { path = "text", mode = "text" }
-local bind_options = { source = "text", dest = "text", readonly = "boolean" }
-local passthrough_options = { mode = "text", keys = "list" }
+local workspace_options = { path = "nonempty string", mode = "nonempty string" }
+local bind_options = { source = "nonempty string", dest = "nonempty string", readonly = "boolean" }
+local passthrough_options = { mode = "nonempty string", keys = "string list" }
 
 local function choice(op, what, value, ...)
   if value == nil then return nil end
@@ -74,7 +76,7 @@ end
 local function workspace_in(op, opts)
   local given = opts.workspace
   if type(given) ~= "table" then given = { path = given } end
-  options.check(op, given, workspace_options)
+  given = options.check(op, given, workspace_options)
   if given.mode and opts.mode and given.mode ~= opts.mode then
     options.raise(op, "option 'mode' and the mode of option 'workspace' differ")
   end
@@ -86,7 +88,7 @@ local function binds_in(op, given)
   local binds = json.array {}
   for i, bind in ipairs(given) do
     options.argument(op, "bind " .. i, bind, "table")
-    options.check(op, bind, bind_options)
+    bind = options.check(op, bind, bind_options)
     binds[i] = { source = paths.check(op, bind.source, "the source of bind " .. i), dest = bind.dest, readonly = bind.readonly }
   end
   if next(given) ~= nil and #binds == 0 then options.raise(op, "option 'binds' must be a list of { source, dest, readonly }") end
@@ -95,20 +97,20 @@ end
 
 local function passthrough_in(op, given)
   if not given then return nil end
-  options.check(op, given, passthrough_options)
+  given = options.check(op, given, passthrough_options)
   local mode = choice(op, "the mode of option 'env_passthrough'", given.mode, "allow", "deny")
   if not mode then options.raise(op, "option 'env_passthrough' needs a mode, \"allow\" or \"deny\"") end
-  return { mode = mode, keys = given.keys and json.array(options.merge(given.keys)) }
+  return { mode = mode, keys = given.keys and json.array(tables.merge(given.keys)) }
 end
 
 --- Checks the options of a new session and gives its body.
 ---@return table
 local function body_of(op, opts)
   options.argument(op, "the options", opts, "table")
-  options.check(op, opts, create_options)
+  opts = options.check(op, opts, create_options)
   return {
     workspace = workspace_in(op, opts), profile = choice(op, "option 'profile'", opts.profile, "strict", "balanced"),
-    extra_writable = opts.extra_writable and #opts.extra_writable > 0 and json.array(options.merge(opts.extra_writable)) or nil,
+    extra_writable = opts.extra_writable and #opts.extra_writable > 0 and json.array(tables.merge(opts.extra_writable)) or nil,
     binds = opts.binds and binds_in(op, opts.binds), share_net = opts.share_net,
     env_passthrough = passthrough_in(op, opts.env_passthrough), uid = opts.uid, gid = opts.gid,
     uid_mode = choice(op, "option 'uid_mode'", opts.uid_mode, "setpriv", "userns"),
@@ -179,8 +181,9 @@ function isolated.create_isolated_session(self, execd, opts)
     if type(answer.session_id) ~= "string" then return nil, "session id" end
     return { id = answer.session_id, created_at = time.parse(answer.created_at) }
   end }
-  return support.call(self, execd, "isolated",
-    undo(self, request, function(made) self:delete_isolated_session(execd, made.id) end))
+  create_rollback(self, request, function(made) return self:delete_isolated_session_request(execd, made.id) end,
+    { best_effort = true })
+  return support.call(self, execd, "isolated", request)
 end
 
 --- How a session is doing: GET /v1/isolated/session/{id}.
@@ -193,6 +196,16 @@ function isolated.get_isolated_session(self, execd, id)
   local op = self.op or "get_isolated_session"
   return support.call(self, execd, "isolated", { op = op, method = "GET", path = session_path(op, id),
     decode = function(answer) return session_info(answer, id) end })
+end
+
+--- Internal: the prepared request that deletes an isolated session, for deletes in the background.
+---@param self opensandbox.Client
+---@param execd opensandbox.Endpoint|string
+---@param id string
+---@return table request
+function isolated.delete_isolated_session_request(self, execd, id)
+  local op = "delete_isolated_session"
+  return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = session_path(op, id), may_repeat = true })
 end
 
 --- Ends a session and what runs in it: DELETE /v1/isolated/session/{id}. One that is gone already is a success.
@@ -219,7 +232,7 @@ function isolated.isolated_endpoint(self, execd, id)
   local op = self.op or "isolated_endpoint"
   local path = session_path(op, id)
   execd = http_client.check_endpoint(op, execd)
-  return options.merge(execd, { url = execd.url .. path })
+  return tables.merge(execd, { url = execd.url .. path })
 end
 
 return isolated

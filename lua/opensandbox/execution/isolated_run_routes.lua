@@ -19,29 +19,29 @@ local GRACE = 2 -- seconds that execd gets, beyond a run's timeout, to interrupt
 local BACKGROUND = "isolated background"
 
 local function session_path(op, id, rest)
-  return "/v1/isolated/session/" .. url.escape(options.identifier(op, "the session id", id)) .. rest
+  return "/v1/isolated/session/" .. url.escape(options.path_segment(op, "the session id", id)) .. rest
 end
 
 -- Closing the connection interrupts a run, so that nothing is to be sent when nobody waits for it any more.
-local Run = run.kind { what = "code" }
+local Run = run.class { noun = "code" }
 
-function Run:overdue(err)
-  err.message = ("not finished in time: timeout of %g s ran out, and %g s later the code still ran"):format(
+function Run:on_timeout(err)
+  err.message = ("not finished in time: timeout of %d s ran out, and %d s later the code still ran"):format(
     math.ceil(self.opts.timeout), GRACE)
   err.hint = "execd interrupts it with SIGINT alone. What goes on blocks every later run of the session: delete the session"
 end
 
-function Run:finish()
-  if self.failure then return self:failed() end
+function Run:on_terminal()
+  if self.server_error then return self:on_server_error() end
   local timeout = self.opts.timeout
   local result = self:result()
-  if not self.report then return result end
+  if not self.error_event then return result end
   if timeout and result.duration >= math.ceil(timeout) * 0.98 then
     result.timed_out = true
     if not result.exit_code then result.exit_code, result.signal = -1, "interrupt" end
   end
   if result.exit_code then return result end
-  local text = tostring(self.report.value)
+  local text = tostring(self.error_event.value)
   local ended = text:find("without end marker", 1, true) or text:find("session process has exited", 1, true)
   return nil, self.exchange:error { kind = "state", code = ended and "session_ended" or "run_failed", message = text,
     result = result,
@@ -49,7 +49,7 @@ function Run:finish()
 end
 
 local function check_code(op, code)
-  options.argument(op, "the code", code, "text")
+  options.argument(op, "the code", code, "nonempty string")
   if not code:find("%S") then options.raise(op, "the code must not be empty") end
 end
 
@@ -58,7 +58,7 @@ local function environment(env)
 end
 
 local run_options = {
-  env = "variables", timeout = "seconds", on_stdout = "function", on_event = "function", max_output = "count",
+  env = "environment", timeout = "seconds", on_stdout = "function", on_event = "function", max_output = "natural",
   idle_timeout = "seconds",
 }
 
@@ -93,7 +93,7 @@ end
 ---@field session_id string
 ---@field started_at? number Unix seconds
 
-local start_options = { env = "variables" }
+local start_options = { env = "environment" }
 
 --- Starts code in the background: POST /v1/isolated/session/{id}/run (execd 1.0.22). It runs as long as it takes, and ends with its
 --- session.
@@ -132,7 +132,7 @@ function isolated_run.start_isolated(self, execd, id, code, opts)
 end
 
 local function run_path(op, id, run_id, rest)
-  return session_path(op, id, "/runs/" .. url.escape(options.identifier(op, "the run id", run_id)) .. (rest or ""))
+  return session_path(op, id, "/runs/" .. url.escape(options.path_segment(op, "the run id", run_id)) .. (rest or ""))
 end
 
 ---@class opensandbox.IsolatedRunStatus
@@ -171,7 +171,7 @@ end
 function isolated_run.get_isolated_run_logs(self, execd, id, run_id, cursor)
   local op = self.op or "get_isolated_run_logs"
   local path = run_path(op, id, run_id, "/logs")
-  if cursor ~= nil then options.argument(op, "the cursor", cursor, "count") end
+  if cursor ~= nil then options.argument(op, "the cursor", cursor, "natural") end
   local log, err = support.call(self, execd, BACKGROUND, routes.log_request(op, path, cursor or 0, "execd-isolated-tail-cursor"))
   if not log then return nil, err end
   return log.text, log.cursor

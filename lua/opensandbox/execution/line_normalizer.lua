@@ -1,25 +1,26 @@
---- The text that a command's events would have given, made of the bytes it wrote.
+--- Converts the bytes that a command wrote into the text that its events would have carried.
 --
--- execd cuts output into lines at LF, CR and CR LF, drops the ends, sends a last line without one like the others, and U+FFFD for each byte
--- that is not UTF-8. Where the events were lost and the bytes are fetched instead, this makes the same text of them.
+-- execd splits output at LF, CR and CR LF and removes these terminators. A last line without a terminator looks like any other, and
+-- each byte that is not UTF-8 becomes U+FFFD. The converter is used where the events were lost and the bytes are downloaded
+-- instead.
 
 local utf8 = require "opensandbox.base.utf8"
 
-local Lines = {}
-Lines.__index = Lines
+local Normalizer = {}
+Normalizer.__index = Normalizer
 
-local function whole(text)
-  return utf8.sound((text:gsub("\r\n", "\n"):gsub("\r", "\n")))
+local function normalize(text)
+  return utf8.replace_invalid((text:gsub("\r\n", "\n"):gsub("\r", "\n")))
 end
 
---- Takes bytes, however they are cut, and gives the text of the lines that they complete.
+--- Takes bytes, cut anywhere, and returns the text of the lines that they complete.
 ---@param bytes string
 ---@return string
-function Lines:feed(bytes)
+function Normalizer:feed(bytes)
   if bytes == "" then return "" end
-  if self.after_cr and bytes:byte(1) == 10 then bytes = bytes:sub(2) end -- the line has ended already
+  if self.after_cr and bytes:byte(1) == 10 then bytes = bytes:sub(2) end -- CR has ended the line
   self.after_cr = bytes:byte(-1) == 13
-  local has_end = bytes:find("\n", 1, true) or bytes:find("\r", 1, true) -- plain searches: a line may be megabytes long
+  local has_end = bytes:find("\n", 1, true) or bytes:find("\r", 1, true) -- plain searches, because a line may be megabytes long
   local last = has_end and bytes:match("^.*()[\r\n]")
   if not last then
     self.rest[#self.rest + 1] = bytes
@@ -28,17 +29,18 @@ function Lines:feed(bytes)
   self.rest[#self.rest + 1] = bytes:sub(1, last)
   local complete = table.concat(self.rest)
   self.rest = { bytes:sub(last + 1) }
-  return whole(complete)
+  return normalize(complete)
 end
 
---- The rest, at the end of the bytes.
+--- Returns the text of the last line, after the last bytes.
 ---@return string
-function Lines:finish()
+function Normalizer:finish()
   local rest = table.concat(self.rest)
   self.rest = {}
-  return rest ~= "" and whole(rest .. "\n") or ""
+  return rest ~= "" and normalize(rest .. "\n") or ""
 end
 
+---@return table normalizer
 return function()
-  return setmetatable({ rest = {}, after_cr = false }, Lines)
+  return setmetatable({ rest = {}, after_cr = false }, Normalizer)
 end

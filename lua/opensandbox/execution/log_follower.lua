@@ -1,43 +1,39 @@
---- Following a command in the background until it has ended, by its log and its status.
+--- Follows a command in the background until it has ended, by its log and its status.
 
+local backoffs = require "opensandbox.loop.backoff"
 local loop = require "opensandbox.loop"
 
-local FIRST_PAUSE = 0.02    -- seconds between two looks
-local LONGEST_PAUSE = 0.5   -- seconds
-local GROWTH = 1.5
+local Follower = {}
+Follower.__index = Follower
 
-local Follow = {}
-Follow.__index = Follow
-
---- What has been written since: text, and the cursor behind it; or nil, nil and the last status, once all was read; or nil, nil, nil and
---- an error, after which it can be called again.
----@return string? text
----@return integer? cursor
----@return opensandbox.CommandStatus? status
+--- Waits for output. After an error it can be called again.
+---@return string? text the output since the last call
+---@return integer? cursor the byte offset behind it
+---@return opensandbox.CommandStatus? status instead of text: the last status, after all output was read
 ---@return opensandbox.Error? err
-function Follow:next()
-  local pause = FIRST_PAUSE
+function Follower:next()
+  local backoff = backoffs.new()
   while true do
     local log, err = self.logs(self.cursor)
     if not log then return nil, nil, nil, err end
     self.cursor = log.cursor
     if log.text ~= "" then return log.text, log.cursor end
-    -- It had ended before this look, so there will be no more.
-    if self.status then return nil, nil, self.status end
+    -- The command had ended before this log was requested, so nothing more will be written.
+    if self.last_status then return nil, nil, self.last_status end
     local status
-    status, err = self.look()
+    status, err = self.status()
     if not status then return nil, nil, nil, err end
     if status.running then
-      err = loop.sleep(self.op, pause, nil, self.owner)
+      err = loop.sleep(self.op, backoff:next(), nil, self.owner)
       if err then return nil, nil, nil, err end
-      pause = math.min(pause * GROWTH, LONGEST_PAUSE)
     else
-      self.status = status
+      self.last_status = status
     end
   end
 end
 
---- @param source table op; logs(cursor) and look(), as routes.logs and routes.status; cursor: where to begin; owner: see loop.wait
+---@param source table op; logs(cursor) and status(), which return what the functions of command_requests.lua return; cursor (where to begin); owner (see loop.wait)
+---@return table follower
 return function(source)
-  return setmetatable(source, Follow)
+  return setmetatable(source, Follower)
 end

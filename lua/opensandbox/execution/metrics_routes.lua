@@ -1,23 +1,24 @@
---- The routes of execd that report on it: a client method for each. The first argument is the endpoint of a sandbox's execd, from
---- `discover_execd`, or a plain URL.
+--- The routes of execd that report on execd and its machine: a client method for each. The first argument is an endpoint of
+--- `discover_execd`, or a URL.
 
 local options = require "opensandbox.base.options"
-local stream = require "opensandbox.http.event_stream"
+local event_stream = require "opensandbox.http.event_stream"
 
 local metrics_routes = {}
 
 local ping_options = { timeout = "seconds" }
 
---- Asks execd whether it is there: GET /ping.
+--- Checks that execd answers: GET /ping.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
----@param opts? table timeout (seconds)
+---@param opts? { timeout?: number } timeout: seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function metrics_routes.ping(self, endpoint, opts)
   local op = self.op or "ping"
   opts = options.check(op, opts, ping_options)
-  local _, err = self.http:call_endpoint(endpoint, { op = op, method = "GET", path = "/ping", timeout = opts.timeout })
+  local _, err = self.http:call_endpoint(endpoint, { op = op, method = "GET", path = "/ping", timeout = opts.timeout,
+    explained = false }) -- because its callers ask for the state themselves
   if err then return nil, err end
   return true
 end
@@ -31,43 +32,45 @@ end
 
 local MIB = 1048576
 
-local function metrics(answer)
-  if type(answer.cpu_count) ~= "number" then return nil, "metrics" end
+local function decode_metrics(object)
+  if type(object.cpu_count) ~= "number" then return nil, "metrics" end
   local function bytes(mib) return type(mib) == "number" and math.floor(mib * MIB + 0.5) or nil end
   return {
-    cpu_count = answer.cpu_count, cpu_used_percent = answer.cpu_used_pct,
-    memory_total = bytes(answer.mem_total_mib), memory_used = bytes(answer.mem_used_mib),
-    time = type(answer.timestamp) == "number" and answer.timestamp / 1000 or nil,
+    cpu_count = object.cpu_count, cpu_used_percent = object.cpu_used_pct,
+    memory_total = bytes(object.mem_total_mib), memory_used = bytes(object.mem_used_mib),
+    time = type(object.timestamp) == "number" and object.timestamp / 1000 or nil,
   }
 end
 
---- Load and memory of the machine that the sandbox runs on: GET /metrics. It takes a second: execd measures meanwhile.
+--- Returns the load and the memory of the machine that the sandbox runs on: GET /metrics. It takes a second, in which execd
+--- measures.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@return opensandbox.Metrics? metrics
 ---@return opensandbox.Error? err
 function metrics_routes.get_metrics(self, endpoint)
-  return self.http:call_endpoint(endpoint, { op = self.op or "get_metrics", method = "GET", path = "/metrics", decode = metrics })
+  local op = self.op or "get_metrics"
+  return self.http:call_endpoint(endpoint, { op = op, method = "GET", path = "/metrics", decode = decode_metrics })
 end
 
 local watch_options = { idle_timeout = "seconds" }
 
---- The same, every two seconds until it is closed: GET /metrics/watch.
+--- Opens a stream of metrics, one every two seconds until it is closed: GET /metrics/watch.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
----@param opts? table idle_timeout (seconds without a byte, default the client's)
+---@param opts? { idle_timeout?: number } idle_timeout: seconds without a byte, default: the client's
 ---@return opensandbox.Stream? stream of opensandbox.Metrics
 ---@return opensandbox.Error? err
 function metrics_routes.watch_metrics(self, endpoint, opts)
   local op = self.op or "watch_metrics"
   opts = options.check(op, opts, watch_options)
-  return stream.open(self.http, self.http:endpoint_request(endpoint, {
+  return event_stream.open(self.http, self.http:endpoint_request(endpoint, {
     op = op, method = "GET", path = "/metrics/watch", headers = { Accept = "text/event-stream" },
     idle_timeout = opts.idle_timeout or self.http.timeouts.idle_timeout,
-  }), function(answer)
-    local value = metrics(answer)
+  }), function(object)
+    local value = decode_metrics(object)
     if value then return value end
-    return nil, type(answer.error) == "string" and answer.error or "an event holds no metrics"
+    return nil, type(object.error) == "string" and object.error or "an event holds no metrics"
   end)
 end
 

@@ -1,35 +1,38 @@
---- A command's text, rebuilt from its events and kept within bounds.
+--- A buffer for the output of a command, of limited size: it keeps the first and the last half of `limit` bytes and counts the
+--- rest.
 --
--- execd sends lines without their terminator, and a blank line as "\n" (wire: /command). Each piece is therefore the text of one
--- line, to be ended with a newline; whether the very last line had one cannot be known.
---
--- What is kept is capped: the first and the last half of `limit` bytes stay, and `dropped` counts the rest.
+-- It also rebuilds text from events. execd sends each line without its terminator, and a blank line as "\n". Whether the last line
+-- had a terminator is not known.
 
-local Capture = {}
-Capture.__index = Capture
+local Buffer = {}
+Buffer.__index = Buffer
 
-local capture = {}
+local output_buffer = {}
 
-local BLOCK_PIECES = 1024     -- pieces are joined into blocks: a string a line would cost many times its bytes
+local BLOCK_PIECES = 1024     -- pieces are joined into blocks, because a string for each line would cost many times its bytes
 local BLOCK_SIZE = 64 * 1024  -- bytes
 
+--- Creates an empty buffer.
 ---@param limit number bytes to keep
-function capture.new(limit)
+---@return table buffer
+function output_buffer.new(limit)
   local half = math.floor(limit / 2)
   return setmetatable({
     pieces = {}, count = 0, size = 0,
     head_room = limit - half, head = {},
     tail_limit = half, tail = {}, tail_first = 1, tail_last = 0, tail_size = 0,
     dropped = 0,
-  }, Capture)
+  }, Buffer)
 end
 
---- The text of a stdout or stderr event of /command.
-function capture.line(text)
+--- Returns the text that a stdout or stderr event of a command stands for.
+---@param text string
+---@return string
+function output_buffer.line(text)
   return text == "\n" and "\n" or text .. "\n"
 end
 
--- Keeps the last `tail_limit` bytes and a little more: whole blocks go as long as the rest is enough.
+-- Keeps the last `tail_limit` bytes and a little more: only whole blocks are dropped.
 local function append_tail(self, block)
   self.tail_last = self.tail_last + 1
   self.tail[self.tail_last] = block
@@ -61,17 +64,19 @@ local function flush(self)
   append_tail(self, block)
 end
 
-function Capture:append(piece)
+--- Appends a piece of output.
+---@param piece string
+function Buffer:append(piece)
   local count, size = self.count + 1, self.size + #piece
   self.pieces[count] = piece
   self.count, self.size = count, size
   if count == BLOCK_PIECES or size >= BLOCK_SIZE then flush(self) end
 end
 
---- What was kept, and how many bytes between its two halves were dropped.
+--- Returns the bytes that were kept, and the number of those dropped between the two halves.
 ---@return string text
 ---@return integer dropped
-function Capture:text()
+function Buffer:text()
   flush(self)
   local tail = table.concat(self.tail, "", self.tail_first, self.tail_last)
   local excess = math.max(#tail - self.tail_limit, 0)
@@ -79,4 +84,4 @@ function Capture:text()
   return table.concat(self.head) .. tail, self.dropped + excess
 end
 
-return capture
+return output_buffer

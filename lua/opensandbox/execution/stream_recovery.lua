@@ -1,73 +1,71 @@
---- Finding out how a command ended whose stream of events broke.
+--- Finds out how a command ended whose event stream broke.
 --
--- Its id, which came with the first event, leads to its status, and that to the exit code. What it wrote stands in two files as long as
--- execd keeps them (to 1.1.0). Only both together are a result.
+-- The first event carries the command's id, the id gives the status, and the status the exit code. execd to 1.1.0 keeps the output
+-- in two files. Only the exit code and the output together are a result.
 
-local errors = require "opensandbox.base.errors"
-local capture = require "opensandbox.execution.output_buffer"
+local command_requests = require "opensandbox.execution.command_requests"
 local core = require "opensandbox.core"
-local lines = require "opensandbox.execution.line_normalizer"
-local output_file = require "opensandbox.files.resumable_read"
-local poll = require "opensandbox.loop.polling"
-local routes = require "opensandbox.execution.command_requests"
-local run = require "opensandbox.execution.execution"
+local deadlines = require "opensandbox.loop.deadline"
+local errors = require "opensandbox.base.errors"
+local execution = require "opensandbox.execution.execution"
+local line_normalizer = require "opensandbox.execution.line_normalizer"
+local output_buffer = require "opensandbox.execution.output_buffer"
+local polling = require "opensandbox.loop.polling"
+local resumable_read = require "opensandbox.files.resumable_read"
 
-local FIRST_PAUSE = 0.02    -- seconds between two looks
-local LONGEST_PAUSE = 0.5   -- seconds
-
--- Waits until the command has ended, as long as somebody answers: a peer that is silent for as long as its stream may be is gone.
+-- Polls the status until the command has ended. Gives up when the server has not answered for `idle_timeout` seconds.
 local function last_status(self, deadline)
   local client, patience = self.client, self.idle_timeout
-  local heard = core.now()
-  local known_by = self.began + routes.START_PATIENCE
-  local more = { timeout = math.min(patience, client.http.timeouts.timeout), on_abandon = function() self:stop() end }
-  local every = { first = FIRST_PAUSE, longest = LONGEST_PAUSE, deadline = deadline, owner = self }
-  return poll("run_command", every, function()
-    local status, err = routes.status(client, self.endpoint, self.id, more)
+  local last_response_at = core.now()
+  local registered_by = self.started_at + command_requests.REGISTRATION_TIMEOUT
+  local extra = { timeout = math.min(patience, client.http.timeouts.timeout), on_abandon = function() self:stop_remote() end }
+  return polling.poll(self.op, { deadline = deadline, owner = self }, function()
+    local status, err = command_requests.status(client, self.endpoint, self.id, extra)
     if status then
-      heard = core.now()
+      last_response_at = core.now()
       return (not status.running or self.opts.background) and status or nil
     end
     local may_change = err.retryable
-    if routes.is_unknown(err) then may_change = core.now() < known_by end
-    if not may_change or core.now() - heard > patience then return nil, err end
+    if command_requests.is_unknown_command(err) then may_change = core.now() < registered_by end
+    if not may_change or core.now() - last_response_at > patience then return nil, err end
   end)
 end
 
--- Makes the output of one stream of the file that execd keeps. What came by events must be its beginning: the rest is for the callback.
+-- Replaces the output of one stream by that of the file that execd keeps. The text received as events must be a prefix of the file;
+-- only the rest is passed to the callback.
 local function complete_output(self, name)
-  local limit, callback, arrived = self.limit, self.opts["on_" .. name], self[name]
+  local max_output, callback, arrived = self.max_output, self.opts["on_" .. name], self[name]
   local text, dropped = arrived:text()
-  local told = #text + dropped
-  local whole, beginning = capture.new(limit), capture.new(limit)
-  local seen, differs = 0, false
-  local function take(piece)
+  local delivered = #text + dropped
+  local whole, prefix = output_buffer.new(max_output), output_buffer.new(max_output)
+  local compared, differs = 0, false
+  local function append(piece)
     whole:append(piece)
-    if seen < told then
-      local known = piece:sub(1, told - seen)
-      beginning:append(known)
-      seen, piece = seen + #known, piece:sub(#known + 1)
-      differs = seen == told and beginning:text() ~= text
+    if compared < delivered then
+      local known = piece:sub(1, delivered - compared)
+      prefix:append(known)
+      compared, piece = compared + #known, piece:sub(#known + 1)
+      differs = compared == delivered and prefix:text() ~= text
     end
     if piece ~= "" and callback and not differs then callback(piece) end
   end
-  local rebuilt = lines()
-  local ok, err = output_file(self.client, self.endpoint, "/tmp/" .. self.id .. "." .. name, function(bytes)
-    local piece = rebuilt:feed(bytes)
-    if piece ~= "" then take(piece) end
+  local lines = line_normalizer()
+  local ok, err = resumable_read(self.client, self.endpoint, "/tmp/" .. self.id .. "." .. name, function(bytes)
+    local piece = lines:feed(bytes)
+    if piece ~= "" then append(piece) end
   end)
   if not ok then return nil, err end
-  local rest = rebuilt:finish()
-  if rest ~= "" then self.exchange:call_user(take, rest) end
-  if callback and (differs or seen < told) then
+  local rest = lines:finish()
+  if rest ~= "" then self.exchange:call_user(append, rest) end
+  if callback and (differs or compared < delivered) then
     return nil, self.exchange:error { kind = "stream", code = "output_differs",
-      message = ("what %s came by events is not the beginning of what the command wrote"):format(name) }
+      message = ("the %s received as events is not the beginning of what the command wrote"):format(name) }
   end
   self[name] = whole
   return true
 end
 
--- The error when the end of the command is known, and its output is not.
+-- The error when the exit code is known and the output is not.
 local function output_lost(self, err, cause)
   return self.exchange:error { kind = "stream", code = "output_lost", cause = cause,
     message = ("the command ended with exit code %s, but the event stream broke and its output cannot be fetched: %s"):format(
@@ -75,13 +73,17 @@ local function output_lost(self, err, cause)
     hint = "Use the option durable or capture = \"exact\", which do not depend on the stream" }
 end
 
---- Settles a run of a command: its result with `recovered`, or nil and the error to return.
----@param self table a run, with an id
----@param err opensandbox.Error what broke the stream
+--- Recovers an execution of a command, which has an id.
+---@param self opensandbox.Execution
+---@param err opensandbox.Error why the stream broke
+---@return opensandbox.CommandResult? result with `recovered`
+---@return opensandbox.Error? err the error to return
 return function(self, err)
   local timeout = self.opts.timeout
-  local status, problem = last_status(self, timeout and self.began + timeout + run.GRACE)
+  local status, problem = last_status(self,
+    deadlines.since(self.started_at, timeout and timeout + execution.SERVER_TIMEOUT_GRACE))
   if not status then
+    if problem and problem.kind == "state" then return nil, problem end -- the sandbox does not run
     if problem and problem.kind == "cancelled" then err = problem end
     if not problem then
       err = self.exchange:error(errors.timeout_fields { code = "timeout", option = "timeout", seconds = timeout, timer = "timeout",
@@ -89,17 +91,18 @@ return function(self, err)
     elseif problem ~= err then
       err.cause = problem
     end
-    if not (problem and routes.is_unknown(problem)) then self:stop(err.timer == "idle_timeout") end
+    if not (problem and command_requests.is_unknown_command(problem)) then self:stop_remote(err.timer == "idle_timeout") end
     return nil, err
   end
-  local ended = routes.outcome(status)
+  local outcome = command_requests.outcome(status)
   if not self.opts.background then
-    if not ended.exit_code then
+    if not outcome.exit_code then
       err.cause = self.exchange:error { kind = "protocol", code = "exit_code_unknown",
         message = "the command's status holds no exit code" }
       return nil, err
     end
-    self.exit_code, self.signal, self.report, self.duration = ended.exit_code, ended.signal, ended.error, ended.duration
+    self.exit_code, self.signal, self.error_event = outcome.exit_code, outcome.signal, outcome.error
+    self.duration = outcome.duration
     for _, name in ipairs(self.opts.redirected and {} or { "stdout", "stderr" }) do
       local ok, lost = complete_output(self, name)
       if not ok then

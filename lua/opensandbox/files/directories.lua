@@ -1,143 +1,178 @@
 --- Whole directories up and down: `sandbox.files:upload_dir` and `sandbox.files:download_dir`.
 --
--- As one tar archive where the sandbox has tar, else file by file. Everything that is made on the way is removed at the end, however
--- that comes: an error, a callback that raises, a task that is cancelled, a host that ends our coroutine.
+-- They are transferred as one tar archive if the sandbox has tar, otherwise file by file. Every temporary object is removed at the
+-- end: after an error, when a callback raises, when the task is cancelled, and when the host ends the coroutine.
 
-local by_archive = require "opensandbox.files.tar_transfer"
-local by_file = require "opensandbox.files.file_transfer"
-local endpoint_call = require "opensandbox.http.endpoint_call"
+local coxpcall = require "opensandbox.loop.coxpcall"
 local deadline = require "opensandbox.loop.deadline"
+local directory_walk = require "opensandbox.files.directory_walk"
+local endpoint_call = require "opensandbox.http.endpoint_call"
+local file_transfer = require "opensandbox.files.file_transfer"
 local finalizer = require "opensandbox.base.finalizer"
+local helper_commands = require "opensandbox.files.helper_commands"
 local ignore = require "opensandbox.files.ignore"
-local inside = require "opensandbox.files.helper_commands"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
-local coxpcall = require "opensandbox.loop.coxpcall"
-local tree = require "opensandbox.files.directory_walk"
-local verify = require "opensandbox.files.checksum"
+local remote_paths = require "opensandbox.files.remote_paths"
+local tables = require "opensandbox.base.tables"
+local tar_transfer = require "opensandbox.files.tar_transfer"
+local verification = require "opensandbox.files.verification"
 
 local directories = {}
 
--- One directory on its way: target, op, opts, from, to, deadline, patterns and ignored; count.
+---@class opensandbox.DirectoryJob the transfer of one directory
+---@field target opensandbox.FileTarget
+---@field op string
+---@field from string
+---@field to string
+---@field opts table
+---@field deadline table of deadline.new
+---@field patterns table of ignore.new
+---@field ignored fun(name: string, is_directory: boolean): boolean
+---@field endpoint? opensandbox.Endpoint of the target, once it is known
+---@field entries? opensandbox.TarEntry[] of an upload
+---@field count? opensandbox.TreeCount of an upload
+---@field deferred (fun())[] functions to call when the job is over
+---@field run_deferred fun()
+---@field finalizer table calls run_deferred if the host ends the coroutine
+---@field last_reported? number bytes
 local Job = {}
 Job.__index = Job
 
-local function new(target, op, from, to, opts)
+local function new_job(target, op, from, to, opts)
   local patterns = ignore.new(opts.ignore or {})
-  local clearing = {} -- functions, to be called once
-  local function clear()
-    while #clearing > 0 do table.remove(clearing)() end
+  local deferred = {}
+  local function run_deferred()
+    while #deferred > 0 do table.remove(deferred)() end
   end
   return setmetatable({
     target = target, op = op, from = from, to = to, opts = opts, deadline = deadline.new(opts.timeout), patterns = patterns,
-    ignored = patterns:filter(), clearing = clearing, clear = clear, keeper = finalizer(clear),
+    ignored = patterns:filter(), deferred = deferred, run_deferred = run_deferred, finalizer = finalizer(run_deferred),
   }, Job)
 end
 
---- Has a function called when the job is over, the last one first.
-function Job:at_end(fn)
-  self.clearing[#self.clearing + 1] = fn
+--- Has a function called when the job is over, in reverse order.
+---@param fn fun()
+function Job:defer(fn)
+  self.deferred[#self.deferred + 1] = fn
 end
 
---- Calls a client method with the sandbox's execd.
+--- Calls a client method with the endpoint of the target.
 function Job:call(method, ...)
   return endpoint_call(self.target.client, self.op, self.target.endpoint, method, ...)
 end
 
---- The seconds without a byte that end a transfer.
+--- Returns the seconds without a byte after which a transfer of the job fails.
+---@return number
 function Job:idle_timeout()
-  return self.deadline:at_most(self.target.client.http.timeouts.transfer_idle_timeout)
+  return self.deadline:clamp(self.target.client.http.timeouts.transfer_idle_timeout)
 end
 
---- Tells the caller how far it is, when that has changed.
-function Job:progress(done, all)
-  if not self.opts.on_progress or done == self.told then return end
-  self.told = done
-  self.opts.on_progress(done, all)
+--- Reports progress to the caller, if it has changed.
+---@param done number bytes
+---@param total? number bytes
+function Job:progress(done, total)
+  if not self.opts.on_progress or done == self.last_reported then return end
+  self.last_reported = done
+  self.opts.on_progress(done, total)
 end
 
--- Does the work, and clears away whatever comes of it.
+-- Does the work, and runs the deferred functions whatever its outcome.
 local function run(job, work)
   local ok, count, err = coxpcall.pcall(work, job)
-  job.clear()
+  job.run_deferred()
   if not ok then error(count, 0) end
   if count then return count end
-  if err.kind ~= "cancelled" and err.timer ~= "timeout" and job.deadline:over() then err = job.deadline:error(job.op, err) end
+  if err.kind ~= "cancelled" and err.timer ~= "timeout" and job.deadline:has_passed() then err = job.deadline:error(job.op, err) end
   return nil, err
 end
 
--- What both ways begin with: how it will go.
-local function prepare(job)
-  local tools, err = inside.tools(job.target, job)
-  if not tools then return nil, err end
+-- Chooses how the directory is transferred.
+local function choose_transfer(job)
+  local available, err = helper_commands.available_programs(job.target, job)
+  if not available then return nil, err end
   if job.opts.verify then
     local ok
-    ok, err = verify.available(job.target, job)
+    ok, err = verification.require_cksum(job.target, job)
     if not ok then return nil, err end
   end
-  job.execd, err = job.target.endpoint(job.op)
-  if not job.execd then return nil, err end
-  return tools.tar and by_archive or by_file
+  job.endpoint, err = job.target.endpoint(job.op)
+  if not job.endpoint then return nil, err end
+  return available.tar and tar_transfer or file_transfer
 end
 
 local function upload(job)
-  local entries, count = tree.walk(job.op, job.from, job.patterns, job.opts.gitignore)
+  local entries, count = directory_walk.entries(job.op, job.from, job.patterns, job.opts.gitignore)
   if not entries then return nil, count end
   job.entries, job.count = entries, count
-  local way, err = prepare(job)
-  if not way then return nil, err end
-  job.to, err = inside.absolute(job.target, job, job.to)
+  local transfer, err = choose_transfer(job)
+  if not transfer then return nil, err end
+  job.to, err = remote_paths.absolute(job.target, job.op, job.to)
   if not job.to then return nil, err end
-  return way.upload(job)
+  return transfer.upload(job)
 end
 
 local function download(job)
-  local way, err = prepare(job)
-  if not way then return nil, err end
-  job.from, err = inside.absolute(job.target, job, job.from)
+  local transfer, err = choose_transfer(job)
+  if not transfer then return nil, err end
+  job.from, err = remote_paths.absolute(job.target, job.op, job.from)
   if not job.from then return nil, err end
-  return way.download(job)
+  return transfer.download(job)
 end
 
-local download_options = {
-  ignore = "list", on_progress = "function", verify = "boolean", timeout = "seconds",
-}
-local upload_options = options.merge(download_options, { gitignore = "boolean" })
+---@class opensandbox.DownloadDirOpts
+---@field ignore? string[] patterns as in a .gitignore. Names that a plain name ignores are not even sent
+---@field verify? boolean compare the checksums of what arrived before anything is written
+---@field timeout? number seconds for the whole transfer; default: none
+---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
 
---- Uploads what is in a local directory into a directory of the sandbox, which is made if it is not there. Regular files, directories and
---- symlinks, which are not followed; permission bits and times of change are kept. What else is in the target stays.
+---@class opensandbox.UploadDirOpts
+---@field ignore? string[] patterns as in a .gitignore
+---@field gitignore? boolean honour the .gitignore files in the directory, and ignore .git
+---@field verify? boolean compare the checksums of what arrived
+---@field timeout? number seconds for the whole transfer; default: none
+---@field on_progress? fun(done: number, total: number) called with bytes done and bytes in all
+
+local download_options = {
+  ignore = "string list", on_progress = "function", verify = "boolean", timeout = "seconds",
+}
+local upload_options = tables.merge(download_options, { gitignore = "boolean" })
+
+--- Uploads the entries of a local directory into a directory of the sandbox, which is created if it is missing. Regular files,
+--- directories and symlinks are transferred; symlinks are not followed. Permissions and modification times are kept. Other entries
+--- of the target stay.
 ---
---- Where the sandbox has `tar` it is one streamed request (POST /files/upload) and one command; else many files to a request, and times
---- are kept where it has `touch`.
+--- If the sandbox has `tar`, this is one streamed request (POST /files/upload) and one command. Otherwise each request carries many
+--- files, and modification times are kept if the sandbox has `touch`.
 ---@param from string local path
 ---@param to string path in the sandbox
----@param opts? table ignore (patterns as in a .gitignore), gitignore (honour the .gitignore files there, and leave out .git), verify (compare sums of what arrived), timeout (seconds for all of it), on_progress (called with bytes done and bytes in all)
----@return opensandbox.TreeCount? count what was sent
+---@param opts? opensandbox.UploadDirOpts
+---@return opensandbox.TreeCount? count of the entries that were sent
 ---@return opensandbox.Error? err
 function directories.upload_dir(self, from, to, opts)
   local op = "files:upload_dir"
-  options.argument(op, "the local path", from, "text")
+  options.argument(op, "the local path", from, "nonempty string")
   paths.check(op, to)
   opts = options.check(op, opts, upload_options)
-  return run(new(self.target, op, from, to, opts), upload)
+  return run(new_job(self.target, op, from, to, opts), upload)
 end
 
---- Downloads what is in a directory of the sandbox into a local directory, which is made if it is not there. Regular files, directories
---- and symlinks; permission bits and times of change are kept. What else is in the target stays.
+--- Downloads the entries of a directory of the sandbox into a local directory, which is created if it is missing. Regular files,
+--- directories and symlinks are transferred. Permissions and modification times are kept. Other entries of the target stay.
 ---
---- Whatever the sandbox sends, nothing is written outside of the target: that is an error with the code `unsafe_archive`. Each file is
---- written under a temporary name and renamed. After a failure what was complete stays.
+--- Nothing is written outside of the target, whatever the sandbox sends: an archive that tries it is an error with the code
+--- `unsafe_archive`. Each file is written under a temporary name and renamed. After a failure the files that were complete stay.
 ---@param from string path in the sandbox
 ---@param to string local path
----@param opts? table ignore (patterns as in a .gitignore; what a plain name leaves out is not even sent), verify (compare sums of what arrived before anything is written), timeout (seconds for all of it), on_progress (called with bytes done, and bytes in all or nil)
----@return opensandbox.TreeCount? count what has come
+---@param opts? opensandbox.DownloadDirOpts
+---@return opensandbox.TreeCount? count of the entries that were written
 ---@return opensandbox.Error? err
 function directories.download_dir(self, from, to, opts)
   local op = "files:download_dir"
-  options.argument(op, "the local path", to, "text")
+  options.argument(op, "the local path", to, "nonempty string")
   paths.check(op, from)
   opts = options.check(op, opts, download_options)
-  return run(new(self.target, op, from, to, opts), download)
+  return run(new_job(self.target, op, from, to, opts), download)
 end
 
 return directories

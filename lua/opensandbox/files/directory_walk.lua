@@ -1,102 +1,87 @@
---- A local directory as a list of what is in it, as it goes up.
+--- Lists the entries of a local directory tree, for an upload.
 
 local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"
 local ignore = require "opensandbox.files.ignore"
+local tree_count = require "opensandbox.files.tree_count"
 
-local tree = {}
+local directory_walk = {}
 
----@class opensandbox.TreeCount
----@field files integer
----@field directories integer without the uppermost one
----@field symlinks integer
----@field bytes integer in all files
----@field skipped integer sockets, fifos and devices
+---@class opensandbox.DirectoryWalk the state of a walk
+---@field op string
+---@field root string
+---@field patterns table the caller's, of ignore.new
+---@field gitignore? boolean honours .gitignore files
+---@field gitignores table[] those of the directories on the way: below (the directory's name with a "/"), patterns
+---@field entries opensandbox.TarEntry[]
+---@field count opensandbox.TreeCount
 
---- Nothing, counted.
----@return opensandbox.TreeCount
-function tree.count()
-  return { files = 0, directories = 0, symlinks = 0, bytes = 0, skipped = 0 }
-end
-
-local plurals = { file = "files", directory = "directories", symlink = "symlinks" }
-
---- Counts one more.
-function tree.add(count, kind, size)
-  local name = plurals[kind] or "skipped"
-  count[name] = count[name] + 1
-  if kind == "file" then count.bytes = count.bytes + size end
-end
-
-local Walk = {}
-Walk.__index = Walk
-
--- Whether a name is left out: the caller's patterns decide first, then the .gitignore that is nearest.
-function Walk:ignored(name, is_directory)
+-- Returns whether an entry is ignored. The caller's patterns have precedence, then the nearest .gitignore.
+local function is_ignored(self, name, is_directory)
   local verdict = self.patterns:verdict(name, is_directory)
-  for i = #self.layers, 1, -1 do
+  for i = #self.gitignores, 1, -1 do
     if verdict ~= nil then break end
-    local layer = self.layers[i]
-    verdict = layer.patterns:verdict(name:sub(#layer.below + 1), is_directory)
+    local nearest = self.gitignores[i]
+    verdict = nearest.patterns:verdict(name:sub(#nearest.below + 1), is_directory)
   end
   return verdict
 end
 
--- The patterns of a directory's .gitignore, if it has one, stand before the others while we are in it.
-function Walk:enter(below)
+-- Adds the patterns of a directory's .gitignore, if it has one, while the directory is visited.
+local function add_gitignore(self, below)
   local path = self.root .. "/" .. below .. ".gitignore"
   if core.lstat(path) ~= "file" then return false end
   local file, problem = io.open(path, "rb")
   if not file then return nil, errors.local_file(self.op, path, problem) end
-  self.layers[#self.layers + 1] = { below = below, patterns = ignore.parse(file:read("*a") or "") }
+  self.gitignores[#self.gitignores + 1] = { below = below, patterns = ignore.parse(file:read("*a") or "") }
   file:close()
   return true
 end
 
--- Adds what is in a directory; `below` is its name with a "/", or "".
-function Walk:visit(below)
+-- Adds the entries of a directory; `below` is its name with a "/", or "".
+local function visit(self, below)
   local names, problem = core.list_directory(self.root .. "/" .. below)
   if not names then return nil, errors.local_file(self.op, self.root .. "/" .. below, problem) end
   table.sort(names)
-  local entered, err = false, nil
-  if self.gitignore then entered, err = self:enter(below) end
+  local has_gitignore, err = false, nil
+  if self.gitignore then has_gitignore, err = add_gitignore(self, below) end
   if err then return nil, err end
-  for _, last in ipairs(names) do
-    local name = below .. last
+  for _, base_name in ipairs(names) do
+    local name = below .. base_name
     local kind, size, mode, mtime, target = core.lstat(self.root .. "/" .. name)
     if not kind then return nil, errors.local_file(self.op, self.root .. "/" .. name, size) end
-    if not (self.gitignore and last == ".git") and not self:ignored(name, kind == "directory") then
-      tree.add(self.count, kind, size)
-      if plurals[kind] then
+    if not (self.gitignore and base_name == ".git") and not is_ignored(self, name, kind == "directory") then
+      tree_count.add(self.count, kind, size)
+      if tree_count.is_transferred(kind) then
         self.entries[#self.entries + 1] = { name = name, kind = kind, size = size, mode = mode, mtime = mtime, target = target }
       end
       if kind == "directory" then
         local ok
-        ok, err = self:visit(name .. "/")
+        ok, err = visit(self, name .. "/")
         if not ok then return nil, err end
       end
     end
   end
-  if entered then self.layers[#self.layers] = nil end
+  if has_gitignore then self.gitignores[#self.gitignores] = nil end
   return true
 end
 
---- What is in a local directory, each directory before what is in it. Symlinks are not followed.
+--- Returns the entries of a local directory, each directory before its own entries. Symlinks are not followed.
 ---@param op string
 ---@param root string
----@param patterns table what to leave out, of ignore.new
----@param gitignore? boolean honours the .gitignore files in it, and leaves out .git
+---@param patterns table entries to ignore, of ignore.new
+---@param gitignore? boolean honours the .gitignore files in it, and ignores .git
 ---@return opensandbox.TarEntry[]? entries
 ---@return opensandbox.TreeCount|opensandbox.Error count
-function tree.walk(op, root, patterns, gitignore)
+function directory_walk.entries(op, root, patterns, gitignore)
   local kind, problem = core.stat(root)
   if kind ~= "directory" then return nil, errors.local_file(op, root, kind and "is not a directory" or problem) end
-  local walk = setmetatable({
-    op = op, root = root, patterns = patterns, gitignore = gitignore, layers = {}, entries = {}, count = tree.count(),
-  }, Walk)
-  local ok, err = walk:visit("")
+  local walk = {
+    op = op, root = root, patterns = patterns, gitignore = gitignore, gitignores = {}, entries = {}, count = tree_count.new(),
+  }
+  local ok, err = visit(walk, "")
   if not ok then return nil, err end
   return walk.entries, walk.count
 end
 
-return tree
+return directory_walk

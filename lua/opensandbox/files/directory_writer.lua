@@ -1,261 +1,289 @@
---- Writes a directory as it comes down from a sandbox, which may lie.
+--- Writes a downloaded directory. The sandbox is not trusted.
 --
--- Nothing is written outside of the directory: names are checked step by step, each directory on the way must be a real one, and no
--- symlink is made before everything else stands. A file is written under a temporary name beside its place and renamed.
+-- Nothing is written outside of the directory: names are checked segment by segment, each parent must be a real directory, and
+-- symlinks are made after everything else. A file is written under a temporary name in its directory and renamed.
 
 local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"
 local random = require "opensandbox.base.random"
-local tree = require "opensandbox.files.directory_walk"
+local tree_count = require "opensandbox.files.tree_count"
 
-local LONGEST_NAME = 4096 -- bytes: more than any system's paths
-local PIECE = 120 * 1024  -- bytes copied at a time
-local PRIVATE = 448       -- 0700: of a directory while it is filled
-local OPEN = 511          -- 0777, less the umask: of a directory whose mode nobody told
+local MAX_PATH_LENGTH = 4096  -- bytes: no system has longer paths
+local MAX_SHOWN = 200         -- bytes of a name in an error
+local CHUNK_SIZE = 120 * 1024 -- bytes copied at a time
+local MODE_0700 = 448         -- of a directory while it is filled
+local MODE_0777 = 511         -- less the umask: of a directory without an entry of its own
 
----@class opensandbox.TreeWriter
+---@class opensandbox.DirectoryWriter
 ---@field count opensandbox.TreeCount
+---@field op string
+---@field root string
+---@field directories table<string, { mode?: integer, mtime?: number }> the checked directories below the root; mode and time are set at the end
+---@field symlinks table<string, { target: string, mtime: number }> to be made at the end
+---@field parts table<string, true> temporary files, by path
+---@field file? table the open file: handle, part, name, mode, mtime, size
 local Writer = {}
 Writer.__index = Writer
 
-local function shown(name)
-  return ("%q"):format(#name > 200 and name:sub(1, 200) .. "..." or (name:gsub("%z", "?")))
+local function quoted_name(name)
+  return ("%q"):format(#name > MAX_SHOWN and name:sub(1, MAX_SHOWN) .. "..." or (name:gsub("%z", "?")))
 end
 
---- An error about what the sandbox sent.
-function Writer:unsafe(name, what)
+--- Returns the error for an entry that cannot be written safely.
+---@param name string
+---@param problem string
+---@return opensandbox.Error
+function Writer:unsafe(name, problem)
   return errors.new { kind = "state", code = "unsafe_archive", op = self.op,
-    message = ("the name %s %s: nothing was written for it"):format(shown(name), what) }
+    message = ("the name %s %s: nothing was written for it"):format(quoted_name(name), problem) }
 end
 
-function Writer:failed(name, problem)
-  return errors.local_file(self.op, self:path(name), problem)
-end
-
-function Writer:path(name)
+local function path_of(self, name)
   return self.root .. "/" .. name
+end
+
+local function failed(self, name, problem)
+  return errors.local_file(self.op, path_of(self, name), problem)
 end
 
 local function parent_of(name)
   return name:match("^(.*)/") or ""
 end
 
---- A name of the sandbox in its shortest form, "" for the uppermost directory; nil and an error for one that leads elsewhere.
+--- Returns a name of the sandbox without "." and empty segments; it is "" for the root. A name that leads out of the root is an
+--- error.
 ---@param name string
 ---@return string? name
 ---@return opensandbox.Error? err
-function Writer:clean(name)
-  if #name > LONGEST_NAME then return nil, self:unsafe(name, ("is longer than %d bytes"):format(LONGEST_NAME)) end
+function Writer:safe_name(name)
+  if #name > MAX_PATH_LENGTH then return nil, self:unsafe(name, ("is longer than %d bytes"):format(MAX_PATH_LENGTH)) end
   if name:find("%z") then return nil, self:unsafe(name, "holds a NUL byte") end
   if name:find("^/") then return nil, self:unsafe(name, "is absolute") end
-  local steps = {}
-  for step in name:gmatch("[^/]+") do
-    if step == ".." then return nil, self:unsafe(name, "leads upwards") end
-    if step ~= "." then steps[#steps + 1] = step end
+  local segments = {}
+  for segment in name:gmatch("[^/]+") do
+    if segment == ".." then return nil, self:unsafe(name, "leads upwards") end
+    if segment ~= "." then segments[#segments + 1] = segment end
   end
-  return table.concat(steps, "/")
+  return table.concat(segments, "/")
 end
 
--- Sees to it that a directory is there, and is one. `mode` is for a new one.
-function Writer:ensure(name, mode)
+-- Creates a directory and its parents, or checks the existing ones. The mode is for a new directory.
+local function ensure_directory(self, name, mode)
   if name == "" or self.directories[name] then return true end
-  local ok, err = self:ensure(parent_of(name), OPEN)
+  local ok, err = ensure_directory(self, parent_of(name), MODE_0777)
   if not ok then return nil, err end
-  if self.symlinks[name] then return nil, self:unsafe(name, "is a symlink's, and a directory's too") end
+  if self.symlinks[name] then return nil, self:unsafe(name, "is that of a symlink and of a directory") end
   local problem
-  local kind, _, existing = core.lstat(self:path(name))
-  if kind == "symlink" then return nil, self:unsafe(name, "is a directory's, but a symlink stands there, which is not followed") end
-  if kind and kind ~= "directory" then return nil, self:unsafe(name, "is a directory's, but a file stands there") end
-  if not kind then
-    ok, problem = core.mkdir(self:path(name), mode)
-  elseif existing < PRIVATE then
-    ok, problem = core.chmod(self:path(name), PRIVATE + existing % 64) -- its owner could not write there
+  local kind, _, existing_mode = core.lstat(path_of(self, name))
+  if kind == "symlink" then
+    return nil, self:unsafe(name, "is that of a directory, but a symlink exists there, which is not followed")
   end
-  if not ok then return nil, self:failed(name, problem) end
+  if kind and kind ~= "directory" then return nil, self:unsafe(name, "is that of a directory, but a file exists there") end
+  if not kind then
+    ok, problem = core.mkdir(path_of(self, name), mode)
+  elseif existing_mode < MODE_0700 then
+    ok, problem = core.chmod(path_of(self, name), MODE_0700 + existing_mode % 64) -- its owner could not write there
+  end
+  if not ok then return nil, failed(self, name, problem) end
   self.directories[name] = {}
   return true
 end
 
---- Makes a directory. Its mode and time are given to it at the end.
----@param name string clean
+--- Creates a directory. Its mode and modification time are set at the end.
+---@param name string safe
+---@param mode integer permission bits
+---@param mtime number Unix seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Writer:directory(name, mode, mtime)
-  if name == "" then return true end -- the uppermost one is the caller's
-  local ok, err = self:ensure(name, PRIVATE)
+  if name == "" then return true end -- the root keeps its mode
+  local ok, err = ensure_directory(self, name, MODE_0700)
   if not ok then return nil, err end
-  if not self.directories[name].mode then tree.add(self.count, "directory") end
+  if not self.directories[name].mode then tree_count.add(self.count, "directory") end
   self.directories[name] = { mode = mode, mtime = mtime }
   return true
 end
 
---- A temporary path beside the place of a file, to write it to.
----@param name string clean
+--- Returns the path of a temporary file in the directory of a file.
+---@param name string safe
 ---@return string? path
 ---@return opensandbox.Error? err
-function Writer:place(name)
-  if name == "" then return nil, self:unsafe(name, "is a file's, and the uppermost directory's too") end
+function Writer:part_for(name)
+  if name == "" then return nil, self:unsafe(name, "is that of a file and of the root") end
   local parent = parent_of(name)
-  local ok, err = self:ensure(parent, OPEN)
+  local ok, err = ensure_directory(self, parent, MODE_0777)
   if not ok then return nil, err end
-  if self.directories[name] or core.lstat(self:path(name)) == "directory" then
-    return nil, self:unsafe(name, "is a file's, but a directory stands there")
+  if self.directories[name] or core.lstat(path_of(self, name)) == "directory" then
+    return nil, self:unsafe(name, "is that of a file, but a directory exists there")
   end
-  local path = self:path((parent == "" and "" or parent .. "/") .. ".opensandbox-" .. random.hex(6) .. ".part")
+  local path = path_of(self, (parent == "" and "" or parent .. "/") .. ".opensandbox-" .. random.hex(6) .. ".part")
   self.parts[path] = true
   return path
 end
 
--- Gives what was written to a temporary path its name.
-function Writer:rename(part, name)
-  local ok, problem = os.rename(part, self:path(name))
-  if not ok then return nil, self:failed(name, problem) end
+-- Renames a temporary file to its final name.
+local function rename(self, part, name)
+  local ok, problem = os.rename(part, path_of(self, name))
+  if not ok then return nil, failed(self, name, problem) end
   self.parts[part] = nil
   self.symlinks[name] = nil
   return true
 end
 
---- A file is complete: it gets its time, its mode and its name.
----@param part string what `place` gave
----@param name string clean
+--- Sets the modification time and the mode of a complete temporary file, and renames it.
+---@param part string path of `part_for`
+---@param name string safe
+---@param size integer bytes
+---@param mode integer permission bits
+---@param mtime number Unix seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Writer:commit(part, name, size, mode, mtime)
   local ok, problem = core.utime(part, mtime)
   if ok then ok, problem = core.chmod(part, mode % 512) end
-  if not ok then return nil, self:failed(name, problem) end
+  if not ok then return nil, failed(self, name, problem) end
   local err
-  ok, err = self:rename(part, name)
-  if ok then tree.add(self.count, "file", size) end
+  ok, err = rename(self, part, name)
+  if ok then tree_count.add(self.count, "file", size) end
   return ok, err
 end
 
---- Opens a file whose bytes come next.
----@param name string clean
+--- Opens a file, to which `write` adds bytes.
+---@param name string safe
+---@param mode integer permission bits
+---@param mtime number Unix seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Writer:open(name, mode, mtime)
-  local part, err = self:place(name)
+  local part, err = self:part_for(name)
   if not part then return nil, err end
   local ok, problem = core.create(part)
   if ok then ok, problem = io.open(part, "wb") end
-  if not ok then return nil, self:failed(name, problem) end
+  if not ok then return nil, failed(self, name, problem) end
   self.file = { handle = ok, part = part, name = name, mode = mode, mtime = mtime, size = 0 }
   return true
 end
 
+--- Writes bytes to the open file.
+---@param bytes string
+---@return true? ok
+---@return opensandbox.Error? err
 function Writer:write(bytes)
   local file = self.file
   local ok, problem = file.handle:write(bytes)
-  if not ok then return nil, self:failed(file.name, problem) end
+  if not ok then return nil, failed(self, file.name, problem) end
   file.size = file.size + #bytes
   return true
 end
 
---- The file that was opened is complete.
+--- Closes the open file, which is complete.
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Writer:close()
   local file = self.file
   self.file = nil
   local ok, problem = file.handle:close()
-  if not ok then return nil, self:failed(file.name, problem) end
+  if not ok then return nil, failed(self, file.name, problem) end
   return self:commit(file.part, file.name, file.size, file.mode, file.mtime)
 end
 
---- A symlink, which is made at the end.
----@param name string clean
+--- Adds a symlink, which is made at the end.
+---@param name string safe
+---@param target string
+---@param mtime number Unix seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Writer:symlink(name, target, mtime)
-  if name == "" or self.directories[name] then return nil, self:unsafe(name, "is a symlink's, and a directory's too") end
-  if target == "" or target:find("%z") or #target > LONGEST_NAME then
-    return nil, self:unsafe(name, "is of a symlink to nothing that can be")
+  if name == "" or self.directories[name] then return nil, self:unsafe(name, "is that of a symlink and of a directory") end
+  if target == "" or target:find("%z") or #target > MAX_PATH_LENGTH then
+    return nil, self:unsafe(name, "is that of a symlink with an invalid target")
   end
   self.symlinks[name] = { target = target, mtime = mtime }
   return true
 end
 
--- The local file that a hard link means; it must lie where no symlink leads.
-function Writer:linked(name, target)
-  local clean, err = self:clean(target)
+-- Returns the name of the file that a hard link refers to. None of its parents may be a symlink.
+local function resolve_hard_link(self, name, target)
+  local clean, err = self:safe_name(target)
   if not clean then return nil, err end
   local parent = parent_of(clean)
   while parent ~= "" do
-    if core.lstat(self:path(parent)) ~= "directory" then break end
+    if core.lstat(path_of(self, parent)) ~= "directory" then break end
     parent = parent_of(parent)
   end
-  if parent == "" and core.lstat(self:path(clean)) == "file" then return clean end
-  err = self:unsafe(name, "is of a link to nothing that came before")
-  err.hint = ("If %s is left out with 'ignore', leave its other name out too"):format(shown(clean))
+  if parent == "" and core.lstat(path_of(self, clean)) == "file" then return clean end
+  err = self:unsafe(name, "is that of a hard link to a file that is missing")
+  err.hint = ("If %s is left out with 'ignore', leave its other name out too"):format(quoted_name(clean))
   return nil, err
 end
 
---- Another name of a file that has come before: a copy of it.
----@param name string clean
----@param target string as the sandbox says it
+--- Writes a hard link: a copy of a file that was written before.
+---@param name string safe
+---@param target string name of the other file, as the sandbox sent it
+---@param mode integer permission bits
+---@param mtime number Unix seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Writer:link(name, target, mode, mtime)
-  local symlink = self.symlinks[self:clean(target) or ""]
+  local symlink = self.symlinks[self:safe_name(target) or ""]
   if symlink then return self:symlink(name, symlink.target, symlink.mtime) end
-  local source, err = self:linked(name, target)
+  local source, err = resolve_hard_link(self, name, target)
   if not source then return nil, err end
-  local handle, problem = io.open(self:path(source), "rb")
-  if not handle then return nil, self:failed(source, problem) end
+  local handle, problem = io.open(path_of(self, source), "rb")
+  if not handle then return nil, failed(self, source, problem) end
   local ok
   ok, err = self:open(name, mode, mtime)
   while ok do
     local bytes
-    bytes, problem = handle:read(PIECE)
+    bytes, problem = handle:read(CHUNK_SIZE)
     if not bytes then break end
     ok, err = self:write(bytes)
   end
   handle:close()
   if not ok then return nil, err end
-  if problem then return nil, self:failed(source, problem) end
+  if problem then return nil, failed(self, source, problem) end
   return self:close()
 end
 
-function Writer:make_symlink(name, symlink)
-  local part, err = self:place(name)
+local function make_symlink(self, name, symlink)
+  local part, err = self:part_for(name)
   if not part then return nil, err end
   local ok, problem = core.symlink(symlink.target, part)
   if ok then ok, problem = core.utime(part, symlink.mtime) end
-  if not ok then return nil, self:failed(name, problem) end
-  ok, err = self:rename(part, name)
-  if ok then tree.add(self.count, "symlink") end
+  if not ok then return nil, failed(self, name, problem) end
+  ok, err = rename(self, part, name)
+  if ok then tree_count.add(self.count, "symlink") end
   return ok, err
 end
 
-local function names_of(map)
+local function sorted_names(map)
   local names = {}
   for name in pairs(map) do names[#names + 1] = name end
   table.sort(names)
   return names
 end
 
---- All has come: symlinks are made, and directories get their modes and times.
+--- Makes the symlinks, and sets the modes and times of directories. Call it after all entries.
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Writer:finish()
-  for _, name in ipairs(names_of(self.symlinks)) do
-    local ok, err = self:make_symlink(name, self.symlinks[name])
+  for _, name in ipairs(sorted_names(self.symlinks)) do
+    local ok, err = make_symlink(self, name, self.symlinks[name])
     if not ok then return nil, err end
   end
-  local names = names_of(self.directories)
-  for i = #names, 1, -1 do -- what lies in a directory is done before it
-    local path, wanted = self:path(names[i]), self.directories[names[i]]
+  local names = sorted_names(self.directories)
+  for i = #names, 1, -1 do -- children before their parents
+    local path, wanted = path_of(self, names[i]), self.directories[names[i]]
     if wanted.mode then
       local ok, problem = core.utime(path, wanted.mtime)
       if ok then ok, problem = core.chmod(path, wanted.mode % 512) end
-      if not ok then return nil, self:failed(names[i], problem) end
+      if not ok then return nil, failed(self, names[i], problem) end
     end
   end
   return true
 end
 
---- Removes what is not complete. Nothing after `finish`.
+--- Removes the incomplete files. After `finish` there are none.
 function Writer:discard()
   if self.file then self.file.handle:close() end
   self.file = nil
@@ -263,32 +291,32 @@ function Writer:discard()
   self.parts = {}
 end
 
-local writer = {}
+local directory_writer = {}
 
--- Makes a local directory and those above it.
-local function make_all(path)
+-- Creates a local directory and its parents.
+local function make_directory(path)
   if core.stat(path) == "directory" then return true end
   local parent = path:match("^(.+)/[^/]+/*$")
   if parent then
-    local ok, problem = make_all(parent)
+    local ok, problem = make_directory(parent)
     if not ok then return nil, problem end
   end
-  local ok, problem = core.mkdir(path, OPEN)
+  local ok, problem = core.mkdir(path, MODE_0777)
   if not ok and core.stat(path) == "directory" then return true end
   return ok, problem
 end
 
---- Begins to write into a local directory, which is made if it is not there.
+--- Creates a writer into a local directory, which is created if it is missing.
 ---@param op string
 ---@param root string
----@return opensandbox.TreeWriter? writer
+---@return opensandbox.DirectoryWriter? writer
 ---@return opensandbox.Error? err
-function writer.new(op, root)
-  local ok, problem = make_all(root)
+function directory_writer.new(op, root)
+  local ok, problem = make_directory(root)
   if not ok then return nil, errors.local_file(op, root, problem) end
   return setmetatable({
-    op = op, root = root, count = tree.count(), directories = {}, symlinks = {}, parts = {},
+    op = op, root = root, count = tree_count.new(), directories = {}, symlinks = {}, parts = {},
   }, Writer)
 end
 
-return writer
+return directory_writer

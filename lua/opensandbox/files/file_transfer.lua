@@ -1,40 +1,43 @@
---- A directory up or down file by file, for a sandbox that has no tar.
+--- Transfers a directory file by file, for a sandbox without tar.
 --
--- Up, many files go in one request; down, several are fetched at a time. What execd has no route for, symlinks and times, small commands
--- do. Names pass through JSON here: those that execd would not get as they are, are refused.
+-- Up, many files go in one request; down, several are downloaded at a time. Symlinks and modification times, for which execd has no
+-- route, are made by helper commands. Names pass through JSON here: those that execd would not receive as they are, are refused.
 
+local checksum = require "opensandbox.files.checksum"
+local directory_writer = require "opensandbox.files.directory_writer"
 local errors = require "opensandbox.base.errors"
-local inside = require "opensandbox.files.helper_commands"
+local helper_commands = require "opensandbox.files.helper_commands"
 local paths = require "opensandbox.base.paths"
 local shell = require "opensandbox.base.shell"
 local task = require "opensandbox.loop.task"
-local tree = require "opensandbox.files.directory_walk"
-local tree_writer = require "opensandbox.files.directory_writer"
+local temporary_files = require "opensandbox.files.temporary_files"
+local tree_count = require "opensandbox.files.tree_count"
 local utf8 = require "opensandbox.base.utf8"
-local verify = require "opensandbox.files.checksum"
+local verification = require "opensandbox.files.verification"
 
-local by_file = {}
+local file_transfer = {}
 
-local AT_ONCE = 8            -- downloads
-local DEEPEST = 100000       -- levels of directories
-local LONGEST_LIST = 16 * 1024 -- bytes of names behind one command
-local PRIVATE = 384          -- 0600: of a file on its way
+local MAX_CONCURRENT_DOWNLOADS = 8
+local MAX_DEPTH = 100000           -- levels of directories
+local MAX_ARGUMENTS_SIZE = 16 * 1024 -- bytes of the names of one `touch`
+local PART_MODE = "0600"           -- of a file during its download
 
--- The error for a name that cannot be sent without tar, or nil.
+-- Returns the error for a name that needs tar, or nil.
 local function name_problem(job, name)
-  local what = not utf8.is_sound(name) and "is not UTF-8" or paths.expansion(name) and "holds a '$' that execd would expand or drop"
-  if not what then return nil end
+  local problem = not utf8.is_valid(name) and "is not UTF-8"
+    or paths.expansion(name) and "holds a '$' that execd would expand or drop"
+  if not problem then return nil end
   return errors.new { kind = "state", code = "name_refused", op = job.op, sandbox_id = job.target.id,
-    message = ("the name %q %s"):format(name, what),
-    hint = "Install tar in the image: archives hold every name; or leave it out with 'ignore'" }
+    message = ("the name %q %s"):format(name, problem),
+    hint = "Install tar in the image, because archives hold every name; or leave it out with 'ignore'" }
 end
 
 local function mode_text(mode)
   return ("%04o"):format(mode)
 end
 
--- The paths of one kind of entries in the sandbox.
-local function places(job, kind)
+-- Returns the paths in the sandbox of the entries of one kind.
+local function remote_paths_of(job, kind)
   local list = {}
   for _, entry in ipairs(job.entries) do
     if entry.kind == kind then list[#list + 1] = job.to .. "/" .. entry.name end
@@ -43,7 +46,7 @@ local function places(job, kind)
 end
 
 local function make_directories(job)
-  local list = places(job, "directory")
+  local list = remote_paths_of(job, "directory")
   table.insert(list, 1, job.to)
   return job:call("make_directories", list)
 end
@@ -56,7 +59,7 @@ local function send_files(job)
       file.file = job.from .. "/" .. entry.name
       list[#list + 1] = file
       if job.opts.verify then
-        local sum, err = verify.file(job.op, file.file)
+        local sum, err = checksum.of_file(job.op, file.file)
         if not sum then return nil, err end
         sums[#sums + 1] = tostring(sum)
       end
@@ -71,34 +74,38 @@ local function send_files(job)
   if not ok then return nil, err end
   job:progress(total, total)
   if not job.opts.verify then return true end
-  local there
-  there, err = verify.remote(job.target, job, places(job, "file"))
-  if not there then return nil, err end
+  local remote_sums
+  remote_sums, err = verification.remote_checksums(job.target, job, remote_paths_of(job, "file"))
+  if not remote_sums then return nil, err end
   for i, file in ipairs(list) do
-    ok, err = verify.compare(job, file.path, sums[i], there[i])
+    ok, err = checksum.compare(job.op, file.path, sums[i], remote_sums[i])
     if not ok then return nil, err end
   end
   return true
 end
 
--- `ln` would put a link into a directory that stands at its place.
-local LINK = 'l() { if [ -d "$2" ] && ! [ -h "$2" ]; then echo "$2: is a directory" >&2; return 1; fi; ln -sfn -- "$1" "$2"; }\n'
+-- A function of the shell. `ln` alone would put the link into a directory of that name.
+local LINK_SCRIPT = [[
+l() { if [ -d "$2" ] && ! [ -h "$2" ]; then echo "$2: is a directory" >&2; return 1; fi; ln -sfn -- "$1" "$2"; }
+]]
 
 local function make_symlinks(job)
   local lines = {}
   for _, entry in ipairs(job.entries) do
     if entry.kind == "symlink" then
-      lines[#lines + 1] = ("l %s %s || exit"):format(shell.quote(entry.target), inside.word(job.to .. "/" .. entry.name))
+      lines[#lines + 1] = ("l %s %s || exit"):format(shell.quote(entry.target),
+        helper_commands.quoted_path(job.to .. "/" .. entry.name))
     end
   end
-  for _, script in ipairs(inside.batches(lines, "\n")) do
-    local result, err = inside.run(job.target, job, LINK .. script, "link_failed", "a symlink could not be made in the sandbox")
+  for _, script in ipairs(helper_commands.join_within_limit(lines, "\n")) do
+    local result, err = helper_commands.run(job.target, job, LINK_SCRIPT .. script, "link_failed",
+      "a symlink could not be made in the sandbox")
     if not result then return nil, err end
   end
   return true
 end
 
--- Names by their time, with one `touch` for many of them.
+-- Returns commands that set the modification times, each for many files of the same time.
 local function touch_lines(job)
   local lines, groups = {}, {}
   local function flush(time)
@@ -109,29 +116,31 @@ local function touch_lines(job)
     if entry.kind ~= "symlink" then
       local group = groups[entry.mtime] or { size = 0 }
       groups[entry.mtime] = group
-      group[#group + 1] = inside.word(job.to .. "/" .. entry.name)
+      group[#group + 1] = helper_commands.quoted_path(job.to .. "/" .. entry.name)
       group.size = group.size + #group[#group]
-      if group.size > LONGEST_LIST then flush(entry.mtime) end
+      if group.size > MAX_ARGUMENTS_SIZE then flush(entry.mtime) end
     end
   end
   for time in pairs(groups) do flush(time) end
   return lines
 end
 
--- Times are not worth a failure: without them the files are as good.
+-- The exit code is ignored, because files without their times are still right.
 local function set_times(job)
-  local tools, err = inside.tools(job.target, job)
-  if not tools then return nil, err end
-  if not tools.touch then return true end
-  for _, script in ipairs(inside.batches(touch_lines(job), "\n")) do
+  local available, err = helper_commands.available_programs(job.target, job)
+  if not available then return nil, err end
+  if not available.touch then return true end
+  for _, script in ipairs(helper_commands.join_within_limit(touch_lines(job), "\n")) do
     local result
-    result, err = inside.run(job.target, job, "export TZ=UTC0\n" .. script .. "\n:", "touch_failed", "times could not be set")
+    result, err = helper_commands.run(job.target, job, "export TZ=UTC0\n" .. script .. "\n:", "touch_failed",
+      "modification times could not be set")
     if not result then return nil, err end
   end
   return true
 end
 
--- At the end: who makes a file in a directory must be allowed to. Every directory is named, for execd makes those above one by itself.
+-- Sets the modes of directories. It comes last, because files could not be created in a directory without write permission. Every
+-- directory is named, because execd creates the parents of a file by itself.
 local function set_modes(job)
   local modes = {}
   for _, entry in ipairs(job.entries) do
@@ -141,46 +150,47 @@ local function set_modes(job)
   return job:call("set_permissions", modes)
 end
 
---- Sends `job.entries` of the local directory `job.from` to `job.to`.
+--- Uploads `job.entries` of the local directory `job.from` to `job.to`.
+---@param job opensandbox.DirectoryJob
 ---@return opensandbox.TreeCount? count
 ---@return opensandbox.Error? err
-function by_file.upload(job)
+function file_transfer.upload(job)
   for _, entry in ipairs(job.entries) do
     local err = name_problem(job, entry.name)
-    if not err and entry.target and not utf8.is_sound(entry.target) then err = name_problem(job, entry.target) end
+    if not err and entry.target and not utf8.is_valid(entry.target) then err = name_problem(job, entry.target) end
     if err then return nil, err end
   end
   for _, step in ipairs { make_directories, send_files, make_symlinks, set_times, set_modes } do
-    if job.deadline:over() then return nil, job.deadline:error(job.op) end
+    if job.deadline:has_passed() then return nil, job.deadline:error(job.op) end
     local ok, err = step(job)
     if not ok then return nil, err end
   end
   return job.count
 end
 
--- What is below a directory, from the route that lists, or from the one that searches where execd is too old for that.
-local function list_there(job)
-  local list, err = job:call("list_directory", job.from, { depth = DEEPEST })
+-- Lists the entries below a directory. An execd before 1.0.19 has no route for that; then the files are searched.
+local function list_remote(job)
+  local list, err = job:call("list_directory", job.from, { depth = MAX_DEPTH })
   if not list and err.status == 404 and not errors.is_absence(err) then list, err = job:call("search_files", job.from) end
   return list, err
 end
 
--- The path without ".", ".." and double slashes, as execd shows it.
-local function lexical(path)
-  local steps = {}
-  for step in path:gmatch("[^/]+") do
-    if step == ".." then steps[#steps] = nil elseif step ~= "." then steps[#steps + 1] = step end
+-- Returns the path without ".", ".." and double slashes, as execd reports paths.
+local function clean_path(path)
+  local segments = {}
+  for segment in path:gmatch("[^/]+") do
+    if segment == ".." then segments[#segments] = nil elseif segment ~= "." then segments[#segments + 1] = segment end
   end
-  return "/" .. table.concat(steps, "/")
+  return "/" .. table.concat(segments, "/")
 end
 
--- The entries that are wanted, by names that are safe.
-local function wanted_of(job, writer, list)
-  local root, entries = lexical(job.from), {}
+-- Returns the entries that are not ignored, by safe names.
+local function select_entries(job, writer, list)
+  local root, entries = clean_path(job.from), {}
   root = root == "/" and root or root .. "/"
   for _, info in ipairs(list) do
-    if info.path:sub(1, #root) ~= root then return nil, writer:unsafe(info.path, "is not below what was asked for") end
-    local name, err = writer:clean(info.path:sub(#root + 1))
+    if info.path:sub(1, #root) ~= root then return nil, writer:unsafe(info.path, "is not below the directory") end
+    local name, err = writer:safe_name(info.path:sub(#root + 1))
     if not name then return nil, err end
     if name ~= "" and not job.ignored(name, info.type == "directory") then
       err = name_problem(job, name)
@@ -192,7 +202,7 @@ local function wanted_of(job, writer, list)
   return entries
 end
 
-local LOOK = [[
+local LSTAT_SCRIPT = [[
 for f in %s; do
   if [ -h "$f" ]; then printf l; readlink -n "$f" || exit
   elif [ -f "$f" ]; then printf f
@@ -200,24 +210,26 @@ for f in %s; do
   printf '\000'
 done >> %s]]
 
--- Asks for the targets of symlinks, and for the kinds that an old execd does not tell. Targets may be any bytes: they come in a file.
-local function look_closer(job, entries)
+-- Adds the targets of symlinks, and the kinds that an old execd does not report. The sandbox writes them to a file, because targets
+-- may be any bytes.
+local function resolve_links(job, entries)
   local words, asked = {}, {}
   for _, entry in ipairs(entries) do
     if entry.kind == nil or entry.kind == "symlink" then
       asked[#asked + 1] = entry
-      words[#words + 1] = inside.word(entry.path)
+      words[#words + 1] = helper_commands.quoted_path(entry.path)
     end
   end
   if #asked == 0 then return true end
-  local answer = inside.temporary(".links")
-  job:at_end(function() inside.forget(job.target, job.execd, answer) end)
-  for _, names in ipairs(inside.batches(words, " ")) do
-    local result, err = inside.run(job.target, job, LOOK:format(names, inside.word(answer)), "link_failed",
-      "the target of a symlink in the sandbox cannot be told")
+  local output = temporary_files.path(job.target, ".links")
+  job:defer(function() temporary_files.remove(job.target, job.endpoint, output) end)
+  for _, names in ipairs(helper_commands.join_within_limit(words, " ")) do
+    local script = LSTAT_SCRIPT:format(names, helper_commands.quoted_path(output))
+    local result, err = helper_commands.run(job.target, job, script, "link_failed",
+      "the target of a symlink in the sandbox cannot be read")
     if not result then return nil, err end
   end
-  local reader, err = job:call("download_file", answer, { idle_timeout = job:idle_timeout() })
+  local reader, err = job:call("download_file", output, { idle_timeout = job:idle_timeout() })
   if not reader then return nil, err end
   local text
   text, err = reader:read("a")
@@ -232,67 +244,68 @@ local function look_closer(job, entries)
     end
   end
   if index == #asked then return true end
-  return nil, errors.new { kind = "protocol", code = "unexpected_answer", op = job.op,
-    message = ("the sandbox told of %d symlinks instead of %d"):format(index, #asked) }
+  return nil, errors.new { kind = "protocol", code = "unexpected_response", op = job.op, sandbox_id = job.target.id,
+    message = ("expected %d symlink targets, received %d"):format(#asked, index) }
 end
 
--- One file, from the sandbox to its place.
-local function fetch(job, writer, entry, sum_there, on_bytes)
-  local part, err = writer:place(entry.name)
+-- Downloads one file to its place.
+local function fetch(job, writer, entry, remote_sum, on_bytes)
+  local part, err = writer:part_for(entry.name)
   if not part then return nil, err end
-  local got = 0
+  local received = 0
   local ok
   ok, err = job:call("save_file", entry.path, part, {
-    mode = PRIVATE, idle_timeout = job:idle_timeout(),
+    mode = PART_MODE, idle_timeout = job:idle_timeout(),
     on_progress = on_bytes and function(done)
-      on_bytes(done - got)
-      got = done
+      on_bytes(done - received)
+      received = done
     end,
   })
   if not ok then return nil, err end
-  if sum_there then
+  if remote_sum then
     local sum
-    sum, err = verify.file(job.op, part)
+    sum, err = checksum.of_file(job.op, part)
     if not sum then return nil, err end
-    ok, err = verify.compare(job, entry.path, sum, sum_there)
+    ok, err = checksum.compare(job.op, entry.path, sum, remote_sum)
     if not ok then return nil, err end
   end
   return writer:commit(part, entry.name, entry.size, entry.mode, entry.mtime)
 end
 
-local function fetch_all(job, writer, files, sums)
-  local total, done, first = 0, 0, nil
+local function fetch_all(job, writer, files, remote_sums)
+  local total, done, first_failure = 0, 0, nil
   for _, entry in ipairs(files) do total = total + entry.size end
-  local on_bytes = job.opts.on_progress and function(more)
-    done = done + more
+  local on_bytes = job.opts.on_progress and function(count)
+    done = done + count
     job:progress(done, total)
   end
   local results, failures = task.map(files, function(entry, i)
-    if first then return true end -- one has failed: the rest is not wanted
-    local ok, err = nil, job.deadline:over() and job.deadline:error(job.op) or nil
-    if not err then ok, err = fetch(job, writer, entry, sums and sums[i], on_bytes) end
-    first = first or err
+    if first_failure then return true end
+    local ok, err = nil, job.deadline:has_passed() and job.deadline:error(job.op) or nil
+    if not err then ok, err = fetch(job, writer, entry, remote_sums and remote_sums[i], on_bytes) end
+    first_failure = first_failure or err
     return ok, err
-  end, { concurrency = AT_ONCE })
+  end, { concurrency = MAX_CONCURRENT_DOWNLOADS })
   if not results then return nil, failures end
-  if first then return nil, first end
+  if first_failure then return nil, first_failure end
   return true
 end
 
---- Fetches the directory `job.from` of the sandbox into the local directory `job.to`.
+--- Downloads the directory `job.from` of the sandbox into the local directory `job.to`.
+---@param job opensandbox.DirectoryJob
 ---@return opensandbox.TreeCount? count
 ---@return opensandbox.Error? err
-function by_file.download(job)
-  local list, err = list_there(job)
+function file_transfer.download(job)
+  local list, err = list_remote(job)
   if not list then return nil, err end
   local writer
-  writer, err = tree_writer.new(job.op, job.to)
+  writer, err = directory_writer.new(job.op, job.to)
   if not writer then return nil, err end
-  job:at_end(function() writer:discard() end)
+  job:defer(function() writer:discard() end)
   local entries, ok
-  entries, err = wanted_of(job, writer, list)
+  entries, err = select_entries(job, writer, list)
   if not entries then return nil, err end
-  ok, err = look_closer(job, entries)
+  ok, err = resolve_links(job, entries)
   if not ok then return nil, err end
   local files, remote = {}, {}
   for _, entry in ipairs(entries) do
@@ -304,20 +317,20 @@ function by_file.download(job)
     elseif entry.kind == "symlink" then
       ok, err = writer:symlink(entry.name, entry.target or "", entry.mtime)
     else
-      tree.add(writer.count, entry.kind)
+      tree_count.add(writer.count, entry.kind)
     end
     if not ok then return nil, err end
   end
-  local sums
+  local remote_sums
   if job.opts.verify then
-    sums, err = verify.remote(job.target, job, remote)
-    if not sums then return nil, err end
+    remote_sums, err = verification.remote_checksums(job.target, job, remote)
+    if not remote_sums then return nil, err end
   end
-  ok, err = fetch_all(job, writer, files, sums)
+  ok, err = fetch_all(job, writer, files, remote_sums)
   if not ok then return nil, err end
   ok, err = writer:finish()
   if not ok then return nil, err end
   return writer.count
 end
 
-return by_file
+return file_transfer

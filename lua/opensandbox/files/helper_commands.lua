@@ -1,93 +1,77 @@
---- Small commands that the library itself runs in a sandbox, for what execd has no route for. They are written for any POSIX shell.
+--- Shell commands that the library runs in the sandbox where execd has no route. They work in any POSIX shell.
 --
--- They run in "/", and name files from there as "./...", so that no name is taken for an option.
+-- They run in "/" and name files from there as "./...", so that no name is taken for an option.
 
-local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
-local random = require "opensandbox.base.random"
 local shell = require "opensandbox.base.shell"
-local url = require "opensandbox.base.url"
+local utf8 = require "opensandbox.base.utf8"
 
-local inside = {}
+local helper_commands = {}
 
-local LONGEST_SCRIPT = 96 * 1024 -- bytes: the kernel takes 128 KiB for one argument
+local MAX_SCRIPT_SIZE = 96 * 1024 -- bytes: Linux takes at most 128 KiB in one argument
+local MAX_SHOWN = 500             -- bytes of a command's stderr in an error
+local HELPER_PROGRAMS = "tar cksum touch readlink ln"
+
 local programs = setmetatable({}, { __mode = "k" }) -- by target: the helper programs that it has
-local USED = "tar cksum touch readlink ln"
 
---- The word of a command that means an absolute path.
-function inside.word(path)
-  return shell.quote("./" .. path:gsub("^/+", ""))
+-- Returns a word for bytes that JSON cannot carry. The shell removes newlines at the end of printf's output, so they are quoted.
+local function printf_word(bytes)
+  local before, newlines = bytes:match("^(.-)(\n*)$")
+  local escaped = before:gsub("[^%w/._-]", function(byte) return ("\\%03o"):format(byte:byte()) end)
+  return ("\"$(printf '%s')\"%s"):format(escaped, newlines == "" and "" or shell.quote(newlines))
 end
 
---- Runs a script. One that ends with anything but 0 is an error of kind `state`, with the code that is given.
+--- Returns the word of a command that stands for an absolute path.
+---@param path string
+---@return string
+function helper_commands.quoted_path(path)
+  path = "./" .. path:gsub("^/+", "")
+  return utf8.is_valid(path) and shell.quote(path) or printf_word(path)
+end
+
+--- Runs a script. An exit code other than 0 is an error of kind `state`.
 ---@param target opensandbox.FileTarget
 ---@param job table op, and deadline (of deadline.new)
----@param code string
----@param what string what the script was for
+---@param script string
+---@param code string of the error
+---@param failure string what failed, for the message of the error
 ---@return opensandbox.CommandResult? result
----@return opensandbox.Error? err whose `result` is the command's
-function inside.run(target, job, script, code, what)
-  local result, err = target.run(job.op, script, { cwd = "/", timeout = job.deadline:left() })
+---@return opensandbox.Error? err its `result` is that of the command
+function helper_commands.run(target, job, script, code, failure)
+  local result, err = target.run(job.op, script, { cwd = "/", timeout = job.deadline:remaining() })
   if not result then return nil, err end
   if result.exit_code == 0 then return result end
-  local text = result.stderr:sub(1, 500):gsub("%s+$", "")
+  local reason = result.stderr:sub(1, MAX_SHOWN):match("^(.-)%s*$")
+  if reason == "" then reason = result.signal or "exit code " .. tostring(result.exit_code) end
   return nil, errors.new { kind = "state", code = code, op = job.op, sandbox_id = target.id, result = result,
-    message = ("%s: %s"):format(what, text ~= "" and text or result.signal or "exit code " .. tostring(result.exit_code)) }
+    message = failure .. ": " .. reason }
 end
 
---- Which of the programs that we use there are in the sandbox: none where no command can be started. Asked once.
----@return table<string, boolean>? tools
+--- Returns the helper programs that the sandbox has. It has none if no command can be started. The sandbox is asked once.
+---@param target opensandbox.FileTarget
+---@param job table
+---@return table<string, boolean>? available by name
 ---@return opensandbox.Error? err
-function inside.tools(target, job)
+function helper_commands.available_programs(target, job)
   if not programs[target] then
-    local result, err = inside.run(target, job,
-      ("for t in %s; do command -v $t >/dev/null 2>&1 && echo $t; done; :"):format(USED), "no_shell", "the sandbox has no shell")
+    local script = ("for t in %s; do command -v $t >/dev/null 2>&1 && echo $t; done; :"):format(HELPER_PROGRAMS)
+    local result, err = helper_commands.run(target, job, script, "no_shell", "the sandbox has no shell")
     if not result and err.code ~= "start_failed" then return nil, err end
-    local tools = {}
-    for name in (result and result.stdout or ""):gmatch("%S+") do tools[name] = true end
-    programs[target] = tools
+    local available = {}
+    for name in (result and result.stdout or ""):gmatch("%S+") do available[name] = true end
+    programs[target] = available
   end
   return programs[target]
 end
 
---- An absolute path for one that is not: execd knows its own directory, and its home.
----@return string? path
----@return opensandbox.Error? err
-function inside.absolute(target, job, path)
-  if path:find("^/") then return path end
-  local home, rest = path:match("^~(/*)(.*)$")
-  if home == "" and rest ~= "" then home = nil end -- "~name" is a file's name
-  local infos, err = endpoint_call(target.client, job.op, target.endpoint, "file_info", home and "~" or ".")
-  if not infos then return nil, err end
-  local _, info = next(infos)
-  if not info then
-    return nil, errors.new { kind = "protocol", code = "unexpected_answer", op = job.op, sandbox_id = target.id,
-      message = "the answer holds no file" }
-  end
-  return info.path .. "/" .. (home and rest or path)
-end
-
---- The path of a temporary file in the sandbox that nobody else has.
-function inside.temporary(suffix)
-  return "/tmp/.opensandbox-" .. random.hex(12) .. suffix
-end
-
---- Removes a temporary file without waiting, also when the task was cancelled: DELETE /files. Closing the client waits.
-function inside.forget(target, execd, path)
-  local client = target.client
-  client.http:send_detached(client.http:endpoint_request(execd, {
-    op = "delete_files", method = "DELETE", path = "/files" .. url.query { { "path", path } }, may_repeat = false,
-  }), true)
-end
-
---- Joins pieces of a script to as few scripts as possible.
+--- Joins pieces of a script to as few scripts of limited size as possible.
 ---@param pieces string[]
 ---@param separator string
 ---@return string[] scripts
-function inside.batches(pieces, separator)
+function helper_commands.join_within_limit(pieces, separator)
   local scripts, current, size = {}, {}, 0
   for _, piece in ipairs(pieces) do
-    if size > 0 and size + #piece > LONGEST_SCRIPT then
+    if size > 0 and size + #piece > MAX_SCRIPT_SIZE then
       scripts[#scripts + 1] = table.concat(current, separator)
       current, size = {}, 0
     end
@@ -98,4 +82,4 @@ function inside.batches(pieces, separator)
   return scripts
 end
 
-return inside
+return helper_commands

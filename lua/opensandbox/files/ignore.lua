@@ -1,4 +1,4 @@
---- Patterns of what to leave out, as in a .gitignore file.
+--- Patterns of names to ignore, as in a .gitignore file.
 
 local ignore = {}
 
@@ -13,7 +13,7 @@ local function literal(char)
   return char:find("^%w$") and char or "%" .. char
 end
 
--- The Lua pattern of a bracket expression that begins at `at`, and where it ends; nil when it does not end.
+-- Returns the Lua pattern of the bracket expression at a position, and where it ends. Returns nil if it is not closed.
 local function bracket(text, at)
   local negated = text:find("^[!^]", at + 1)
   local i = at + (negated and 2 or 1)
@@ -39,8 +39,8 @@ local function bracket(text, at)
   return "[" .. (negated and "^" or "") .. table.concat(out) .. "]", i
 end
 
--- The Lua pattern of one step of a path. `*` may stand for any byte there: there is no "/" in it.
-local function step(text)
+-- Returns the Lua pattern of one segment of a path. `*` matches any byte, because a segment holds no "/".
+local function segment(text)
   local out, i = { "^" }, 1
   while i <= #text do
     local char = text:sub(i, i)
@@ -63,7 +63,7 @@ local function step(text)
   return table.concat(out) .. "$"
 end
 
--- One line: nil for an empty one and a comment.
+-- Parses one line. Returns nil for an empty line and for a comment.
 local function parse(line)
   line = line:gsub("\r$", "")
   while line:find(" $") and not line:find("\\ $") do line = line:sub(1, -2) end
@@ -79,27 +79,27 @@ local function parse(line)
   end
   if line == "" then return nil end
   if not line:find("/", 1, true) then
-    rule.steps = { "**", step(line) }
-    if not rule.keep and not rule.only_directories and not line:find("[*?%[\\]") then rule.plain = line end
+    rule.segments = { "**", segment(line) }
+    if not rule.keep and not rule.only_directories and not line:find("[*?%[\\]") then rule.literal = line end
     return rule
   end
-  rule.steps = {}
-  for part in line:gmatch("[^/]+") do
-    rule.steps[#rule.steps + 1] = part == "**" and part or step(part)
+  rule.segments = {}
+  for text in line:gmatch("[^/]+") do
+    rule.segments[#rule.segments + 1] = text == "**" and text or segment(text)
   end
   return rule
 end
 
--- Whether steps[i..] match names[j..]. "**" stands for any number of names; at the end for at least one.
-local function matches(steps, i, names, j)
-  while steps[i] and steps[i] ~= "**" do
-    if not names[j] or not names[j]:find(steps[i]) then return false end
+-- Returns whether segments[i..] match names[j..]. "**" matches any number of names; at the end it matches at least one.
+local function matches(segments, i, names, j)
+  while segments[i] and segments[i] ~= "**" do
+    if not names[j] or not names[j]:find(segments[i]) then return false end
     i, j = i + 1, j + 1
   end
-  if not steps[i] then return names[j] == nil end
-  if not steps[i + 1] then return names[j] ~= nil end
+  if not segments[i] then return names[j] == nil end
+  if not segments[i + 1] then return names[j] ~= nil end
   for k = j, #names do
-    if matches(steps, i + 1, names, k) then return true end
+    if matches(segments, i + 1, names, k) then return true end
   end
   return false
 end
@@ -110,21 +110,21 @@ local function split(path)
   return names
 end
 
---- Whether a name is left out; nil when no pattern is about it. The last pattern that matches decides. What lies in a directory that is
---- left out is not asked for here.
----@param path string relative to where the patterns stand
+--- Returns whether a path is ignored, or nil if no pattern matches it. The last pattern that matches decides. Ignored parents are
+--- not considered.
+---@param path string relative to the directory of the patterns
 ---@param is_directory boolean
 ---@return boolean? ignored
 function Patterns:verdict(path, is_directory)
   local names = split(path)
   for i = #self.rules, 1, -1 do
     local rule = self.rules[i]
-    if (is_directory or not rule.only_directories) and matches(rule.steps, 1, names, 1) then return not rule.keep end
+    if (is_directory or not rule.only_directories) and matches(rule.segments, 1, names, 1) then return not rule.keep end
   end
   return nil
 end
 
---- A function that tells whether a path is left out, by itself or with a directory above it.
+--- Returns a function that returns whether a path is ignored, by itself or with one of its parents.
 ---@return fun(path: string, is_directory: boolean): boolean
 function Patterns:filter()
   if #self.rules == 0 then return function() return false end end
@@ -139,18 +139,18 @@ function Patterns:filter()
   return ignored
 end
 
---- The base names that are left out wherever they are, whatever else the patterns say.
+--- Returns the base names that are ignored in every directory, whatever the other patterns are.
 ---@return string[]
-function Patterns:plain_names()
+function Patterns:literal_names()
   local names = {}
   for _, rule in ipairs(self.rules) do
     if rule.keep then return {} end
-    names[#names + 1] = rule.plain
+    names[#names + 1] = rule.literal
   end
   return names
 end
 
---- Reads patterns: `*.o`, `build/`, `/top`, `a/**/b`, `!keep`, each as a line of a .gitignore file.
+--- Parses patterns such as `*.o`, `build/`, `/top`, `a/**/b` and `!keep`, each as a line of a .gitignore file.
 ---@param lines string[]
 ---@return table patterns
 function ignore.new(lines)
@@ -159,8 +159,9 @@ function ignore.new(lines)
   return setmetatable({ rules = rules }, Patterns)
 end
 
---- The same from the text of a .gitignore file.
+--- Parses the text of a .gitignore file.
 ---@param text string
+---@return table patterns
 function ignore.parse(text)
   local lines = {}
   for line in text:gmatch("[^\n]+") do lines[#lines + 1] = line end

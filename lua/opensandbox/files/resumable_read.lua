@@ -1,21 +1,21 @@
---- Reading a file in which a command's output stands, through connections that may break.
+--- Reads the file of a command's output through connections that may break.
 
-local ATTEMPTS = 4
+local MAX_ATTEMPTS = 4
 
---- Reads the whole file, beginning again where a connection broke.
+--- Reads a whole file. After a connection broke, it continues at the same byte.
 ---@param client opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param path string
----@param take fun(bytes: string) gets the bytes in order, each once; an error of it passes through
+---@param take fun(bytes: string) receives the bytes in order, each once; an error that it raises is passed on
 ---@return true? ok
 ---@return opensandbox.Error? err
 return function(client, endpoint, path, take)
   local offset, err = 0, nil
-  for _ = 1, ATTEMPTS do
+  for _ = 1, MAX_ATTEMPTS do
     local reader
     reader, err = client:download_file(endpoint, path, { offset = offset > 0 and offset or nil })
     if not reader then
-      if err.code == "range" and offset > 0 then return true end -- it broke just after the last byte
+      if err.code == "range_not_satisfiable" and offset > 0 then return true end -- the connection broke behind the last byte
       return nil, err
     end
     local bytes

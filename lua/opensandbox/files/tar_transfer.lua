@@ -1,33 +1,34 @@
---- A directory up or down as one tar archive: one transfer, and one command in the sandbox.
+--- Transfers a directory as one tar archive: one transfer, and one command in the sandbox.
 
+local checksum = require "opensandbox.files.checksum"
+local directory_writer = require "opensandbox.files.directory_writer"
 local errors = require "opensandbox.base.errors"
-local inside = require "opensandbox.files.helper_commands"
+local helper_commands = require "opensandbox.files.helper_commands"
 local random = require "opensandbox.base.random"
 local shell = require "opensandbox.base.shell"
 local tar = require "opensandbox.files.tar"
-local tree = require "opensandbox.files.directory_walk"
-local tree_writer = require "opensandbox.files.directory_writer"
-local verify = require "opensandbox.files.checksum"
+local temporary_files = require "opensandbox.files.temporary_files"
+local tree_count = require "opensandbox.files.tree_count"
 
-local by_archive = {}
+local tar_transfer = {}
 
-local PIECE = 120 * 1024 -- bytes read from a local archive at a time
-local NO_DIRECTORY = 66  -- how our script ends when there is nothing to archive
-local OTHER_SUM = 67     -- and when the archive is not what was sent
+local CHUNK_SIZE = 120 * 1024     -- bytes read from a local archive at a time
+local EXIT_NOT_A_DIRECTORY = 66   -- exit code of our script
+local EXIT_CHECKSUM_MISMATCH = 67 -- exit code of our script
 
--- The archive, made while it is read, and its sum when that is wanted.
+-- Returns the archive, which is made while it is read, and its checksum if that is wanted.
 local function archive_of(job)
-  local read, close = tar.pieces(job.entries, function(entry) return io.open(job.from .. "/" .. entry.name, "rb") end)
-  job:at_end(close)
+  local read, close = tar.chunks(job.entries, function(entry) return io.open(job.from .. "/" .. entry.name, "rb") end)
+  job:defer(close)
   local size, done = tar.size(job.entries), 0
   local function content()
-    if job.deadline:over() then return nil, "the time is over" end
+    if job.deadline:has_passed() then return nil, "the time is over" end
     local bytes, problem = read()
     if bytes then done = done + #bytes end
     return bytes, problem
   end
   local sum
-  if job.opts.verify then content, sum = verify.counted(content) end
+  if job.opts.verify then content, sum = checksum.with_checksum(content) end
   return { content = content, size = size, sum = sum, done = function() return done end }
 end
 
@@ -43,26 +44,27 @@ set -- $(cksum < "$f")
 if [ "$1 $2" != '%s' ]; then echo "$1 $2"; rm -f "$f"; exit %d; fi
 ]]
 
--- Unpacks the archive that was sent, and removes it whatever comes of that.
-local function unpack_there(job, path, sum)
-  local target = inside.word(job.to)
-  local check = sum and check_script:format(tostring(sum), OTHER_SUM) or ""
-  local result, err = inside.run(job.target, job, unpack_script:format(inside.word(path), check, target, target), "tar_failed",
-    "the archive could not be unpacked in the sandbox")
+-- Unpacks the archive in the sandbox, and removes it.
+local function unpack_remote(job, path, sum)
+  local directory = helper_commands.quoted_path(job.to)
+  local check = sum and check_script:format(tostring(sum), EXIT_CHECKSUM_MISMATCH) or ""
+  local script = unpack_script:format(helper_commands.quoted_path(path), check, directory, directory)
+  local result, err = helper_commands.run(job.target, job, script, "tar_failed", "the archive could not be unpacked in the sandbox")
   if result then return true end
-  local told = err.result and err.result.exit_code == OTHER_SUM and err.result.stdout:match("^[^\n]*")
-  if sum and told then return verify.compare(job, "the archive", sum, told) end
+  local is_mismatch = sum and err.result and err.result.exit_code == EXIT_CHECKSUM_MISMATCH
+  if is_mismatch then return checksum.compare(job.op, "the archive", sum, err.result.stdout:match("^[^\n]*")) end
   return nil, err
 end
 
---- Sends `job.entries` of the local directory `job.from` to `job.to`.
+--- Uploads `job.entries` of the local directory `job.from` to `job.to`.
+---@param job opensandbox.DirectoryJob
 ---@return opensandbox.TreeCount? count
 ---@return opensandbox.Error? err
-function by_archive.upload(job)
-  local archive, path = archive_of(job), inside.temporary(".tar")
-  local unpacked = false
-  job:at_end(function()
-    if not unpacked then inside.forget(job.target, job.execd, path) end
+function tar_transfer.upload(job)
+  local archive, path = archive_of(job), temporary_files.path(job.target, ".tar")
+  local is_unpacked = false
+  job:defer(function()
+    if not is_unpacked then temporary_files.remove(job.target, job.endpoint, path) end
   end)
   local ok, err = job:call("upload_files",
     { { path = path, content = archive.content, size = archive.size, mode = "0600" } }, {
@@ -71,9 +73,9 @@ function by_archive.upload(job)
     })
   if not ok then return nil, err end
   job:progress(archive.size, archive.size)
-  ok, err = unpack_there(job, path, archive.sum)
+  ok, err = unpack_remote(job, path, archive.sum)
   if not ok then return nil, err end
-  unpacked = true
+  is_unpacked = true
   return job.count
 end
 
@@ -84,52 +86,52 @@ f=%s
 tar -cf "$f"%s -C %s . || { code=$?; rm -f "$f"; exit $code; }
 %s]]
 
--- Makes the archive in the sandbox. Gives its sum when that is wanted.
-local function pack_there(job, path)
-  local from = inside.word(job.from)
+-- Makes the archive in the sandbox. Returns its checksum if that is wanted.
+local function pack_remote(job, path)
+  local from = helper_commands.quoted_path(job.from)
   local excluded = {}
-  for _, name in ipairs(job.patterns:plain_names()) do excluded[#excluded + 1] = " --exclude=" .. shell.quote(name) end
-  local script = pack_script:format(inside.word(path), from, NO_DIRECTORY, table.concat(excluded), from,
+  for _, name in ipairs(job.patterns:literal_names()) do excluded[#excluded + 1] = " --exclude=" .. shell.quote(name) end
+  local script = pack_script:format(helper_commands.quoted_path(path), from, EXIT_NOT_A_DIRECTORY, table.concat(excluded), from,
     job.opts.verify and 'cksum < "$f"' or ":")
-  local result, err = inside.run(job.target, job, script, "tar_failed", "the archive could not be made in the sandbox")
-  if result then return true, verify.parse(result.stdout)[1] end
-  if err.result and err.result.exit_code == NO_DIRECTORY then
+  local result, err = helper_commands.run(job.target, job, script, "tar_failed", "the archive could not be made in the sandbox")
+  if result then return true, checksum.parse_cksum(result.stdout)[1] end
+  if err.result and err.result.exit_code == EXIT_NOT_A_DIRECTORY then
     err.code, err.message = "not_a_directory", ("%s is not a directory of the sandbox"):format(job.from)
   elseif err.result and err.result.stderr:find("changed as we read it", 1, true) then
-    err.hint = "Try again when nothing writes there, or leave the file out with a name in 'ignore'"
+    err.hint = "Try again when nothing writes there, or leave the file out by its name in 'ignore'"
   end
   return nil, err
 end
 
--- What of the archive becomes of each entry.
+-- Returns the sink that writes the entries of an archive.
 local function sink_of(job, writer)
-  local open = false -- whether the bytes that come are of a file that is wanted
+  local is_wanted = false -- the data that follow belong to a file to write
   local sink = {}
 
   function sink.begin(entry)
-    local name, err = writer:clean(entry.name)
+    local name, err = writer:safe_name(entry.name)
     if not name then return nil, err end
-    open = false
+    is_wanted = false
     local kind = entry.kind
     if name ~= "" and job.ignored(name, kind == "directory") then return true end
     if kind == "directory" then return writer:directory(name, entry.mode, entry.mtime) end
     if kind == "symlink" then return writer:symlink(name, entry.target, entry.mtime) end
     if kind == "link" then return writer:link(name, entry.target, entry.mode, entry.mtime) end
     if kind == "file" then
-      open = true
+      is_wanted = true
       return writer:open(name, entry.mode, entry.mtime)
     end
-    tree.add(writer.count, kind)
+    tree_count.add(writer.count, kind)
     return true
   end
 
   function sink.data(bytes)
-    if not open then return true end
+    if not is_wanted then return true end
     return writer:write(bytes)
   end
 
   function sink.finish()
-    if not open then return true end
+    if not is_wanted then return true end
     return writer:close()
   end
 
@@ -142,15 +144,14 @@ local function bad_archive(job, problem)
     message = "the sandbox's archive cannot be read: " .. problem }
 end
 
--- The archive as it comes: a function that gives its pieces.
+-- Returns a function that returns the chunks of the archive as they arrive.
 local function stream(job, path)
   local reader, err = job:call("download_file", path, { idle_timeout = job:idle_timeout() })
   if not reader then return nil, err end
-  job:at_end(function() reader:close() end)
+  job:defer(function() reader:close() end)
   local done = 0
   return function()
     local bytes, problem = reader:read()
-    if problem then problem.op = job.op end
     if bytes then
       done = done + #bytes
       job:progress(done, reader.size)
@@ -159,43 +160,44 @@ local function stream(job, path)
   end
 end
 
--- The archive by way of a local file, whose sum must be the one that was told before anything of it is used.
-local function verified(job, path, told)
+-- Downloads the archive to a local file and compares its checksum. Returns a function that returns its chunks.
+local function verified(job, path, remote_sum)
   local part = ("%s.%s.part"):format(job.to:gsub("(.)/+$", "%1"), random.hex(6))
-  job:at_end(function() os.remove(part) end)
+  job:defer(function() os.remove(part) end)
   local ok, err = job:call("save_file", path, part, {
-    idle_timeout = job:idle_timeout(), mode = 384, -- 0600
-    on_progress = job.opts.on_progress and function(done, all) job:progress(done, all) end,
+    idle_timeout = job:idle_timeout(), mode = "0600",
+    on_progress = job.opts.on_progress and function(done, total) job:progress(done, total) end,
   })
   if not ok then return nil, err end
   local sum
-  sum, err = verify.file(job.op, part)
+  sum, err = checksum.of_file(job.op, part)
   if not sum then return nil, err end
-  ok, err = verify.compare(job, "the archive", sum, told or "not told")
+  ok, err = checksum.compare(job.op, "the archive", sum, remote_sum or "not known")
   if not ok then return nil, err end
   local handle, problem = io.open(part, "rb")
   if not handle then return nil, errors.local_file(job.op, part, problem) end
-  job:at_end(function() handle:close() end)
+  job:defer(function() handle:close() end)
   return function()
     local bytes
-    bytes, problem = handle:read(PIECE)
+    bytes, problem = handle:read(CHUNK_SIZE)
     return bytes, problem and errors.local_file(job.op, part, problem)
   end
 end
 
---- Fetches the directory `job.from` of the sandbox into the local directory `job.to`.
+--- Downloads the directory `job.from` of the sandbox into the local directory `job.to`.
+---@param job opensandbox.DirectoryJob
 ---@return opensandbox.TreeCount? count
 ---@return opensandbox.Error? err
-function by_archive.download(job)
-  local path = inside.temporary(".tar")
-  job:at_end(function() inside.forget(job.target, job.execd, path) end)
-  local ok, told = pack_there(job, path)
-  if not ok then return nil, told end
-  local writer, err = tree_writer.new(job.op, job.to)
+function tar_transfer.download(job)
+  local path = temporary_files.path(job.target, ".tar")
+  job:defer(function() temporary_files.remove(job.target, job.endpoint, path) end)
+  local ok, remote_sum = pack_remote(job, path)
+  if not ok then return nil, remote_sum end
+  local writer, err = directory_writer.new(job.op, job.to)
   if not writer then return nil, err end
-  job:at_end(function() writer:discard() end)
+  job:defer(function() writer:discard() end)
   local read
-  read, err = (job.opts.verify and verified or stream)(job, path, told)
+  read, err = (job.opts.verify and verified or stream)(job, path, remote_sum)
   if not read then return nil, err end
   local archive = tar.reader(sink_of(job, writer))
   while true do
@@ -204,7 +206,7 @@ function by_archive.download(job)
     if not bytes then break end
     ok, problem = archive:feed(bytes)
     if not ok then return nil, bad_archive(job, problem) end
-    if job.deadline:over() then return nil, job.deadline:error(job.op) end
+    if job.deadline:has_passed() then return nil, job.deadline:error(job.op) end
   end
   ok, err = archive:close()
   if not ok then return nil, bad_archive(job, err) end
@@ -213,4 +215,4 @@ function by_archive.download(job)
   return writer.count
 end
 
-return by_archive
+return tar_transfer

@@ -1,14 +1,19 @@
---- A plain call: a request whose whole response is small. It is retried where that is safe, within one budget of time.
+--- A plain call: a request with a small response. It is retried where that is safe, within one time limit.
 
 local core = require "opensandbox.core"
+local deadlines = require "opensandbox.loop.deadline"
 local exchange = require "opensandbox.http.exchange"
+local headers = require "opensandbox.http.headers"
 local json = require "opensandbox.base.json"
+local lazy = require "opensandbox.base.lazy"
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
-local response = require "opensandbox.http.error_body"
 local retry = require "opensandbox.http.retry"
 local url = require "opensandbox.base.url"
 local utf8 = require "opensandbox.base.utf8"
+
+-- Files that are loaded when a response is first an error.
+local parts = lazy.modules { error_body = "opensandbox.http.error_body" }
 
 local call = {}
 
@@ -21,30 +26,40 @@ local hints = {
   [403] = "The API key does not allow this",
 }
 
---- The error for a response with status 400 or above. Reads its body.
----@param ex table exchange whose head has arrived
+--- Makes the error for a response with status 400 or above. Reads its body.
+---@param ex opensandbox.Exchange its head has arrived
+---@return opensandbox.Error
 function call.http_error(ex)
-  local body, err = ex:body(call.MAX_BODY_SIZE)
-  if err and err.kind ~= "stream" then return err end -- a cut error body says less, but the status stands
+  local body, err = ex:body(parts.error_body.MAX_SIZE, true)
+  if err and err.kind ~= "stream" then return err end -- after a cut body the status is still known
   local function redact(text) return ex:redact(text) end
-  local code, message = response.explain(ex.status, body or "", ex.headers["content-type"], redact)
+  local code, message = parts.error_body.parse(ex.status, body or "", ex.headers["content-type"], redact)
   local hint = hints[ex.status]
-  if ex.call.to_endpoint and ex.status == 401 then
+  if ex.request.to_endpoint and ex.status == 401 then
     hint = "Check the endpoint's headers: use what client:discover_execd returns"
   elseif ex.status == 404 and message == "Not Found" then
     hint = "The server does not know this route: check the path of the URL, and the server's version"
   end
-  return ex:error { kind = "http", code = code, message = message, hint = hint, retry_after = response.retry_after(ex.headers) }
+  return ex:error { kind = "http", code = code, message = message, hint = hint,
+    retry_after = headers.retry_after(ex.headers, core.wall_clock()) }
 end
 
---- The error for a response that is not of the route's form.
-function call.unexpected_response(ex, what)
-  local content_type = ex.headers["content-type"] or "no content type"
-  return ex:error { kind = "protocol", code = "unexpected_answer", message = ("%s (%s)"):format(what, content_type),
-    hint = "Check that the URL points at an OpenSandbox server, and not at a proxy's or another service's page" }
+--- Makes the error for a response that does not have the form of its route.
+---@param ex opensandbox.Exchange
+---@param text string what is wrong
+---@return opensandbox.Error
+function call.unexpected_response(ex, text)
+  local encoding = ex.headers["content-encoding"]
+  local hint = "Check that the URL points at an OpenSandbox server, and not at a proxy's or another service's page"
+  if encoding then
+    text = ("%s: it is compressed (%s), which was not requested"):format(text, encoding)
+    hint = "Turn off compression in the server or in the proxy before it"
+  end
+  return ex:error { kind = "protocol", code = "unexpected_response", hint = hint,
+    message = ("%s (%s)"):format(text, ex.headers["content-type"] or "no content type") }
 end
 
--- Starts a request and waits for the head of its response. Returns the exchange when the status is a success.
+-- Starts a request and waits for the head of its response. Returns the exchange if the status is a success.
 local function open(http, request)
   local ex = exchange.start(http, request)
   local status, err = ex:head()
@@ -54,13 +69,13 @@ local function open(http, request)
   if status >= 300 then
     ex:close()
     return nil, ex:error { kind = "protocol", code = "redirect",
-      message = ("redirects are not followed, and the server sent us to %s"):format(url.shown(tostring(ex.headers.location))),
-      hint = "Use the URL it names, if you trust it" }
+      message = ("the server redirects to %s, and redirects are not followed"):format(url.redacted(tostring(ex.headers.location))),
+      hint = "Use that URL if you trust it" }
   end
   return ex
 end
 
--- One whole attempt. Returns the response, decoded if the request says how.
+-- Makes one attempt. Returns the response, decoded as the request says.
 local function request_once(http, request)
   local ex, err = open(http, request)
   if not ex then return nil, err end
@@ -70,40 +85,39 @@ local function request_once(http, request)
   local value, problem
   if request.parse_body then
     value, problem = request.parse_body(body, ex.headers, truncated)
-    if value == nil then return nil, call.unexpected_response(ex, "the answer holds no " .. problem) end
+    if value == nil then return nil, call.unexpected_response(ex, "the response contains no " .. problem) end
     return value
   end
   if not request.decode then return body end
   value, problem = json.decode(body)
   if problem or type(value) ~= "table" then
     return nil, call.unexpected_response(ex,
-      body:find("%S") and "the answer is not the JSON that was expected" or "the answer is empty")
+      body:find("%S") and "the response is not the expected JSON" or "the response is empty")
   end
   value, problem = request.decode(value)
-  if value == nil then return nil, call.unexpected_response(ex, "the answer holds no " .. problem) end
+  if value == nil then return nil, call.unexpected_response(ex, "the response contains no " .. problem) end
   return value
 end
 
--- Repeats `attempt` until it succeeds, as long as a retry is safe and `seconds` have not passed. `shared_budget`: the request's timeout is
--- for all attempts together.
+-- Repeats `attempt` until it succeeds, while a retry is safe and `seconds` have not passed. `shared_budget`: the request's timeout is for
+-- all attempts together.
 local function with_retries(http, request, attempt, seconds, shared_budget)
   if request.may_repeat == nil then request.may_repeat = idempotent[request.method] or false end
-  local deadline = core.now() + seconds
+  local deadline = deadlines.new(seconds)
   local attempts = 0
   while true do
     attempts = attempts + 1
     local value, err = attempt(http, request)
     if not err then return value end
     retry.set_retryable(err, request.may_repeat)
-    local left = deadline - core.now()
-    local delay = retry.delay(http.retry, attempts, err, left)
+    local delay = retry.delay(http.retry, attempts, err, deadline:remaining())
     if not delay then
       err.attempts = attempts
-      return nil, err
+      return nil, http:explain_error(request, err)
     end
     err = loop.sleep(request.op, delay, request.shielded)
     if err then return nil, err end
-    if shared_budget then request.timeout = math.max(left - delay, 0.001) end
+    if shared_budget then request.timeout = deadline:remaining() end
   end
 end
 
@@ -116,15 +130,16 @@ function call.open(http, request)
   return with_retries(http, request, open, http.timeouts.timeout)
 end
 
---- The JSON text of what a request sends. JSON is UTF-8: in the place of every other byte servers put U+FFFD, and so would write
---- another file, or run another command, without a word.
+--- Encodes the JSON body of a request. Raises for a text that is not UTF-8: servers silently replace such bytes by U+FFFD, and would write
+--- another file or run another command.
 ---@param op string
 ---@param value any
+---@return string
 function call.encode(op, value)
   local text, problem = json.encode(value)
-  if text and not utf8.is_sound(text) then
-    problem = "what would be sent is not UTF-8, and JSON carries nothing else; put such bytes into a file with upload_files, and "
-      .. "reach a file of such a name through a command that makes it up, as printf does"
+  if text and not utf8.is_valid(text) then
+    problem = "the request contains bytes that are not UTF-8, which JSON cannot carry; write such bytes to a file with "
+      .. "upload_files, and reach a file with such a name by a command that builds the name, as printf does"
   end
   if problem then options.raise(op, problem) end
   return text
@@ -136,7 +151,7 @@ end
 ---@return any value the result of decode or parse_body, or the body's bytes
 ---@return opensandbox.Error? err
 function call.run(http, request)
-  request.budget = request.timeout
+  request.budget = request.budget or request.timeout
   local bounded = request.timeout > 0
   return with_retries(http, request, request_once, bounded and request.timeout or http.timeouts.timeout, bounded)
 end

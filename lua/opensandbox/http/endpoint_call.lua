@@ -1,4 +1,4 @@
---- Calls a client method with an endpoint that is looked up first.
+--- Looks up an endpoint, then calls a client method with it.
 
 ---@param client opensandbox.Client
 ---@param op string the method that the user called; errors name it

@@ -1,22 +1,27 @@
---- What a response says when it says no: the error bodies of the lifecycle server, execd, gateways and proxies.
+--- Reads the bodies of error responses: those of the lifecycle server, execd, gateways and proxies. The bodies can come from a hostile
+--- server, so every pattern in this file reads them in linear time.
 
 local json = require "opensandbox.base.json"
+local printable = require "opensandbox.base.printable"
 
-local response = {}
+local error_body = {}
 
-local EXCERPT = 300 -- bytes of a body that is not ours to understand
+--- The size up to which a body is read, in bytes. Validation errors repeat the request, and all others are short.
+error_body.MAX_SIZE = 1024 * 1024
 
+local MAX_EXCERPT = 300 -- bytes
+
+-- Shortens a text to one line.
 local function excerpt(text)
-  text = text:gsub("%s+", " "):gsub("[%z\1-\31\127]", "?")
-  return #text > EXCERPT and text:sub(1, EXCERPT) .. "..." or text
+  return printable(text:gsub("%s+", " "):match("^ ?(.-) ?$"), MAX_EXCERPT)
 end
 
--- A code is a word for programs; anything else is not taken for one.
-local function sound_code(code)
+-- Returns a code only if it is one word.
+local function valid_code(code)
   return type(code) == "string" and code:find("^[%w_:.%-]+$") and code or nil
 end
 
--- Validation errors: [{loc, msg, input}]. `input` repeats the request, secrets included, and is never shown.
+-- Reads validation errors: [{loc, msg, input}]. `input` repeats the request with its secrets, so it is never shown.
 local function validation(detail)
   local lines = {}
   for _, item in ipairs(detail) do
@@ -31,44 +36,49 @@ local function validation(detail)
   return table.concat(lines, "; ")
 end
 
---- Reads an error body of any shape.
+-- The title of an HTML page, or nil.
+local function html_title(body)
+  local tag = body:lower():find("<title", 1, true)
+  local opened = tag and body:find(">", tag, true)
+  local closed = opened and body:find("</", opened, true)
+  local title = closed and body:sub(opened + 1, closed - 1)
+  return title and title:find("%S") and title or nil
+end
+
+-- The code and the message of a JSON object; either can be nil.
+local function from_json(decoded)
+  local code = valid_code(decoded.code)
+  if type(decoded.message) == "string" then return code, decoded.message end
+  local detail = decoded.detail
+  if type(detail) == "table" then
+    code = valid_code(detail.code) or code
+    if detail[1] then code = "VALIDATION" end
+    return code, type(detail.message) == "string" and detail.message or validation(detail)
+  end
+  if type(detail) == "string" then return code, detail end
+  return code, type(decoded.error) == "string" and decoded.error or nil
+end
+
+--- Reads an error body of any form.
 ---@param status integer
 ---@param body string
 ---@param content_type? string
----@param scrub fun(text: string): string takes secrets out, before anything is shortened
+---@param redact fun(text: string): string removes secrets, before anything is shortened
 ---@return string code
 ---@return string message
-function response.explain(status, body, content_type, scrub)
-  local code, message = "HTTP_" .. status, nil
+function error_body.parse(status, body, content_type, redact)
+  local code, message
   local decoded = body:find("^%s*{") and json.decode(body) or nil
   if type(decoded) == "table" then
-    code = sound_code(decoded.code) or code
-    if type(decoded.message) == "string" then
-      message = decoded.message
-    elseif type(decoded.detail) == "table" then
-      local inner = decoded.detail
-      code = sound_code(inner.code) or code
-      message = type(inner.message) == "string" and inner.message or validation(inner)
-      if inner[1] then code = "VALIDATION" end
-    elseif type(decoded.detail) == "string" then
-      message = decoded.detail
-    elseif type(decoded.error) == "string" then
-      message = decoded.error
-    end
+    code, message = from_json(decoded)
   elseif body:find("^%s*<") or (content_type or ""):find("html", 1, true) then
-    local title = body:match("<[tT][iI][tT][lL][eE][^>]*>%s*(.-)%s*</")
-    message = "a web page answered" .. (title and title ~= "" and ": " .. title or "")
-  elseif body:find("%S") then
+    local title = html_title(body)
+    message = "the response is an HTML page" .. (title and ": " .. excerpt(redact(title)) or "")
+  else
     message = body
   end
-  if not message or message == "" then message = "the server said no, without a reason" end
-  return scrub(code), excerpt(scrub(message))
+  if not message or not message:find("%S") then message = "the server returned an error without a message" end
+  return redact(code or "HTTP_" .. status), excerpt(redact(message))
 end
 
---- Seconds of a Retry-After header; a date is not looked at.
-function response.retry_after(headers)
-  local seconds = tonumber(headers["retry-after"] or "")
-  return seconds and seconds >= 0 and seconds or nil
-end
-
-return response
+return error_body

@@ -1,31 +1,31 @@
---- A stream of events that is read one by one, until it ends or is closed.
+--- A stream of events. They are read one by one until the stream ends or is closed.
 
 local call = require "opensandbox.http.call"
 local json = require "opensandbox.base.json"
 
 local stream = {}
 
-local LONGEST_EVENT = 64 * 1024 * 1024 -- bytes
+local MAX_EVENT_SIZE = 64 * 1024 * 1024 -- bytes
 
 ---@class opensandbox.Stream
 local Stream = {}
 Stream.__index = Stream
 Stream.__name = "opensandbox.Stream"
 
---- Opens a stream. `decode` makes a value of the JSON object of each event, or gives nil and what is wrong.
+--- Opens a stream.
 ---@param client opensandbox.Client
----@param request table complete, as for call.open
----@param decode fun(event: table): any, string?
+---@param request table prepared, as for call.open
+---@param decode fun(event: table): any, string? returns the value for the JSON object of an event, or nil and what is wrong
 ---@return opensandbox.Stream? stream
 ---@return opensandbox.Error? err
 function stream.open(client, request, decode)
-  request.max_event, request.timeout = LONGEST_EVENT, request.timeout or 0
+  request.max_event, request.timeout = MAX_EVENT_SIZE, request.timeout or 0
   local ex, err = call.open(client, request)
   if not ex then return nil, err end
   return setmetatable({ exchange = ex, decode = decode }, Stream)
 end
 
---- The next event.
+--- Waits for the next event.
 ---@return any value nil at the end
 ---@return opensandbox.Error? err
 function Stream:next()
@@ -34,15 +34,16 @@ function Stream:next()
     local frame, err = ex:frame()
     if not frame then return nil, err end
     local event = json.decode(frame)
-    if type(event) == "table" then -- what is not JSON is passed over
+    if type(event) == "table" then -- other frames are ignored
       local value, problem = self.decode(event)
       if value ~= nil then return value end
-      return nil, ex:error { kind = "protocol", code = "unexpected_answer", message = problem }
+      return nil, ex:error { kind = "protocol", code = "unexpected_response", message = problem }
     end
   end
 end
 
---- Iterates over the events. A stream that breaks raises its error: a loop would hide it otherwise.
+--- Iterates over the events. Raises the error of a stream that breaks, because a loop would hide it.
+---@return fun(): any
 function Stream:events()
   return function()
     local value, err = self:next()
@@ -51,7 +52,8 @@ function Stream:events()
   end
 end
 
---- Ends the stream. Reading on gives an error of kind `closed`.
+--- Closes the stream. Later reads return an error of kind `closed`.
+---@return true
 function Stream:close()
   self.exchange:close()
   return true

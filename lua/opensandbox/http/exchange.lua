@@ -1,19 +1,34 @@
---- One request and its response, while they are on the way.
+--- An exchange: one request and its response, during the transfer.
 --
 -- An exchange wraps a transfer of the core and waits for the head of the response, for bytes, or for events. All waiting for the
--- network happens here, in `wait_for_progress`.
+-- network happens in `wait_for_progress`.
 
 local core = require "opensandbox.core"
-local errors = require "opensandbox.base.errors"
-local loop = require "opensandbox.loop"
 local coxpcall = require "opensandbox.loop.coxpcall"
+local errors = require "opensandbox.base.errors"
+local headers = require "opensandbox.http.headers"
+local lazy = require "opensandbox.base.lazy"
+local loop = require "opensandbox.loop"
+local scheduler = require "opensandbox.loop.scheduler"
 local url = require "opensandbox.base.url"
 
+-- Files that are loaded when a transfer first fails.
+local parts = lazy.modules { transfer_error = "opensandbox.http.transfer_error" }
+
+---@class opensandbox.Exchange
+---@field http opensandbox.HttpClient
+---@field request table as it was given to exchange.start
+---@field transfer userdata of the core
+---@field started number on the clock of core.now()
+---@field wait opensandbox.Wait for news of the transfer
+---@field status? integer of the response, once its head has arrived
+---@field headers? table<string, string> of the response, by lower-case name
 local Exchange = {}
 Exchange.__index = Exchange
 
 local exchange = {}
 
+local READ_SIZE = 1024 * 1024 -- bytes
 local MIN_SECRET_LENGTH = 4 -- bytes: shorter secrets are not redacted, because they would match ordinary text
 
 -- The fields of a request that the core takes.
@@ -23,60 +38,40 @@ local core_fields = {
   "websocket", "max_message", "receive_high_water", "send_high_water", "ping_interval", "ping_timeout", "close_timeout",
 }
 
--- For each outcome of the core: kind and text of the error, the option that is the time limit, and a hint.
-local failure_kinds = {
-  resolve_failed = { kind = "transport", text = "the host name cannot be resolved",
-    hint = "Check the host in the URL (OPEN_SANDBOX_DOMAIN, or the first argument of opensandbox.new)" },
-  connect_failed = { kind = "transport", text = "connection refused or unreachable",
-    hint = "Check that the server runs and that the URL (OPEN_SANDBOX_DOMAIN, or the first argument of opensandbox.new) is right" },
-  tls_failed = { kind = "transport", text = "TLS failed",
-    hint = "Check the certificate, or the tls options (ca_file, verify)" },
-  connect_timeout = { kind = "timeout", text = "no connection in time", timer = "connect_timeout" },
-  timeout = { kind = "timeout", text = "not finished in time", timer = "timeout" },
-  idle_timeout = { kind = "timeout", text = "nothing came for too long", timer = "idle_timeout" },
-  send_failed = { kind = "transport", text = "the connection broke while the request was sent" },
-  receive_failed = { kind = "transport", text = "the connection broke before the response was complete" },
-  bad_response = { kind = "protocol", text = "the answer is not HTTP",
-    hint = "Check that the URL points at an OpenSandbox server" },
-  websocket_violation = { kind = "protocol", text = "the server violated the WebSocket protocol" },
-  message_too_large = { kind = "protocol", text = "the server sent too much at once" },
-  sink_failed = { kind = "state", text = "the local file could not be written" },
-  body_failed = { kind = "state", text = "the content could not be read" },
-  closed = { kind = "closed", text = "the client is closed" },
-  forked = { kind = "closed", text = "the process forked while the request ran" },
-  no_memory = { kind = "transport", text = "not enough memory" },
-  failed = { kind = "transport", text = "the request failed" },
-}
-
---- Starts a request. `call`: op, method, url, headers (name -> value), body | parts, may_repeat, max_event (of an event stream),
---- connect_timeout, timeout, idle_timeout (seconds), sandbox_id, secrets (values never to be shown). The fields of a WebSocket: see
---- websocket.lua.
----@return table exchange
-function exchange.start(http, call)
-  local headers = {}
-  for name, value in pairs(call.headers or {}) do headers[#headers + 1] = name .. ": " .. value end
-  local request = { headers = headers }
-  for _, name in ipairs(core_fields) do request[name] = call[name] end
-  local transfer = http.transport:start(request)
-  local self = setmetatable({ http = http, call = call, transfer = transfer, started = core.now() }, Exchange)
-  self.wait = { registry = http.transport.waiters, key = transfer:id(), shielded = call.shielded, owner = self }
+--- Starts a request.
+---@param http opensandbox.HttpClient
+---@param request table op, method, url, headers (name -> value), body | parts and readers, may_repeat, max_event (bytes of an event; the response is an event stream), connect_timeout, timeout, idle_timeout (seconds), budget (seconds of all attempts together), option_names (options by the core's time limits), sandbox_id, secrets (values never to be shown), explained (false: its errors are not explained by the state of the sandbox), shielded, on_start (called with the exchange), on_abandon, on_transfer_progress; for the fields of a WebSocket see websocket.lua
+---@return opensandbox.Exchange
+function exchange.start(http, request)
+  local lines = {}
+  for name, value in pairs(request.headers or {}) do lines[#lines + 1] = name .. ": " .. value end
+  local core_request = { headers = lines }
+  for _, name in ipairs(core_fields) do core_request[name] = request[name] end
+  local transfer = http.transport:start(core_request)
+  local self = setmetatable({ http = http, request = request, transfer = transfer, started = core.now() }, Exchange)
+  self.wait = { registry = http.transport.waiters, key = transfer:id(), shielded = request.shielded, owner = self }
+  if request.on_start then request.on_start(self) end
   return self
 end
 
---- A text without the secrets that were sent: a server may repeat them.
+--- Replaces the secrets that were sent by "***", because a server may repeat them.
+---@param text string
+---@return string
 function Exchange:redact(text)
-  for _, secret in ipairs(self.call.secrets or {}) do
+  for _, secret in ipairs(self.request.secrets or {}) do
     if #secret >= MIN_SECRET_LENGTH then text = text:gsub(secret:gsub("%W", "%%%0"), "***") end
   end
   return text
 end
 
---- An error of this exchange: `fields` over what is known of the call.
+--- Makes an error of this exchange.
+---@param fields table they are completed by the facts of the request and the response
+---@return opensandbox.Error
 function Exchange:error(fields)
-  local call = self.call
-  fields.op = call.op
-  fields.url = call.method .. " " .. url.shown(call.url)
-  fields.sandbox_id = fields.sandbox_id or call.sandbox_id
+  local request = self.request
+  fields.op = request.op
+  fields.url = request.method .. " " .. url.redacted(request.url)
+  fields.sandbox_id = fields.sandbox_id or request.sandbox_id
   fields.status = fields.status or self.status
   fields.request_id = fields.request_id or (self.headers and self.headers["x-request-id"])
   for _, name in ipairs { "message", "code", "request_id" } do
@@ -85,32 +80,27 @@ function Exchange:error(fields)
   return errors.new(fields)
 end
 
---- The error for a transfer that failed, or nil while it runs or when it is complete.
+--- Explains an error by the state of the sandbox, see HttpClient:explain_error.
+---@param err opensandbox.Error
+---@return opensandbox.Error err
+function Exchange:explain(err)
+  return self.http:explain_error(self.request, err)
+end
+
+--- Makes the error for a transfer that failed.
+---@return opensandbox.Error? err nil while the transfer runs, and after it is complete
 function Exchange:failure()
   local outcome, message, sent = self.transfer:outcome()
   if not outcome or outcome == "complete" then return nil end
-  local failure = failure_kinds[outcome]
-  local call = self.call
-  local not_sent = not sent
-  if failure.timer then
-    local option = call.option_names and call.option_names[failure.timer] or failure.timer
-    local seconds = failure.timer == "timeout" and call.budget or call[failure.timer]
-    return self:error(errors.timeout_fields { code = outcome, text = failure.text, option = option, seconds = seconds,
-      timer = failure.timer, not_sent = not_sent, retryable = not_sent })
-  end
-  local text, hint = failure.text .. ": " .. message, failure.hint
-  if outcome == "closed" or outcome == "forked" then
-    text = failure.text
-  elseif outcome == "receive_failed" and self.status then
-    return self:error { kind = "stream", code = "cut", message = "the response was cut off: " .. message }
-  end
-  return self:error {
-    kind = failure.kind, code = outcome, message = text, hint = hint,
-    not_sent = not_sent, retryable = not_sent and failure.kind ~= "closed" and failure.kind ~= "state",
-  }
+  local request = self.request
+  return self:error(parts.transfer_error.fields(outcome, message, {
+    url = request.url, sent = sent, has_head = self.status ~= nil, proxy = self.http.transport.defaults.proxy,
+    seconds = function(timer) return timer == "timeout" and request.budget or request[timer] end,
+    option_name = function(timer) return request.option_names and request.option_names[timer] or timer end,
+  }))
 end
 
---- Calls a function of the user's. When it raises, the exchange is abandoned before the error is raised again.
+--- Calls a function of the user. If it raises an error, the exchange is abandoned before the error is raised again.
 function Exchange:call_user(callback, ...)
   local ok, value, problem = coxpcall.pcall(callback, ...)
   if ok then return value, problem end
@@ -118,27 +108,33 @@ function Exchange:call_user(callback, ...)
   error(value, 0)
 end
 
--- Sends the bytes that the current part of the body waits for. Returns an error when the reader function fails.
+-- Sends the bytes that the current part of the body waits for. Returns whether a reader function was called, and an error if it failed.
 function Exchange:send_body_chunks()
-  local readers = self.call.readers
+  local readers = self.request.readers
   local part = readers and self.transfer:wants()
+  if not part then return false end
   while part do
     local bytes, problem = self:call_user(readers[part])
     if bytes == "" then bytes = nil end -- the end, as for load()
-    if bytes ~= nil and type(bytes) ~= "string" then problem = "the reader gave a " .. type(bytes) .. " instead of a string" end
+    if bytes ~= nil and type(bytes) ~= "string" then
+      problem = "the reader returned a " .. type(bytes) .. " instead of a string"
+    end
     if problem ~= nil then
       self:close()
-      return self:error { kind = "state", code = "body_failed", message = "the content could not be read: " .. tostring(problem) }
+      return true, self:error { kind = "state", code = "body_failed",
+        message = "the content could not be read: " .. tostring(problem) }
     end
+    if self.transfer:outcome() then return true end -- the reader function may have closed the client
     self.transfer:write(part, bytes)
     part = self.transfer:wants()
   end
+  return true
 end
 
---- Ends the exchange because nobody waits for its result any more. The request's `on_abandon` may stop something on the server. If it
---- returns true it has taken the exchange over (see take_over), which then continues in the background.
+--- Closes the exchange because its caller has stopped waiting. The request's `on_abandon(exchange)` may stop something on the server. If
+--- it returns true, it has taken the exchange over (see take_over), which then continues in the background.
 function Exchange:abandon()
-  local on_abandon = self.call.on_abandon
+  local on_abandon = self.request.on_abandon
   if not (on_abandon and on_abandon(self)) then self:close() end
 end
 
@@ -147,55 +143,95 @@ function Exchange:sent()
   return self.transfer:sent()
 end
 
---- Returns whether the call deletes or stops something.
+--- Returns whether the request deletes or stops something.
 function Exchange:is_shielded()
-  return self.call.shielded == true
+  return self.request.shielded == true
 end
 
---- For `on_abandon`: the exchange belongs to its caller from now on, and is not abandoned again.
+--- For `on_abandon`: the function that it starts owns the exchange from now on, and `on_abandon` is not called again.
 function Exchange:take_over()
-  self.call.on_abandon = nil
+  self.request.on_abandon = nil
 end
 
---- Has a function called with the bytes received and sent so far whenever the transfer has moved, and once now.
+--- Sets a function that is called with the bytes received and sent so far whenever the transfer progresses. It is called once at once.
 ---@param fn fun(received: number, sent: number)
 function Exchange:on_progress(fn)
-  self.call.on_transfer_progress = fn
+  self.request.on_transfer_progress = fn
   self:call_user(fn, self.transfer:progress())
 end
 
---- The facts about a response for the user's hook `on_response`.
----@return table
-function Exchange:summary()
-  local call = self.call
-  return { op = call.op, method = call.method, url = url.shown(call.url), sandbox_id = call.sandbox_id, status = self.status,
-    duration = core.now() - self.started, request_id = self.headers["x-request-id"] }
+-- Stands for the transfer of an exchange that was handed over.
+local closed_transfer = {
+  outcome = function() return "closed", "it was closed", true end, sent = function() return true end,
+  head = function() end, read = function() end, frame = function() end, event = function() end, wants = function() end,
+  progress = function() return 0, 0 end, close = function() end, detach = function() end,
+}
+
+--- Hands the exchange over to a new owner, although other code waits for it. That code receives an error of kind `closed`.
+---@return opensandbox.Exchange exchange for the new owner
+function Exchange:hand_over()
+  local wait = self.wait
+  local registry, key = wait.registry, wait.key
+  local waiter = key and registry[key] -- a transfer has no id once its client is closed
+  local heir = setmetatable({ http = self.http, request = self.request, transfer = self.transfer, started = self.started,
+    status = self.status, headers = self.headers, pieces = self.pieces, size = self.size }, Exchange)
+  heir.wait = { registry = registry, key = key, shielded = true, owner = heir }
+  heir:take_over()
+  if waiter then registry[key], wait.registry = nil, nil end -- the waiter must not remove its successor
+  self.transfer = closed_transfer
+  if waiter then scheduler.wake(waiter) end
+  return heir
 end
 
---- Waits until there is news of the transfer.
+--- Receives the whole response in code that cannot wait in the loop, as in a finalizer: drives the transport until then.
+---@param deadline opensandbox.Deadline
+---@param limit integer bytes of the body
+---@return integer? status nil when the response is not complete
+---@return string? body
+function Exchange:finish_blocking(deadline, limit)
+  local transfer, pieces, size = self.transfer, self.pieces or {}, self.size or 0
+  while true do
+    local bytes = transfer:read(READ_SIZE)
+    if bytes then
+      size = size + #bytes
+      if size > limit then return nil end
+      pieces[#pieces + 1] = bytes
+    elseif transfer:outcome() then
+      break
+    elseif deadline:has_passed() then
+      return nil
+    else
+      self.http.transport:step(deadline:remaining())
+    end
+  end
+  if transfer:outcome() ~= "complete" then return nil end
+  return self.status or (transfer:head()), table.concat(pieces)
+end
+
+--- Returns the facts about a response for the user's hook `on_response`.
+---@return table
+function Exchange:summary()
+  local request = self.request
+  return { op = request.op, method = request.method, url = url.redacted(request.url), sandbox_id = request.sandbox_id,
+    status = self.status, duration = core.now() - self.started, request_id = self.headers["x-request-id"] }
+end
+
+--- Waits until the transfer has progressed.
 ---@return opensandbox.Error? err when the exchange has failed
 function Exchange:wait_for_progress()
-  local err = self:send_body_chunks()
+  local called_user, err = self:send_body_chunks()
   if err then return err end
+  -- A reader function can make calls of its own. What happened to this transfer meanwhile will not be reported again.
+  if called_user then return nil end
   local interruption, reason = loop.wait(self.wait)
   if interruption then
     local not_sent = not self:sent()
     self:abandon()
-    return loop.interrupted(self.call.op, interruption, reason,
+    return loop.interrupted(self.request.op, interruption, reason,
       self:error { kind = "cancelled", code = "cancelled", message = "the task was cancelled", not_sent = not_sent })
   end
   self.http:notify_activity(self)
-  if self.call.on_transfer_progress then self:call_user(self.call.on_transfer_progress, self.transfer:progress()) end
-end
-
-local function parse_headers(text)
-  local headers = {}
-  for name, value in text:gmatch("\n([^:\r\n]+):[ \t]*([^\r\n]*)") do
-    name = name:lower()
-    value = value:gsub("[ \t]+$", "")
-    headers[name] = headers[name] and (headers[name] .. ", " .. value) or value
-  end
-  return headers
+  if self.request.on_transfer_progress then self:call_user(self.request.on_transfer_progress, self.transfer:progress()) end
 end
 
 --- Waits for the head of the response.
@@ -205,9 +241,9 @@ function Exchange:head()
   while not self.status do
     local status, lines = self.transfer:head()
     if status then
-      self.status, self.headers = status, parse_headers(lines)
+      self.status, self.headers = status, headers.parse(lines)
     elseif self.transfer:outcome() then
-      -- libcurl takes a head that was cut off for a whole one.
+      -- libcurl accepts a head that was cut off.
       return nil, self:failure() or self:error { kind = "transport", code = "receive_failed",
         message = "the connection broke in the head of the response" }
     else
@@ -218,9 +254,10 @@ function Exchange:head()
   return self.status, self.headers
 end
 
---- The next bytes of the body, at most `most`.
+--- Reads the next bytes of the body.
+---@param most integer the number of bytes to return at most
 ---@return string? bytes nil at the end of the body
----@return opensandbox.Error? err when it did not end well
+---@return opensandbox.Error? err when the transfer failed
 function Exchange:read(most)
   while true do
     local bytes = self.transfer:read(most)
@@ -231,19 +268,22 @@ function Exchange:read(most)
   end
 end
 
---- The whole body.
+--- Reads the whole body.
 ---@param limit number bytes
----@param truncate? boolean a longer body is no error: its beginning is returned
+---@param truncate? boolean a longer body is not an error: its first bytes are returned
 ---@return string? body
 ---@return opensandbox.Error? err
 ---@return boolean? truncated
 function Exchange:body(limit, truncate)
-  local pieces, size = {}, 0
+  local pieces = self.pieces or {} -- in a field, because another owner may continue to read
+  local size = self.size or 0
+  self.pieces = pieces
   while true do
-    local bytes, err = self:read(1048576)
+    local bytes, err = self:read(READ_SIZE)
     if err then return nil, err end
     if not bytes then return table.concat(pieces) end
     size = size + #bytes
+    self.size = size
     if size > limit and truncate then
       self:close()
       pieces[#pieces + 1] = bytes
@@ -269,21 +309,21 @@ function Exchange:finish()
   return not err and true or nil, err
 end
 
---- The next event of an event stream, if it has arrived. Does not wait. The core decodes plain lines of output itself.
+--- Returns the next event of an event stream if it has arrived. Does not wait. The core decodes plain lines of output itself.
 ---@return string? stream "stdout" or "stderr" for a decoded line; nil for any other event
----@return string? text the line's text, or the event's JSON; nil: no event is there yet
+---@return string? text the line's text, or the event's JSON; nil: no event has arrived
 function Exchange:output_event()
   return self.transfer:next_output()
 end
 
---- The same without the short cut: `stream` is always nil.
+--- Does the same as `output_event`, but leaves all decoding to the caller: `stream` is always nil.
 function Exchange:any_event()
   return nil, (self.transfer:next_event())
 end
 
---- The next frame of an event stream.
+--- Waits for the next frame of an event stream.
 ---@return string? frame nil at the end of the stream
----@return opensandbox.Error? err when it did not end well
+---@return opensandbox.Error? err when the transfer failed
 function Exchange:frame()
   local transfer = self.transfer
   while true do
@@ -292,13 +332,13 @@ function Exchange:frame()
     if problem == "too_large" then
       self:close()
       return nil, self:error { kind = "protocol", code = "frame_too_large",
-        message = ("an event is longer than %d bytes"):format(self.call.max_event) }
+        message = ("an event is longer than %d bytes"):format(self.request.max_event) }
     elseif problem then
       self:close()
       return nil, self:error { kind = "transport", code = "no_memory", message = "not enough memory" }
     end
     if transfer:outcome() then
-      -- The end may have come with the last bytes: one more look, now that an unterminated frame counts.
+      -- The transfer may have ended with the last bytes. Now an unterminated frame is returned too.
       frame = transfer:next_event()
       if frame then return frame end
       return nil, self:failure()
@@ -308,12 +348,13 @@ function Exchange:frame()
   end
 end
 
---- Ends the exchange, closing the connection if it still runs.
+--- Closes the exchange, and the connection if the transfer still runs.
 function Exchange:close()
   self.transfer:close()
 end
 
---- Leaves the rest of the response to the background, so that the connection can be used again; gives up after `seconds`.
+--- Reads the rest of the response in the background, so that the connection can be used again.
+---@param seconds number after this time the connection is closed
 function Exchange:drain(seconds)
   self.transfer:detach(seconds)
 end

@@ -1,10 +1,13 @@
---- What may stand in a request's header.
+--- The headers of requests and responses.
+
+local numbers = require "opensandbox.base.numbers"
+local time = require "opensandbox.base.time"
 
 local headers = {}
 
---- What is wrong with a header, or nil.
----@return string?
-function headers.problem(name, value)
+--- Checks a header of a request.
+---@return string? problem nil if it is valid
+function headers.validate(name, value)
   if type(name) ~= "string" or not name:find("^[%w!#$%%&'*+.^_`|~-]+$") then
     return ("'%s' is not a header name"):format(tostring(name))
   end
@@ -13,16 +16,17 @@ function headers.problem(name, value)
   end
 end
 
---- What is wrong with any header of a table, or nil.
----@return string?
-function headers.problem_in(all)
+--- Checks a table of headers.
+---@return string? problem nil if all are valid
+function headers.validate_all(all)
   for name, value in pairs(all) do
-    local problem = headers.problem(name, value)
+    local problem = headers.validate(name, value)
     if problem then return problem end
   end
 end
 
---- A new table with the headers of all given. Later ones win, however their names are written.
+--- Returns a new table with the headers of all given tables. Later headers replace earlier ones, whatever the case of their names is.
+---@return table<string, string>
 function headers.merge(...)
   local merged, spelled = {}, {}
   for i = 1, select("#", ...) do
@@ -33,6 +37,35 @@ function headers.merge(...)
     end
   end
   return merged
+end
+
+--- Reads the head of a response. Its size is bounded by the core, and the time by its size.
+---@param text string the lines of the head
+---@return table<string, string> headers by lower-case name; the values of several headers with one name are joined by commas
+function headers.parse(text)
+  local values = {}
+  for given, value in text:gmatch("\n([^:\r\n]+):[ \t]*([^\r\n]*)") do
+    local name = given:lower()
+    local last = value:find("[^ \t][ \t]*$") or 0 -- unlike a search for the trailing spaces, this reads each byte once
+    values[name] = values[name] or {}
+    table.insert(values[name], value:sub(1, last))
+  end
+  for name, list in pairs(values) do values[name] = table.concat(list, ", ") end
+  return values
+end
+
+--- Reads the header Retry-After, which holds seconds or a date. A date is compared with the response's own Date, so that the clock of
+--- this machine does not matter.
+---@param received table<string, string> of headers.parse
+---@param now number Unix seconds, for a response without a Date
+---@return number? seconds
+function headers.retry_after(received, now)
+  local value = received["retry-after"]
+  if not value then return nil end
+  local seconds = numbers.parse(value)
+  if seconds then return seconds >= 0 and seconds or nil end
+  local at = time.parse_http_date(value)
+  return at and math.max(at - (time.parse_http_date(received.date) or now), 0)
 end
 
 return headers

@@ -1,23 +1,29 @@
---- The HTTP side of a client: where the servers are, which headers and secrets go where, time limits, retries and the user's hooks.
+--- The HTTP side of a client: the servers' URLs, the headers and secrets by destination, time limits, retries and the user's hooks.
 --
--- All requests of the library start here. The API key is sent to the lifecycle API, and to that server's own proxy, only.
+-- All requests of the library start here. The API key is sent only to the lifecycle API and to that server's own proxy.
 
 local call = require "opensandbox.http.call"
 local exchange = require "opensandbox.http.exchange"
 local headers = require "opensandbox.http.headers"
+local lazy = require "opensandbox.base.lazy"
 local options = require "opensandbox.base.options"
 local scheduler = require "opensandbox.loop.scheduler"
+local server_clock = require "opensandbox.http.server_clock"
+local tables = require "opensandbox.base.tables"
 local transport = require "opensandbox.loop.transport"
 local url = require "opensandbox.base.url"
 local utf8 = require "opensandbox.base.utf8"
-local websocket = require "opensandbox.http.websocket"
+
+-- Files that are loaded when a method first needs them.
+local parts = lazy.modules { websocket = "opensandbox.http.websocket" }
 
 ---@class opensandbox.HttpClient
----@field base_url string of the lifecycle API, as it is sent
+---@field base_url string of the lifecycle API, with credentials
 ---@field scheme string of that URL
 ---@field timeouts table<string, number> seconds by the name of the client's option
 ---@field retry table the policy, see retry.lua
 ---@field transport opensandbox.Transport
+---@field clock opensandbox.ServerClock of the lifecycle server
 local HttpClient = {}
 HttpClient.__index = HttpClient
 
@@ -26,7 +32,7 @@ local http_client = {}
 local KEY_HEADER = "OPEN-SANDBOX-API-KEY"
 local MIN_HEADER_SECRET_LENGTH = 8 -- bytes: shorter values of the user's headers are seldom credentials
 
--- Values of the user's headers that may be credentials. The user may look for the request id in errors.
+-- Returns the values of the user's headers that may be credentials. The request id is not one, because users search for it in errors.
 local function header_secrets(given)
   local secrets = {}
   for name, value in pairs(given or {}) do
@@ -36,7 +42,7 @@ local function header_secrets(given)
 end
 
 --- Makes the HTTP side of a client.
----@param config table base_url, parsed_url (of url.parse), key, headers, user_headers, timeouts, retry, transport_options, on_request, on_response, on_exit (see transport.new)
+---@param config table base_url, parsed_url (of url.parse), key, headers, user_headers, timeouts, retry, transport_options, on_request, on_response, on_exit (see transport.new), explain_error (see HttpClient:explain_error)
 ---@return opensandbox.HttpClient
 function http_client.new(config)
   return setmetatable({
@@ -45,49 +51,61 @@ function http_client.new(config)
     timeouts = config.timeouts,
     retry = config.retry,
     transport = transport.new(config.transport_options, config.on_exit),
+    clock = server_clock.new(),
     _unversioned_url = (config.base_url:gsub("/v1$", "")), -- of the routes that have no version
     _parsed_url = config.parsed_url,
     _key = config.key,
     _headers = config.headers,
     _header_secrets = header_secrets(config.user_headers),
+    _explain_error = config.explain_error,
     _on_request = config.on_request,
     _on_response = config.on_response,
     _activity_listeners = setmetatable({}, { __mode = "v" }), -- by sandbox id
   }, HttpClient)
 end
 
---- Has `listener:on_activity(exchange)` called whenever data moves for a sandbox. The listener is held weakly.
+--- Sets a listener, whose `on_activity(exchange)` is called whenever data arrives for a sandbox. It is held weakly.
 ---@param sandbox_id string
----@param listener table? nil removes it
+---@param listener? table nil removes it
 function HttpClient:set_activity_listener(sandbox_id, listener)
   self._activity_listeners[sandbox_id] = listener
 end
 
---- The listener for a sandbox.
+--- Returns the listener for a sandbox.
 ---@return table? listener
 function HttpClient:activity_listener(sandbox_id)
   return self._activity_listeners[sandbox_id]
 end
 
---- Reports to the listener that data has moved. Called by exchanges.
+--- Reports to the listener that data has arrived. Exchanges call this.
 function HttpClient:notify_activity(ex)
-  local listener = self._activity_listeners[ex.call.sandbox_id]
+  local listener = self._activity_listeners[ex.request.sandbox_id]
   if listener then listener:on_activity(ex) end
 end
 
 --- Reports to the user's hook that a request is about to start.
 function HttpClient:notify_request(request)
   if self._on_request then
-    self._on_request { op = request.op, method = request.method, url = url.shown(request.url), sandbox_id = request.sandbox_id }
+    self._on_request { op = request.op, method = request.method, url = url.redacted(request.url), sandbox_id = request.sandbox_id }
   end
 end
 
---- Reports to the user's hook that the head of a response has arrived.
+--- Reports to the server's clock and to the user's hook that the head of a response has arrived.
 function HttpClient:notify_response(ex)
+  if not ex.request.to_endpoint then self.clock:observe(ex.headers.date) end
   if self._on_response then self._on_response(ex:summary()) end
 end
 
--- Adds the text of `json`, headers by destination, the connect timeout and the secrets that must never be shown.
+--- Explains an error of a call to a sandbox's endpoint, because only the lifecycle server knows why a sandbox does not answer.
+---@param request table
+---@param err opensandbox.Error
+---@return opensandbox.Error err a better one, or the same
+function HttpClient:explain_error(request, err)
+  if not request.to_endpoint or request.explained == false then return err end
+  return self._explain_error(request.op, err)
+end
+
+-- Adds the encoded `json`, the client's headers, the connect timeout and the secrets that must never be shown.
 function HttpClient:_prepare(request)
   if request.json ~= nil then
     request.body = call.encode(request.op, request.json)
@@ -95,22 +113,22 @@ function HttpClient:_prepare(request)
   end
   request.headers = headers.merge(self._headers, request.headers)
   request.connect_timeout = self.timeouts.connect_timeout
-  request.secrets = options.copy(request.secrets)
+  request.secrets = tables.copy_list(request.secrets)
   if self._key then request.secrets[#request.secrets + 1] = self._key end
   for _, value in ipairs(self._header_secrets) do request.secrets[#request.secrets + 1] = value end
-  -- Longest first: one may begin as another does.
+  -- The longest first, because one can be the beginning of another.
   table.sort(request.secrets, function(a, b) return #a > #b end)
   self:notify_request(request)
   return request
 end
 
--- The server reads queries as UTF-8, those that it forwards included, and replaces every other byte by U+FFFD.
+-- Raises for a query that is not UTF-8: the server would replace its bytes by U+FFFD, even in queries that it forwards.
 local function check_query(request)
   local query = request.path:match("%?(.*)$")
-  if query and not utf8.is_sound(url.unescape(query)) then
+  if query and not utf8.is_valid(url.unescape(query)) then
     options.raise(request.op, request.to_endpoint
-      and "a path that is not UTF-8 does not pass through the server's proxy: go without it (use_server_proxy = false)"
-      or "the filter is not UTF-8, and the server reads nothing else")
+      and "a path that is not UTF-8 does not pass through the server's proxy: connect directly (use_server_proxy = false)"
+      or "the filter is not UTF-8, which the server requires")
   end
 end
 
@@ -130,19 +148,19 @@ local function same_origin(a, b)
   return a and b and a.scheme == b.scheme and a.host:lower() == b.host:lower() and a.port == b.port
 end
 
---- Checks an endpoint that the caller gave, and returns it as a table.
+--- Checks an endpoint of the caller and returns it as a table.
 ---@param op string
----@param endpoint any a table of get_endpoint, or a URL
+---@param endpoint any a result of get_endpoint, or a URL
 ---@return opensandbox.Endpoint
 function http_client.check_endpoint(op, endpoint)
   if type(endpoint) == "string" then
     local parsed, problem = url.parse(endpoint)
-    if not parsed then options.raise(op, ("the endpoint %q is not a URL: %s"):format(url.shown(endpoint), problem)) end
+    if not parsed then options.raise(op, ("the endpoint %q is not a URL: %s"):format(url.redacted(endpoint), problem)) end
     return { url = (endpoint:gsub("/+$", "")), headers = {} }
   elseif type(endpoint) ~= "table" or type(endpoint.url) ~= "string" then
     options.raise(op, "the endpoint must be what discover_execd or get_endpoint returns, or a URL")
   end
-  local problem = headers.problem_in(endpoint.headers or {})
+  local problem = headers.validate_all(endpoint.headers or {})
   if problem then options.raise(op, "the endpoint is not valid: " .. problem) end
   return endpoint
 end
@@ -161,7 +179,7 @@ function HttpClient:endpoint_request(endpoint, request)
   if endpoint.proxied and self._key and same_origin(url.parse(endpoint.url), self._parsed_url) then
     request.headers[KEY_HEADER] = self._key
   end
-  request.secrets = options.copy(request.secrets)
+  request.secrets = tables.copy_list(request.secrets)
   for _, value in pairs(endpoint.headers or {}) do request.secrets[#request.secrets + 1] = value end
   return self:_prepare(request)
 end
@@ -186,12 +204,12 @@ end
 
 --- Opens a WebSocket to an endpoint of a sandbox.
 ---@param endpoint opensandbox.Endpoint|string
----@param request table as for endpoint_request and websocket.open, without a method
+---@param request table as for endpoint_request and parts.websocket.open, without a method
 ---@return opensandbox.WebSocket? connection
 ---@return opensandbox.Error? err
 function HttpClient:open_websocket(endpoint, request)
   request.method = "GET"
-  return websocket.open(self, self:endpoint_request(endpoint, request))
+  return parts.websocket.open(self, self:endpoint_request(endpoint, request))
 end
 
 --- Sends a prepared request and does not wait for its response.
@@ -210,9 +228,10 @@ function HttpClient:send_to_endpoint(endpoint, request, wait_on_close)
   self:send_detached(self:endpoint_request(endpoint, request), wait_on_close)
 end
 
---- Ends all requests.
-function HttpClient:close()
-  self.transport:close()
+--- Stops all requests.
+---@param seconds? number the longest wait for the responses of detached requests with wait_on_close, default 2
+function HttpClient:close(seconds)
+  self.transport:close(seconds)
 end
 
 return http_client

@@ -12,9 +12,11 @@ local DEFAULTS = {
   max_retry_after = 30, -- seconds
 }
 
-retry.option_types = { max_attempts = "count", base_delay = "seconds", max_delay = "seconds", max_retry_after = "seconds" }
+retry.option_types = { max_attempts = "natural", base_delay = "seconds", max_delay = "seconds", max_retry_after = "seconds" }
 
---- The policy for `options.retry`: a table of the fields above, or false for a single attempt.
+--- Makes the policy for `options.retry`.
+---@param given table|false|nil fields that replace the defaults above; false means a single attempt
+---@return table policy
 function retry.policy(given)
   local policy = {}
   for name, value in pairs(DEFAULTS) do policy[name] = value end
@@ -31,9 +33,9 @@ local function refused_by_server(err)
     or (err.status == 502 and tostring(err.message):find("Could not connect to the backend sandbox", 1, true) ~= nil)
 end
 
---- Sets on an error whether the call can be repeated, and returns the error.
+--- Sets on an error whether the call can be repeated. Returns the error.
 ---@param err opensandbox.Error
----@param may_repeat boolean the call is harmless when it is carried out twice
+---@param may_repeat boolean the call is harmless if it is carried out twice
 function retry.set_retryable(err, may_repeat)
   local again = false
   if err.kind == "http" then
@@ -45,11 +47,12 @@ function retry.set_retryable(err, may_repeat)
   return err
 end
 
---- Seconds to wait before the next attempt, or nil when there is none.
+--- Returns the delay before the next attempt.
 ---@param policy table
----@param attempt integer attempts made
+---@param attempt integer the number of attempts made
 ---@param err opensandbox.Error
----@param left number seconds of the call's budget
+---@param left number seconds that are left for the whole call
+---@return number? seconds nil: there is no next attempt
 function retry.delay(policy, attempt, err, left)
   if not err.retryable or attempt >= policy.max_attempts then return nil end
   -- A timeout has used the whole budget, except for connect_timeout.

@@ -32,10 +32,11 @@ local create_options = {}
 
 --- The options by name, with their tests (see options.check).
 create_options.types = {
-  image = "any", image_auth = "table", snapshot_id = "text", entrypoint = "list", env = "variables", metadata = "strings",
-  timeout = "seconds or false", resource_limits = "strings", resource_requests = "strings", network_policy = "table",
+  image = "any", image_auth = "table", snapshot_id = "nonempty string", entrypoint = "string list", env = "environment",
+  metadata = "string map",
+  timeout = "seconds or false", resource_limits = "string map", resource_requests = "string map", network_policy = "table",
   platform = "table", volumes = "table", secure_access = "boolean", credential_proxy = "any", lifecycle = "table",
-  template_id = "text", extensions = "strings",
+  template_id = "nonempty string", extensions = "string map",
 }
 
 local DEFAULT_LIFETIME = 600 -- seconds, as in the official clients, so that a forgotten sandbox ends
@@ -53,11 +54,12 @@ end
 --- Raises for options that every server would refuse.
 ---@param op string
 ---@param opts opensandbox.SandboxOpts
+---@return opensandbox.SandboxOpts checked the options with the values to use
 function create_options.check(op, opts)
   options.argument(op, "the options", opts, "table")
-  options.check(op, opts, create_options.types)
+  opts = options.check(op, opts, create_options.types)
   local image = opts.image
-  if image ~= nil and type(image) ~= "table" then options.argument(op, "option 'image'", image, "text") end
+  if image ~= nil and type(image) ~= "table" then options.argument(op, "option 'image'", image, "nonempty string") end
   local sources = (image ~= nil and 1 or 0) + (opts.snapshot_id and 1 or 0) + (opts.template_id and 1 or 0)
   local pool = opts.extensions and opts.extensions.poolRef
   if sources ~= 1 and not (pool and sources == 0) then
@@ -71,6 +73,7 @@ function create_options.check(op, opts)
   if wants_proxy and not opts.network_policy then
     options.raise(op, "option 'credential_proxy' needs option 'network_policy', which allows the hosts that receive credentials")
   end
+  return opts
 end
 
 -- Converts the keys of a table, and of the tables in it, from snake_case to camelCase.
@@ -78,8 +81,8 @@ local function to_camel_case(value)
   if type(value) ~= "table" then return value end
   local copy = {}
   for key, item in pairs(value) do
-    if type(key) == "string" then key = key:gsub("_(%l)", string.upper) end
-    copy[key] = to_camel_case(item)
+    local name = type(key) == "string" and key:gsub("_(%l)", string.upper) or key
+    copy[name] = to_camel_case(item)
   end
   return copy
 end

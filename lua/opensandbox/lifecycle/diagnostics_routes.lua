@@ -30,7 +30,7 @@ end
 local call_options = { timeout = "seconds" }
 
 local function get(self, op, id, kind, scope, opts)
-  options.argument(op, "the scope", scope, "text")
+  options.argument(op, "the scope", scope, "nonempty string")
   opts = options.check(op, opts, call_options)
   local path = sandbox_requests.path(op, id, "/diagnostics/" .. kind)
   return self.http:call { op = op, method = "GET", path = path .. url.query { { "scope", scope } }, sandbox_id = id,

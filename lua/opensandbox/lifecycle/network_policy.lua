@@ -2,6 +2,7 @@
 
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
+local tables = require "opensandbox.base.tables"
 
 local network_policy = {}
 
@@ -29,7 +30,7 @@ end
 ---@param what string its name in messages
 ---@param target any
 function network_policy.check_target(op, what, target)
-  options.argument(op, what, target, "text")
+  options.argument(op, what, target, "nonempty string")
   if target:find("[%s%c]") then options.raise(op, ("%s must not contain white space: %q"):format(what, target)) end
   if target:find("://", 1, true) then
     options.raise(op, ("%s must be a host name, not a URL: %q"):format(what, target))
@@ -40,7 +41,7 @@ local function check_ports(op, what, ports)
   options.argument(op, what, ports, "table")
   if #ports == 0 then options.raise(op, what .. " must not be empty") end
   for _, port in ipairs(ports) do
-    options.argument(op, what .. ": each", port, "count")
+    options.argument(op, what .. ": each", port, "natural")
     if port < 1 or port > 65535 then options.raise(op, ("%s must be between 1 and 65535, not %s"):format(what, port)) end
   end
 end
@@ -79,7 +80,7 @@ end
 function network_policy.rules_to_wire(rules)
   local list = {}
   for i, rule in ipairs(rules) do
-    list[i] = { action = rule.action, target = rule.target, ports = rule.ports and json.array(options.merge(rule.ports)) }
+    list[i] = { action = rule.action, target = rule.target, ports = rule.ports and json.array(tables.merge(rule.ports)) }
   end
   return json.array(list)
 end

@@ -76,7 +76,7 @@ function objects.endpoint(object, scheme)
   local parsed = base and url.parse(base)
   if not parsed then return nil end
   local to_send = type(object.headers) == "table" and object.headers or {}
-  if headers.problem_in(to_send) then return nil end
+  if headers.validate_all(to_send) then return nil end
   return { url = base, host = parsed.host, port = parsed.port, headers = to_send }
 end
 

@@ -33,9 +33,9 @@ function pagination.all(client, request, query, filter, decode)
     local parameters = { { "page", page }, { "pageSize", page_size } }
     for i, parameter in ipairs(query) do table.insert(parameters, i, parameter) end
     local path = request.path .. url.query(parameters)
-    local response, err = client.http:call { op = request.op, method = "GET", path = path, timeout = limit:left(),
+    local response, err = client.http:call { op = request.op, method = "GET", path = path, timeout = limit:remaining(),
       decode = decode_page }
-    if not response then return nil, limit:over() and limit:error(request.op, err) or err end
+    if not response then return nil, limit:has_passed() and limit:error(request.op, err) or err end
     for _, item in ipairs(response.items) do
       -- The server makes a new list for every page. An object that is created meanwhile moves another one to the next page.
       if not seen[item.id] then

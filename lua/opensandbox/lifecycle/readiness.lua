@@ -6,7 +6,7 @@
 -- server's reason, instead of a timeout.
 
 local errors = require "opensandbox.base.errors"
-local poll = require "opensandbox.loop.polling"
+local polling = require "opensandbox.loop.polling"
 local sandbox_state = require "opensandbox.lifecycle.sandbox_state"
 
 local readiness = {}
@@ -16,8 +16,6 @@ readiness.READY_TIMEOUT = 30
 readiness.PAUSE_TIMEOUT = 60
 readiness.SNAPSHOT_TIMEOUT = 900 -- the server's own limit on Kubernetes
 
-local INITIAL_DELAY = 0.02    -- seconds
-local MAX_DELAY = 0.5         -- seconds
 local INITIAL_SNAPSHOT_DELAY = 0.05 -- seconds
 local MAX_SNAPSHOT_DELAY = 2        -- seconds
 local PING_TIMEOUT = 2        -- seconds: a paused container accepts connections and never responds
@@ -41,7 +39,7 @@ Wait.__index = Wait
 -- Seconds for the next request.
 function Wait:request_timeout()
   local limit = self.limit
-  return limit:at_most(math.max(limit.seconds * MAX_REQUEST_SHARE, MIN_REQUEST_TIMEOUT))
+  return limit:clamp(math.max(limit.seconds * MAX_REQUEST_SHARE, MIN_REQUEST_TIMEOUT))
 end
 
 -- Looks the state up. Returns nothing when the cause of a failure can pass.
@@ -53,7 +51,7 @@ function Wait:get_info()
   end
   local info, err = self.client:get_sandbox(self.id, { timeout = self:request_timeout() })
   if info then return info end
-  if errors.is_absence(err) then return nil, sandbox_state.gone(self.op, self.id, err) end
+  if sandbox_state.is_absence(err) then return nil, sandbox_state.gone(self.op, self.id, err) end
   if not err.retryable then return nil, err end
   self.cause = err
 end
@@ -65,13 +63,13 @@ function Wait:ping(execd)
     execd, err = self.client:discover_execd(self.id, { timeout = self:request_timeout() })
     if not execd then return nil, err end
   end
-  ok, err = self.client:ping(execd, { timeout = self.limit:at_most(PING_TIMEOUT) })
+  ok, err = self.client:ping(execd, { timeout = self.limit:clamp(PING_TIMEOUT) })
   self.execd = ok and execd or self.execd
   if not ok then return nil, err end
   return execd
 end
 
--- One attempt, for poll. Returns the info when the sandbox is ready.
+-- One attempt, for polling.poll. Returns the info when the sandbox is ready.
 function Wait:check()
   local info, err = self:get_info()
   if not info then return nil, err end
@@ -130,8 +128,7 @@ function readiness.wait(client, op, id, limit, opts)
     execd = nil, -- the endpoint that answered
     cause = nil, -- the last failure that can pass
   }, Wait)
-  local every = { first = INITIAL_DELAY, longest = MAX_DELAY, deadline = limit.at }
-  local info, err = poll(op, every, function() return wait:check() end)
+  local info, err = polling.poll(op, { deadline = limit }, function() return wait:check() end)
   if info then return info, wait.execd end
   return nil, err or wait:timeout_error()
 end
@@ -146,14 +143,14 @@ end
 function readiness.wait_paused(client, op, id, limit)
   local view, state = client:for_op(op), "unknown"
   local function check()
-    local info, err = view:get_sandbox(id, { timeout = limit:at_most(client.http.timeouts.timeout) })
+    local info, err = view:get_sandbox(id, { timeout = limit:clamp(client.http.timeouts.timeout) })
     if not info then return nil, err end
     state = info.state
     if state == "Paused" then return true end
     if sandbox_state.is_final(state) then return nil, sandbox_state.error(op, info) end
   end
-  local ok, err = poll(op, { first = INITIAL_DELAY, longest = MAX_DELAY, deadline = limit.at }, check)
-  if ok or (err and not limit:over()) then return ok, err end
+  local ok, err = polling.poll(op, { deadline = limit }, check)
+  if ok or (err and not limit:has_passed()) then return ok, err end
   return nil, errors.timeout { op = op, code = "not_paused", text = ("not paused in time, the state is %s"):format(state),
     option = "timeout", seconds = limit.seconds, sandbox_id = id, cause = err }
 end
@@ -168,16 +165,16 @@ end
 function readiness.wait_snapshot(client, op, id, limit)
   local view = client:for_op(op)
   local function check()
-    local info, err = view:get_snapshot(id, { timeout = limit:at_most(client.http.timeouts.timeout) })
+    local info, err = view:get_snapshot(id, { timeout = limit:clamp(client.http.timeouts.timeout) })
     if not info then return nil, err end
     if info.state == "Ready" then return info end
     if info.state == "Creating" then return nil end
     return nil, errors.new { kind = "state", code = "snapshot_" .. info.state:lower(), op = op, sandbox_id = info.sandbox_id,
       message = ("the snapshot is %s: %s"):format(info.state, info.message or info.reason or "the server gave no reason") }
   end
-  local every = { first = INITIAL_SNAPSHOT_DELAY, longest = MAX_SNAPSHOT_DELAY, deadline = limit.at }
-  local info, err = poll(op, every, check)
-  if info or (err and not limit:over()) then return info, err end
+  local polled = { initial_delay = INITIAL_SNAPSHOT_DELAY, max_delay = MAX_SNAPSHOT_DELAY, deadline = limit }
+  local info, err = polling.poll(op, polled, check)
+  if info or (err and not limit:has_passed()) then return info, err end
   return nil, errors.timeout { op = op, code = "not_ready", text = "the snapshot is not Ready", option = "timeout",
     seconds = limit.seconds, cause = err }
 end

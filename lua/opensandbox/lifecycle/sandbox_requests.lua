@@ -13,7 +13,7 @@ local sandbox_requests = {}
 ---@param rest? string
 ---@return string
 function sandbox_requests.path(op, id, rest)
-  return "/sandboxes/" .. url.escape(options.identifier(op, "the sandbox id", id)) .. (rest or "")
+  return "/sandboxes/" .. url.escape(options.path_segment(op, "the sandbox id", id)) .. (rest or "")
 end
 
 --- DELETE /sandboxes/{id}.

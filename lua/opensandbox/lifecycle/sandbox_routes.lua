@@ -9,7 +9,6 @@ local json = require "opensandbox.base.json"
 local objects = require "opensandbox.lifecycle.objects"
 local options = require "opensandbox.base.options"
 local pagination = require "opensandbox.lifecycle.pagination"
-local random = require "opensandbox.base.random"
 local readiness = require "opensandbox.lifecycle.readiness"
 local requests = require "opensandbox.lifecycle.sandbox_requests"
 local server_version = require "opensandbox.lifecycle.server_version"
@@ -17,6 +16,8 @@ local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
 local sandbox_routes = {}
+
+local MAX_CLOCK_ERROR = 2 -- seconds: the Date header has whole seconds
 
 local call_options = { timeout = "seconds" }
 
@@ -30,30 +31,11 @@ local call_options = { timeout = "seconds" }
 ---@return opensandbox.Error? err
 function sandbox_routes.create_sandbox(self, opts)
   local op = self.op or "create_sandbox"
-  create_options.check(op, opts)
-  local client = self:for_op(op)
-  local known, version_problem = server_version(client, op, opts)
-  if not known then return nil, version_problem end
-  local label = random.hex(16)
-  local info, err = self.http:call {
-    op = op, method = "POST", path = "/sandboxes", json = create_options.body(opts, label), decode = objects.sandbox_info,
-    timeout = self.http.timeouts.create_timeout, option_names = { timeout = "create_timeout" },
-    on_abandon = function(ex)
-      if ex:sent() then create_recovery.delete_in_background(client, op, label) end
-    end,
-  }
-  if info then return info end
-  if create_recovery.outcome_unknown(err) then
-    local found, problem = create_recovery.find_by_label(client, op, label)
-    if found then return found end
-    if problem and problem.kind == "cancelled" then
-      create_recovery.delete_in_background(client, op, label)
-      return nil, problem
-    end
-    err.hint = ("Whether the sandbox was created is not known. It would carry the metadata %s=%s"):format(
-      objects.CREATE_LABEL, label)
-  end
-  return nil, err
+  opts = create_options.check(op, opts)
+  local client, limit = self:for_op(op), deadline.new(self.http.timeouts.create_timeout, "create_timeout")
+  local known, err = server_version(client, op, opts, limit:clamp(self.http.timeouts.timeout))
+  if not known then return nil, limit:has_passed() and limit:error(op, err) or err end
+  return create_recovery.create(client, op, opts, limit)
 end
 
 --- Returns one sandbox: GET /sandboxes/{id}.
@@ -87,7 +69,9 @@ end
 ---@field page_size? integer at most 200
 ---@field timeout? number seconds
 
-local filter_options = { metadata = "strings", states = "list", page = "count", page_size = "count", timeout = "seconds" }
+local filter_options = {
+  metadata = "string map", states = "string list", page = "natural", page_size = "natural", timeout = "seconds",
+}
 
 --- Returns the sandboxes that match a filter, newest first: GET /sandboxes.
 ---@param self opensandbox.Client
@@ -118,24 +102,37 @@ function sandbox_routes.delete_sandbox(self, id, opts)
   return true
 end
 
---- Sets the lifetime of a sandbox to `seconds` from now: POST /sandboxes/{id}/renew-expiration.
+-- Sends one renewal. Returns the new expiry, or nil and the error, and by how much the assumed time of the server was wrong.
+local function renew_once(self, op, id, seconds, timeout)
+  local clock = self.http.clock
+  local now, sent_at = clock:now(), core.now()
+  local request = requests.renew(op, id, now + seconds)
+  request.timeout = timeout
+  function request.decode(object) return time.parse(object.expiresAt) or now + seconds end
+  local renewed, err = self.http:call(request)
+  return renewed, err, clock:now() - (core.now() - sent_at) - now
+end
+
+--- Sets the lifetime of a sandbox to `seconds` from now: POST /sandboxes/{id}/renew-expiration. The server's clock counts, not the clock
+--- of this machine.
 ---@param self opensandbox.Client
 ---@param id string
 ---@param seconds number
 ---@param opts? { timeout?: number } timeout of the call, in seconds
----@return number? expires_at Unix seconds
+---@return number? expires_at Unix seconds, on the server's clock
 ---@return opensandbox.Error? err
 function sandbox_routes.renew_sandbox(self, id, seconds, opts)
   local op = self.op or "renew_sandbox"
-  options.argument(op, "the time", seconds, "seconds")
+  seconds = options.argument(op, "the time", seconds, "seconds")
   opts = options.check(op, opts, call_options)
-  local expires_at = core.wall_clock() + seconds
-  local request = requests.renew(op, id, expires_at)
-  request.timeout = opts.timeout
-  function request.decode(object) return time.parse(object.expiresAt) or expires_at end
+  local limit = deadline.new(opts.timeout or self.http.timeouts.timeout)
   local renewer = self.http:activity_listener(id)
-  local before = renewer and renewer:set_expiry(expires_at) -- before the call, so that it does not renew for less meanwhile
-  local renewed, err = self.http:call(request)
+  -- Set before the call, so that the renewer does not renew for less meanwhile.
+  local before = renewer and renewer:set_expiry(self.http.clock:now() + seconds)
+  local renewed, err, clock_error = renew_once(self, op, id, seconds, limit:remaining())
+  if math.abs(clock_error) > MAX_CLOCK_ERROR and (renewed or err.kind == "http") then -- the response has told the right time
+    renewed, err = renew_once(self, op, id, seconds, limit:remaining())
+  end
   if renewer then renewer:set_expiry(renewed or before) end
   return renewed, err
 end
@@ -199,7 +196,7 @@ end
 ---@field expires? integer Unix seconds: a signed endpoint that is valid until then
 ---@field timeout? number seconds
 
-local endpoint_options = { use_server_proxy = "boolean", expires = "count", timeout = "seconds" }
+local endpoint_options = { use_server_proxy = "boolean", expires = "natural", timeout = "seconds" }
 
 --- Returns the endpoint of a port of a sandbox: GET /sandboxes/{id}/endpoints/{port}.
 ---@param self opensandbox.Client
@@ -262,7 +259,7 @@ local ready_options = { timeout = "seconds", ping = "boolean", on_state = "funct
 ---@return opensandbox.Endpoint|opensandbox.Error execd the endpoint that answered, or the error
 function sandbox_routes.wait_ready(self, id, opts)
   local op = self.op or "wait_ready"
-  options.identifier(op, "the sandbox id", id)
+  options.path_segment(op, "the sandbox id", id)
   opts = options.check(op, opts, ready_options)
   local limit = deadline.new(opts.timeout or readiness.READY_TIMEOUT)
   return readiness.wait(self, op, id, limit, { ping = opts.ping, on_state = opts.on_state })
@@ -303,7 +300,7 @@ end
 ---@field sandbox_id? string
 ---@field image? string an image, or the id of a snapshot
 
-local event_options = { success = "boolean", duration = "seconds or 0", sandbox_id = "text", image = "text" }
+local event_options = { success = "boolean", duration = "seconds or 0", sandbox_id = "nonempty string", image = "nonempty string" }
 
 --- Reports the outcome of a create to the server, for its statistics: POST /metrics/events (servers from 0.2.2). The library never calls
 --- this by itself, so nothing is reported unless you do.
@@ -315,7 +312,7 @@ local event_options = { success = "boolean", duration = "seconds or 0", sandbox_
 function sandbox_routes.record_create_event(self, event, opts)
   local op = self.op or "record_create_event"
   options.argument(op, "the event", event, "table")
-  options.check(op, event, event_options)
+  event = options.check(op, event, event_options)
   options.argument(op, "option 'success'", event.success, "boolean")
   options.argument(op, "option 'duration'", event.duration, "seconds or 0")
   opts = options.check(op, opts, call_options)

@@ -23,7 +23,7 @@ local server_pool_routes = {}
 ---@field revision? string
 ---@field created_at? number Unix seconds
 
-local known_capacity = { buffer_min = "count", buffer_max = "count", pool_min = "count", pool_max = "count" }
+local known_capacity = { buffer_min = "natural", buffer_max = "natural", pool_min = "natural", pool_max = "natural" }
 
 local function pool_info(object)
   if type(object) ~= "table" or type(object.name) ~= "string" then return nil, "pool" end
@@ -48,7 +48,7 @@ local function pool_list(object)
 end
 
 local function pool_path(op, name)
-  return "/pools/" .. url.escape(options.identifier(op, "the name of the pool", name))
+  return "/pools/" .. url.escape(options.path_segment(op, "the name of the pool", name))
 end
 
 local function capacity_spec(op, capacity)
@@ -67,7 +67,7 @@ end
 ---@field capacity opensandbox.PoolCapacity
 ---@field timeout? number seconds
 
-local create_options = { name = "text", template = "table", capacity = "table", timeout = "seconds" }
+local create_options = { name = "nonempty string", template = "table", capacity = "table", timeout = "seconds" }
 local call_options = { timeout = "seconds" }
 
 --- Creates a pool: POST /pools.
@@ -79,7 +79,7 @@ function server_pool_routes.create_pool(self, opts)
   local op = self.op or "create_pool"
   options.argument(op, "the options", opts, "table")
   options.check(op, opts, create_options)
-  options.identifier(op, "option 'name'", opts.name)
+  options.path_segment(op, "option 'name'", opts.name)
   options.argument(op, "option 'template'", opts.template, "table")
   return self.http:call { op = op, method = "POST", path = "/pools", timeout = opts.timeout, decode = pool_info,
     json = { name = opts.name, template = opts.template, capacitySpec = capacity_spec(op, opts.capacity) } }

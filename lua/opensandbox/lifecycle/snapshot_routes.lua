@@ -33,10 +33,10 @@ local function snapshot_info(object)
 end
 
 local function snapshot_path(op, id)
-  return "/snapshots/" .. url.escape(options.identifier(op, "the snapshot id", id))
+  return "/snapshots/" .. url.escape(options.path_segment(op, "the snapshot id", id))
 end
 
-local create_options = { name = "text", timeout = "seconds" }
+local create_options = { name = "nonempty string", timeout = "seconds" }
 
 --- Starts a snapshot of a running sandbox: POST /sandboxes/{id}/snapshots. The server makes it in the background: see wait_snapshot. A
 --- sandbox restored from it also has the metadata that this one had at any time, deleted keys included.
@@ -75,7 +75,8 @@ end
 ---@field timeout? number seconds
 
 local filter_options = {
-  sandbox_id = "text", name = "text", states = "list", page = "count", page_size = "count", timeout = "seconds",
+  sandbox_id = "nonempty string", name = "nonempty string", states = "string list", page = "natural", page_size = "natural",
+  timeout = "seconds",
 }
 
 --- Returns the snapshots that match a filter, newest first: GET /snapshots.

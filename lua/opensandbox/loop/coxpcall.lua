@@ -1,14 +1,14 @@
---- Protected calls that can be yielded across on every Lua.
+--- Protected calls in which a coroutine can yield on every Lua.
 --
--- In PUC Lua 5.1 a coroutine cannot yield inside pcall(). There the function runs in an inner coroutine, and its yields are forwarded;
--- `coxpcall.running` returns the outer coroutine. Everywhere else this is pcall() and xpcall().
+-- In PUC Lua 5.1 a coroutine cannot yield inside pcall(). There the function runs in an inner coroutine, whose yields are forwarded, and
+-- `coxpcall.running` returns the outer coroutine. On every other Lua these functions are pcall() and xpcall().
 
 local coxpcall = {}
 
 local needs_coroutine = _VERSION == "Lua 5.1" and not rawget(_G, "jit")
 local outer_of = setmetatable({}, { __mode = "kv" })
 
---- The running coroutine, or nil in the main one. Inside `coxpcall.pcall` it is the coroutine that called that.
+--- Returns the running coroutine, or nil in the main one. Inside `coxpcall.pcall` it returns the coroutine that called `pcall`.
 ---@return thread?
 function coxpcall.running()
   local running, is_main = coroutine.running()
@@ -16,7 +16,7 @@ function coxpcall.running()
   return outer_of[running] or running
 end
 
-local RETURNED = {} -- marks the results of a function that was resumed to its end by other code
+local RETURNED = {} -- precedes the results of a function that other code resumed to its end
 
 local forward
 
@@ -39,8 +39,8 @@ end
 
 local function enter_hook() end
 
---- Sets a function that is called before a function runs in an inner coroutine. Adapters that identify a coroutine by the code that
---- resumed it use this.
+--- Sets a hook that is called before a function runs in an inner coroutine. Adapters need it if they identify a coroutine by the
+--- code that resumed it.
 function coxpcall.set_enter_hook(hook)
   enter_hook = hook
 end
@@ -58,7 +58,7 @@ local function without_trace(ok, ...)
   return false, (...)
 end
 
---- pcall(), inside which tasks can wait on every Lua.
+--- Calls a function like pcall(). A task can wait inside it on every Lua.
 function coxpcall.pcall(fn, ...)
   if needs_coroutine and coxpcall.running() then return without_trace(in_coroutine(fn, ...)) end
   return pcall(fn, ...)
@@ -69,14 +69,14 @@ local function with_trace(trace, ok, ...)
   return false, (...), trace.text
 end
 
--- In PUC Lua 5.1 xpcall() passes no arguments on.
+-- In PUC Lua 5.1 xpcall() passes no arguments to the function.
 local function bound(fn, ...)
   local arguments, count = { ... }, select("#", ...)
   if count == 0 then return fn end
   return function() return fn(unpack(arguments, 1, count)) end -- luacheck: std max
 end
 
---- The same, and after an error its traceback as the third result.
+--- Calls a function like `coxpcall.pcall`. After an error, the third result is its traceback.
 function coxpcall.xpcall(fn, ...)
   if needs_coroutine then
     if coxpcall.running() then return in_coroutine(fn, ...) end

@@ -3,41 +3,58 @@
 local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"
 
-local SHORTEST = 0.001 -- seconds: 0 would mean no limit
+local MIN_TIMEOUT = 0.001 -- seconds: 0 would mean no limit
 
+---@class opensandbox.Deadline
+---@field seconds? number the whole time; nil: no limit
 local Deadline = {}
 Deadline.__index = Deadline
 
---- Seconds that are left, always more than 0; nil when there is no limit.
----@return number?
-function Deadline:left()
-  return self.at and math.max(self.at - core.now(), SHORTEST)
+--- Returns the seconds that are left, always more than 0.
+---@return number? seconds nil: no limit
+function Deadline:remaining()
+  return self.at and math.max(self.at - core.now(), MIN_TIMEOUT)
 end
 
-function Deadline:over()
+--- Returns whether the time has run out.
+---@return boolean
+function Deadline:has_passed()
   return self.at ~= nil and core.now() >= self.at
 end
 
---- The seconds that are left, at most `seconds`.
-function Deadline:at_most(seconds)
-  return math.min(self:left() or seconds, seconds)
+--- Returns the smaller one of `seconds` and the seconds that are left.
+---@param seconds number
+---@return number
+function Deadline:clamp(seconds)
+  return math.min(self:remaining() or seconds, seconds)
 end
 
---- The error to tell in place of what came of the time running out.
+--- Makes the error that replaces a result after the time has run out.
 ---@param op string
 ---@param cause? opensandbox.Error
 ---@return opensandbox.Error
 function Deadline:error(op, cause)
-  return errors.timeout { op = op, code = "timeout", text = "not finished in time", option = "timeout", seconds = self.seconds,
+  return errors.timeout { op = op, code = "timeout", text = "not finished in time", option = self.option, seconds = self.seconds,
     timer = "timeout", cause = cause }
 end
 
 local deadline = {}
 
---- A limit that begins now.
----@param seconds? number nil: none
-function deadline.new(seconds)
-  return setmetatable({ seconds = seconds, at = seconds and core.now() + seconds }, Deadline)
+--- Makes a time limit that starts now.
+---@param seconds? number nil: no limit
+---@param option? string the caller's option that is the limit, default "timeout"
+---@return opensandbox.Deadline
+function deadline.new(seconds, option)
+  return deadline.since(core.now(), seconds, option)
+end
+
+--- Makes a time limit that started earlier.
+---@param start number on the clock of core.now()
+---@param seconds? number nil: no limit
+---@param option? string the caller's option that is the limit, default "timeout"
+---@return opensandbox.Deadline
+function deadline.since(start, seconds, option)
+  return setmetatable({ seconds = seconds, option = option or "timeout", at = seconds and start + seconds }, Deadline)
 end
 
 return deadline

@@ -3,24 +3,26 @@
 -- All waiting of the library passes through `loop.wait`. A task, or a coroutine that belongs to the host, is suspended. Any other code
 -- blocks, or gets an error where blocking is not allowed. The library never yields a coroutine that is neither.
 
+local coxpcall = require "opensandbox.loop.coxpcall"
 local errors = require "opensandbox.base.errors"
 local options = require "opensandbox.base.options"
-local plain = require "opensandbox.loop.adapters.standalone"
-local coxpcall = require "opensandbox.loop.coxpcall"
 local scheduler = require "opensandbox.loop.scheduler"
+local standalone = require "opensandbox.loop.adapters.standalone"
+local tables = require "opensandbox.base.tables"
 
 local loop = {}
 
+-- Adapters by the value of the option `loop`. They are loaded when they are first used.
 local modules = {
   plain = "standalone", uv = "uv", ngx = "ngx", cqueues = "cqueues", socket = "luasocket", copas = "copas",
 }
 
-local chosen, chosen_key -- by options.loop; else the host decides
-local adapters = {}      -- with defaults, by the table that they were made from
+local chosen, chosen_key -- the adapter of the option `loop`, and the option's value; nil: the host decides
+local adapters = {}      -- complete adapters, by the table that they were made from
 
--- Functions that an adapter does not have are those of plain Lua.
+-- Completes an adapter: functions that it does not have are those of the standalone adapter.
 local function with_defaults(given)
-  adapters[given] = adapters[given] or options.merge(plain, given)
+  adapters[given] = adapters[given] or tables.merge(standalone, given)
   return adapters[given]
 end
 
@@ -28,7 +30,7 @@ local function load(name)
   return require("opensandbox.loop.adapters." .. modules[name])
 end
 
--- The name of the host's loop. It is detected for every wait, because a script may start a loop later.
+-- Returns the name of the host's loop. It is detected for every wait, because a script may start a loop later.
 local function detect_host()
   local ngx, vim = rawget(_G, "ngx"), rawget(_G, "vim")
   if type(ngx) == "table" and ngx.get_phase then return "ngx" end
@@ -39,14 +41,14 @@ local function detect_host()
   return package.loaded.luv and "uv" or "plain"
 end
 
--- The adapter for the running code. Makes it the one that the scheduler notifies.
-local function current()
+-- Selects the adapter for the running code, which the scheduler notifies from now on.
+local function select_adapter()
   local adapter = chosen or with_defaults(load(detect_host()))
   scheduler.on_change = adapter.changed
   return adapter
 end
 
---- Chooses the loop for this Lua state: all clients and tasks share it.
+--- Chooses the loop for this Lua state. All clients and tasks share it.
 ---@param op string
 ---@param given string|table the name of an adapter, or a table of the shape that `adapters/standalone.lua` describes
 function loop.use(op, given)
@@ -57,7 +59,7 @@ function loop.use(op, given)
     given = load(given)
   else
     options.argument(op, "option 'loop'", given, "table")
-    options.argument(op, "the name of the loop", given.name, "text")
+    options.argument(op, "the name of the loop", given.name, "nonempty string")
   end
   if chosen and chosen_key ~= given then
     options.raise(op, ("option 'loop': this Lua state already uses the loop %q, and all its clients share one"):format(chosen.name))
@@ -72,25 +74,25 @@ function BlockingWaiter:suspend() self.adapter.block(self) end
 
 function BlockingWaiter:notify() self.adapter.unblock() end
 
--- The waiter of the running code.
-local function waiter()
-  local adapter = current()
+-- Returns the waiter of the running code, or nil and the reason why this code must not wait.
+local function current_waiter()
+  local adapter = select_adapter()
   local running = coxpcall.running()
-  local own = running and (plain.waiter(running) or adapter.waiter(running, chosen ~= nil))
+  local own = running and (standalone.waiter(running) or adapter.waiter(running, chosen ~= nil))
   if own then return own end
   local refusal = adapter.refusal()
   if refusal then return nil, refusal end
   return setmetatable({ adapter = adapter }, BlockingWaiter)
 end
 
-coxpcall.set_enter_hook(waiter)
+coxpcall.set_enter_hook(current_waiter)
 
 --- Waits until the waiter in the registry is woken or the time has passed.
----@param wait table seconds; registry and key (the table and key under which the waiter is found meanwhile); shielded (a cancelled task may wait here, because the call deletes or stops something); owner (its `abandon` method is called when the host ends the coroutine meanwhile)
----@return string? interruption "cancelled", "cancelled again" (an earlier wait has returned the error), or "refused" where this code must not wait; nil: continue
----@return string? reason refused: why
+---@param wait opensandbox.Wait
+---@return string? interruption nil: continue; "cancelled"; "cancelled again" if an earlier wait has returned that error; "refused" if this code must not wait
+---@return string? reason for "refused"
 function loop.wait(wait)
-  local own, refusal = waiter()
+  local own, refusal = current_waiter()
   if not own then return "refused", refusal end
   local task = not wait.shielded and own.task
   if not task then
@@ -107,26 +109,30 @@ function loop.wait(wait)
 end
 
 --- Waits for some time.
----@param shielded? boolean as in loop.wait
----@param owner? table as in loop.wait
+---@param op string for errors
+---@param seconds number
+---@param shielded? boolean see opensandbox.Wait
+---@param owner? table see opensandbox.Wait
 ---@return opensandbox.Error? err when the task was cancelled
 function loop.sleep(op, seconds, shielded, owner)
   local interruption, reason = loop.wait { seconds = seconds, shielded = shielded, owner = owner }
   if interruption then return loop.interrupted(op, interruption, reason) end
 end
 
---- The host has ended the coroutine of a waiter, which will never continue. The owner of its wait is told to abandon it.
-function loop.abandon(own)
-  local wait = scheduler.unpark(own)
+--- Called when the host has ended the coroutine of a waiter, which will never continue. The owner of its wait abandons what it waits for.
+---@param waiter opensandbox.Waiter
+function loop.abandon(waiter)
+  local wait = scheduler.unpark(waiter)
   if wait and wait.owner then wait.owner:abandon() end
-  if own.task then own.task:abandon() end
+  if waiter.task then waiter.task:abandon() end
 end
 
 --- Converts an interrupted wait into an error. If waiting is not allowed here, it raises at the caller's line. The first wait of a
 --- cancelled task returns the error; every later wait raises it, so that a task that ignores errors still ends.
+---@param op string
 ---@param interruption string of loop.wait
 ---@param reason? string of loop.wait
----@param err? opensandbox.Error of kind `cancelled`, in place of the general one
+---@param err? opensandbox.Error of kind `cancelled`, in place of the general error
 ---@return opensandbox.Error err
 function loop.interrupted(op, interruption, reason, err)
   if interruption == "refused" then options.raise(op, reason) end
@@ -135,36 +141,38 @@ function loop.interrupted(op, interruption, reason, err)
   return err
 end
 
---- Starts a function in a coroutine that can wait. It runs later, not before this returns.
----@param task table kept as the waiter's `task`
----@param body fun() which raises no error
----@param detached? boolean it does not end with the running coroutine
+--- Starts a function in a coroutine that can wait. The function does not run before this returns.
+---@param task opensandbox.Task
+---@param body fun() it must not raise an error
+---@param detached? boolean it continues when the host ends the running coroutine
 function loop.spawn(task, body, detached)
-  local adapter = current()
+  local adapter = select_adapter()
   adapter.spawn(function()
-    local own = waiter()
+    local own = current_waiter()
     own.task = task
     task:set_waiter(own)
     body()
-    scheduler.unpark(own) -- PUC Lua 5.1 raises an error instead of yielding where it cannot
+    scheduler.unpark(own) -- PUC Lua 5.1 raises an error instead of yielding where it cannot yield
     own.task = nil
     task:set_waiter(nil)
   end, detached)
 end
 
---- The name of the loop of the running code.
+--- Returns the name of the running code's loop.
+---@return string
 function loop.name()
-  return current().name
+  return select_adapter().name
 end
 
 --- Called when a task fails without a waiter. The error is reported when the task is collected, unless someone waits for it before.
 function loop.unhandled_error()
-  current().unhandled_error()
+  select_adapter().unhandled_error()
 end
 
---- Reports an error that nobody waits for.
+--- Reports an error that no code waits for.
+---@param text string
 function loop.report(text)
-  current().report(text)
+  select_adapter().report(text)
 end
 
 return loop

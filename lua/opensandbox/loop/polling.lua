@@ -1,25 +1,29 @@
---- Looking again and again, at intervals that grow, until what is seen will do.
+--- Polling at intervals that grow, until a check succeeds or fails.
 
-local core = require "opensandbox.core"
+local backoffs = require "opensandbox.loop.backoff"
 local loop = require "opensandbox.loop"
 
-local GROWTH = 1.5
+local polling = {}
 
---- Calls `look` until it gives a value or an error.
----@param op string the operation, for errors
----@param every table first, longest: seconds between two looks; deadline: on the clock of core.now(), nil for none; owner: see loop.wait
----@param look fun(): any, opensandbox.Error? nothing: look again
----@return any value nil, and no error, when the deadline has passed
+--- Calls `check` until it returns a value or an error.
+---@param op string for errors
+---@param opts table deadline? (opensandbox.Deadline; default: no limit), initial_delay?, max_delay?, factor? (see Backoff), owner? (see loop.wait)
+---@param check fun(): any, opensandbox.Error? it is called again if it returns nothing
+---@return any value nil without an error when the deadline has passed
 ---@return opensandbox.Error? err
-return function(op, every, look)
-  local pause = every.first
+function polling.poll(op, opts, check)
+  local backoff = backoffs.new(opts.initial_delay, opts.max_delay, opts.factor)
   while true do
-    local value, err = look()
+    local value, err = check()
     if value ~= nil or err then return value, err end
-    local left = every.deadline and every.deadline - core.now() or pause
-    if left <= 0 then return nil end
-    err = loop.sleep(op, math.min(pause, left), nil, every.owner)
+    local delay = backoff:next()
+    if opts.deadline then
+      if opts.deadline:has_passed() then return nil end
+      delay = opts.deadline:clamp(delay)
+    end
+    err = loop.sleep(op, delay, nil, opts.owner)
     if err then return nil, err end
-    pause = math.min(pause * GROWTH, every.longest)
   end
 end
+
+return polling

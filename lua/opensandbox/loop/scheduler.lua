@@ -1,56 +1,71 @@
---- The scheduler: which code waits for which transfer or until when, and which code continues next. One for all transports of a Lua
---- state.
+--- The scheduler: decides which waiting code continues, and when. A Lua state has one scheduler for all its transports.
 --
--- A *waiter* stands for a coroutine that can wait: a task of ours, a coroutine of the host's, or a caller that blocks. The waiter knows
--- how to suspend and how to notify it; the scheduler decides when. Nothing here yields. User code runs only in `step`, where ready tasks
--- are resumed. A waiter goes through three steps: `wake` (its wait is over), `notify` (its host is told), `resume` (its coroutine runs).
+-- Nothing in this file yields. User code runs only in `step`, which resumes tasks that are ready. A host's event loop drives the
+-- scheduler like a client: it watches `pollfd`, wakes up after `timeout` and calls `step`.
 --
--- Fields of a waiter that the scheduler sets: `parked` (its wait, see park), `woken`; timers.lua sets `at` and `position`. Fields that the
--- adapter sets: `blocks` (it drives the scheduler itself) and what the adapter needs. loop.lua sets `task`.
---
--- A host's event loop drives the scheduler like one client: watch `pollfd`, wake up after `timeout`, call `step`.
+-- A *waiter* represents code that can wait: a task of ours, a coroutine of the host, or a caller that blocks. A wait ends in three
+-- steps: the scheduler wakes the waiter, the waiter notifies its host, and the host resumes the coroutine.
+
+---@class opensandbox.Waiter
+---@field suspend fun(self: opensandbox.Waiter) called in the waiter's coroutine; yields to the host until `woken` is true
+---@field notify fun(self: opensandbox.Waiter) makes the host continue `suspend`; called from any code
+---@field resume? fun(self: opensandbox.Waiter) continues the coroutine; only waiters that `notify` puts into the run queue have it
+---@field blocks? boolean set by loop/init.lua: the caller blocks, so it drives the scheduler itself
+---@field task? opensandbox.Task set by loop/init.lua: the task whose coroutine this is
+---@field parked? opensandbox.Wait set by the scheduler: the wait, from `park` to `unpark`
+---@field woken? boolean set by the scheduler: the wait has ended
+---@field at? number set by timers.lua: when the wait times out, on the clock of core.now()
+---@field position? integer set by timers.lua
+--- An adapter adds the fields that it needs.
+
+---@class opensandbox.Wait
+---@field seconds? number the wait ends after this time at the latest
+---@field registry? table the table in which the waiter is found during the wait
+---@field key? any its key in that table
+---@field shielded? boolean a cancelled task may wait here, because the call deletes or stops something
+---@field owner? table its method `abandon` is called if the host ends the coroutine during the wait
 
 local core = require "opensandbox.core"
 local new_timers = require "opensandbox.loop.timers"
 
 local scheduler = { now = core.now }
 
-local POLL_INTERVAL = 0.005 -- seconds between polls of several transports, where they have no descriptors
+local POLL_INTERVAL = 0.005 -- seconds between polls of several transports that have no descriptors
 
 local transports = setmetatable({}, { __mode = "k" })
-local watched = setmetatable({}, { __mode = "k" }) -- by transport: the poller that watches it, and its descriptor
+local watched = setmetatable({}, { __mode = "k" }) -- by transport: { poller, fd }, the poller that watches the descriptor
 local timers = new_timers()
-local run_queue, first, last = {}, 1, 0 -- waiters of ours that can continue
-local parked = 0
+local run_queue, first, last = {}, 1, 0 -- waiters that the next step resumes
+local parked = 0 -- number of waiters, without those that block
 local poller
 
---- Called whenever the set of things to wait for has changed. The host's adapter sets this function.
+--- Called whenever there is something else to wait for. The host's adapter sets this function.
 function scheduler.on_change() end
 
 local stepping = false
 
---- Notifies the host that something changed. While a step runs, the host is notified at its end.
+--- Notifies the host that there is something else to wait for. A running step does this at its end.
 function scheduler.notify()
   if not stepping then scheduler.on_change() end
 end
 
---- Drives a transport from now on. The transport is held weakly.
+--- Adds a transport. The scheduler drives it, and holds it weakly.
 ---@param transport opensandbox.Transport
 function scheduler.add(transport)
   transports[transport] = true
 end
 
---- Tells the owners of all transports that the host is about to end.
+--- Reports to the owners of all transports that the host is about to exit.
 function scheduler.exit()
   for transport in pairs(transports) do transport.on_exit() end
 end
 
--- A transport is busy while transfers run, detached ones included.
+-- Returns whether transfers run, including detached transfers.
 local function is_busy(transport)
   return transport.multi:inflight() > 0
 end
 
--- The set of all busy transports' descriptors.
+-- Returns the poller that watches the descriptors of all busy transports.
 local function descriptors()
   if poller and poller:inherited() then
     poller:close()
@@ -68,17 +83,19 @@ local function descriptors()
   return poller
 end
 
---- The descriptor to watch for reading; nil on platforms without one.
+--- Returns the descriptor to watch for reading.
+---@return integer? fd nil on platforms without one
 function scheduler:pollfd() return descriptors():pollfd() end
 
---- "r": what to watch the descriptor for.
+--- Returns "r", the event to watch the descriptor for.
 function scheduler:events() return "r" end
 
---- Seconds until `step` should be called even though the descriptor is quiet; nil when there is no need.
+--- Returns the time after which `step` must be called even if the descriptor has no event.
+---@return number? seconds nil: no limit
 function scheduler:timeout()
   if first <= last then return 0 end
   local next_time
-  local due = timers:first()
+  local due = timers[1]
   if due then next_time = math.max(due.at - core.now(), 0) end
   for transport in pairs(transports) do
     local seconds = transport.multi:timeout()
@@ -91,8 +108,9 @@ scheduler.getfd = scheduler.pollfd
 
 function scheduler:dirty() return self:timeout() == 0 end
 
---- Makes the descriptor readable after `seconds` too (default: when `step` is due), for hosts without timers. Returns nil where the
---- platform cannot do that.
+--- Makes the descriptor readable after a time as well, for hosts without timers.
+---@param seconds? number default: the value of `timeout`
+---@return true? ok nil if the platform cannot do this
 function scheduler:alarm(seconds)
   return descriptors():alarm(seconds or self:timeout())
 end
@@ -102,44 +120,45 @@ function scheduler.has_waiters()
   return parked > 0 or first <= last
 end
 
---- Returns whether a step could ever do anything: a transfer runs, a timer is set, or a waiter is ready.
+--- Returns whether a later step can have an effect: a transfer runs, a timer is set, or a waiter is ready.
 function scheduler.has_work()
-  if first <= last or timers:first() then return true end
+  if first <= last or timers[1] then return true end
   for transport in pairs(transports) do
     if is_busy(transport) then return true end
   end
   return false
 end
 
---- Ends a waiter's wait. Its host is notified once, however often this is called.
+--- Ends the wait of a waiter. The host is notified once, even if this is called several times.
 function scheduler.wake(waiter)
   if not waiter.parked or waiter.woken then return end
   waiter.woken = true
-  timers:remove(waiter)
+  if waiter.position then timers:remove(waiter) end
   waiter:notify()
 end
 
---- Puts a waiter of ours into the run queue. The next step resumes it.
+--- Puts a waiter into the run queue. The next step resumes it.
 function scheduler.enqueue(waiter)
   last = last + 1
   run_queue[last] = waiter
   scheduler.notify()
 end
 
---- Removes a waiter from its registry and from the timers. Returns its wait.
+--- Removes a waiter from its registry and from the timers.
+---@return opensandbox.Wait? wait nil if it was not waiting
 function scheduler.unpark(waiter)
   local wait = waiter.parked
   if not wait then return nil end
   waiter.parked = nil
   if not waiter.blocks then parked = parked - 1 end
-  timers:remove(waiter)
+  if waiter.position then timers:remove(waiter) end
   if wait.registry then wait.registry[wait.key] = nil end
   return wait
 end
 
 --- Suspends the running code until its waiter is woken.
----@param waiter table
----@param wait table seconds (at most); registry and key (the table and key under which the waiter is found meanwhile)
+---@param waiter opensandbox.Waiter
+---@param wait opensandbox.Wait
 function scheduler.park(waiter, wait)
   waiter.parked, waiter.woken = wait, false
   if wait.seconds then timers:add(waiter, core.now() + wait.seconds) end
@@ -150,7 +169,7 @@ function scheduler.park(waiter, wait)
   scheduler.unpark(waiter)
 end
 
--- Wakes the waiters whose transfer has news and those whose time has come. Returns their number.
+-- Wakes the waiters whose transfer has changed and those whose time has passed. Returns their number.
 local function wake_waiters()
   local woken = 0
   for transport in pairs(transports) do
@@ -166,19 +185,19 @@ local function wake_waiters()
     end
   end
   local now = core.now()
-  local due = timers:first()
+  local due = timers[1]
   while due and due.at <= now do
     scheduler.wake(due)
     woken = woken + 1
-    due = timers:first()
+    due = timers[1]
   end
   return woken
 end
 
--- Resumes the waiters that are ready now. Waiters that become ready during this run after the next network poll.
+-- Resumes the waiters that are ready now. Waiters that become ready meanwhile are resumed after the next network poll.
 local function run_ready()
   local until_here = last
-  while first <= last and first <= until_here do -- a task may block, and step in here
+  while first <= last and first <= until_here do -- a task may block, and then calls `step` from here
     local waiter = run_queue[first]
     run_queue[first] = nil
     first = first + 1
@@ -209,8 +228,9 @@ local function poll_network(seconds)
   end
 end
 
---- Moves the data of all transports, waiting at most `seconds` (default 0), and resumes the tasks that can continue. Returns the number
---- of waiters woken.
+--- Moves the data of all transports and resumes the tasks that can continue.
+---@param seconds? number how long to wait at most, default 0
+---@return integer woken the number of waiters woken
 function scheduler:step(seconds)
   local due = self:timeout()
   if not seconds or seconds < 0 then seconds = 0 end

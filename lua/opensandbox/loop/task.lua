@@ -1,21 +1,31 @@
---- Tasks: functions that run beside each other in one thread. Whenever one waits, for the network, for a time, for another, the
---- others go on.
+--- Tasks: functions that run concurrently in one thread. While one task waits for the network, a time or another task, the others run.
 
+local class = require "opensandbox.base.class"
+local coxpcall = require "opensandbox.loop.coxpcall"
+local deadlines = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
-local coxpcall = require "opensandbox.loop.coxpcall"
 local scheduler = require "opensandbox.loop.scheduler"
 
 ---@class opensandbox.Task
+---@field waiters table<table, opensandbox.Waiter> internal: the code that waits for the end
+---@field waiter? opensandbox.Waiter internal: of the task's own coroutine, while its function runs
+---@field on_end? fun(task: opensandbox.Task) internal
+---@field ended? boolean internal
+---@field results? table internal: what the function returned, with its number `n`
+---@field failure? { value: any } internal: what the function raised
+---@field unhandled? { text?: string } internal: the report of an error for which no code waits yet
+---@field cancelling? boolean internal
+---@field cancel_delivered? boolean internal: a wait has reported the cancellation
 local Task = {}
 Task.__index = Task
 Task.__name = "opensandbox.Task"
 
 local task = {}
 
-local alive = {} -- luacheck: ignore 241 (tasks that have not ended: nobody else needs to hold on to them)
+local alive = {} -- luacheck: ignore 241 (tasks that have not ended: callers need not keep them)
 
 local pack = table.pack or function(...) return { n = select("#", ...), ... } end -- luacheck: std max
 local unpack = table.unpack or unpack -- luacheck: std max
@@ -24,7 +34,7 @@ local function cancelled_error()
   return errors.new { kind = "cancelled", code = "cancelled", op = "spawn", message = "the task was cancelled" }
 end
 
--- An error that nobody has waited for is reported when the task object is collected, at the latest when the state closes.
+-- Reports an error that no code has waited for when the task object is collected, or at the latest when the state closes.
 local function report_if_unhandled(self, value, trace)
   local unhandled = { text = "opensandbox: a task failed, and nobody waited for it: " .. tostring(value) .. (trace or "") }
   self.unhandled = unhandled
@@ -34,7 +44,7 @@ local function report_if_unhandled(self, value, trace)
   if next(self.waiters) == nil then loop.unhandled_error() end
 end
 
--- What PUC Lua 5.1 says of it does not tell what to do.
+-- Adds a hint to the message of PUC Lua 5.1, which does not name the remedy.
 local function with_hint(value)
   local is_it = type(value) == "string" and value:find("attempt to yield across metamethod/C-call boundary", 1, true)
   if not is_it then return value end
@@ -42,7 +52,7 @@ local function with_hint(value)
     .. "use opensandbox.pcall, and :next() or :read() in a while loop"
 end
 
--- The end of a task: `ok` and the function's results, or false, the error and its traceback.
+-- Ends a task, with `ok` and the function's results, or with false, the error and its traceback.
 local function finish(self, ok, ...)
   alive[self] = nil
   self.ended = true
@@ -76,7 +86,8 @@ local function start(detached, on_end, fn, ...)
   return self
 end
 
---- Starts a function as a task. It begins when the caller waits, returns to the host's loop or ends, not before this returns.
+--- Starts a function as a task. The function does not run before this returns: it starts when the caller waits, returns to the host's
+--- loop or ends.
 ---@param fn function
 ---@param ... any its arguments
 ---@return opensandbox.Task
@@ -87,26 +98,26 @@ end
 
 --- Starts a function that does not work for the caller: it continues when the host ends the caller's coroutine.
 ---@param fn fun()
----@param on_end fun(task: opensandbox.Task) called when the task has ended, however it ended
+---@param on_end fun(task: opensandbox.Task) called when the task has ended, for whatever reason
 ---@return opensandbox.Task
 function task.spawn_detached(fn, on_end)
   return start(true, on_end, fn)
 end
 
---- Whether the task has ended, well or not.
+--- Returns whether the task has ended, successfully or not.
 ---@return boolean
 function Task:done()
   return self.ended == true
 end
 
--- Waits for the end of a task. Returns nothing when the task ended, "timeout" when `seconds` passed, or the results of a loop.wait that
--- was interrupted.
-local function join(self, seconds, shielded)
-  local deadline = seconds and scheduler.now() + seconds
+-- Waits for the end of a task. Returns nothing when the task ended, "timeout" when the deadline passed, or the results of an interrupted
+-- loop.wait().
+local function join(self, deadline, shielded)
   while not self.ended do
-    local left = deadline and deadline - scheduler.now()
-    if left and left <= 0 then return "timeout" end
-    local interruption, reason = loop.wait { seconds = left, registry = self.waiters, key = {}, shielded = shielded }
+    if deadline:has_passed() then return "timeout" end
+    local interruption, reason = loop.wait {
+      seconds = deadline:remaining(), registry = self.waiters, key = {}, shielded = shielded,
+    }
     if interruption then return interruption, reason end
   end
   if self.unhandled then self.unhandled.text = nil end
@@ -114,15 +125,16 @@ end
 
 local wait_options = { timeout = "seconds" }
 
---- Waits for the end of the task and returns what its function returned. An error that it raised is raised again.
+--- Waits for the end of the task and returns the results of its function. An error that the function raised is raised again.
 ---
---- Nil and an error when the task was cancelled (kind `cancelled`), when the timeout has passed (kind `timeout`; the task continues), or when
---- the waiting task itself was cancelled.
----@param opts? table|number timeout (seconds; default: as long as the task runs); a number is the timeout
+--- Returns nil and an error if the task was cancelled (kind `cancelled`), if the timeout has passed (kind `timeout`; the task continues),
+--- or if the waiting task itself was cancelled.
+---@param opts? table|number|string timeout (seconds; default: as long as the task runs); a number or a text like "10m" is the timeout
 ---@return any ...
 function Task:wait(opts)
-  opts = options.check("task:wait", type(opts) == "number" and { timeout = opts } or opts, wait_options)
-  local interruption, reason = join(self, opts.timeout)
+  if type(opts) == "number" or type(opts) == "string" then opts = { timeout = opts } end
+  opts = options.check("task:wait", opts, wait_options)
+  local interruption, reason = join(self, deadlines.new(opts.timeout))
   if interruption == "timeout" then
     return nil, errors.timeout { op = "task:wait", code = "wait_timeout", text = "the task has not ended", option = "timeout",
       seconds = opts.timeout, hint = "It continues: wait again, or cancel it" }
@@ -133,15 +145,16 @@ function Task:wait(opts)
   return unpack(self.results, 1, self.results.n)
 end
 
---- Internal: waits for the end, at most `seconds`, and ignores the outcome. A cancelled task may call this.
+--- Internal: waits for the end and ignores the outcome. A cancelled task may call this.
+---@param seconds? number default: no limit
 function Task:join(seconds)
-  join(self, seconds, true)
+  join(self, deadlines.new(seconds), true)
 end
 
---- Cancels the task. A call of this library that it waits in returns nil and an error of kind `cancelled`, its connection is closed, and
---- a command that it runs is stopped on the server; any later call that waits raises that error, except those that end things: kill,
---- close, delete_sandbox, interrupt_command. A task that has not begun never does.
----@return boolean whether it was still running
+--- Cancels the task. The call of this library in which it waits returns nil and an error of kind `cancelled`. Its connection is closed,
+--- and a command that it runs is stopped on the server. Later calls that wait raise that error, except those that delete or stop
+--- something: kill, close, delete_sandbox, interrupt_command. A task that has not started never runs.
+---@return boolean was_running
 function Task:cancel()
   if self.ended then return false end
   self.cancelling = true
@@ -150,8 +163,8 @@ function Task:cancel()
   return true
 end
 
---- Internal: for a wait of this task. Returns nil when the task is not being cancelled, "first" when the wait is the first to report the
---- cancellation, "again" when one has reported it before.
+--- Internal: for a wait of this task. Returns nil if the task is not being cancelled, "first" if this wait is the first to report the
+--- cancellation, and "again" if a wait has reported it before.
 ---@return "first"|"again"|nil
 function Task:deliver_cancel()
   if not self.cancelling then return nil end
@@ -160,37 +173,38 @@ function Task:deliver_cancel()
   return "first"
 end
 
---- Internal: the waiter of the task's coroutine, for `cancel`. Nil once the function has returned.
+--- Internal: sets the waiter of the task's coroutine, for `cancel`.
+---@param waiter? opensandbox.Waiter nil after the function has returned
 function Task:set_waiter(waiter)
   self.waiter = waiter
 end
 
---- Waits for some time, while other tasks go on.
----@param seconds number
+--- Waits for some time, while other tasks run.
+---@param seconds number|string
 ---@return true? ok
 ---@return opensandbox.Error? err when the task was cancelled
 function task.sleep(seconds)
-  options.argument("sleep", "the seconds", seconds, "seconds or 0")
+  seconds = options.argument("sleep", "the seconds", seconds, "seconds or 0")
   local err = loop.sleep("sleep", seconds)
   return not err and true or nil, err
 end
 
-local map_options = { concurrency = "count" }
+local map_options = { concurrency = "natural" }
 local DEFAULT_CONCURRENCY = 16
 
---- Calls a function for each item of a list, several at a time, and waits for all.
+--- Calls a function for each item of a list, several at a time, and waits for all calls.
 ---
---- `results[i]` is the first thing that `fn(items[i], i)` returned. Where it returned nil and an error, `errors[i]` is that error. When it
---- raises, the others are cancelled and waited for, and the error is raised.
+--- `results[i]` is the first result of `fn(items[i], i)`. If the function returned nil and an error, `errors[i]` is that error. If it
+--- raises an error, the other calls are cancelled and waited for, and the error is raised.
 ---@param items any[]
 ---@param fn fun(item: any, index: integer): any
----@param opts? table concurrency (how many at a time, default 16)
+---@param opts? table concurrency (the number of calls at a time, default 16)
 ---@return any[]? results nil when the calling task was cancelled
 ---@return table<integer, any>|opensandbox.Error|nil errors nil when there was none
 function task.map(items, fn, opts)
   local op = "map"
   options.argument(op, "the items", items, "table")
-  options.argument(op, "the function", fn, "callable")
+  options.argument(op, "the function", fn, "function")
   opts = options.check(op, opts, map_options)
   if opts.concurrency == 0 then options.raise(op, "option 'concurrency' must be greater than 0") end
   local results, failures, first_failure = {}, nil, nil
@@ -211,30 +225,33 @@ function task.map(items, fn, opts)
       end
     end
   end
-  local function worker()
+  local function run_worker()
     local ok, value = coxpcall.xpcall(work)
     if ok or first_failure then return end
     first_failure = { value = value }
     stop()
   end
-  for i = 1, math.min(#items, opts.concurrency or DEFAULT_CONCURRENCY) do workers[i] = task.spawn(worker) end
+  for i = 1, math.min(#items, opts.concurrency or DEFAULT_CONCURRENCY) do workers[i] = task.spawn(run_worker) end
+  local no_limit = deadlines.new()
   local interruption, reason
-  for _, one in ipairs(workers) do
+  for _, worker in ipairs(workers) do
     if not interruption then
-      interruption, reason = join(one)
+      interruption, reason = join(worker, no_limit)
       if interruption then stop() end
     end
-    if interruption then join(one, nil, true) end
+    if interruption then join(worker, no_limit, true) end
   end
   if interruption then return nil, loop.interrupted(op, interruption, reason) end
   if first_failure then error(first_failure.value, 0) end
   return results, failures
 end
 
---- Internal: the host ended the coroutine of this task, which will never continue.
+--- Internal: called when the host has ended the coroutine of this task, which will never continue.
 function Task:abandon()
   self.cancelling = true
   finish(self, false, cancelled_error())
 end
+
+class.check_colon(Task, "task")
 
 return task

@@ -1,8 +1,10 @@
---- A group of background tasks that clean up for a client: they stop or delete things whose owner was cancelled or collected.
---- Closing the client waits for them.
+--- A group of background tasks that clean up for a client. They stop or delete resources whose owner was cancelled or collected, and
+--- closing the client waits for them.
 
-local core = require "opensandbox.core"
-local task = require "opensandbox.loop.task"
+local lazy = require "opensandbox.base.lazy"
+
+-- Files that are loaded when a method first needs them.
+local parts = lazy.modules { task = "opensandbox.loop.task" }
 
 ---@class opensandbox.TaskGroup
 local TaskGroup = {}
@@ -15,26 +17,26 @@ function task_group.new()
   return setmetatable({ tasks = {} }, TaskGroup)
 end
 
---- Starts a function in a task that does not end when the host ends the caller's coroutine. An error that it raises is reported like
---- that of any other task.
+--- Starts a function in a task that continues when the host ends the caller's coroutine. An error of the function is reported like
+--- the error of any other task.
 ---@param fn fun()
 ---@return opensandbox.Task
 function TaskGroup:spawn(fn)
-  local one = task.spawn_detached(fn, function(ended) self.tasks[ended] = nil end)
-  self.tasks[one] = true
-  return one
+  local spawned = parts.task.spawn_detached(fn, function(ended) self.tasks[ended] = nil end)
+  self.tasks[spawned] = true
+  return spawned
 end
 
---- Waits until all tasks have ended, those that are added meanwhile included.
----@param deadline number on the clock of core.now()
----@return boolean ended false when the time ran out first
+--- Waits until all tasks have ended, including those that are added during the wait.
+---@param deadline opensandbox.Deadline
+---@return boolean ended false if the time ran out first
 function TaskGroup:join(deadline)
-  local one = next(self.tasks)
-  while one do
-    one:join(deadline - core.now())
-    if not one:done() then return false end
-    self.tasks[one] = nil -- the host may have ended it without a word
-    one = next(self.tasks)
+  local member = next(self.tasks)
+  while member do
+    member:join(deadline:remaining())
+    if not member:done() then return false end
+    self.tasks[member] = nil -- a host can end a task without notice
+    member = next(self.tasks)
   end
   return true
 end

@@ -1,61 +1,59 @@
---- A set of things with times, the earliest at hand: a binary heap. The things are tables; `at` and `position` of each belong to it.
+--- A set of entries with times, ordered as a binary heap: the entry that is due first is at index 1. An entry is a table; its fields `at`
+--- and `position` belong to the set.
 
 local Timers = {}
 Timers.__index = Timers
 
-local function place(self, thing, position)
-  self[position] = thing
-  thing.position = position
+local function put(self, entry, position)
+  self[position] = entry
+  entry.position = position
 end
 
-local function rise(self, thing, position)
+local function sift_up(self, entry, position)
   while position > 1 do
     local above = math.floor(position / 2)
-    if self[above].at <= thing.at then break end
-    place(self, self[above], position)
+    if self[above].at <= entry.at then break end
+    put(self, self[above], position)
     position = above
   end
-  place(self, thing, position)
+  put(self, entry, position)
 end
 
-local function sink(self, thing, position)
+local function sift_down(self, entry, position)
   while true do
     local below = position * 2
     if below > self.count then break end
     if below < self.count and self[below + 1].at < self[below].at then below = below + 1 end
-    if self[below].at >= thing.at then break end
-    place(self, self[below], position)
+    if self[below].at >= entry.at then break end
+    put(self, self[below], position)
     position = below
   end
-  place(self, thing, position)
+  put(self, entry, position)
 end
 
---- Adds a thing that is due `at` a time.
-function Timers:add(thing, at)
-  thing.at = at
+--- Adds an entry.
+---@param entry table
+---@param at number the time when it is due
+function Timers:add(entry, at)
+  entry.at = at
   self.count = self.count + 1
-  rise(self, thing, self.count)
+  sift_up(self, entry, self.count)
 end
 
---- Removes a thing; one that is not in the set is passed over.
-function Timers:remove(thing)
-  local position = thing.position
+--- Removes an entry. Ignores an entry that is not in the set.
+function Timers:remove(entry)
+  local position = entry.position
   if not position then return end
-  thing.position = nil
+  entry.position = nil
   local last = self[self.count]
   self[self.count] = nil
   self.count = self.count - 1
-  if last == thing then return end
+  if last == entry then return end
   if position > 1 and last.at < self[math.floor(position / 2)].at then
-    rise(self, last, position)
+    sift_up(self, last, position)
   else
-    sink(self, last, position)
+    sift_down(self, last, position)
   end
-end
-
---- The thing that is due first, or nil.
-function Timers:first()
-  return self[1]
 end
 
 return function()

@@ -139,7 +139,7 @@ end
 -- @param or_nothing taken for a body that is empty
 function Call:json_body(kind, callback, or_nothing)
   self.request:body(64 * 1024 * 1024, function(text)
-    local value, problem = json.decode(utf8.sound(text))   -- as Go reads JSON
+    local value, problem = json.decode(utf8.replace_invalid(text))   -- as Go reads JSON
     local opening = text:match("^%s*(.?)")
     if opening == "" then
       if or_nothing then return callback(or_nothing) end

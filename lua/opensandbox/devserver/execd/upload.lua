@@ -89,7 +89,7 @@ function Upload:check(complete)
 end
 
 local function parse_metadata(part)
-  local value, problem = json.decode(utf8.sound(table.concat(part.pieces)))
+  local value, problem = json.decode(utf8.replace_invalid(table.concat(part.pieces)))
   if not problem and not (filesystem.is_permission(value) and (value.path == nil or type(value.path) == "string")) then
     problem = "json: cannot unmarshal a member of another type"
   end

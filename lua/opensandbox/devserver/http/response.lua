@@ -90,7 +90,7 @@ end
 --- Sends a value as JSON. Its content type is that of the API, set when the request comes in.
 function Response:json(status, value)
   -- The encoder writes every slash as "\\/", which neither service does. Names of files may be anything.
-  self:send(status, { { "Content-Type", self.json_type } }, utf8.sound((json.encode(value):gsub("\\/", "/"))))
+  self:send(status, { { "Content-Type", self.json_type } }, utf8.replace_invalid((json.encode(value):gsub("\\/", "/"))))
 end
 
 --- Sends an error in the shape that both APIs share.

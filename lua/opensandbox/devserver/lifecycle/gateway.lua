@@ -64,7 +64,7 @@ local function rewritten(query)
     end
     table.insert(values[name], pair[2])
   end
-  local function form(text) return (url.encode(utf8.sound(text)):gsub("%%20", "+")) end
+  local function form(text) return (url.encode(utf8.replace_invalid(text)):gsub("%%20", "+")) end
   local pieces = {}
   for _, name in ipairs(names) do
     for _, value in ipairs(values[name]) do pieces[#pieces + 1] = form(name) .. "=" .. form(value) end

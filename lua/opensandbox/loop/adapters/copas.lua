@@ -1,36 +1,38 @@
---- copas: tasks are its threads. Its older versions have no timers and can wait for nothing but sockets, so each waiting thread reads
---- from something that looks like one. A thread of ours, the driver, reads from one that has the scheduler's descriptor, which an alarm
---- makes readable when time is up, and steps the scheduler.
+--- The adapter for copas. Tasks are its threads.
+--
+-- Older copas can wait only for sockets. Each waiting thread therefore reads from an object that behaves like a socket. A thread of
+-- ours, the driver, reads from such an object with the scheduler's descriptor and steps the scheduler. An alarm makes the descriptor
+-- readable when a time has passed.
 
 local copas = require "copas"
-local options = require "opensandbox.base.options"
-local plain = require "opensandbox.loop.adapters.standalone"
 local coxpcall = require "opensandbox.loop.coxpcall"
+local options = require "opensandbox.base.options"
 local scheduler = require "opensandbox.loop.scheduler"
+local standalone = require "opensandbox.loop.adapters.standalone"
 
 local adapter = { name = "copas" }
 
-local LONGEST_STEP = 60 -- seconds
+local MAX_WAIT = 60 -- seconds
 
 local waiters = setmetatable({}, { __mode = "k" }) -- by coroutine
-local waiting, unfinished = 0, 0 -- threads that wait for us, and tasks
+local waiting, unfinished = 0, 0 -- number of threads that wait for us, and of tasks
 local driving = false
 
-local function goes_on()
+local function has_work()
   return waiting > 0 or scheduler.has_work()
 end
 
-local driver = { began = false }
+local driver = { started = false }
 
 function driver.getfd() return scheduler:pollfd() end
 
 function driver.dirty() return scheduler:dirty() end
 
--- copas calls this before it waits, too. What waits then has not even begun to.
+-- copas also calls this once before the thread waits, when a step would be too early.
 function driver.receive()
-  if driver.began then scheduler:step(0) end
-  driver.began = true
-  if goes_on() then return nil, "timeout" end
+  if driver.started then scheduler:step(0) end
+  driver.started = true
+  if has_work() then return nil, "timeout" end
   return ""
 end
 
@@ -39,12 +41,12 @@ function driver.settimeout() return 1 end
 function driver.close() return 1 end
 
 local function drive()
-  driver.began = false
-  repeat copas.receive(driver, 1) until not goes_on()
+  driver.started = false
+  repeat copas.receive(driver, 1) until not has_work()
   driving = false
 end
 
-local function needs_descriptor()
+local function require_pollable()
   if not scheduler:pollfd() then
     options.raise("opensandbox", "copas cannot wait for us on this platform: it needs epoll")
   end
@@ -53,7 +55,7 @@ end
 local Waiter = {}
 Waiter.__index = Waiter
 
--- select() passes over what has no descriptor, so a thread is resumed when it is woken, and not before.
+-- select() ignores an object without a descriptor, so a thread is resumed when it is woken, and not before.
 function Waiter:getfd() return self.woken and scheduler:pollfd() or nil end
 
 function Waiter:dirty() return self.woken end
@@ -65,7 +67,7 @@ end
 
 function Waiter:settimeout() return 1 end
 
-function Waiter:close() return 1 end -- what copas does to the last socket of a thread that ends
+function Waiter:close() return 1 end -- copas closes the last socket of a thread that ends
 
 function Waiter:suspend()
   waiting = waiting + 1
@@ -77,7 +79,7 @@ end
 function Waiter:notify() end
 
 function adapter.spawn(body)
-  needs_descriptor()
+  require_pollable()
   unfinished = unfinished + 1
   copas.addthread(function()
     local running = coroutine.running()
@@ -88,7 +90,7 @@ function adapter.spawn(body)
   end)
 end
 
--- Whether a thread that we know has resumed the running coroutine.
+-- Returns whether a known thread has resumed the running coroutine.
 local function is_inside_another()
   for thread in pairs(waiters) do
     if coroutine.status(thread) == "normal" then return true end
@@ -96,27 +98,27 @@ local function is_inside_another()
   return false
 end
 
--- copas does not tell its threads from other coroutines: where it was chosen as the loop, one that is not inside of a thread that we know
--- is taken for a thread.
+-- copas does not distinguish its threads from other coroutines. If the user chose this adapter, a coroutine that does not run inside a
+-- known thread counts as a thread.
 function adapter.waiter(running, was_chosen)
   if not waiters[running] and was_chosen and not is_inside_another() then
-    needs_descriptor()
+    require_pollable()
     waiters[running] = setmetatable({}, Waiter)
   end
   return waiters[running]
 end
 
--- Outside of any thread, the threads go on meanwhile; inside, copas cannot be stepped.
+-- Outside of any thread, the threads continue during the wait. Inside a thread, copas cannot be stepped.
 function adapter.block(waiter)
   while not waiter.woken and unfinished > 0 and not coxpcall.running() do
     adapter.changed()
-    copas.step(LONGEST_STEP)
+    copas.step(MAX_WAIT)
   end
-  plain.block(waiter)
+  standalone.block(waiter)
 end
 
 function adapter.changed()
-  if not goes_on() or not scheduler:alarm() then return end
+  if not has_work() or not scheduler:alarm() then return end
   if not driving then
     driving = true
     copas.addthread(drive)

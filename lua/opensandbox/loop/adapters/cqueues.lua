@@ -1,30 +1,30 @@
---- cqueues: tasks are coroutines of the controller, and so are all that call us in one. Each controller gets a coroutine of ours, its
---- driver, that steps the scheduler while any of its coroutines wait for us.
+--- The adapter for cqueues. Tasks are coroutines of the running controller, and a coroutine of a controller that calls the library
+--- waits in it. Each controller gets a coroutine of ours, its driver, which steps the scheduler while any coroutine waits for us.
 
-local cqueues = require "cqueues"
 local condition = require "cqueues.condition"
-local plain = require "opensandbox.loop.adapters.standalone"
+local cqueues = require "cqueues"
 local scheduler = require "opensandbox.loop.scheduler"
+local standalone = require "opensandbox.loop.adapters.standalone"
 
 local adapter = { name = "cqueues" }
 
-local POLLED_STEP = 0.005 -- seconds between steps where there is no descriptor to watch
-local LOOK_AGAIN = 0.05   -- seconds: so much later does a loop end of which only what moves in the background is left
+local POLL_INTERVAL = 0.005 -- seconds between steps if there is no descriptor to watch
+local LINGER = 0.05         -- seconds until a loop ends in which only background transfers are left
 
--- Nothing here refers to a controller, or it would never be collected.
+-- Nothing here refers to a controller strongly, because it could never be collected then.
 local waiters = setmetatable({}, { __mode = "k" }) -- by coroutine
 local drivers = setmetatable({}, { __mode = "k" }) -- by controller
 
--- What moves in the background, the rest of a response or a delete, must not keep the loop from ending.
-local function goes_on(driver)
+-- Background transfers, such as the rest of a response or a delete, must not keep the loop from ending.
+local function has_work(driver)
   return driver.waiting > 0 or (cqueues.running():count() > 1 and scheduler.has_work())
 end
 
 local function drive(driver)
-  while goes_on(driver) do
-    local watched = scheduler:pollfd() and scheduler or math.min(scheduler:timeout() or POLLED_STEP, POLLED_STEP)
-    local ready = cqueues.poll(watched, driver.kick, driver.waiting == 0 and LOOK_AGAIN or nil)
-    -- The drivers of two controllers kick each other with each step, so a kick alone is only a reason to look again.
+  while has_work(driver) do
+    local watched = scheduler:pollfd() and scheduler or math.min(scheduler:timeout() or POLL_INTERVAL, POLL_INTERVAL)
+    local ready = cqueues.poll(watched, driver.kick, driver.waiting == 0 and LINGER or nil)
+    -- The drivers of two controllers kick each other with each step, so a kick alone only means: check again.
     if ready == watched or scheduler:dirty() then scheduler:step(0) end
   end
   drivers[cqueues.running()] = nil
@@ -57,10 +57,10 @@ end
 
 function adapter.spawn(body)
   local controller = cqueues.running()
-  if controller then controller:wrap(body) else plain.spawn(body) end
+  if controller then controller:wrap(body) else standalone.spawn(body) end
 end
 
--- A coroutine inside one of the controller's is not the controller's to resume.
+-- The controller cannot resume a coroutine that runs inside one of its own.
 function adapter.waiter(running)
   if waiters[running] then return waiters[running] end
   local controller, resumed_by_it = cqueues.running()

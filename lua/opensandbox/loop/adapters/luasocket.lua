@@ -1,4 +1,4 @@
---- luasocket: a program that calls socket.select() itself watches the client, `socket.select({ client }, nil, client:timeout())`, then
---- calls `client:step(0)`. Tasks are our own coroutines, and all is as in plain Lua.
+--- The adapter for programs that call socket.select(). Such a program watches the client, `socket.select({ client }, nil,
+--- client:timeout())`, then calls `client:step(0)`. Everything else is as in the standalone adapter.
 
 return { name = "socket" }

@@ -1,167 +1,177 @@
---- OpenResty, and nginx with its Lua module. Tasks are light threads, and so is everything that calls us in a request or a timer; each
---- waits on a semaphore of its own. One timer in each worker, the driver, steps the scheduler while anything moves.
+--- The adapter for OpenResty, and for nginx with its Lua module. Tasks are light threads, and so is the code of a request or a timer
+--- that calls the library. Each of them waits on a semaphore of its own. One timer in each worker, the driver, steps the scheduler.
 --
--- nginx cannot watch a descriptor of ours. A thread of the core does, and writes a byte to a connection that the driver reads. Where
--- that cannot be had, the driver looks again and again, at growing intervals.
+-- nginx cannot watch a descriptor of ours. A thread of the core watches it and writes a byte to a connection that the driver reads. If
+-- such a connection cannot be made, the driver polls at growing intervals.
 
 local ngx = rawget(_G, "ngx")
+local backoffs = require "opensandbox.loop.backoff"
 local core = require "opensandbox.core"
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
-local semaphore = require "ngx.semaphore"
 local scheduler = require "opensandbox.loop.scheduler"
+local semaphore = require "ngx.semaphore"
 
 local adapter = { name = "ngx" }
 
-local SHORTEST_PAUSE = 0.001 -- seconds between steps: nginx's own resolution
-local LONGEST_PAUSE = 0.02   -- seconds
-local GROWTH = 1.5
-local LOOK_FOR_DEAD = 0.1    -- seconds
-local LONGEST_WAIT = 60      -- seconds
-local AT_ONCE = 4            -- threads that go on before nginx has another turn: what it serves besides must not wait for a crowd
-local NEVER = 2 ^ 31 - 1     -- milliseconds
+local MIN_DELAY = 0.001            -- seconds between two steps: nginx's own resolution
+local MAX_DELAY = 0.02             -- seconds between two steps of a driver that polls
+local REAP_INTERVAL = 0.1          -- seconds
+local MAX_WAIT = 60                -- seconds
+local MAX_RESUMES_PER_STEP = 4     -- threads resumed per step, so that other requests of the worker are not delayed
+local CONNECT_TIMEOUT = 1000       -- milliseconds
+local MAX_SOCKET_TIMEOUT = 2 ^ 31 - 1 -- milliseconds
 
--- Where a light thread can wait.
+-- The phases in which a light thread can wait.
 local can_wait = {
   rewrite = true, server_rewrite = true, access = true, content = true, timer = true, ssl_cert = true, ssl_session_fetch = true,
 }
 
 local waiters = setmetatable({}, { __mode = "k" }) -- by coroutine
 local suspended = {}                               -- set of waiters
-local crowd, first, last = {}, 1, 0                -- a queue of waiters that may go on
-local places = AT_ONCE
-local driver -- while one runs; changed() tells it that there is something else to wait for
+local run_queue, first, last = {}, 1, 0            -- woken waiters that have not been resumed yet
+local free_slots = MAX_RESUMES_PER_STEP            -- threads that may still be resumed in this step
+local driver -- while one runs
 
+-- Fields of a waiter beside the general ones: `semaphore`; `posted` (it was resumed, and its turn has not come); `dead`.
 local Waiter = {}
 Waiter.__index = Waiter
 
--- The driver moves what this thread has just begun: a step in each thread would hold the worker up when a crowd arrives.
+-- The driver sends what this thread has just started. If every thread stepped the scheduler, many requests at once would delay the worker.
 function Waiter:suspend()
   suspended[self] = true
   while not self.woken do
     self.posted = false
-    self.semaphore:wait(LONGEST_WAIT)
+    self.semaphore:wait(MAX_WAIT)
   end
   suspended[self] = nil
 end
 
-local function let_go(waiter)
-  places = places - 1
+local function resume(waiter)
+  free_slots = free_slots - 1
   if waiter.semaphore:count() >= 0 then return end -- it is dead, or runs already
   waiter.posted = true
   waiter.semaphore:post(1)
 end
 
 function Waiter:notify()
-  if not driver or places > 0 then return let_go(self) end
+  if not driver or free_slots > 0 then return resume(self) end
   last = last + 1
-  crowd[last] = self
+  run_queue[last] = self
 end
 
-local function let_some_go()
-  places = AT_ONCE
-  while places > 0 and first <= last do
-    let_go(crowd[first])
-    crowd[first] = nil
+local function resume_some()
+  free_slots = MAX_RESUMES_PER_STEP
+  while free_slots > 0 and first <= last do
+    resume(run_queue[first])
+    run_queue[first] = nil
     first = first + 1
   end
 end
 
--- Seconds until the driver has something to do, whatever the network does.
+-- Returns the seconds until the driver has something to do, even if no data arrives.
 local function due()
-  return first <= last and 0 or math.min(scheduler:timeout() or LOOK_FOR_DEAD, LOOK_FOR_DEAD)
+  return first <= last and 0 or math.min(scheduler:timeout() or REAP_INTERVAL, REAP_INTERVAL)
 end
 
-local function bury(waiter)
+local function discard(waiter)
   suspended[waiter] = nil
   waiter.dead = true
   loop.abandon(waiter)
 end
 
--- A request that was aborted, or a thread that was killed, never goes on, and nobody tells us; but nobody waits on its semaphore then.
-local function bury_the_dead()
-  for waiter in pairs(suspended) do -- one that was let go has a count of 0 until its turn comes
-    if waiter.semaphore:count() >= (waiter.posted and 1 or 0) then bury(waiter) end
+-- nginx gives no notice of aborted requests or killed threads. They are detected by their semaphore, on which no thread waits any more.
+local function discard_dead()
+  for waiter in pairs(suspended) do -- a resumed thread has a count of 0 until its turn comes
+    if waiter.semaphore:count() >= (waiter.posted and 1 or 0) then discard(waiter) end
   end
 end
 
-local function goes_on()
+local function has_work()
   return scheduler.has_waiters() or (scheduler.has_work() and not ngx.worker.exiting())
 end
 
--- The driver that is told: by a byte, whenever the scheduler's descriptor is readable. An alarm makes it so when time is up.
+-- A driver that the core's thread notifies by a byte whenever the scheduler's descriptor is readable. An alarm makes the descriptor
+-- readable when a time has passed.
 
-local Told = {}
-Told.__index = Told
+local NotifierDriver = {}
+NotifierDriver.__index = NotifierDriver
 
--- Nil where that cannot be had.
-local function told()
+-- Returns nil if the connection cannot be made.
+local function new_notifier_driver()
   local notifier = scheduler:pollfd() and core.notifier()
   if not notifier then return nil end
   local connection = ngx.socket.tcp()
-  connection:settimeouts(1000, 1000, NEVER)
+  connection:settimeouts(CONNECT_TIMEOUT, CONNECT_TIMEOUT, MAX_SOCKET_TIMEOUT)
   if connection:connect("unix:" .. notifier:path()) and notifier:accept() and scheduler:alarm(0) then
-    return setmetatable({ notifier = notifier, connection = connection }, Told)
+    return setmetatable({ notifier = notifier, connection = connection }, NotifierDriver)
   end
   notifier:close()
   connection:close()
 end
 
-function Told:changed()
+function NotifierDriver:changed()
   scheduler:alarm(due())
 end
 
--- Nil when it is over with the thread.
-function Told:wait()
+-- Returns nil when the core's thread is gone.
+function NotifierDriver:wait()
   self:changed()
   return self.notifier:arm(scheduler:pollfd()) and self.connection:receiveany(64)
 end
 
-function Told:close()
+function NotifierDriver:progressed() end
+
+function NotifierDriver:close()
   self.connection:close()
   self.notifier:close()
 end
 
--- The driver that looks.
+-- A driver that polls.
 
-local Looking = {}
-Looking.__index = Looking
+local PollingDriver = {}
+PollingDriver.__index = PollingDriver
 
-local function looking()
-  return setmetatable({ kick = semaphore.new(0), pause = SHORTEST_PAUSE }, Looking)
+local function new_polling_driver()
+  return setmetatable({ kick = semaphore.new(0), backoff = backoffs.new(MIN_DELAY, MAX_DELAY) }, PollingDriver)
 end
 
-function Looking:changed()
+function PollingDriver:changed()
   if self.kick:count() < 0 then self.kick:post(1) end
 end
 
-function Looking:wait()
-  local kicked = self.kick:wait(math.max(math.min(self.pause, due()), SHORTEST_PAUSE))
-  self.pause = kicked and SHORTEST_PAUSE or math.min(self.pause * GROWTH, LONGEST_PAUSE)
-  if kicked and first <= last then ngx.sleep(SHORTEST_PAUSE) end -- nginx's turn: a semaphore does not give it one
+function PollingDriver:wait()
+  local kicked = self.kick:wait(math.max(math.min(self.backoff:next(), due()), MIN_DELAY))
+  if kicked then self.backoff:reset() end
+  if kicked and first <= last then ngx.sleep(MIN_DELAY) end -- nginx's turn: a semaphore does not give it one
   return true
 end
 
-function Looking:close() end
+function PollingDriver:progressed()
+  self.backoff:reset()
+end
+
+function PollingDriver:close() end
+
+-- The driver until its timer runs.
+local StartingDriver = { changed = function() end, close = function() end }
 
 local function drive()
-  driver = told() or looking()
-  local looked = scheduler.now()
-  while goes_on() do
+  driver = new_notifier_driver() or new_polling_driver()
+  local last_reap = scheduler.now()
+  while has_work() do
     if not driver:wait() then
       driver:close()
-      driver = looking()
+      driver = new_polling_driver()
     end
-    let_some_go()
-    if scheduler:step(0) > 0 then driver.pause = SHORTEST_PAUSE end
-    if scheduler.now() - looked > LOOK_FOR_DEAD then
-      looked = scheduler.now()
-      bury_the_dead()
+    resume_some()
+    if scheduler:step(0) > 0 then driver:progressed() end
+    if scheduler.now() - last_reap > REAP_INTERVAL then
+      last_reap = scheduler.now()
+      discard_dead()
     end
   end
 end
-
-local Starting = { changed = function() end, close = function() end }
 
 local function drive_until_done()
   local ok, problem = pcall(drive)
@@ -174,14 +184,14 @@ function adapter.changed()
   if driver then
     driver:changed()
   elseif scheduler.has_work() then
-    driver = Starting
-    -- A finalizer may call this where there can be no timer. The next call then makes one.
+    driver = StartingDriver
+    -- A finalizer may call this in a phase in which no timer can be made. The next call then makes one.
     local called, started = pcall(ngx.timer.at, 0, drive_until_done)
     if not (called and started) then driver = nil end
   end
 end
 
--- A light thread belongs to a request, which does not end before it, and takes it along when it is aborted. A timer is on its own.
+-- A light thread belongs to a request: the request ends after the thread, and an aborted request ends it. A timer belongs to no request.
 function adapter.spawn(body, detached)
   local can_thread = can_wait[ngx.get_phase()]
   local problem
@@ -195,7 +205,7 @@ function adapter.spawn(body, detached)
   end
   local turn = semaphore.new(0) -- nginx starts threads at once
   ngx.thread.spawn(function()
-    turn:wait(LONGEST_WAIT)
+    turn:wait(MAX_WAIT)
     body()
   end)
   turn:post(1)
@@ -204,8 +214,8 @@ end
 function adapter.waiter(running)
   if not can_wait[ngx.get_phase()] then return nil end
   local waiter = waiters[running]
-  -- nginx uses the coroutines of threads again, those that it killed too.
-  if waiter and suspended[waiter] then bury(waiter) end
+  -- nginx uses the coroutines of threads again, including those of killed threads.
+  if waiter and suspended[waiter] then discard(waiter) end
   if not waiter or waiter.dead then
     waiter = setmetatable({ semaphore = semaphore.new(0) }, Waiter)
     waiters[running] = waiter

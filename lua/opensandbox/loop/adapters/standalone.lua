@@ -1,36 +1,34 @@
---- No host: tasks are coroutines of our own, resumed by the scheduler, which runs whenever somebody blocks.
+--- The adapter for programs without an event loop. Tasks are coroutines of our own. The scheduler resumes them whenever a caller blocks.
 --
--- The shape of every adapter:
+-- The interface of every adapter:
 --   name
---   spawn(body, detached)      starts a function in a coroutine that can wait; detached: it does not end with the running coroutine
---   waiter(coroutine, chosen)  returns the waiter of a coroutine, each time the same, or nil if it cannot be suspended here; chosen: the
---                              user chose the adapter by options.loop
+--   spawn(body, detached)      starts a function in a coroutine that can wait; detached: it continues when the running coroutine ends
+--   waiter(coroutine, chosen)  returns the waiter of a coroutine, each time the same, or nil if the coroutine cannot be suspended here;
+--                              chosen: the user chose the adapter by options.loop
 --   block(waiter)              waits in code that cannot be suspended
 --   unblock()                  a blocking wait has ended: make block() return soon
 --   refusal()                  returns the reason why blocking is not allowed here, or nil
---   changed()                  the set of things to wait for has changed
---   unhandled_error()          a task has failed, and nobody waits for it yet
---   report(text)               reports an error that nobody waits for
--- Functions that an adapter does not have are those of this file. A waiter is a table with two methods. `suspend` is called in its
--- coroutine; it yields to the host and returns when `self.woken` is true, not before. `notify` is called anywhere and makes the host
--- continue `suspend`. The scheduler lists the other fields of a waiter. The adapter lets the host watch `opensandbox.loop.scheduler`: its
--- pollfd() for reading, its timeout(), then its step(0).
+--   changed()                  there is something else to wait for
+--   unhandled_error()          a task has failed, and no code waits for it yet
+--   report(text)               reports an error that no code waits for
+-- Functions that an adapter does not have are those of this file. scheduler.lua describes the fields of a waiter. An adapter lets its
+-- host drive the scheduler: the host watches pollfd() for reading, wakes up after timeout() and calls step(0).
 
 local options = require "opensandbox.base.options"
 local scheduler = require "opensandbox.loop.scheduler"
 
-local plain = { name = "plain" }
+local standalone = { name = "plain" }
 
-local LONGEST_STEP = 60 -- seconds
+local MAX_WAIT = 60 -- seconds
 
-local waiters = setmetatable({}, { __mode = "kv" }) -- by coroutine, which holds its own while it runs
-local TOKEN = {} -- what passes between a task and the scheduler, and between nobody else
+local waiters = setmetatable({}, { __mode = "kv" }) -- by coroutine, which keeps its waiter while it runs
+local TOKEN = {} -- what only a task and the scheduler pass to each other
 
 local Waiter = {}
 Waiter.__index = Waiter
 
 function Waiter:suspend()
-  -- Others may resume the coroutine, as code written for luv does with its own; that is not meant for us.
+  -- Other code may resume the coroutine too, as code written for luv does with its own coroutines. Such a resume has no token.
   repeat until coroutine.yield(TOKEN) == TOKEN
 end
 
@@ -39,41 +37,41 @@ function Waiter:notify()
 end
 
 function Waiter:resume()
-  coroutine.resume(self.coroutine, TOKEN) -- the body catches its errors itself
+  coroutine.resume(self.coroutine, TOKEN) -- the function catches its errors itself
 end
 
-function plain.spawn(body)
-  -- The first resume brings the token too.
+function standalone.spawn(body)
+  -- The first resume passes the token too, and `body` takes no arguments.
   local waiter = setmetatable({ coroutine = coroutine.create(function() body() end) }, Waiter)
   waiters[waiter.coroutine] = waiter
   scheduler.enqueue(waiter)
 end
 
-function plain.waiter(running)
+function standalone.waiter(running)
   return waiters[running]
 end
 
 --- Drives the scheduler until the waiter is woken.
-function plain.block(waiter)
+function standalone.block(waiter)
   while not waiter.woken do
     if not scheduler.has_work() then
       scheduler.unpark(waiter)
       options.raise("opensandbox", "this would wait for ever: nothing is left that could end the wait")
     end
-    scheduler:step(LONGEST_STEP)
+    scheduler:step(MAX_WAIT)
   end
 end
 
-function plain.unblock() end
+function standalone.unblock() end
 
-function plain.refusal() end
+function standalone.refusal() end
 
-function plain.changed() end
+function standalone.changed() end
 
-function plain.unhandled_error() end
+function standalone.unhandled_error() end
 
-function plain.report(text)
+function standalone.report(text)
   io.stderr:write(text, "\n")
 end
 
-return plain
+return standalone

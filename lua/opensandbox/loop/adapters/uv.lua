@@ -1,10 +1,10 @@
---- libuv: luv scripts and Neovim. Tasks are our own coroutines; the loop watches the scheduler's descriptor, which tells about
---- times too; a timer where there is none.
+--- The adapter for libuv: luv scripts and Neovim. Tasks are coroutines of our own. The loop watches the scheduler's descriptor, which
+--- becomes readable for timeouts too; without a descriptor, a timer is used.
 
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
-local plain = require "opensandbox.loop.adapters.standalone"
 local scheduler = require "opensandbox.loop.scheduler"
+local standalone = require "opensandbox.loop.adapters.standalone"
 
 local vim = rawget(_G, "vim")
 local in_neovim = type(vim) == "table" and (vim.uv or vim.loop) and true or false
@@ -12,30 +12,30 @@ local uv = in_neovim and (vim.uv or vim.loop) or require "luv"
 
 local adapter = { name = "uv" }
 
-local POLLED_STEP = 5         -- milliseconds between steps where there is no descriptor to watch
-local LOOK_AGAIN = 100        -- milliseconds: vim.wait() of Neovim 0.7 tells about Ctrl-C when its time is over
-local LOOK_FOR_UNHEARD = 1000 -- milliseconds
+local POLL_INTERVAL = 5            -- milliseconds between steps if there is no descriptor to watch
+local INTERRUPT_POLL_INTERVAL = 100 -- milliseconds: vim.wait() of Neovim 0.7 reports Ctrl-C only when its time has passed
+local UNHANDLED_ERROR_DELAY = 1000 -- milliseconds
 
 local poll, watched
-local timer -- only where there is no descriptor: vim.wait() of Neovim 0.7 sleeps on when a timer has scheduled something
-local due = false -- a step has been asked for
+local timer -- only without a descriptor: vim.wait() of Neovim 0.7 continues to sleep when a timer has scheduled a function
+local step_scheduled = false
 
 local function step()
-  due = false
+  step_scheduled = false
   scheduler:step(0)
 end
 
--- In Neovim the loop calls back in a fast event, where most of its API is out of bounds; the tasks want all of it. The step may have to
--- wait for a prompt to end: until then nothing is watched, for the loop would spin.
+-- In Neovim the loop calls back in a fast event, in which most of Neovim's API is not allowed. Tasks need that API, so the step is
+-- scheduled. It may have to wait until a prompt ends; nothing is watched until then, because the loop would spin.
 local function on_event()
-  if due then return end
-  due = true
+  if step_scheduled then return end
+  step_scheduled = true
   if not in_neovim then return step() end
   if poll then poll:stop() end
   vim.schedule(step)
 end
 
--- Both give the handle that is active now.
+-- Returns the active poll handle of a descriptor.
 local function watch(fd)
   if watched ~= fd then
     if poll then poll:close() end
@@ -45,23 +45,24 @@ local function watch(fd)
   return poll
 end
 
-local function wake_up_soon()
+-- Returns the active timer.
+local function start_timer()
   timer = timer or uv.new_timer()
   uv.update_time()
-  timer:start(math.ceil(math.min((scheduler:timeout() or 1) * 1000, POLLED_STEP)), 0, on_event)
+  timer:start(math.ceil(math.min((scheduler:timeout() or 1) * 1000, POLL_INTERVAL)), 0, on_event)
   return timer
 end
 
 function adapter.changed()
-  if due then return end -- the step will tell
+  if step_scheduled then return end -- the step calls this at its end
   if not scheduler.has_work() then
     if poll then poll:stop() end
     if timer then timer:stop() end
     return
   end
   local fd = scheduler:pollfd()
-  local handle = fd and scheduler:alarm() and watch(fd) or wake_up_soon()
-  -- What only moves in the background must not keep the loop from ending.
+  local handle = fd and scheduler:alarm() and watch(fd) or start_timer()
+  -- Background transfers must not keep the loop from ending.
   if scheduler.has_waiters() then handle:ref() else handle:unref() end
 end
 
@@ -74,9 +75,9 @@ if in_neovim then
 
   function adapter.block(waiter)
     adapter.changed()
-    local interval = timer and POLLED_STEP or LOOK_AGAIN
+    local interval = timer and POLL_INTERVAL or INTERRUPT_POLL_INTERVAL
     repeat
-      local woken, why = vim.wait(LOOK_AGAIN, function() return waiter.woken end, interval)
+      local woken, why = vim.wait(INTERRUPT_POLL_INTERVAL, function() return waiter.woken end, interval)
       if why == -2 then
         loop.abandon(waiter)
         options.raise("opensandbox", "interrupted")
@@ -88,21 +89,22 @@ if in_neovim then
     vim.schedule(function() vim.notify(text, vim.log.levels.ERROR) end)
   end
 
-  -- An editor runs for days, and its collector may come round in an hour: it is sent to look whether anybody holds the failed task.
-  local looking = false
+  -- The error is reported when the failed task is collected. An editor runs for days, and its next collection may be an hour away, so a
+  -- collection is run.
+  local collect_scheduled = false
   function adapter.unhandled_error()
-    if looking then return end
-    looking = true
+    if collect_scheduled then return end
+    collect_scheduled = true
     vim.defer_fn(function()
-      looking = false
+      collect_scheduled = false
       collectgarbage()
-    end, LOOK_FOR_UNHEARD)
+    end, UNHANDLED_ERROR_DELAY)
   end
 
-  -- Neovim does not close its Lua state, so no finalizer would end the sandboxes of this session.
+  -- Neovim does not close its Lua state, so finalizers would not delete the sandboxes of this session.
   local function at_exit()
     vim.api.nvim_create_autocmd("VimLeavePre", {
-      desc = "opensandbox: end the sandboxes of this session",
+      desc = "opensandbox: delete the sandboxes of this session",
       callback = function()
         scheduler.exit()
         if poll then poll:close() end
@@ -113,22 +115,22 @@ if in_neovim then
   end
   if vim.in_fast_event() then vim.schedule(at_exit) else at_exit() end
 else
-  -- While others wait too, they and the rest of the loop go on meanwhile; inside a callback of the loop it cannot be run.
-  local runs_here = false
+  local running_loop = false
 
+  -- While other code waits too, this runs the loop, so that everything in it continues. Inside a callback the loop cannot be run.
   function adapter.block(waiter)
     while not waiter.woken and scheduler.has_waiters() and not uv.loop_mode() do
-      runs_here = true
+      running_loop = true
       local is_alive = uv.run("once")
-      runs_here = false
+      running_loop = false
       if not is_alive and not scheduler.has_work() then break end
     end
-    plain.block(waiter)
+    standalone.block(waiter)
   end
 
-  -- The loop looks at its timers first and then waits for something else: it may be one of them that ended our wait.
+  -- The loop runs its timers first and then waits for events. One of the timers may have ended our wait.
   function adapter.unblock()
-    if runs_here then uv.stop() end
+    if running_loop then uv.stop() end
   end
 end
 

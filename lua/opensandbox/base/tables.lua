@@ -1,0 +1,25 @@
+--- Copies of tables.
+
+local tables = {}
+
+--- Returns a new table with the entries of all given tables. Later entries replace earlier ones.
+---@param ... table? nil counts as an empty table
+---@return table
+function tables.merge(...)
+  local merged = {}
+  for i = 1, select("#", ...) do
+    for name, value in pairs((select(i, ...)) or {}) do merged[name] = value end
+  end
+  return merged
+end
+
+--- Returns a new list with the items of another.
+---@param list? any[] nil counts as an empty list
+---@return any[]
+function tables.copy_list(list)
+  local copy = {}
+  for i, item in ipairs(list or {}) do copy[i] = item end
+  return copy
+end
+
+return tables

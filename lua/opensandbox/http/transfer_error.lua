@@ -1,0 +1,83 @@
+--- What a failed transfer of the core means to the caller: the kind, text and hint of the error.
+
+local errors = require "opensandbox.base.errors"
+local find_proxy = require("opensandbox.http.proxy").of
+
+local transfer_error = {}
+
+local SERVER_HINT = "Check that the server runs and that the URL (OPEN_SANDBOX_DOMAIN, or the first argument of opensandbox.new) "
+  .. "is right"
+
+-- By the core's outcome: kind and text of the error, a hint, and the core's time limit.
+local outcomes = {
+  resolve_failed = { kind = "transport", text = "the host name cannot be resolved",
+    hint = "Check the host in the URL (OPEN_SANDBOX_DOMAIN, or the first argument of opensandbox.new)" },
+  proxy_failed = { kind = "transport", text = "the proxy cannot be reached, or refuses to connect",
+    hint = "Check the proxy, unset it, or set the option proxy (\"\" for none)" },
+  connect_failed = { kind = "transport", text = "connection refused or unreachable", hint = SERVER_HINT },
+  tls_failed = { kind = "transport", text = "TLS failed",
+    hint = "Check the certificate, or the tls options (ca_file, verify)" },
+  connect_timeout = { kind = "timeout", text = "no connection in time", timer = "connect_timeout" },
+  timeout = { kind = "timeout", text = "not finished in time", timer = "timeout" },
+  idle_timeout = { kind = "timeout", text = "no byte arrived in time", timer = "idle_timeout" },
+  send_failed = { kind = "transport", text = "the connection broke while the request was sent" },
+  receive_failed = { kind = "transport", text = "the connection broke before the response was complete" },
+  bad_response = { kind = "protocol", text = "the response is not HTTP",
+    hint = "Check that the URL points at an OpenSandbox server" },
+  websocket_violation = { kind = "protocol", text = "the server violated the WebSocket protocol" },
+  message_too_large = { kind = "protocol", text = "the server sent too much at once" },
+  sink_failed = { kind = "state", text = "the local file could not be written" },
+  body_failed = { kind = "state", text = "the content could not be read" },
+  closed = { kind = "closed", text = "the client is closed" },
+  forked = { kind = "closed", text = "the process forked while the request ran" },
+  no_memory = { kind = "transport", text = "not enough memory" },
+  no_descriptors = { kind = "transport", text = "too many open files in this process, or in the system",
+    hint = "Close what is not used any more, or raise the limit (ulimit -n)" },
+  failed = { kind = "transport", text = "the request failed" },
+}
+
+local TLS_HINT = "The server does not use TLS at this port: try http:// in the URL"
+local PLAIN_HINT = "The server may expect TLS at this port: try https:// in the URL"
+
+-- The hint for a server that uses TLS where the URL says http, or the other way round. `has_head`: the response has begun.
+local function scheme_hint(outcome, message, target, has_head)
+  if target:sub(1, 6) == "https:" then
+    local is_plain = outcome == "tls_failed" and (message:find("wrong version number", 1, true)
+      or message:find("packet length too long", 1, true) or message:find("unexpected message", 1, true))
+    if is_plain then return TLS_HINT end
+    if outcome == "connect_timeout" then return "If the server does not use TLS at this port, use http:// in the URL" end
+  elseif not has_head and (outcome == "bad_response" or (outcome == "receive_failed" and message:find("Empty reply", 1, true))) then
+    return PLAIN_HINT
+  end
+end
+
+--- Returns the fields of the error for a transfer that failed.
+---@param outcome string of the core
+---@param message string of the core
+---@param facts table url; seconds(timer) returns the value of a time limit; option_name(timer) returns its option; sent (bytes of the request may have reached the server); has_head (the response has begun); proxy (the client's option)
+---@return table fields
+function transfer_error.fields(outcome, message, facts)
+  local known = outcomes[outcome]
+  local not_sent = not facts.sent
+  if outcome == "closed" or outcome == "forked" then
+    return { kind = known.kind, code = outcome, message = known.text, not_sent = not_sent }
+  elseif outcome == "receive_failed" and facts.has_head then
+    return { kind = "stream", code = "cut", message = "the response was cut off: " .. message, not_sent = not_sent }
+  end
+  local hint = scheme_hint(outcome, message, facts.url, facts.has_head)
+  local proxy = outcome == "proxy_failed" and find_proxy(facts.url, facts.proxy)
+  if known.timer then
+    local fields = errors.timeout_fields { code = outcome, text = known.text, option = facts.option_name(known.timer),
+      seconds = facts.seconds(known.timer), timer = known.timer, not_sent = not_sent, retryable = not_sent }
+    if hint then fields.hint = fields.hint .. ". " .. hint end
+    return fields
+  end
+  local text = known.text
+  if proxy then text = ("the proxy %s (%s) failed"):format(proxy.url, proxy.source) end
+  return {
+    kind = known.kind, code = outcome, message = text .. ": " .. message, hint = hint or known.hint,
+    not_sent = not_sent, retryable = not_sent and known.kind ~= "closed" and known.kind ~= "state",
+  }
+end
+
+return transfer_error
