@@ -35,7 +35,7 @@ ifdef SANITIZE
   CFLAGS = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
   # Without address randomisation where that is allowed: gcc 12's AddressSanitizer hangs now and then with much of it.
   RUNTIME = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
-  PRELOAD = LD_PRELOAD="$(RUNTIME)" OPENSANDBOX_TEST_PRELOAD="$(RUNTIME)" ASAN_OPTIONS=detect_leaks=0 \
+  PRELOAD = LD_PRELOAD="$(RUNTIME)" OPENSANDBOX_TEST_PRELOAD="$(RUNTIME)" ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=16 \
     $(shell setarch -R true 2>/dev/null && echo setarch -R)
 endif
 ifeq ($(POLLER),poll)
@@ -81,9 +81,10 @@ $(BUILD)/%.o: src/%.c $(wildcard src/*.h) Makefile
 run-demo: core
 	@$(ENVIRONMENT) LUA="$(LUA)" sh examples/demo.sh
 
-# SPEC= chooses files and directories, JOBS= how many files run at a time, OUTPUT= busted's output handler.
+# SPEC= chooses files and directories, JOBS= how many files run at a time, OUTPUT= busted's output handler; RETRY=1 runs a file in which
+# something failed a second time.
 run-test: core
-	@$(RUN_TESTS) $(if $(OUTPUT),--output=$(OUTPUT)) $(if $(JOBS),--jobs=$(JOBS)) $(or $(SPEC),spec)
+	@$(RUN_TESTS) $(if $(OUTPUT),--output=$(OUTPUT)) $(if $(JOBS),--jobs=$(JOBS)) $(if $(RETRY),--retry) $(or $(SPEC),spec)
 
 test-alone: core
 	@$(RUN_TESTS) --jobs=1 --shuffle-tests --repeat=2 $(or $(SPEC),spec)
