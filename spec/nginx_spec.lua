@@ -421,7 +421,7 @@ describe("The example for OpenResty", function()
   setup(function()
     devserver = process.devserver { grace = 0.2 }
     client = opensandbox.new(devserver.url, devserver.key)
-    local env = { OPEN_SANDBOX_DOMAIN = devserver.url, OPEN_SANDBOX_API_KEY = devserver.key }
+    local env = { OPEN_SANDBOX_DOMAIN = devserver.url, OPEN_SANDBOX_API_KEY = devserver.key, TIME_LIMIT = "3" }
     server = nginx.start("examples/openresty/nginx.conf", { env = env, edit = edit })
   end)
   teardown(stop)

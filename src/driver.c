@@ -71,7 +71,7 @@ static void collect_completed(osb_multi *multi)
         osb_transfer_complete(OSB_TRANSFER(member), code);
 }
 
-/* After those that have completed: libcurl stops waiting for their sockets, too. */
+/* Called after collect_completed(), because libcurl stops waiting for the sockets of completed transfers, too. */
 static void check_quiet(osb_multi *multi)
 {
     osb_member *member;

@@ -52,20 +52,26 @@ static int list_directory(lua_State *L)
     return problem ? osb_push_errno(L, problem) : 1;
 }
 
+static const char *kind_of(mode_t mode)
+{
+    return S_ISREG(mode) ? "file" : S_ISDIR(mode) ? "directory" : S_ISLNK(mode) ? "symlink" : S_ISFIFO(mode) ? "fifo"
+        : S_ISSOCK(mode) ? "socket" : S_ISCHR(mode) || S_ISBLK(mode) ? "device" : "other";
+}
+
 /* Pushes the kind, the size in bytes, the permission bits and the Unix seconds of the last change. Returns the number of results. */
 static int push_stat(lua_State *L, const struct stat *info)
 {
     mode_t mode = info->st_mode;
 
-    lua_pushstring(L, S_ISREG(mode) ? "file" : S_ISDIR(mode) ? "directory" : S_ISLNK(mode) ? "symlink" : "other");
+    lua_pushstring(L, kind_of(mode));
     osb_push_int64(L, (int64_t)info->st_size);
     lua_pushinteger(L, (lua_Integer)(mode & 0777));
     osb_push_int64(L, (int64_t)info->st_mtime);
     return 4;
 }
 
-/* core.stat(path), which follows links -> "file", "directory" or "other", size in bytes, permission bits, Unix seconds of the last
- * change; nil, message, errno's name */
+/* core.stat(path), which follows links -> "file", "directory", "fifo", "socket", "device" or "other", size in bytes, permission bits, Unix
+ * seconds of the last change; nil, message, errno's name */
 static int stat_path(lua_State *L)
 {
     struct stat info;
@@ -75,7 +81,19 @@ static int stat_path(lua_State *L)
     return push_stat(L, &info);
 }
 
-/* core.lstat(path) -> the same, of a link itself too: "symlink" and as the last result its target */
+/* core.is_replaceable(path): whether a new file can take the place of a file. It cannot when the file has other names, or another owner
+ * -> true or false; nil, message, errno's name */
+static int is_replaceable(lua_State *L)
+{
+    struct stat info;
+
+    if (lstat(luaL_checkstring(L, 1), &info))
+        return osb_push_errno(L, errno);
+    lua_pushboolean(L, S_ISREG(info.st_mode) && info.st_nlink == 1 && info.st_uid == geteuid());
+    return 1;
+}
+
+/* core.lstat(path) -> the same as core.stat, but of a link itself: "symlink", and as the last result its target */
 static int lstat_path(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
@@ -154,7 +172,8 @@ void osb_open_files(lua_State *L)
     static const luaL_Reg methods[] = { { NULL, NULL } };
     static const luaL_Reg meta[] = { { "__gc", close_directory }, { NULL, NULL } };
     static const luaL_Reg functions[] = {
-        { "list_directory", list_directory }, { "stat", stat_path }, { "lstat", lstat_path }, { "mkdir", make_directory },
+        { "list_directory", list_directory }, { "stat", stat_path }, { "lstat", lstat_path },
+        { "is_replaceable", is_replaceable }, { "mkdir", make_directory },
         { "symlink", make_symlink }, { "create", create_file }, { "chmod", change_mode }, { "utime", change_time }, { NULL, NULL }
     };
 

@@ -79,8 +79,12 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *argument, voi
         : (what & CURL_POLL_IN ? OSB_READABLE : 0) | (what & CURL_POLL_OUT ? OSB_WRITABLE : 0);
     osb_member *member = member_of(easy);
 
-    if (what == CURL_POLL_REMOVE && member)
+    if (member && events) {
+        member->socket = fd;
+    } else if (member && member->socket == fd) {
+        member->socket = -1;
         osb_transfer_set_mark(&multi->set, member, OSB_QUIET);
+    }
     if (events && !socket_argument) {
         set_close_on_exec(fd);
         curl_multi_assign(shard->curl, fd, shard); /* known from now on; a failure costs another call of fcntl() */

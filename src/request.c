@@ -146,8 +146,8 @@ static CURLcode add_header(struct curl_slist **headers, const char *header)
 }
 
 /*
- * A request that switches to WebSocket is an upload without end, whose bytes are the frames: libcurl then moves them both ways as it
- * does the bodies of any request. The headers without a value remove libcurl's own, so that the frames are sent as they are.
+ * A request that switches to WebSocket is an upload without end, whose bytes are the frames: libcurl then moves them both ways like
+ * the bodies of any request. The headers without a value remove libcurl's own, so that the frames are sent unchanged.
  */
 static CURLcode set_websocket(CURL *easy)
 {
@@ -155,7 +155,7 @@ static CURLcode set_websocket(CURL *easy)
     SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)-1);
     SET(CURLOPT_FRESH_CONNECT, 1L);
     SET(CURLOPT_FORBID_REUSE, 1L);
-    SET(CURLOPT_HTTPPROXYTUNNEL, 1L); /* an HTTP proxy passes on requests, not another protocol */
+    SET(CURLOPT_HTTPPROXYTUNNEL, 1L); /* without a tunnel, an HTTP proxy forwards nothing but HTTP */
     return CURLE_OK;
 }
 

@@ -5,6 +5,7 @@
 #include "alloc.h"
 #include "clock.h"
 
+static const char NO_RESPONSE[] = "the connection ended before the response";
 static const char CUT_SHORT[] = "the connection ended without a close frame";
 
 /* libcurl's callbacks: they move bytes and note what happened, no more. */
@@ -40,7 +41,7 @@ static int is_open_websocket(const osb_transfer *transfer)
     return transfer->websocket && transfer->websocket->open;
 }
 
-/* The response to a request for a WebSocket: the server switches to it, or refuses. Returns -1 when it does neither. */
+/* Handles the complete head of the response to a request for a WebSocket. Returns -1 when it accepts another handshake than ours. */
 static int answer_websocket(osb_transfer *transfer)
 {
     osb_buffer *head = &transfer->response.head;
@@ -51,10 +52,10 @@ static int answer_websocket(osb_transfer *transfer)
         if (problem) {
             transfer->failure = OSB_WEBSOCKET_VIOLATION;
             transfer->failure_message = problem;
-            transfer->response.status = 0; /* nobody shall take it for an open connection */
+            transfer->response.status = 0; /* so that it is not taken for an open connection */
             return -1;
         }
-        transfer->deadline = -1; /* it was for this response */
+        transfer->deadline = -1; /* it limited the time until this response */
         osb_transfer_update_clock(transfer);
     }
     osb_transfer_check_pause(transfer);
@@ -80,7 +81,7 @@ static osb_received receive_frames(osb_transfer *transfer, const char *bytes, si
     osb_websocket *websocket = transfer->websocket;
     osb_websocket_result result = osb_websocket_receive(websocket, bytes, length, transfer->multi->now);
 
-    osb_transfer_check_pause(transfer); /* a ping wants an answer, and so does a close frame */
+    osb_transfer_check_pause(transfer); /* the answer to a ping or to a close frame may have to be sent */
     if (websocket->close_sent)
         osb_transfer_update_clock(transfer);
     if (result == OSB_WEBSOCKET_NEWS)
@@ -103,7 +104,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *argument)
     return received(transfer, result, size * count);
 }
 
-/* Before the response there is nothing to send, and after a refusal there never will be. */
+/* Before the response nothing is sent. After a refusal the upload ends, so that libcurl ends the transfer. */
 static size_t read_frames(osb_transfer *transfer, char *into, size_t length)
 {
     int news;
@@ -114,6 +115,7 @@ static size_t read_frames(osb_transfer *transfer, char *into, size_t length)
     if (got > 0 || (transfer->response.status && !transfer->websocket->open))
         return got;
     osb_transfer_check_pause(transfer);
+    osb_transfer_set_mark(&transfer->multi->set, &transfer->member, OSB_QUIET); /* the connection may have ended before */
     return CURL_READFUNC_PAUSE;
 }
 
@@ -284,7 +286,7 @@ void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, const char *m
         osb_transfer_free(transfer);
 }
 
-/* Ends an open WebSocket, for which `outcome` and `message` are the reasons where the server has given none. */
+/* Ends an open WebSocket. `outcome` and `message` apply when the server neither closed it nor violated the protocol. */
 static void end_websocket(osb_transfer *transfer, osb_outcome outcome, const char *message)
 {
     const osb_websocket *websocket = transfer->websocket;
@@ -334,6 +336,10 @@ void osb_transfer_complete(osb_transfer *transfer, CURLcode code)
             end_websocket(transfer, osb_connection_outcome(&transfer->connection, code), message);
         return;
     }
+    if (transfer->websocket && code == CURLE_OK && !transfer->response.status) { /* libcurl takes half a head for a whole one */
+        osb_transfer_end(transfer, OSB_RECEIVE_FAILED, NO_RESPONSE);
+        return;
+    }
     outcome = osb_connection_outcome(&transfer->connection, code);
     if (outcome == OSB_NO_MEMORY && !transfer->response.status && osb_transfer_sent(transfer)) {
         /* libcurl before 8.6 has no other result for a line of more than 100 KB. */
@@ -381,7 +387,10 @@ void osb_transfer_detach(osb_transfer *transfer, double seconds, int wait_on_clo
 {
     osb_multi *multi = transfer->multi;
 
-    /* The bytes of parts belong to the caller, so a body in parts cannot stay behind. Before it is open, a WebSocket has no close. */
+    /*
+     * The bytes of parts belong to the caller, so a body in parts cannot stay behind. A WebSocket that is not open yet cannot be
+     * closed in the ordinary way.
+     */
     if (transfer->outcome != OSB_RUNNING || transfer->has_parts || osb_multi_is_inherited(multi)
         || (transfer->websocket && !transfer->websocket->open)) {
         osb_transfer_free(transfer);
@@ -401,7 +410,7 @@ void osb_transfer_detach(osb_transfer *transfer, double seconds, int wait_on_clo
 
 /* Pauses. */
 
-/* Returns 1 when libcurl waits for bytes of an upload and was told that there are none yet. */
+/* Returns 1 when libcurl has paused the upload, because it had no bytes to send. */
 static int send_is_paused(const osb_transfer *transfer)
 {
     return transfer->websocket ? transfer->websocket->send_paused : transfer->body.waiting_for_data;
@@ -554,10 +563,10 @@ void osb_transfer_check_quiet(osb_transfer *transfer)
     int refused = transfer->response.status && !is_open_websocket(transfer);
 
     /* libcurl waits for nothing either while both directions are paused by us. */
-    if (!websocket || refused || !send_is_paused(transfer) || receive_is_paused(transfer))
+    if (!websocket || refused || transfer->member.socket >= 0 || !send_is_paused(transfer) || receive_is_paused(transfer))
         return;
     if (websocket->open)
         end_websocket(transfer, OSB_RECEIVE_FAILED, CUT_SHORT);
     else
-        osb_transfer_end(transfer, OSB_RECEIVE_FAILED, "the connection ended before the response");
+        osb_transfer_end(transfer, OSB_RECEIVE_FAILED, NO_RESPONSE);
 }

@@ -19,10 +19,13 @@ void osb_transfer_resume(osb_transfer *transfer);
 /* Marks a transfer that has paused, or a WebSocket that is closed, when it can go on. */
 void osb_transfer_check_pause(osb_transfer *transfer);
 
-/* Checks a transfer for whose socket libcurl does not wait any more: that is how it shows the end of a WebSocket's connection. */
+/*
+ * Ends a WebSocket whose connection has ended. While its upload is paused, libcurl reports that only by not waiting for the socket any
+ * more.
+ */
 void osb_transfer_check_quiet(osb_transfer *transfer);
 
-/* Sets the clock of an open WebSocket anew. */
+/* Sets the clock of a transfer anew. */
 void osb_transfer_update_clock(osb_transfer *transfer);
 
 /* Ends a transfer whose time has run out, or sets its clock anew. */

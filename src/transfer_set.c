@@ -17,6 +17,7 @@ void osb_transfer_set_free(osb_transfer_set *set)
 void osb_transfer_set_enrol(osb_transfer_set *set, osb_member *member)
 {
     member->id = ++set->last_id;
+    member->socket = -1;
 }
 
 static int runs(const osb_member *member)

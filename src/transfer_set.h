@@ -15,7 +15,7 @@ typedef enum osb_mark {
     OSB_CHANGED,   /* it has news for its owner */
     OSB_RESUMABLE, /* it runs and is paused, and can go on */
     OSB_UNWATCHED, /* it runs, and one of its sockets cannot be watched */
-    OSB_QUIET,     /* it runs, and libcurl has stopped waiting for its socket */
+    OSB_QUIET,     /* it runs, and libcurl may have stopped waiting for its socket */
     OSB_MARKS
 } osb_mark;
 
@@ -25,6 +25,7 @@ typedef struct osb_member {
     osb_node marks[OSB_MARKS];
     osb_clock clock;
     int detached; /* it has no owner who would ask for news */
+    int socket;   /* the one that libcurl waits for; -1: it waits for none */
     int wait_on_close;
 } osb_member;
 

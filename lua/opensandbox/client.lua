@@ -8,6 +8,7 @@ local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
 local owned_resource = require "opensandbox.http.owned_resource"
 local retry = require "opensandbox.http.retry"
+local sandbox_state = require "opensandbox.lifecycle.sandbox_state"
 local scheduler = require "opensandbox.loop.scheduler"
 local task_group = require "opensandbox.loop.task_group"
 local url = require "opensandbox.base.url"
@@ -42,14 +43,14 @@ local METHODS = {
 
   ["opensandbox.execution.command_routes"] = { "run_command", "get_command_status", "get_command_logs", "interrupt_command" },
   ["opensandbox.execution.metrics_routes"] = { "ping", "get_metrics", "watch_metrics" },
-  ["opensandbox.execution.session_routes"] = { "create_session", "run_in_session", "delete_session" },
+  ["opensandbox.execution.session_routes"] = { "create_session", "run_in_session", "delete_session", "delete_session_request" },
   ["opensandbox.execution.code_routes"] = {
     "create_code_context", "get_code_context", "list_code_contexts", "delete_code_context", "delete_code_contexts",
-    "run_code", "interrupt_code",
+    "delete_code_context_request", "run_code", "interrupt_code",
   },
   ["opensandbox.execution.isolated_routes"] = {
     "create_isolated_session", "get_isolated_session", "list_isolated_sessions", "delete_isolated_session",
-    "get_isolation_capabilities", "isolated_endpoint",
+    "delete_isolated_session_request", "get_isolation_capabilities", "isolated_endpoint",
   },
   ["opensandbox.execution.isolated_run_routes"] = {
     "run_isolated", "start_isolated", "get_isolated_run", "get_isolated_run_logs",
@@ -188,24 +189,34 @@ local function new(base, api_key, opts)
     on_exit = function()
       if weak.client then weak.client:close() end
     end,
+    explain_error = function(failed_op, err)
+      return weak.client and sandbox_state.explain(weak.client, failed_op, err) or err
+    end,
   }
-  self.resources = owned_resource.set(self.http)
+  self.resources = owned_resource.set(self.http, self.cleanup)
   return self
 end
 
---- Closes the client. Deletes the sandboxes, sessions and contexts that it created and that were neither closed nor detached, waiting
---- at most 2 seconds. Aborts all other requests. A forked child deletes nothing that its parent created.
+--- Closes the client. Deletes the sandboxes, sessions and contexts that it created and that were neither closed nor detached, including
+--- those whose create is under way, and waits at most 2 seconds for that. Aborts all other requests. A forked child deletes nothing that
+--- its parent created.
 function Client:close()
   local deadline = deadlines.new(CLOSE_TIMEOUT)
-  for listener in pairs(self._close_listeners) do listener:on_client_close() end
-  self.cleanup:join(deadline)
-  self.resources:delete_all()
-  self.http:close()
+  local groups = {}
+  for listener in pairs(self._close_listeners) do groups[#groups + 1] = listener:on_client_close() end
+  self.resources:close()
+  groups[#groups + 1] = self.cleanup
+  local all_ended = true
+  for _, group in ipairs(groups) do all_ended = group:join(deadline) and all_ended end
+  if not all_ended then self.resources:close_blocking(deadline) end -- time is left only where this code cannot wait in the loop
+  self.http:close(deadline:remaining())
+  self.resources:abandon()
 end
 
 Client.__close = Client.close
 
---- Adds a listener, whose `on_client_close()` is called when the client closes. It is held weakly.
+--- Adds a listener, whose `on_client_close()` is called when the client closes. It may return a task group to wait for. The listener is
+--- held weakly.
 function Client:add_close_listener(listener)
   self._close_listeners[listener] = true
 end

@@ -9,7 +9,7 @@ local tables = require "opensandbox.base.tables"
 ---@field id string sandbox:code(language, { id = }) attaches to it, in any process
 ---@field language string
 local Code = child_resource.class { __name = "opensandbox.Code", _op_prefix = "code", _noun = "code context",
-  _delete = "delete_code_context", _route = "/code/contexts/" }
+  _delete = "delete_code_context" }
 
 local code_contexts = {}
 

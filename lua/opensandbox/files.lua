@@ -60,8 +60,9 @@ end
 ---@field verify? boolean compare size and CRC of the file in the sandbox with those of the content
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
 
-local write_options = { mode = "any", owner = "nonempty string", group = "nonempty string", on_progress = "function",
-  verify = "boolean" }
+local write_options = {
+  mode = "any", owner = "nonempty string", group = "nonempty string", on_progress = "function", verify = "boolean",
+}
 
 --- Writes a file. Its directories are created, and an existing file is overwritten in place: POST /files/upload.
 ---@param path string

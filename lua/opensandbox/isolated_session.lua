@@ -11,7 +11,7 @@ local shell = require "opensandbox.base.shell"
 ---@field id string what sandbox:isolated{ id = } takes, in another process too
 ---@field files opensandbox.Files its own files: what an overlay holds is only seen here and by what runs in it
 local Isolated = child_resource.class { __name = "opensandbox.Isolated", _op_prefix = "isolated", _noun = "isolated session",
-  _delete = "delete_isolated_session", _route = "/v1/isolated/session/" }
+  _delete = "delete_isolated_session" }
 
 ---@class opensandbox.IsolatedRunHandle: opensandbox.BackgroundProcess
 ---@field id string

@@ -25,6 +25,7 @@ local parts = lazy.modules {
   readiness = "opensandbox.lifecycle.readiness",
   run_command = "opensandbox.execution.run_command",
   sandbox_reference = "opensandbox.sandbox_reference",
+  sandbox_state = "opensandbox.lifecycle.sandbox_state",
   session = "opensandbox.session",
   vault = "opensandbox.vault",
 }
@@ -83,7 +84,7 @@ local function with_keep_alive(self, op, seconds, info)
   local err
   self._renewer, err = parts.keep_alive.start(self.client:for_op(op), self.id, seconds, info)
   if not err then return self end
-  self:close()
+  self:discard()
   return nil, err
 end
 
@@ -100,7 +101,7 @@ local function guarded(self, on_state)
   return on_state and function(info)
     local ok, problem = coxpcall.pcall(on_state, info)
     if ok then return end
-    self:kill()
+    self:discard()
     error(problem, 0)
   end
 end
@@ -128,7 +129,7 @@ function sandboxes.create(client, opts)
     info = info, option = "ready_timeout", on_state = guarded(self, own.on_state),
   })
   if not ready_info then
-    self:kill() -- the first error is returned, even if this fails
+    self:discard()
     return nil, execd
   end
   self._endpoints[objects.EXECD_PORT] = execd
@@ -222,6 +223,7 @@ local function endpoint_for(self, op, port)
   if endpoint then return endpoint end
   endpoint, err = client:get_endpoint(self.id, port)
   self._endpoints[port] = endpoint
+  if err and parts.sandbox_state.is_absence(err) then return nil, parts.sandbox_state.gone(op, self.id, err) end
   return endpoint, err
 end
 
@@ -535,11 +537,18 @@ function Sandbox:close()
   return true
 end
 
---- Internal: deletes the sandbox without waiting. Closing the client waits for the request.
+--- Internal: closes the object and deletes an owned sandbox in the background, see OwnedResource:delete.
 function Sandbox:delete_in_background()
-  if self._resource then self._resource:delete() end
+  local resource = self._resource
+  self._resource = nil -- it remains in the client's set until it is deleted
+  if resource then resource:delete() end
   release(self)
   self._closed = true
+end
+
+--- Internal: deletes an owned sandbox, in the background if that fails.
+function Sandbox:discard()
+  if not self:close() then self:delete_in_background() end
 end
 
 --- Lets the sandbox continue after this object is closed or collected, and after this process ends.
@@ -550,7 +559,7 @@ function Sandbox:detach()
 end
 
 function Sandbox:__close()
-  self:close()
+  self:discard()
 end
 
 function Sandbox:__tostring()

@@ -7,7 +7,7 @@ local options = require "opensandbox.base.options"
 ---@class opensandbox.Session: opensandbox.ChildResource
 ---@field id string sandbox:session { id = } attaches to it, in any process
 local Session = child_resource.class { __name = "opensandbox.Session", _op_prefix = "session", _noun = "session",
-  _delete = "delete_session", _route = "/session/" }
+  _delete = "delete_session" }
 
 local sessions = {}
 

@@ -33,7 +33,7 @@ describe("core", function()
     local kind, size, _, _, target = core.lstat(directory .. "/link")
     assert.same({ "symlink", 4, "file" }, { kind, size, target })
     assert.equal("directory", (core.stat(directory)))
-    assert.equal("other", (core.stat("/dev/null")))
+    assert.equal("device", (core.stat("/dev/null")))
     for _, name in ipairs { "stat", "lstat" } do
       local nothing, message, code = core[name](directory .. "/missing")
       assert.same({ nil, "No such file or directory", "ENOENT" }, { nothing, message, code })

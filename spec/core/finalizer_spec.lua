@@ -37,7 +37,12 @@ describe("a finalizer", function()
         lines[i] = ('{"type":"%s","text":"%s","timestamp":1}\n'):format(i % 3 == 0 and "stdout" or "init", ("x"):rep(i * 20))
       end
       local body = table.concat(lines)
-      return function(request, connection) connection:respond(200, { ["X-Long"] = ("h"):rep(5000) }, body) end
+      return function(request, connection)
+        if not request.headers.upgrade then return connection:respond(200, { ["X-Long"] = ("h"):rep(5000) }, body) end
+        local peer = websocket.accept(request, connection)
+        for i = 1, 400 do peer:send("text", ("x"):rep(i * 20)) end
+        peer:close(4000, ("r"):rep(100))
+      end
     ]]
   end)
   teardown(function() server:stop() end)
@@ -51,6 +56,9 @@ describe("a finalizer", function()
     ["take output"] = function(_, transfer) transfer:next_output() end,
     step = function(multi) multi:step(0) end,
     detach = function(_, transfer) transfer:detach(1) end,
+    receive = function(_, transfer) transfer:receive() end,
+    send = function(_, transfer) transfer:send("text", ("y"):rep(100)) end,
+    ["send a close frame"] = function(_, transfer) transfer:send_close(1000) end,
   }
   local methods = {
     head = function(transfer) return transfer:head() end,
@@ -61,15 +69,25 @@ describe("a finalizer", function()
       return stream or text
     end,
     outcome = function(transfer) return transfer:outcome() end,
+    receive = function(transfer) return transfer:receive() end,
+    close_status = function(transfer) return transfer:close_status() end,
   }
+  local of_websockets = { receive = true, close_status = true }
 
   for action, act in pairs(actions) do
     for method, call in pairs(methods) do
       it(("may %s while %s pushes its results"):format(action, method), function()
         for complete = 0, 1 do
           local multi = core.multi()
-          local transfer = get(multi, server.url .. "/", { max_event = 100000, high_water = 20000 })
-          if complete == 1 then
+          local transfer
+          if of_websockets[method] then
+            transfer = multi:websocket { url = server.url .. "/", receive_high_water = 20000 }
+          else
+            transfer = get(multi, server.url .. "/", { max_event = 100000, high_water = 20000 })
+          end
+          if complete == 1 and of_websockets[method] then
+            driving.step_until(multi, function() return transfer:receive() end)
+          elseif complete == 1 then
             driving.step_until(multi, function() return transfer:head() and transfer:queued() > 20000 end)
           else
             multi:step(0.01)
@@ -110,6 +128,29 @@ describe("a finalizer", function()
     local length = 0
     for _, piece in ipairs(pieces) do length = length + #piece end
     assert.equal(#driving.drain(expected), length)
+    multi:close()
+  end)
+
+  it("that receives makes no message come twice, and none be lost", function()
+    local multi = core.multi()
+    local transfer = multi:websocket { url = server.url .. "/", receive_high_water = 1e8 }
+    finish(multi, transfer)
+    local lengths = {}
+    local function note(bytes) lengths[#bytes] = (lengths[#bytes] or 0) + 1 end
+    with_busy_collector(function()
+      local kind, bytes
+      repeat
+        leave(function()
+          local other, stolen = transfer:receive()
+          if other then note(stolen) end
+        end)
+        kind, bytes = transfer:receive()
+        if kind then note(bytes) end
+      until not kind
+    end)
+    collectgarbage()
+    for i = 1, 400 do assert.equal(1, lengths[i * 20], i) end
+    assert.same({ 4000, ("r"):rep(100) }, { transfer:close_status() })
     multi:close()
   end)
 
@@ -192,6 +233,14 @@ describe("a request's table", function()
       end
     end
     assert.is_true(refused { high_water = 0 })
+    for _, name in ipairs {
+      "max_message", "receive_high_water", "send_high_water", "ping_interval", "ping_timeout", "close_timeout",
+    } do
+      for _, value in ipairs { -1, 0 / 0, 1 / 0, 1e300, "5", true, {} } do
+        local ok = pcall(multi.websocket, multi, { url = "http://127.0.0.1:1/", [name] = value })
+        assert.is_false(ok, name .. " = " .. tostring(value))
+      end
+    end
     local part = { name = "a", filename = "b", reader = true }
     for _, size in ipairs { -2, 0 / 0, 1e17, "5" } do
       part.size = size

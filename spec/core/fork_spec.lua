@@ -105,7 +105,7 @@ describe("a fork", function()
     poller:watch(fd)
     assert.is_true(poller:alarm(0.01))
     assert.is_true(#notifier:path() > 0)
-    assert.equal("other", (core.stat(notifier:path())))
+    assert.truthy((core.stat(notifier:path()))) -- its socket has stayed
     for _, one in ipairs { multi, poller, notifier } do one:close() end
   end)
 end)

@@ -13,6 +13,7 @@ local function body_of(name) return recordings.load("execd/" .. name).response.b
 local function run(name, fault, position, output_files, options, callbacks)
   number = number + 1
   local url = ("%s/%s/%s/%d/%s/%d"):format(server.url, name, fault, position, output_files or "kept", number)
+  -- Only silence has to be waited for. On a busy machine the other faults take their time.
   local told, opts = { stdout = {}, stderr = {} }, { idle_timeout = fault == "silence" and 1 or 10 }
   for option, value in pairs(options or {}) do opts[option] = value end
   if callbacks then

@@ -58,7 +58,7 @@ for _, isolation in ipairs { "auto", "none" } do
       assert(sandbox:kill())
       assert.is_true(core.now() - began < 2)
       local _, err = waiting:wait()
-      assert.equal("stream", err.kind)
+      assert.same({ "state", "sandbox_gone", "stream" }, { err.kind, err.code, err.cause.kind })
     end)
 
     it("refuses commands at once, with what to do, when one connects to it while it is paused", function()

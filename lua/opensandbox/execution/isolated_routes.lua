@@ -1,6 +1,7 @@
 --- Isolated sessions of execd (from 1.0.20): a shell in namespaces of its own, with a workspace and files of its own. A client method for
 --- each route; isolated_run.lua has those for what runs in a session.
 
+local create_rollback = require "opensandbox.http.create_rollback"
 local errors = require "opensandbox.base.errors"
 local http_client = require "opensandbox.http.http_client"
 local json = require "opensandbox.base.json"
@@ -9,7 +10,6 @@ local paths = require "opensandbox.base.paths"
 local support = require "opensandbox.execution.isolated_errors"
 local tables = require "opensandbox.base.tables"
 local time = require "opensandbox.base.time"
-local undo = require "opensandbox.http.create_rollback"
 local url = require "opensandbox.base.url"
 
 local isolated = {}
@@ -181,8 +181,9 @@ function isolated.create_isolated_session(self, execd, opts)
     if type(answer.session_id) ~= "string" then return nil, "session id" end
     return { id = answer.session_id, created_at = time.parse(answer.created_at) }
   end }
-  return support.call(self, execd, "isolated",
-    undo(self, request, function(made) self:delete_isolated_session(execd, made.id) end))
+  create_rollback(self, request, function(made) return self:delete_isolated_session_request(execd, made.id) end,
+    { best_effort = true })
+  return support.call(self, execd, "isolated", request)
 end
 
 --- How a session is doing: GET /v1/isolated/session/{id}.
@@ -195,6 +196,16 @@ function isolated.get_isolated_session(self, execd, id)
   local op = self.op or "get_isolated_session"
   return support.call(self, execd, "isolated", { op = op, method = "GET", path = session_path(op, id),
     decode = function(answer) return session_info(answer, id) end })
+end
+
+--- Internal: the prepared request that deletes an isolated session, for deletes in the background.
+---@param self opensandbox.Client
+---@param execd opensandbox.Endpoint|string
+---@param id string
+---@return table request
+function isolated.delete_isolated_session_request(self, execd, id)
+  local op = "delete_isolated_session"
+  return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = session_path(op, id), may_repeat = true })
 end
 
 --- Ends a session and what runs in it: DELETE /v1/isolated/session/{id}. One that is gone already is a success.

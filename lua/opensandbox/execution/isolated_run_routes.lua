@@ -26,7 +26,7 @@ end
 local Run = run.class { noun = "code" }
 
 function Run:on_timeout(err)
-  err.message = ("not finished in time: timeout of %g s ran out, and %g s later the code still ran"):format(
+  err.message = ("not finished in time: timeout of %d s ran out, and %d s later the code still ran"):format(
     math.ceil(self.opts.timeout), GRACE)
   err.hint = "execd interrupts it with SIGINT alone. What goes on blocks every later run of the session: delete the session"
 end

@@ -2,12 +2,13 @@
 
 local backoffs = require "opensandbox.loop.backoff"
 local loop = require "opensandbox.loop"
-
+local utf8 = require "opensandbox.base.utf8"
 
 local Follower = {}
 Follower.__index = Follower
 
---- Waits for output. After an error it can be called again.
+--- Waits for output. After an error it can be called again. A character is not cut: its first bytes are held back until the rest of it
+--- has arrived, or until the command has ended.
 ---@return string? text the output since the last call
 ---@return integer? cursor the byte offset behind it
 ---@return opensandbox.CommandStatus? status instead of text: the last status, after all output was read
@@ -18,9 +19,18 @@ function Follower:next()
     local log, err = self.logs(self.cursor)
     if not log then return nil, nil, nil, err end
     self.cursor = log.cursor
-    if log.text ~= "" then return log.text, log.cursor end
-    -- The command had ended before this log was requested, so nothing more will be written.
-    if self.last_status then return nil, nil, self.last_status end
+    if log.text ~= "" then
+      local text = self.held .. log.text
+      local incomplete = utf8.incomplete_length(text)
+      self.held = text:sub(#text - incomplete + 1)
+      if incomplete < #text then return text:sub(1, #text - incomplete), log.cursor - incomplete end
+    elseif self.last_status then
+      -- The command had ended before this log was requested, so nothing more will be written.
+      local rest = self.held
+      self.held = ""
+      if rest ~= "" then return rest, log.cursor end
+      return nil, nil, self.last_status
+    end
     local status
     status, err = self.status()
     if not status then return nil, nil, nil, err end
@@ -36,5 +46,6 @@ end
 ---@param source table op; logs(cursor) and status(), which return what the functions of command_requests.lua return; cursor (where to begin); owner (see loop.wait)
 ---@return table follower
 return function(source)
+  source.held = "" -- the first bytes of a character
   return setmetatable(source, Follower)
 end

@@ -8,8 +8,8 @@ local errors = require "opensandbox.base.errors"
 local output_buffer = require "opensandbox.execution.output_buffer"
 local random = require "opensandbox.base.random"
 local resumable_read = require "opensandbox.files.resumable_read"
-local url = require "opensandbox.base.url"
 local tables = require "opensandbox.base.tables"
+local url = require "opensandbox.base.url"
 
 local redirected_output = {}
 

@@ -48,8 +48,9 @@ local run_command = {}
 ---@field idle_timeout? number seconds without a byte from execd; default: the client's
 
 local run_options = {
-  cwd = "nonempty string", timeout = "seconds", env = "environment", uid = "natural", gid = "natural",
-  background = "boolean", shell = "boolean", capture = "nonempty string", durable = "boolean",
+  cwd = "nonempty string", timeout = "seconds", env = "environment", uid = "natural", gid = "natural", background = "boolean",
+  shell = "boolean",
+  capture = "nonempty string", durable = "boolean",
   on_stdout = "function", on_stderr = "function", on_event = "function", max_output = "natural", idle_timeout = "seconds",
 }
 

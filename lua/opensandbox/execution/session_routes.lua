@@ -7,6 +7,7 @@
 local create_rollback = require "opensandbox.http.create_rollback"
 local errors = require "opensandbox.base.errors"
 local execution = require "opensandbox.execution.execution"
+local numbers = require "opensandbox.base.numbers"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local run_command = require "opensandbox.execution.run_command"
@@ -38,7 +39,18 @@ function session_routes.create_session(self, execd, opts)
     if type(object.session_id) ~= "string" then return nil, "session id" end
     return object.session_id
   end }
-  return self.http:call_endpoint(execd, create_rollback(self, request, function(id) self:delete_session(execd, id) end))
+  create_rollback(self, request, function(id) return self:delete_session_request(execd, id) end, { best_effort = true })
+  return self.http:call_endpoint(execd, request)
+end
+
+--- Internal: returns the prepared request that deletes a session, for deletes in the background.
+---@param self opensandbox.Client
+---@param execd opensandbox.Endpoint|string
+---@param id string
+---@return table request
+function session_routes.delete_session_request(self, execd, id)
+  local op = "delete_session"
+  return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = session_path(op, id), may_repeat = true })
 end
 
 --- Deletes a session and kills its processes: DELETE /session/{id}. If the session does not exist, that is a success.
@@ -74,8 +86,8 @@ function SessionExecution:on_server_error()
 end
 
 function SessionExecution:on_timeout(err)
-  err.message = ("not finished in time: timeout of %g s ran out, and %g s later the command's output was still open"):format(
-    self.opts.timeout, SERVER_TIMEOUT_GRACE)
+  err.message = ("not finished in time: timeout of %s s ran out, and %d s later the command's output was still open"):format(
+    numbers.format(self.opts.timeout), SERVER_TIMEOUT_GRACE)
   err.hint = "execd kills the shell alone. A process that the command started may keep the output open. Redirect the output "
     .. "of background processes"
 end

@@ -14,9 +14,9 @@ local ignore = require "opensandbox.files.ignore"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local remote_paths = require "opensandbox.files.remote_paths"
+local tables = require "opensandbox.base.tables"
 local tar_transfer = require "opensandbox.files.tar_transfer"
 local verification = require "opensandbox.files.verification"
-local tables = require "opensandbox.base.tables"
 
 local directories = {}
 

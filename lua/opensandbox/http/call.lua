@@ -113,7 +113,7 @@ local function with_retries(http, request, attempt, seconds, shared_budget)
     local delay = retry.delay(http.retry, attempts, err, deadline:remaining())
     if not delay then
       err.attempts = attempts
-      return nil, err
+      return nil, http:explain_error(request, err)
     end
     err = loop.sleep(request.op, delay, request.shielded)
     if err then return nil, err end
@@ -151,7 +151,7 @@ end
 ---@return any value the result of decode or parse_body, or the body's bytes
 ---@return opensandbox.Error? err
 function call.run(http, request)
-  request.budget = request.timeout
+  request.budget = request.budget or request.timeout
   local bounded = request.timeout > 0
   return with_retries(http, request, request_once, bounded and request.timeout or http.timeouts.timeout, bounded)
 end

@@ -9,6 +9,7 @@ local errors = require "opensandbox.base.errors"
 local headers = require "opensandbox.http.headers"
 local lazy = require "opensandbox.base.lazy"
 local loop = require "opensandbox.loop"
+local scheduler = require "opensandbox.loop.scheduler"
 local url = require "opensandbox.base.url"
 
 -- Files that are loaded when a transfer first fails.
@@ -27,6 +28,7 @@ Exchange.__index = Exchange
 
 local exchange = {}
 
+local READ_SIZE = 1024 * 1024 -- bytes
 local EMPTY_CHUNK_DELAY = 0.01 -- seconds until a reader function that returned "" is called again
 local MIN_SECRET_LENGTH = 4 -- bytes: shorter secrets are not redacted, because they would match ordinary text
 
@@ -39,7 +41,7 @@ local core_fields = {
 
 --- Starts a request.
 ---@param http opensandbox.HttpClient
----@param request table op, method, url, headers (name -> value), body | parts and readers, may_repeat, max_event (bytes of an event; the response is an event stream), connect_timeout, timeout, idle_timeout (seconds), budget (seconds of all attempts together), option_names (options by the core's time limits), sandbox_id, secrets (values never to be shown), shielded, on_abandon, on_transfer_progress; for the fields of a WebSocket see websocket.lua
+---@param request table op, method, url, headers (name -> value), body | parts and readers, may_repeat, max_event (bytes of an event; the response is an event stream), connect_timeout, timeout, idle_timeout (seconds), budget (seconds of all attempts together), option_names (options by the core's time limits), sandbox_id, secrets (values never to be shown), explained (false: its errors are not explained by the state of the sandbox), shielded, on_start (called with the exchange), on_abandon, on_transfer_progress; for the fields of a WebSocket see websocket.lua
 ---@return opensandbox.Exchange
 function exchange.start(http, request)
   local lines = {}
@@ -49,6 +51,7 @@ function exchange.start(http, request)
   local transfer = http.transport:start(core_request)
   local self = setmetatable({ http = http, request = request, transfer = transfer, started = core.now() }, Exchange)
   self.wait = { registry = http.transport.waiters, key = transfer:id(), shielded = request.shielded, owner = self }
+  if request.on_start then request.on_start(self) end
   return self
 end
 
@@ -76,6 +79,13 @@ function Exchange:error(fields)
     if fields[name] then fields[name] = self:redact(fields[name]) end
   end
   return errors.new(fields)
+end
+
+--- Explains an error by the state of the sandbox, see HttpClient:explain_error.
+---@param err opensandbox.Error
+---@return opensandbox.Error err
+function Exchange:explain(err)
+  return self.http:explain_error(self.request, err)
 end
 
 --- Makes the error for a transfer that failed.
@@ -152,6 +162,54 @@ function Exchange:on_progress(fn)
   self:call_user(fn, self.transfer:progress())
 end
 
+-- Stands for the transfer of an exchange that was handed over.
+local closed_transfer = {
+  outcome = function() return "closed", "it was closed", true end, sent = function() return true end,
+  head = function() end, read = function() end, frame = function() end, event = function() end, wants = function() end,
+  progress = function() return 0, 0 end, close = function() end, detach = function() end,
+}
+
+--- Hands the exchange over to a new owner, although other code waits for it. That code receives an error of kind `closed`.
+---@return opensandbox.Exchange exchange for the new owner
+function Exchange:hand_over()
+  local wait = self.wait
+  local registry, key = wait.registry, wait.key
+  local waiter = key and registry[key] -- a transfer has no id once its client is closed
+  local heir = setmetatable({ http = self.http, request = self.request, transfer = self.transfer, started = self.started,
+    status = self.status, headers = self.headers, pieces = self.pieces, size = self.size }, Exchange)
+  heir.wait = { registry = registry, key = key, shielded = true, owner = heir }
+  heir:take_over()
+  if waiter then registry[key], wait.registry = nil, nil end -- the waiter must not remove its successor
+  self.transfer = closed_transfer
+  if waiter then scheduler.wake(waiter) end
+  return heir
+end
+
+--- Receives the whole response in code that cannot wait in the loop, as in a finalizer: drives the transport until then.
+---@param deadline opensandbox.Deadline
+---@param limit integer bytes of the body
+---@return integer? status nil when the response is not complete
+---@return string? body
+function Exchange:finish_blocking(deadline, limit)
+  local transfer, pieces, size = self.transfer, self.pieces or {}, self.size or 0
+  while true do
+    local bytes = transfer:read(READ_SIZE)
+    if bytes then
+      size = size + #bytes
+      if size > limit then return nil end
+      pieces[#pieces + 1] = bytes
+    elseif transfer:outcome() then
+      break
+    elseif deadline:has_passed() then
+      return nil
+    else
+      self.http.transport:step(deadline:remaining())
+    end
+  end
+  if transfer:outcome() ~= "complete" then return nil end
+  return self.status or (transfer:head()), table.concat(pieces)
+end
+
 --- Returns the facts about a response for the user's hook `on_response`.
 ---@return table
 function Exchange:summary()
@@ -220,12 +278,15 @@ end
 ---@return opensandbox.Error? err
 ---@return boolean? truncated
 function Exchange:body(limit, truncate)
-  local pieces, size = {}, 0
+  local pieces = self.pieces or {} -- in a field, because another owner may continue to read
+  local size = self.size or 0
+  self.pieces = pieces
   while true do
-    local bytes, err = self:read(1048576)
+    local bytes, err = self:read(READ_SIZE)
     if err then return nil, err end
     if not bytes then return table.concat(pieces) end
     size = size + #bytes
+    self.size = size
     if size > limit and truncate then
       self:close()
       pieces[#pieces + 1] = bytes

@@ -44,8 +44,8 @@ end
 ---@return table<string, string> headers by lower-case name; the values of several headers with one name are joined by commas
 function headers.parse(text)
   local values = {}
-  for name, value in text:gmatch("\n([^:\r\n]+):[ \t]*([^\r\n]*)") do
-    name = name:lower()
+  for given, value in text:gmatch("\n([^:\r\n]+):[ \t]*([^\r\n]*)") do
+    local name = given:lower()
     local last = value:find("[^ \t][ \t]*$") or 0 -- unlike a search for the trailing spaces, this reads each byte once
     values[name] = values[name] or {}
     table.insert(values[name], value:sub(1, last))

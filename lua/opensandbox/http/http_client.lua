@@ -8,6 +8,7 @@ local headers = require "opensandbox.http.headers"
 local lazy = require "opensandbox.base.lazy"
 local options = require "opensandbox.base.options"
 local scheduler = require "opensandbox.loop.scheduler"
+local server_clock = require "opensandbox.http.server_clock"
 local tables = require "opensandbox.base.tables"
 local transport = require "opensandbox.loop.transport"
 local url = require "opensandbox.base.url"
@@ -22,6 +23,7 @@ local parts = lazy.modules { websocket = "opensandbox.http.websocket" }
 ---@field timeouts table<string, number> seconds by the name of the client's option
 ---@field retry table the policy, see retry.lua
 ---@field transport opensandbox.Transport
+---@field clock opensandbox.ServerClock of the lifecycle server
 local HttpClient = {}
 HttpClient.__index = HttpClient
 
@@ -40,7 +42,7 @@ local function header_secrets(given)
 end
 
 --- Makes the HTTP side of a client.
----@param config table base_url, parsed_url (of url.parse), key, headers, user_headers, timeouts, retry, transport_options, on_request, on_response, on_exit (see transport.new)
+---@param config table base_url, parsed_url (of url.parse), key, headers, user_headers, timeouts, retry, transport_options, on_request, on_response, on_exit (see transport.new), explain_error (see HttpClient:explain_error)
 ---@return opensandbox.HttpClient
 function http_client.new(config)
   return setmetatable({
@@ -49,11 +51,13 @@ function http_client.new(config)
     timeouts = config.timeouts,
     retry = config.retry,
     transport = transport.new(config.transport_options, config.on_exit),
+    clock = server_clock.new(),
     _unversioned_url = (config.base_url:gsub("/v1$", "")), -- of the routes that have no version
     _parsed_url = config.parsed_url,
     _key = config.key,
     _headers = config.headers,
     _header_secrets = header_secrets(config.user_headers),
+    _explain_error = config.explain_error,
     _on_request = config.on_request,
     _on_response = config.on_response,
     _activity_listeners = setmetatable({}, { __mode = "v" }), -- by sandbox id
@@ -86,9 +90,19 @@ function HttpClient:notify_request(request)
   end
 end
 
---- Reports to the user's hook that the head of a response has arrived.
+--- Reports to the server's clock and to the user's hook that the head of a response has arrived.
 function HttpClient:notify_response(ex)
+  if not ex.request.to_endpoint then self.clock:observe(ex.headers.date) end
   if self._on_response then self._on_response(ex:summary()) end
+end
+
+--- Explains an error of a call to a sandbox's endpoint, because only the lifecycle server knows why a sandbox does not answer.
+---@param request table
+---@param err opensandbox.Error
+---@return opensandbox.Error err a better one, or the same
+function HttpClient:explain_error(request, err)
+  if not request.to_endpoint or request.explained == false then return err end
+  return self._explain_error(request.op, err)
 end
 
 -- Adds the encoded `json`, the client's headers, the connect timeout and the secrets that must never be shown.
@@ -215,8 +229,9 @@ function HttpClient:send_to_endpoint(endpoint, request, wait_on_close)
 end
 
 --- Stops all requests.
-function HttpClient:close()
-  self.transport:close()
+---@param seconds? number the longest wait for the responses of detached requests with wait_on_close, default 2
+function HttpClient:close(seconds)
+  self.transport:close(seconds)
 end
 
 return http_client

@@ -1,7 +1,7 @@
---- A WebSocket connection: it sends and receives messages, and closes with a handshake.
+--- A WebSocket connection.
 --
--- The connection is an exchange whose request has switched to the protocol. One task can receive while others send. Messages are moved, and
--- pings are answered, while the host's loop runs or while any code of this Lua state waits in the library.
+-- The connection is an exchange whose request has switched to the protocol. One task can receive while others send. Messages are moved,
+-- and pings are answered, while any code of this Lua state waits in the library, and while the host's loop runs.
 
 local call = require "opensandbox.http.call"
 local core = require "opensandbox.core"
@@ -17,20 +17,20 @@ local CLOSE_TIMEOUT = 5    -- seconds
 local NORMAL_CLOSURE = 1000
 
 ---@class opensandbox.WebSocket
----@field exchange opensandbox.Exchange internal
+---@field exchange table internal
 ---@field op? string internal: the method that the user called, see for_op
 local Connection = {}
 Connection.__index = Connection
 Connection.__name = "opensandbox.WebSocket"
 
---- Opens a connection. A refusal is an error like that of any call, with the server's code.
+--- Opens a connection. A refusal is an error as of any call: 401, 404 and 409 arrive with the server's code.
 ---@param http opensandbox.HttpClient
----@param request table prepared by it: op, method ("GET"), path and headers; and: timeout (seconds until it is open; default the client's), idle_timeout (seconds without a byte of the server until the connection counts as broken, default 60; the server is pinged before), close_timeout (seconds of the closing handshake, default 5), max_message (bytes, default 16 MiB), receive_high_water and send_high_water (bytes queued, default 256 KiB each), option_names (as for exchange.start)
+---@param request table prepared by it: op, method ("GET"), path and headers; and: timeout (seconds until it is open; default the client's), idle_timeout (seconds without a byte of the server after which the connection ends, default 60; the server is pinged before), close_timeout (seconds of the closing handshake, default 5), max_message (bytes, default 16 MiB), receive_high_water and send_high_water (bytes queued, default 256 KiB each), option_names (as for exchange.start)
 ---@return opensandbox.WebSocket? connection
 ---@return opensandbox.Error? err
 function websocket.open(http, request)
   request.websocket = true
-  if request.may_repeat == nil then request.may_repeat = false end -- the first connection may start something
+  if request.may_repeat == nil then request.may_repeat = false end -- a connection may start a program
   request.timeout = request.timeout or http.timeouts.timeout
   request.idle_timeout = request.idle_timeout or IDLE_TIMEOUT
   request.close_timeout = request.close_timeout or CLOSE_TIMEOUT
@@ -45,15 +45,14 @@ function websocket.open(http, request)
   return setmetatable({ exchange = ex, news = shared_wait.new(http.transport, ex.transfer:id()) }, Connection)
 end
 
---- Returns a view of the connection whose errors name the method that the user called. Methods of a view never change the connection's fields.
+--- A view of the connection whose errors name the method that the user called. Methods of a view never change the connection's fields.
 ---@param op string for example "terminal:write"
 ---@return opensandbox.WebSocket
 function Connection:for_op(op)
   return setmetatable({ op = op }, { __index = self })
 end
 
---- Makes an error of this connection.
----@param fields table they are completed by the facts of the exchange
+--- An error of this connection: `fields`, completed by the facts about the connection.
 ---@return opensandbox.Error
 function Connection:error(fields)
   local err = self.exchange:error(fields)
@@ -61,13 +60,13 @@ function Connection:error(fields)
   return err
 end
 
--- Returns the error for a connection that ended without a close frame of the server, or nil.
+-- The error for a connection that has ended otherwise than by the server's close frame, or nil.
 local function failure(self)
   local ex = self.exchange
   local outcome, message = ex.transfer:outcome()
   if outcome == "receive_failed" then
     return self:error { kind = "stream", code = "cut", message = "the connection was cut: " .. message }
-  elseif outcome == "timeout" then -- the one for opening has ended, so this is close_timeout
+  elseif outcome == "timeout" then -- the one for opening is over
     return self:error(errors.timeout_fields { code = "close_timeout", text = "the server did not answer the close frame",
       option = "close_timeout", seconds = ex.request.close_timeout, timer = "timeout" })
   end
@@ -76,7 +75,7 @@ local function failure(self)
   return err
 end
 
--- Waits until the connection has progressed. Returns an error if the running task was cancelled; the connection stays open then.
+-- Waits for news of the connection. Returns an error when the running task was cancelled; the connection stays open then.
 local function wait(self, seconds, shielded)
   local interruption, reason = self.news:wait(seconds, shielded)
   local ex = self.exchange
@@ -88,7 +87,8 @@ local function wait(self, seconds, shielded)
   ex.http:notify_activity(ex)
 end
 
--- Waits until `attempt` returns a value. Returns the attempt's results, or nil and an error; `text` describes a timeout.
+-- Waits until `attempt` returns a value other than nil, and returns its results. When the time has passed, returns nil and an error with
+-- `text`.
 local function wait_for(self, attempt, timeout, text)
   local limit = timeout and core.now() + timeout
   local waited = false
@@ -112,20 +112,20 @@ local function receive(transfer)
   if transfer:outcome() then return false end
 end
 
---- Waits for the next message. Messages that arrived before the end are received first.
----@param timeout? number seconds; nil: no limit
----@return string? kind "text" or "binary"; nil at the end, after the server's close frame: see close_status
----@return string|opensandbox.Error? bytes or the error if the connection ended without a close frame, or if no message arrived in time (kind `timeout`; the connection stays open)
+--- The next message. All messages before the end of the connection are received.
+---@param timeout? number seconds; nil: without a limit
+---@return string? kind "text" or "binary"; nil after the last message, when the server has closed the connection: see close_status
+---@return string|opensandbox.Error? bytes or an error: the connection ended without a close frame, or no message came in time (kind `timeout`; the connection stays open)
 function Connection:receive(timeout)
-  local kind, bytes = wait_for(self, receive, timeout, "no message arrived")
+  local kind, bytes = wait_for(self, receive, timeout, "no message came")
   if kind == false then return nil, failure(self) end
   return kind, bytes
 end
 
---- Queues a message, and waits only while the queue is full. It is sent when the loop runs or this Lua state waits.
+--- Queues a message, and waits only while the queue is full. The message is sent when the loop runs, or this Lua state waits.
 ---@param kind string "text" (bytes must be UTF-8) or "binary"
 ---@param bytes string
----@param timeout? number seconds; nil: no limit
+---@param timeout? number seconds; nil: without a limit
 ---@return true? ok
 ---@return opensandbox.Error? err kind `timeout`: the message was not queued
 function Connection:send(kind, bytes, timeout)
@@ -141,8 +141,8 @@ function Connection:send(kind, bytes, timeout)
   return nil, err or failure(self) or self:error { kind = "closed", code = "closed", message = "the connection is closed" }
 end
 
---- Waits until all queued messages have been passed to the operating system.
----@param timeout? number seconds; nil: no limit
+--- Waits until all that was sent has been given to the operating system.
+---@param timeout? number seconds; nil: without a limit
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Connection:flush(timeout)
@@ -154,18 +154,18 @@ function Connection:flush(timeout)
   return nil, err or failure(self) or self:error { kind = "closed", code = "closed", message = "the connection is closed" }
 end
 
---- Closes the connection: sends a close frame and waits for the server's close frame, at most `close_timeout`. Messages that were not
---- received are dropped. Closing it again has no effect.
+--- Closes the connection: sends a close frame and waits for that of the server, at most `close_timeout`. Drops messages that were not
+--- received. Closing a second time has no effect.
 ---@param code? integer default 1000
 ---@param reason? string at most 123 bytes of UTF-8
 ---@return true? ok
----@return opensandbox.Error? err the server did not close normally; the connection is closed in any case
+---@return opensandbox.Error? err the server sent no close frame; the connection is closed nevertheless
 function Connection:close(code, reason)
   local transfer = self.exchange.transfer
   transfer:send_close(code or NORMAL_CLOSURE, reason)
   scheduler.notify()
   while not transfer:outcome() do
-    while transfer:receive() do end -- so that its close frame is not held up behind them
+    while transfer:receive() do end -- its close frame is behind them
     local err = wait(self, nil, true)
     if err then return nil, err end
   end
@@ -186,14 +186,14 @@ function Connection:abort()
   self.exchange:close()
 end
 
---- Returns the server's close frame, which ends the connection.
----@return integer? code 1005: the frame has no code; nil: no close frame has arrived
+--- The server's close frame.
+---@return integer? code 1005: the frame has none; nil: no close frame was received
 ---@return string? reason
 function Connection:close_status()
   return self.exchange.transfer:close_status()
 end
 
---- Returns true until the connection has ended. After that, messages may still be left to receive.
+--- True until the connection has ended. Messages may be left to receive after that.
 ---@return boolean
 function Connection:is_open()
   return not self.exchange.transfer:outcome()

@@ -81,8 +81,8 @@ local function to_camel_case(value)
   if type(value) ~= "table" then return value end
   local copy = {}
   for key, item in pairs(value) do
-    if type(key) == "string" then key = key:gsub("_(%l)", string.upper) end
-    copy[key] = to_camel_case(item)
+    local name = type(key) == "string" and key:gsub("_(%l)", string.upper) or key
+    copy[name] = to_camel_case(item)
   end
   return copy
 end

@@ -51,7 +51,7 @@ function Wait:get_info()
   end
   local info, err = self.client:get_sandbox(self.id, { timeout = self:request_timeout() })
   if info then return info end
-  if errors.is_absence(err) then return nil, sandbox_state.gone(self.op, self.id, err) end
+  if sandbox_state.is_absence(err) then return nil, sandbox_state.gone(self.op, self.id, err) end
   if not err.retryable then return nil, err end
   self.cause = err
 end

@@ -1,6 +1,6 @@
---- Several coroutines that wait for one transfer. For example, one coroutine receives while another sends.
+--- Lets several coroutines wait for the news of one transfer: one may receive while another sends.
 --
--- A transport has one waiter for each transfer. This object is that waiter while any coroutine waits, and it wakes all of them.
+-- A transport has one waiter for each transfer. While any coroutine waits, this object is that waiter, and wakes all of them.
 
 local loop = require "opensandbox.loop"
 local scheduler = require "opensandbox.loop.scheduler"
@@ -19,16 +19,16 @@ function shared_wait.new(transport, id)
   return setmetatable({ transport_waiters = transport.waiters, id = id, waiters = {}, parked = true }, SharedWait)
 end
 
---- Wakes all waiting coroutines. The scheduler calls this.
+--- Internal: wakes all coroutines that wait. The scheduler calls it as the method of a waiter.
 function SharedWait:notify()
   self.woken = false
   for _, waiter in pairs(self.waiters) do scheduler.wake(waiter) end
 end
 
---- Waits until the transfer has progressed or the time has passed.
----@param seconds? number nil: no limit
----@param shielded? boolean see opensandbox.Wait
----@return string? interruption see loop.wait
+--- Waits until the transfer has news, or the time has passed.
+---@param seconds? number nil: without a limit
+---@param shielded? boolean as for loop.wait
+---@return string? interruption as of loop.wait
 ---@return string? reason
 function SharedWait:wait(seconds, shielded)
   self.transport_waiters[self.id] = self
@@ -39,7 +39,7 @@ function SharedWait:wait(seconds, shielded)
   return interruption, reason
 end
 
---- Removes this object from the transport after the last wait. The loop calls this if the host has ended a waiting coroutine.
+--- Internal: leaves the transport when no coroutine waits any more. The loop calls it for a coroutine that the host has ended.
 function SharedWait:abandon()
   if next(self.waiters) == nil then self.transport_waiters[self.id] = nil end
 end
