@@ -335,6 +335,14 @@ describe("a directory of a session whose files are not those of its shell", func
     end)
   end
 
+  it("that the shell cannot enter leaves no session", function()
+    local created, err = isolated.sandbox:isolated { workspace = there .. "/none" }
+    assert.is_nil(created)
+    assert.same({ "state", "start_failed", "sandbox:isolated" }, { err.kind, err.code, err.op })
+    local requests = server:requests()
+    assert.equal("DELETE", requests[#requests].method)
+  end)
+
   it("that is missing, or not of the session, is an error", function()
     local count, err = isolated.files:download_dir("none", here)
     assert.is_nil(count)

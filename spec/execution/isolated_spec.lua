@@ -152,6 +152,25 @@ describe("an isolated session of a sandbox", function()
     assert.is_true(session:close())
   end)
 
+  it("has whole directories without tar, too", function()
+    local session = open { workspace = "/workspace/bare" }
+    local scratch = temporary.path()
+    assert(session:run [[
+      mkdir bin
+      for p in sh cksum touch readlink ln rm mkdir; do ln -s $(command -v $p) bin/$p; done
+      export PATH=$PWD/bin
+      mkdir -p tree/below; echo one > tree/below/one; ln -s below/one tree/link
+    ]])
+    local count = assert(session.files:download_dir("tree", scratch, { verify = true }))
+    assert.same({ 1, 1 }, { count.files, count.symlinks })
+    count = assert(session.files:upload_dir(scratch, "again", { verify = true }))
+    assert.same({ 1, 1 }, { count.files, count.symlinks })
+    assert.equal("one\n", assert(session.files:read "again/below/one"))
+    assert.equal("symlink", assert(session.files:stat "again/link").type)
+    temporary.remove(scratch)
+    assert.is_true(session:close())
+  end)
+
   it("is described, listed, attached to and ended", function()
     local session = open { max_idle = 600.5, profile = "balanced", env_passthrough = { mode = "deny", keys = { "SECRET" } } }
     local info = assert(session:info())
