@@ -23,6 +23,9 @@ local parts = lazy.modules {
 ---@field endpoint fun(op: string): opensandbox.Endpoint?, opensandbox.Error? the endpoint that has the file routes
 ---@field run fun(op: string, script: string, opts: table): opensandbox.CommandResult?, opensandbox.Error? runs a script; opts: cwd, timeout
 ---@field temporary_directory? string absolute path, default "/tmp"
+---@field ignore? string[] patterns, as in a .gitignore, of what is not the user's and stays out of downloaded directories
+---@field absolute? fun(op: string, path: string): string?, opensandbox.Error? the absolute path for any path; default: execd is asked
+---@field pipe? fun(op: string, script: string, opts: table, sink: fun(bytes: string)): opensandbox.CommandResult?, opensandbox.Error? runs a script and passes on what it writes to stdout; where it is present, commands cannot leave a file for a download
 
 ---@class opensandbox.Files
 ---@field target opensandbox.FileTarget
