@@ -53,7 +53,7 @@ local METHODS = {
     "delete_isolated_session_request", "get_isolation_capabilities", "isolated_endpoint",
   },
   ["opensandbox.execution.isolated_run_routes"] = {
-    "run_isolated", "start_isolated", "get_isolated_run", "get_isolated_run_logs",
+    "run_isolated", "run_isolated_helper", "start_isolated", "get_isolated_run", "get_isolated_run_logs",
   },
 
   ["opensandbox.files.file_routes"] = {

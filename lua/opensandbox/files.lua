@@ -9,11 +9,11 @@ local errors = require "opensandbox.base.errors"
 local lazy = require "opensandbox.base.lazy"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
-local random = require "opensandbox.base.random"
 
 -- Files that are loaded when a method first needs them.
 local parts = lazy.modules {
   empty_directory = "opensandbox.files.empty_directory",
+  local_target = "opensandbox.files.local_target",
   verification = "opensandbox.files.verification",
 }
 
@@ -23,6 +23,9 @@ local parts = lazy.modules {
 ---@field endpoint fun(op: string): opensandbox.Endpoint?, opensandbox.Error? the endpoint that has the file routes
 ---@field run fun(op: string, script: string, opts: table): opensandbox.CommandResult?, opensandbox.Error? runs a script; opts: cwd, timeout
 ---@field temporary_directory? string absolute path, default "/tmp"
+---@field ignore? string[] patterns, as in a .gitignore, of what is not the user's and stays out of downloaded directories
+---@field absolute? fun(op: string, path: string): string?, opensandbox.Error? the absolute path for any path; default: execd is asked
+---@field pipe? fun(op: string, script: string, opts: table, sink: fun(bytes: string)): opensandbox.CommandResult?, opensandbox.Error? runs a script and passes on what it writes to stdout; where it is present, commands cannot leave a file for a download
 
 ---@class opensandbox.Files
 ---@field target opensandbox.FileTarget
@@ -249,16 +252,22 @@ end
 
 local download_options = { on_progress = "function", verify = "boolean" }
 
--- Compares the checksums of a partial file. The file is removed also when a cancelled task raises.
-local function verify_part(self, op, from, part)
-  local ok, same, err = coxpcall.pcall(parts.verification.compare_file, self.target, op, from, part)
-  if ok then return same, err end
-  os.remove(part)
-  error(same, 0)
+-- Downloads into a temporary file, and compares the checksums if that is wanted.
+local function download_part(self, op, from, target, opts)
+  local part = target.part
+  local ok, err = call(self, op, "save_file", from, part, { on_progress = opts.on_progress, mode = target.part_mode })
+  if not ok and not target.is_copied and err.message:sub(1, #part) == part then
+    err.message = target.path .. err.message:sub(#part + 1) -- the caller does not know the temporary name
+  end
+  if not ok or not opts.verify then return ok, err end
+  return parts.verification.compare_file(self.target, op, from, part)
 end
 
---- Downloads a file to a local path: GET /files/download. It is written under a temporary name in the same directory and renamed
---- when it is complete. After a failure the old file still exists, and the temporary one does not.
+--- Downloads a file to a local path: GET /files/download. It is written under a temporary name and renamed when it is complete. After a
+--- failure the old file still exists, and the temporary one does not.
+---
+--- An existing local file stays what it is. The bytes are copied into a device, through a symlink, and into a file that is mounted, has
+--- other names or another owner. A FIFO, a socket and a file without write permission are errors.
 ---@param from string path in the sandbox
 ---@param to string local path
 ---@param opts? opensandbox.FileDownloadOpts
@@ -269,27 +278,18 @@ function Files:download(from, to, opts)
   options.argument(op, "the local path", to, "nonempty string")
   paths.check(op, from)
   opts = options.check(op, opts, download_options)
-  local kind, _, mode = core.stat(to)
-  if kind == "directory" then return nil, errors.local_file(op, to, "is a directory") end
-  local ok, err
+  local target, err = parts.local_target.open(op, to)
+  if not target then return nil, err end
   if opts.verify then
-    ok, err = parts.verification.require_cksum(self.target, { op = op, deadline = deadline.new() })
-    if not ok then return nil, err end
+    local has_cksum
+    has_cksum, err = parts.verification.require_cksum(self.target, { op = op, deadline = deadline.new() })
+    if not has_cksum then return nil, err end
   end
-  local part = ("%s.%s.part"):format(to, random.hex(6))
-  ok, err = call(self, op, "save_file", from, part, {
-    on_progress = opts.on_progress,
-    mode = kind and ("%04o"):format(mode), -- users who could not read the old file cannot read the new one
-  })
-  if ok and opts.verify then ok, err = verify_part(self, op, from, part) end
-  if ok then
-    local problem
-    ok, problem = os.rename(part, to)
-    if ok then return true end
-    err = errors.local_file(op, to, problem)
-  end
-  os.remove(part)
-  if err.code == "sink_failed" then err.message = ("%s: %s"):format(to, err.message) end
+  local ok, value
+  ok, value, err = coxpcall.pcall(download_part, self, op, from, target, opts)
+  if ok and value then return target:commit() end
+  target:discard()
+  if not ok then error(value, 0) end
   return nil, err
 end
 

@@ -687,6 +687,29 @@ describe("a sandbox that lies", function()
     nothing_left_in(sandbox)
   end)
 
+  it("may send any number as a time: what is none is not set, and nothing raises", function()
+    local function base256(...) return "\128" .. ("\0"):rep(11 - select("#", ...)) .. string.char(...) end
+    for _, mtime in ipairs {
+      base256(16, 0, 0, 0, 0, 0, 0), base256(31, 255, 255, 255, 255, 255, 255), base256(232, 212, 165, 16, 0),
+      ("7"):rep(11) .. "\0",
+      "\255" .. ("\255"):rep(4) .. "\240" .. ("\0"):rep(6), ("\255"):rep(12),
+    } do
+      local count, err, seen = downloaded(archive(entry({ name = "f", mtime = mtime }, "1"),
+        entry { name = "d", type = "5", mode = mode_of "755", mtime = mtime },
+        entry { name = "s", type = "2", target = "f", mtime = mtime },
+        entry { name = "h", type = "1", target = "f", mtime = mtime }))
+      assert(count, tostring(err))
+      assert.same({ 2, 1, 1 }, { count.files, count.directories, count.symlinks })
+      assert.truthy(seen.f:find("^file 644 %-?%d+ 1$"), seen.f)
+    end
+    for text, expected in pairs { ["4503599627370496.5"] = "%d+", ["1500000000.25"] = "1500000000" } do
+      local pax = entry({ name = "p", type = "x" }, record("mtime", text))
+      local count, err, seen = downloaded(archive(pax, entry({ name = "f" }, "1")))
+      assert(count, tostring(err))
+      assert.truthy(seen.f:find("^file 644 " .. expected .. " 1$"), seen.f)
+    end
+  end)
+
   it("has its names checked without tar, too", function()
     local faulty = fault_server.start [[
       local function stream(connection, ...)

@@ -6,11 +6,11 @@ local function octal(value, width) return ("%0" .. (width - 1) .. "o\0"):format(
 
 local function field(text, width) return text:sub(1, width) .. ("\0"):rep(width - #text) end
 
---- One header. `header`: name, type ("0" when left out), size, mode, mtime, target, magic, prefix; a string for size is the field's bytes.
+--- One header. `header`: name, type ("0" when left out), size, mode, mtime, target, magic, prefix; a string for size or mtime is the field's bytes.
 function tarball.header(header)
   local size = type(header.size) == "string" and header.size or octal(header.size or 0, 12)
   local before = field(header.name, 100) .. octal(header.mode or 420, 8) .. octal(0, 8) .. octal(0, 8) .. size
-    .. octal(header.mtime or 0, 12)
+    .. (type(header.mtime) == "string" and header.mtime or octal(header.mtime or 0, 12))
   local after = (header.type or "0") .. field(header.target or "", 100) .. (header.magic or "ustar\00000") .. ("\0"):rep(80)
     .. field(header.prefix or "", 155) .. ("\0"):rep(12)
   local total = 8 * 32

@@ -2,64 +2,120 @@
 --
 -- Events carry lines of text, in which invalid UTF-8 is lost, and execd's own output files may move or be deleted. So the output is
 -- redirected to temporary files of ours in the sandbox, which are downloaded and removed.
+--
+-- The files are in the command's temporary directory: TMPDIR, or /tmp. The command reports its TMPDIR before the redirection. execd may know
+-- that directory as /tmp: a development server without isolation does.
 
 local coxpcall = require "opensandbox.loop.coxpcall"
 local errors = require "opensandbox.base.errors"
 local output_buffer = require "opensandbox.execution.output_buffer"
+local paths = require "opensandbox.base.paths"
 local random = require "opensandbox.base.random"
-local resumable_read = require "opensandbox.files.resumable_read"
 local tables = require "opensandbox.base.tables"
 local url = require "opensandbox.base.url"
 
 local redirected_output = {}
 
+local DEFAULT_DIRECTORY = "/tmp"
+local MAX_PATH_LENGTH = 4096 -- bytes
+local STREAMS = { "stdout", "stderr" }
+
+-- The redirection is a line of its own, so that it is in effect even if the command has a syntax error. It sets no variable.
+local REDIRECTION = [[if case "${TMPDIR:-}" in /*) [ -d "$TMPDIR" ] && [ -w "$TMPDIR" ];; *) false;; esac; then echo "$TMPDIR"; ]]
+  .. [[exec >"$TMPDIR/NAME.stdout" 2>"$TMPDIR/NAME.stderr"; else exec >/tmp/NAME.stdout 2>/tmp/NAME.stderr; fi]] .. "\n"
+
+-- Returns the directories in which execd may find the files.
+local function directories_of(reported)
+  local directory = reported:match("^[^\n]*")
+  local is_usable = directory:find("^/") and #directory < MAX_PATH_LENGTH and not directory:find("%z")
+    and not paths.expansion(directory)
+  if not is_usable or directory == DEFAULT_DIRECTORY then return { DEFAULT_DIRECTORY } end
+  return { directory, DEFAULT_DIRECTORY }
+end
+
+-- Opens an output file in the directory that has it, which is then the only one.
+local function open_file(client, endpoint, directories, name)
+  local reader, err
+  for _, directory in ipairs(directories) do
+    reader, err = client:download_file(endpoint, directory .. "/" .. name)
+    if reader then return reader end
+    if err.status ~= 404 then break end
+  end
+  return nil, err
+end
+
 -- Downloads what was written into the result. Raises what a callback raises.
-local function fetch_output(client, endpoint, result, files, opts)
-  for _, name in ipairs { "stdout", "stderr" } do
+local function fetch_output(client, endpoint, directories, base, result, opts)
+  for _, stream in ipairs(STREAMS) do result[stream], result[stream .. "_dropped"] = "", 0 end
+  for _, stream in ipairs(STREAMS) do
     local buffer = output_buffer.new(opts.max_output or client.max_output)
-    local callback = opts["on_" .. name]
-    local ok, err = resumable_read(client, endpoint, files[name], function(bytes)
-      buffer:append(bytes)
-      if callback then callback(bytes) end
-    end)
+    local callback = opts["on_" .. stream]
+    local reader, err = open_file(client, endpoint, directories, base .. "." .. stream)
+    local ok
+    if reader then
+      ok, err = reader:for_each(function(bytes)
+        buffer:append(bytes)
+        if callback then callback(bytes) end
+      end)
+    end
+    result[stream], result[stream .. "_dropped"] = buffer:text()
     if not ok then return nil, err end
-    result[name], result[name .. "_dropped"] = buffer:text()
   end
   return result
 end
 
 -- Removes the files without waiting.
-local function remove_files(client, endpoint, files)
-  local path = "/files" .. url.query { { "path", files.stdout }, { "path", files.stderr } }
-  client.http:send_to_endpoint(endpoint, { op = client.op, method = "DELETE", path = path, may_repeat = true })
+local function remove_files(client, endpoint, directories, base)
+  local query = {}
+  for _, directory in ipairs(directories) do
+    for _, stream in ipairs(STREAMS) do query[#query + 1] = { "path", ("%s/%s.%s"):format(directory, base, stream) } end
+  end
+  local request = { op = client.op, method = "DELETE", path = "/files" .. url.query(query), may_repeat = true }
+  client.http:send_to_endpoint(endpoint, request)
 end
 
---- Wraps a function that runs commands, so that their output is redirected and fetched.
+-- Makes the error for an output that cannot be downloaded. The result of the command is known.
+local function output_error(client, err, result, shell_message)
+  local fields = { op = client.op, sandbox_id = err.sandbox_id, cause = err }
+  if err.status == 404 then
+    fields.kind, fields.code = "state", "capture_failed"
+    fields.message = "the command's output could not be redirected to its temporary directory: " .. shell_message
+    fields.hint = "Make TMPDIR, or /tmp, writable for the command's user, or omit capture = \"exact\""
+  else
+    fields.kind, fields.code = "stream", "output_lost"
+    fields.message = ("the command ended with exit code %s, but its output cannot be downloaded: %s"):format(
+      tostring(result.exit_code), err.message)
+  end
+  if err.kind ~= "cancelled" and err.kind ~= "closed" then err = errors.new(fields) end
+  err.result, err.command_id = result, result.id
+  return err
+end
+
+--- Wraps a function that runs commands, so that their output is redirected and downloaded.
 ---@param run fun(body: table, opts: table): opensandbox.CommandResult?, opensandbox.Error?
 ---@param client opensandbox.Client a view for the method that the user called
 ---@param endpoint opensandbox.Endpoint|string
 ---@return fun(body: table, opts: table): opensandbox.CommandResult?, opensandbox.Error?
 function redirected_output.wrap(run, client, endpoint)
   return function(body, opts)
-    local base = "/tmp/opensandbox-" .. random.hex(12)
-    local files = { stdout = base .. ".stdout", stderr = base .. ".stderr" }
-    -- The redirection is a line of its own, so that it is in effect even if the command has a syntax error.
-    body.command = "exec >" .. files.stdout .. " 2>" .. files.stderr .. "\n" .. body.command
+    local base = "opensandbox-" .. random.hex(12)
+    body.command = REDIRECTION:gsub("NAME", base) .. body.command
     local own_opts = tables.merge(opts, { redirected = true })
     own_opts.on_stdout, own_opts.on_stderr = nil, nil
     local ok, result, err = coxpcall.pcall(run, body, own_opts)
+    local known = ok and (result or err.result)
+    local directories = directories_of(known and known.stdout or "")
+    local value = result
     if ok and result then
-      local shell_message = result.stderr
-      ok, result, err = coxpcall.pcall(fetch_output, client, endpoint, result, files, opts)
-      if ok and err and err.status == 404 then
-        err = errors.new { kind = "state", code = "capture_failed", op = client.op, sandbox_id = err.sandbox_id, cause = err,
-          message = "the command's output could not be redirected to the sandbox's /tmp: " .. shell_message,
-          hint = "Make /tmp writable for the command's user, or omit capture = \"exact\"" }
-      end
+      local shell_message = result.stderr ~= "" and result.stderr or result.stdout -- a log holds both streams
+      ok, value, err = coxpcall.pcall(fetch_output, client, endpoint, directories, base, result, opts)
+      if ok and not value then err = output_error(client, err, result, shell_message) end
+    elseif known then
+      known.stdout = "" -- it was the report
     end
-    remove_files(client, endpoint, files)
-    if not ok then error(result, 0) end
-    return result, err
+    remove_files(client, endpoint, directories, base)
+    if not ok then error(value, 0) end
+    return value, err
   end
 end
 

@@ -11,7 +11,6 @@ local execution = require "opensandbox.execution.execution"
 local line_normalizer = require "opensandbox.execution.line_normalizer"
 local output_buffer = require "opensandbox.execution.output_buffer"
 local polling = require "opensandbox.loop.polling"
-local resumable_read = require "opensandbox.files.resumable_read"
 
 -- Polls the status until the command has ended. Gives up when the server has not answered for `idle_timeout` seconds.
 local function last_status(self, deadline)
@@ -50,7 +49,10 @@ local function complete_output(self, name)
     if piece ~= "" and callback and not differs then callback(piece) end
   end
   local lines = line_normalizer()
-  local ok, err = resumable_read(self.client, self.endpoint, "/tmp/" .. self.id .. "." .. name, function(bytes)
+  local reader, err = self.client:download_file(self.endpoint, "/tmp/" .. self.id .. "." .. name)
+  if not reader then return nil, err end
+  local ok
+  ok, err = reader:for_each(function(bytes)
     local piece = lines:feed(bytes)
     if piece ~= "" then append(piece) end
   end)

@@ -5,7 +5,7 @@
 
 local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"
-local random = require "opensandbox.base.random"
+local local_target = require "opensandbox.files.local_target"
 local tree_count = require "opensandbox.files.tree_count"
 
 local MAX_PATH_LENGTH = 4096  -- bytes: no system has longer paths
@@ -19,7 +19,7 @@ local MODE_0777 = 511         -- less the umask: of a directory without an entry
 ---@field op string
 ---@field root string
 ---@field directories table<string, { mode?: integer, mtime?: number }> the checked directories below the root; mode and time are set at the end
----@field symlinks table<string, { target: string, mtime: number }> to be made at the end
+---@field symlinks table<string, { target: string, mtime?: number }> to be made at the end
 ---@field parts table<string, true> temporary files, by path
 ---@field file? table the open file: handle, part, name, mode, mtime, size
 local Writer = {}
@@ -44,6 +44,12 @@ end
 
 local function failed(self, name, problem)
   return errors.local_file(self.op, path_of(self, name), problem)
+end
+
+-- Sets the modification time, if it is known.
+local function set_time(path, mtime)
+  if not mtime then return true end
+  return core.utime(path, mtime)
 end
 
 local function parent_of(name)
@@ -92,7 +98,7 @@ end
 --- Creates a directory. Its mode and modification time are set at the end.
 ---@param name string safe
 ---@param mode integer permission bits
----@param mtime number Unix seconds
+---@param mtime? number Unix seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Writer:directory(name, mode, mtime)
@@ -113,21 +119,24 @@ function Writer:part_for(name)
   local parent = parent_of(name)
   local ok, err = ensure_directory(self, parent, MODE_0777)
   if not ok then return nil, err end
-  if self.directories[name] or core.lstat(path_of(self, name)) == "directory" then
+  local kind = core.lstat(path_of(self, name))
+  if self.directories[name] or kind == "directory" then
     return nil, self:unsafe(name, "is that of a file, but a directory exists there")
   end
-  local path = path_of(self, (parent == "" and "" or parent .. "/") .. ".opensandbox-" .. random.hex(6) .. ".part")
+  err = local_target.replacement_error(self.op, path_of(self, name), kind)
+  if err then return nil, err end
+  local path = path_of(self, (parent == "" and "" or parent .. "/") .. local_target.part_name())
   self.parts[path] = true
   return path
 end
 
--- Renames a temporary file to its final name.
-local function rename(self, part, name)
-  local ok, problem = os.rename(part, path_of(self, name))
-  if not ok then return nil, failed(self, name, problem) end
+-- Moves a temporary file to its final name. Returns as the third value true if it was copied into an existing file.
+local function install(self, part, name)
+  local ok, err, was_copied = local_target.install(self.op, part, path_of(self, name))
+  if not ok then return nil, err end
   self.parts[part] = nil
   self.symlinks[name] = nil
-  return true
+  return true, nil, was_copied
 end
 
 --- Sets the modification time and the mode of a complete temporary file, and renames it.
@@ -135,23 +144,28 @@ end
 ---@param name string safe
 ---@param size integer bytes
 ---@param mode integer permission bits
----@param mtime number Unix seconds
+---@param mtime? number Unix seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Writer:commit(part, name, size, mode, mtime)
-  local ok, problem = core.utime(part, mtime)
+  local ok, problem = set_time(part, mtime)
   if ok then ok, problem = core.chmod(part, mode % 512) end
   if not ok then return nil, failed(self, name, problem) end
-  local err
-  ok, err = rename(self, part, name)
-  if ok then tree_count.add(self.count, "file", size) end
-  return ok, err
+  local err, was_copied
+  ok, err, was_copied = install(self, part, name)
+  if not ok then return nil, err end
+  if was_copied then -- as far as its owner permits
+    set_time(path_of(self, name), mtime)
+    core.chmod(path_of(self, name), mode % 512)
+  end
+  tree_count.add(self.count, "file", size)
+  return true
 end
 
 --- Opens a file, to which `write` adds bytes.
 ---@param name string safe
 ---@param mode integer permission bits
----@param mtime number Unix seconds
+---@param mtime? number Unix seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Writer:open(name, mode, mtime)
@@ -190,7 +204,7 @@ end
 --- Adds a symlink, which is made at the end.
 ---@param name string safe
 ---@param target string
----@param mtime number Unix seconds
+---@param mtime? number Unix seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Writer:symlink(name, target, mtime)
@@ -221,7 +235,7 @@ end
 ---@param name string safe
 ---@param target string name of the other file, as the sandbox sent it
 ---@param mode integer permission bits
----@param mtime number Unix seconds
+---@param mtime? number Unix seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Writer:link(name, target, mode, mtime)
@@ -249,9 +263,9 @@ local function make_symlink(self, name, symlink)
   local part, err = self:part_for(name)
   if not part then return nil, err end
   local ok, problem = core.symlink(symlink.target, part)
-  if ok then ok, problem = core.utime(part, symlink.mtime) end
+  if ok then ok, problem = set_time(part, symlink.mtime) end
   if not ok then return nil, failed(self, name, problem) end
-  ok, err = rename(self, part, name)
+  ok, err = install(self, part, name)
   if ok then tree_count.add(self.count, "symlink") end
   return ok, err
 end
@@ -275,7 +289,7 @@ function Writer:finish()
   for i = #names, 1, -1 do -- children before their parents
     local path, wanted = path_of(self, names[i]), self.directories[names[i]]
     if wanted.mode then
-      local ok, problem = core.utime(path, wanted.mtime)
+      local ok, problem = set_time(path, wanted.mtime)
       if ok then ok, problem = core.chmod(path, wanted.mode % 512) end
       if not ok then return nil, failed(self, names[i], problem) end
     end

@@ -175,18 +175,9 @@ local function list_remote(job)
   return list, err
 end
 
--- Returns the path without ".", ".." and double slashes, as execd reports paths.
-local function clean_path(path)
-  local segments = {}
-  for segment in path:gmatch("[^/]+") do
-    if segment == ".." then segments[#segments] = nil elseif segment ~= "." then segments[#segments + 1] = segment end
-  end
-  return "/" .. table.concat(segments, "/")
-end
-
 -- Returns the entries that are not ignored, by safe names.
 local function select_entries(job, writer, list)
-  local root, entries = clean_path(job.from), {}
+  local root, entries = paths.clean(job.from), {}
   root = root == "/" and root or root .. "/"
   for _, info in ipairs(list) do
     if info.path:sub(1, #root) ~= root then return nil, writer:unsafe(info.path, "is not below the directory") end

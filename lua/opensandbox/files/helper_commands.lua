@@ -35,10 +35,12 @@ end
 ---@param script string
 ---@param code string of the error
 ---@param failure string what failed, for the message of the error
+---@param sink? fun(bytes: string) called with what it writes to stdout, for a target with `pipe`
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err its `result` is that of the command
-function helper_commands.run(target, job, script, code, failure)
-  local result, err = target.run(job.op, script, { cwd = "/", timeout = job.deadline:remaining() })
+function helper_commands.run(target, job, script, code, failure, sink)
+  local run = sink and target.pipe or target.run
+  local result, err = run(job.op, script, { cwd = "/", timeout = job.deadline:remaining() }, sink)
   if not result then return nil, err end
   if result.exit_code == 0 then return result end
   local reason = result.stderr:sub(1, MAX_SHOWN):match("^(.-)%s*$")

@@ -4,104 +4,90 @@ local options = require "opensandbox.base.options"
 
 local reader = {}
 
-local CHUNK_SIZE = 120 * 1024    -- bytes returned at a time: they stay in the processor's cache, and malloc needs no mmap for them
-local DIRECTORY_LENGTH = 2 ^ 62  -- execd announces 2^63-1 bytes for a directory, and sends none
-
---- Adds to an error that the path may name a directory, if the announced length shows that.
----@param err opensandbox.Error
----@param announced? number Content-Length
----@return opensandbox.Error err the same
-function reader.explain_directory(err, announced)
-  if err.code == "cut" and announced and announced >= DIRECTORY_LENGTH then
-    err.hint = "The path names a directory: only files can be downloaded"
-  end
-  return err
-end
+local CHUNK_SIZE = 120 * 1024 -- bytes read at a time: they stay in the processor's cache, and malloc needs no mmap for them
 
 ---@class opensandbox.Reader
 ---@field size? integer bytes of the download, if the server announced them
----@field exchange table internal: the exchange that carries the response
----@field buffer string internal: bytes that have arrived and were not returned
----@field announced? number internal: the Content-Length of the response
----@field skip? integer internal: bytes to drop, because the server ignored the range
----@field left? integer internal: bytes of the range still to be returned, where the server ignored the range
+---@field stream opensandbox.DownloadStream internal
+---@field buffer string internal: bytes that have arrived
+---@field at integer internal: position in the buffer of the first byte that was not returned
 ---@field err? opensandbox.Error internal: the error of every later read
 ---@field is_finished? boolean internal: all bytes have arrived
 local Reader = {}
 Reader.__index = Reader
 Reader.__name = "opensandbox.Reader"
 
--- Returns the part of the bytes that is in the range. A server or a proxy may ignore the range and send the whole file.
-local function within_range(self, bytes)
-  if self.skip > 0 then
-    local skipped = math.min(self.skip, #bytes)
-    self.skip = self.skip - skipped
-    bytes = bytes:sub(skipped + 1)
-  end
-  if self.left then
-    bytes = bytes:sub(1, self.left)
-    self.left = self.left - #bytes
-    if self.left == 0 then
-      self.is_finished = true
-      self.exchange:close()
-    end
-  end
-  return bytes
+-- Returns the number of bytes in the buffer.
+local function buffered(self)
+  return #self.buffer - self.at + 1
 end
 
--- Receives more bytes into the buffer. Returns true, false at the end, or nil and an error.
+-- Receives bytes into the empty buffer. Returns true, false at the end, or nil and an error.
 local function fill(self, most)
   if self.err then return nil, self.err end
   if self.is_finished then return false end
-  local bytes, err = self.exchange:read(most)
-  if bytes and self.skip then
-    bytes = within_range(self, bytes)
-    if bytes == "" then return fill(self, most) end
-  end
+  local bytes, err = self.stream:read(most)
   if bytes then
-    self.buffer = self.buffer == "" and bytes or self.buffer .. bytes
+    self.buffer, self.at = bytes, 1
     return true
   end
-  if err then
-    self.err = reader.explain_directory(err, self.announced)
-    return nil, self.err
-  end
-  self.is_finished = true
+  self.err, self.is_finished = err, not err
+  if err then return nil, err end
   return false
 end
 
 -- Takes at most `count` bytes out of the buffer.
 local function take(self, count)
   local bytes = self.buffer
-  if #bytes <= count then
-    self.buffer = ""
-    return bytes
-  end
-  self.buffer = bytes:sub(count + 1)
-  return bytes:sub(1, count)
+  if self.at > 1 or count < #bytes then bytes = bytes:sub(self.at, self.at + count - 1) end
+  self.at = self.at + #bytes
+  if self.at > #self.buffer then self.buffer, self.at = "", 1 end
+  return bytes
 end
 
-local function read_all(self)
-  local pieces = { self.buffer }
-  self.buffer = ""
-  while true do
+-- Collects bytes until `count` have arrived, or all.
+local function collect(self, count)
+  local pieces, size = {}, 0
+  while size < count do
+    if self.buffer == "" then
+      local more, err = fill(self, math.min(count - size, CHUNK_SIZE))
+      if more == nil then return nil, err end
+      if not more then break end
+    end
+    pieces[#pieces + 1] = take(self, count - size)
+    size = size + #pieces[#pieces]
+  end
+  return table.concat(pieces), nil, size
+end
+
+local function read_bytes(self, count)
+  if count == 0 then
+    if self.buffer == "" and not fill(self, CHUNK_SIZE) then return nil, self.err end
+    return ""
+  end
+  local bytes, err, size = collect(self, count)
+  if not bytes then return nil, err end
+  return size > 0 and bytes or nil
+end
+
+local function read_some(self)
+  if self.buffer == "" then
     local more, err = fill(self, CHUNK_SIZE)
-    if more == nil then return nil, err end
-    if not more then return table.concat(pieces) end
-    pieces[#pieces + 1] = take(self, #self.buffer)
+    if not more then return nil, err end
   end
+  return take(self, buffered(self))
 end
 
-local function read_line(self, keep)
+local function read_line(self, keeps_end)
   local pieces = {}
   while true do
-    local at = self.buffer:find("\n", 1, true)
-    if at then
-      pieces[#pieces + 1] = take(self, at)
+    local last = self.buffer:find("\n", self.at, true)
+    if last then
+      pieces[#pieces + 1] = take(self, last - self.at + 1)
       local line = table.concat(pieces)
-      return keep and line or line:sub(1, -2)
+      return keeps_end and line or line:sub(1, -2)
     end
-    if self.buffer ~= "" then pieces[#pieces + 1] = take(self, #self.buffer) end
+    if self.buffer ~= "" then pieces[#pieces + 1] = take(self, buffered(self)) end
     local more, err = fill(self, CHUNK_SIZE)
     if more == nil then return nil, err end
     if not more then
@@ -111,37 +97,27 @@ local function read_line(self, keep)
   end
 end
 
---- Reads like a file handle. The formats are a number of bytes (less at the end), "a" for the rest, "l" and "L" for a line without
---- and with its end, and nil for some bytes that have arrived.
+--- Reads like a file handle. The formats are a number of bytes (less at the end), "a" for the rest, "l" and "L" for a line without and with
+--- its end, and nil for some bytes that have arrived.
 ---@param format? integer|string
 ---@return string? bytes nil at the end ("" for "a")
 ---@return opensandbox.Error? err
 function Reader:read(format)
+  if format == nil then return read_some(self) end
   if type(format) == "string" then format = format:gsub("^%*", "") end
-  if format == "a" then return read_all(self) end
+  if format == "a" then
+    local bytes, err = collect(self, math.huge)
+    return bytes, err
+  end
   if format == "l" or format == "L" then return read_line(self, format == "L") end
-  if format ~= nil and (type(format) ~= "number" or format < 0) then
+  if type(format) ~= "number" or format < 0 or format ~= format then
     options.raise("reader:read", "the format must be a count of bytes, \"a\", \"l\" or \"L\"")
   end
-  if format == 0 then
-    if self.buffer == "" and not fill(self, CHUNK_SIZE) then return nil, self.err end
-    return ""
-  end
-  if self.buffer == "" then
-    -- Nothing is concatenated on this path, which a download of a gigabyte takes.
-    local more, err = fill(self, math.min(format or CHUNK_SIZE, CHUNK_SIZE))
-    if not more then return nil, err end
-  end
-  while format and #self.buffer < format do
-    local more, err = fill(self, math.min(format - #self.buffer, CHUNK_SIZE))
-    if more == nil then return nil, err end
-    if not more then break end
-  end
-  return take(self, format or #self.buffer)
+  return read_bytes(self, format)
 end
 
---- Returns an iterator over the lines, without their ends. It raises the error of a transfer that breaks, because a loop would hide
---- it.
+--- Returns an iterator over the lines, without their ends. It raises the error of a transfer that breaks, because a loop would hide it.
+---@return fun(): string?
 function Reader:lines()
   return function()
     local line, err = self:read("l")
@@ -150,31 +126,38 @@ function Reader:lines()
   end
 end
 
+--- Internal: calls a function with the bytes as they arrive. An error that it raises closes the download and is passed on.
+---@param take_bytes fun(bytes: string)
+---@return true? ok
+---@return opensandbox.Error? err
+function Reader:for_each(take_bytes)
+  local bytes, err = self:read()
+  while bytes do
+    self.stream.exchange:call_user(take_bytes, bytes)
+    bytes, err = self:read()
+  end
+  if err then return nil, err end
+  return true
+end
+
 --- Closes the download. Later reads return an error.
 ---@return true
 function Reader:close()
+  local exchange = self.stream.exchange
   if not self.is_finished and not self.err then
-    self.err = self.exchange:error { kind = "closed", code = "closed", message = "the reader is closed" }
+    self.err = exchange:error { kind = "closed", code = "closed", message = "the reader is closed" }
   end
-  self.exchange:close()
+  exchange:close()
   return true
 end
 
 Reader.__close = Reader.close
 
---- Creates a reader of a response.
----@param exchange table whose head has arrived
----@param announced? number its Content-Length
----@param range? { offset: integer, length?: integer } the range that the server ignored
+--- Creates a reader of a stream.
+---@param stream opensandbox.DownloadStream
 ---@return opensandbox.Reader
-function reader.new(exchange, announced, range)
-  local self = setmetatable({ exchange = exchange, buffer = "", announced = announced }, Reader)
-  if range then
-    self.skip, self.left = range.offset, range.length
-  elseif announced and announced < DIRECTORY_LENGTH then
-    self.size = announced
-  end
-  return self
+function reader.new(stream)
+  return setmetatable({ stream = stream, buffer = "", at = 1, size = stream:size() }, Reader)
 end
 
 return reader

@@ -12,6 +12,7 @@ local remote_paths = {}
 ---@return string? path
 ---@return opensandbox.Error? err
 function remote_paths.absolute(target, op, path)
+  if target.absolute then return target.absolute(op, path) end
   if path:find("^/") then return path end
   local home, rest = path:match("^~(/*)(.*)$")
   if home == "" and rest ~= "" then home = nil end -- "~name" is the name of a file

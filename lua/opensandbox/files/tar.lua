@@ -11,6 +11,7 @@ local BLOCK = 512
 local CHUNK_SIZE = 120 * 1024         -- bytes returned at a time: malloc needs no mmap for them
 local MAX_METADATA_SIZE = 1024 * 1024 -- bytes of a long name or a pax header: a longer one is an attack
 local MAX_SAFE_INTEGER = 2 ^ 53       -- numbers hold the integers below it exactly
+local MAX_TIME = 1e12                 -- Unix seconds, in the year 33658
 local LONG_NAME = "././@LongLink"
 local TRAILER = ("\0"):rep(2 * BLOCK)
 
@@ -19,7 +20,7 @@ local TRAILER = ("\0"):rep(2 * BLOCK)
 ---@field kind string "file", "directory" or "symlink"; of a reader also "link" (another name of a file) and "other"
 ---@field size integer bytes of the content of a file
 ---@field mode integer permission bits
----@field mtime number Unix seconds
+---@field mtime? number Unix seconds; nil if a reader found none that can be
 ---@field target? string of a symlink or link
 
 local function padding(size)
@@ -202,7 +203,8 @@ local function parse_header(bytes)
   end
   local size, mode, mtime = parse_number(bytes:sub(125, 136)), parse_number(bytes:sub(101, 108)), parse_number(bytes:sub(137, 148))
   if not (size and mode and mtime) or size < 0 or mode < 0 then return nil, "a number in a header is invalid" end
-  return { name = name, type = kind, size = size, mode = mode % 4096, mtime = mtime, target = text_of(bytes:sub(158, 257)) }
+  return { name = name, type = kind, size = size, mode = mode % 4096, mtime = math.abs(mtime) < MAX_TIME and mtime or nil,
+    target = text_of(bytes:sub(158, 257)) }
 end
 
 local pax_keys = {
@@ -213,8 +215,8 @@ local pax_keys = {
     return size and size < MAX_SAFE_INTEGER and size or nil
   end,
   mtime = function(value)
-    local time = numbers.parse(value)
-    return time and math.abs(time) < 1e12 and time or nil
+    local time = value:find("^%-?%d+%.?%d*$") and numbers.parse(value)
+    return time and (math.abs(time) < MAX_TIME and time or false)
   end,
 }
 
