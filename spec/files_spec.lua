@@ -66,8 +66,7 @@ local function raises(fn, ...)
 end
 
 local function start()
-  local isolation = os.getenv("OPENSANDBOX_TEST_ISOLATION")
-  server = process.devserver { grace = 0.2, args = isolation and { "--isolation", isolation } or nil }
+  server = process.devserver { grace = 0.2 }
   client = opensandbox.new(server.url, server.key)
   sandbox = assert(client:create { image = "python:3.12" })
   files = sandbox.files

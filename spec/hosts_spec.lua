@@ -16,8 +16,7 @@ local TRIES = 3     -- of what is timed, on a machine that others use too
 local server, echo
 
 local function start_server()
-  local isolation = os.getenv("OPENSANDBOX_TEST_ISOLATION")
-  server = process.devserver { grace = 0.2, args = isolation and { "--isolation", isolation } or nil }
+  server = process.devserver { grace = 0.2 }
   echo = fault_server.start(websocket.server)
 end
 

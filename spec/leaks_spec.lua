@@ -70,11 +70,8 @@ local function cycle(client, clients, execd)
 end
 
 local function start()
-  local isolation = os.getenv("OPENSANDBOX_TEST_ISOLATION")
   root = temporary.directory()
-  local args = { "--root", root }
-  if isolation then args[3], args[4] = "--isolation", isolation end
-  server = process.devserver { grace = 0.1, args = args }
+  server = process.devserver { grace = 0.1, args = { "--root", root } }
   faulty = fault_server.start [[
     return function(request, connection)
       if request.path == "/command" and json.decode(request.body).command == "cut" then

@@ -5,9 +5,11 @@ local temporary = require "spec.support.temporary"
 local uv = require "luv"
 local json = require "opensandbox.base.json"
 local list_directory = require "opensandbox.devserver.base.list_directory"
+local api_client = require "spec.support.api_client"
 local http_client = require "spec.support.http_client"
 local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
+local recordings = require "spec.support.recordings"
 
 local server
 
@@ -18,33 +20,11 @@ local function read(path)
   return text
 end
 
-local function decode_base64(text)
-  local alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-  local bytes, value, bits = {}, 0, 0
-  for character in text:gmatch("[%w+/]") do
-    value, bits = value * 64 + alphabet:find(character, 1, true) - 1, bits + 6
-    if bits >= 8 then
-      bits = bits - 8
-      bytes[#bytes + 1] = string.char(math.floor(value / 2 ^ bits))
-      value = value % 2 ^ bits
-    end
-  end
-  return table.concat(bytes)
-end
-
 -- A recorded exchange: `request` and `response`, whose body is one string.
 local function recording(area, name)
-  local exchange = assert(json.decode(read(("spec/recordings/%s/%s.json"):format(area, name))))
-  local request, response = exchange.request, exchange.response
-  if request.body_base64 then request.body = decode_base64(request.body_base64) end
-  if not response.body then
-    local parts = {}
-    for _, chunk in ipairs(response.chunks) do
-      parts[#parts + 1] = type(chunk[2]) == "table" and decode_base64(chunk[2].base64) or chunk[2]
-    end
-    response.body = table.concat(parts)
-  end
-  return request, response
+  local exchange = assert(recordings.load(area .. "/" .. name))
+  if exchange.request.body == "" then exchange.request.body = nil end
+  return exchange.request, exchange.response
 end
 
 -- What differs from run to run, replaced by its kind.
@@ -93,26 +73,19 @@ local function same_answer(expected, actual)
   end
 end
 
-local function api(method, path, body, headers)
-  local all = { ["OPEN-SANDBOX-API-KEY"] = server.key }
-  for name, value in pairs(headers or {}) do all[name] = value end
-  if body then all["Content-Type"] = "application/json" end
-  return assert(http_client.request { url = server.url .. path, method = method, body = body, headers = all })
-end
+-- The lifecycle API of the server of this moment: some tests have one of their own.
+local function lifecycle() return api_client.new(server) end
+
+local function api(...) return lifecycle():call(...) end
 
 local function create(changes)
-  local body = {
-    image = { uri = "python:3.11" }, resourceLimits = { cpu = "1" }, entrypoint = { "tail", "-f", "/dev/null" },
-  }
-  for name, value in pairs(changes or {}) do body[name] = value end
-  local answer = api("POST", "/v1/sandboxes", assert(json.encode(body)))
-  assert.equal(202, answer.status, answer.body)
-  return json.decode(answer.body)
+  local all = { image = { uri = "python:3.11" }, resourceLimits = { cpu = "1" } }
+  for name, value in pairs(changes or {}) do all[name] = value end
+  return lifecycle():create(all)
 end
 
 local function endpoint(id, query)
-  local answer = api("GET", ("/v1/sandboxes/%s/endpoints/44772%s"):format(id, query or ""))
-  return json.decode(answer.body)
+  return lifecycle():endpoint(id, 44772, query)
 end
 
 local Sandbox = {}
@@ -124,15 +97,7 @@ local function new_sandbox(changes)
 end
 
 function Sandbox:send(method, path, options)
-  options = options or {}
-  local headers = {}
-  for _, source in ipairs { self.endpoint.headers, options.headers or {} } do
-    for name, value in pairs(source) do headers[name] = value end
-  end
-  return assert(http_client.request {
-    url = "http://" .. self.endpoint.endpoint .. path, method = method, headers = headers, body = options.body,
-    timeout = options.timeout or 20, on_chunk = options.on_chunk,
-  })
+  return self.endpoint:send(method, path, options)
 end
 
 local function events(text)
@@ -634,7 +599,7 @@ describe("the file routes", function()
     local pieces = {}
     for position = 1, #body, 7919 do pieces[#pieces + 1] = body:sub(position, position + 7918) end
     local answer = sandbox:send("POST", "/files/upload", {
-      headers = { ["Content-Type"] = "multipart/form-data; boundary=B" }, body = pieces,
+      headers = { ["Content-Type"] = "multipart/form-data; boundary=B" }, body = pieces, chunked = true,
     })
     assert.equal(200, answer.status, answer.body)
     assert.truthy(content:gsub("%-%-B\r", "--C\r") == sandbox:read("/work/bytes"))
@@ -773,7 +738,7 @@ end)
 
 describe("the program", function()
   it("stops when its standard input ends, leaving neither files nor processes", function()
-    local one = process.devserver { grace = 0.05, args = { "--isolation", "none" } }
+    local one = process.devserver { grace = 0.05, isolation = "none" }
     local root = one.child:stderr_text():match("files in (%S+)")
     assert.truthy(uv.fs_stat(root))
     assert.truthy(one.child:stderr_text():find("NOT ISOLATED", 1, true))
@@ -820,7 +785,7 @@ describe("the program", function()
 
   it("runs commands inside the sandbox's directory without isolation too", function()
     local mine = server
-    server = process.devserver { grace = 0.05, args = { "--isolation", "none" } }
+    server = process.devserver { grace = 0.05, isolation = "none" }
     local sandbox = new_sandbox()
     sandbox:write("/work/a", "1")
     assert.equal("1", (sandbox:output("cat work/a")))

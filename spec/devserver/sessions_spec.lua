@@ -199,7 +199,7 @@ describe("a bash session", function()
   end)
 
   it("ends with its sandbox, without keeping the server from ending", function()
-    local one = process.devserver { grace = 0.05, args = { "--isolation", "none" } }
+    local one = process.devserver { grace = 0.05, isolation = "none" }
     local other = execd_client.sandbox(one)
     local id = json.decode(other:send("POST", "/session", {}).body).session_id
     local child = other:begin("POST", ("/session/%s/run"):format(id), { command = "setsid sleep 8 & echo here" })

@@ -171,8 +171,7 @@ local function parts_in(root)
 end
 
 local function start()
-  local isolation = os.getenv("OPENSANDBOX_TEST_ISOLATION")
-  server = process.devserver { grace = 0.2, args = isolation and { "--isolation", isolation } or nil }
+  server = process.devserver { grace = 0.2 }
   client = opensandbox.new(server.url, server.key, { on_request = function(request)
     requests[#requests + 1] = request.method .. " " .. request.url:gsub("^%a+://[^/]*", ""):gsub("^/%x+%-[%x-]+/%d+", "")
   end })

@@ -10,7 +10,7 @@ for _, isolation in ipairs { "auto", "none" } do
     local server, client, sandbox
 
     setup(function()
-      server = process.devserver { grace = 0.1, args = { "--isolation", isolation } }
+      server = process.devserver { grace = 0.1, isolation = isolation }
       client = opensandbox.new(server.url, server.key)
     end)
     teardown(function()

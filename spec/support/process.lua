@@ -184,8 +184,8 @@ function process.module_paths()
 end
 
 --- Starts the development server on a free port.
--- @param options `grace` (seconds a command's stream stays open after its end), `args` (further arguments), `env`,
--- `timeout`
+-- @param options `grace` (seconds a command's stream stays open after its end), `isolation` (default: what the variable
+-- OPENSANDBOX_TEST_ISOLATION names, if anything), `args` (further arguments), `env`, `timeout`
 -- @return `url`, `key`, `pid`, `child` and the method `stop`
 function process.devserver(options)
   options = options or {}
@@ -193,6 +193,11 @@ function process.devserver(options)
   if options.grace then
     argv[#argv + 1] = "--grace"
     argv[#argv + 1] = tostring(options.grace)
+  end
+  local isolation = options.isolation or os.getenv("OPENSANDBOX_TEST_ISOLATION")
+  if isolation then
+    argv[#argv + 1] = "--isolation"
+    argv[#argv + 1] = isolation
   end
   for _, argument in ipairs(options.args or {}) do argv[#argv + 1] = argument end
   local env = process.module_paths()
