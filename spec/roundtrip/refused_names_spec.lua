@@ -1,6 +1,7 @@
 --- Names that cannot arrive are refused before anything is sent; those that are not UTF-8 arrive where they are in a query.
 
 local odd = require "spec.roundtrip.odd"
+local temporary = require "spec.support.temporary"
 
 local fixture, ways
 
@@ -30,8 +31,8 @@ local in_json = {
 local in_query = {
   read = function(way, path) return way.files:read(path) end,
   open = function(way, path) return way.files:open(path) end,
-  download = function(way, path) return way.files:download(path, "/dev/null/x") end,
-  save_file = function(way, path) return way.client:save_file(way.execd, path, "/dev/null/x") end,
+  download = function(way, path) return way.files:download(path, temporary.path()) end,
+  save_file = function(way, path) return way.client:save_file(way.execd, path, temporary.path()) end,
   stat = function(way, path) return way.files:stat(path) end,
   exists = function(way, path) return way.files:exists(path) end,
   search = function(way, path) return way.files:search(path) end,
