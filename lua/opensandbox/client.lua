@@ -164,8 +164,8 @@ local function new(base, api_key, opts)
     on_exit = function()
       if weak.client then weak.client:close() end
     end,
-    explain_error = function(failed_op, err)
-      return weak.client and sandbox_state.explain(weak.client, failed_op, err) or err
+    explain_error = function(failed_op, err, shielded)
+      return weak.client and sandbox_state.explain(weak.client, failed_op, err, shielded) or err
     end,
   }
   self.resources = owned_resource.set(self.http, self.cleanup)

@@ -1,8 +1,9 @@
 --- Owned resources: sandboxes, and objects inside sandboxes, that this client created and must delete.
 --
--- A resource leaves the set when the server has answered its DELETE, or when it is released. Until then a background task repeats the
--- DELETE, because the network may fail for a while. Closing the client waits for these tasks. Collecting it, or closing the Lua state,
--- does their work in a finalizer.
+-- A resource leaves the set when the server has answered its DELETE, or when it is released. A background task sends the DELETE. If it fails,
+-- because the network fails for a while, it is repeated when the server answers anything again. No task waits for that, because it would
+-- keep a host's event loop from ending. Closing the client repeats the DELETE as long as its time allows. Collecting the client, or closing
+-- the Lua state, does the same in a finalizer.
 --
 -- A resource does not refer to the object that people hold, so that it can outlive that object in its finalizer.
 
@@ -17,6 +18,7 @@ local scheduler = require "opensandbox.loop.scheduler"
 
 ---@class opensandbox.OwnedResource
 ---@field best_effort? boolean one call must do, because the resource ends with its sandbox anyway
+---@field retry_at? number on the clock of core.now(), after a DELETE that failed
 ---@field on_release? fun() called once when the resource is deleted or released
 ---@field parent_is_owned? fun(): boolean a resource inside a sandbox that is deleted itself needs no request
 local OwnedResource = {}
@@ -29,7 +31,7 @@ OwnedResources.__index = OwnedResources
 
 local owned_resource = {}
 
-local INITIAL_BACKOFF = 0.25    -- seconds between two DELETEs of a resource
+local INITIAL_BACKOFF = 0.25    -- seconds from a failed DELETE to the next one
 local MAX_BACKOFF = 30          -- seconds
 local BACKOFF_FACTOR = 2
 local MAX_CLOSING_BACKOFF = 0.1 -- seconds, while the client is being closed
@@ -46,6 +48,7 @@ function owned_resource.set(http, cleanup)
     creates = setmetatable({}, { __mode = "k" }), -- requests whose response was not received yet, see create_rollback.lua
     sleepers = {},                                -- waiters of background tasks, see sleep
   }, OwnedResources)
+  http:set_response_listener(self)
   -- Finalizers run in the reverse order of their creation: this one before that of the transport, and after those of the members.
   self.finalizer = finalizer(function() self:close_blocking(self:finalizer_deadline()) end)
   return self
@@ -55,7 +58,8 @@ end
 ---@param delete_request fun(): table? makes the prepared request that deletes it; nil when that is no longer needed
 ---@return opensandbox.OwnedResource
 function OwnedResources:add(delete_request)
-  local resource = setmetatable({ set = self, delete_request = delete_request, task = nil }, OwnedResource)
+  local resource = setmetatable({ set = self, delete_request = delete_request, task = nil, retry_at = nil,
+    backoff = backoffs.new(INITIAL_BACKOFF, MAX_BACKOFF, BACKOFF_FACTOR) }, OwnedResource)
   self.members[resource] = true
   if self.closing then resource:delete() end
   return resource
@@ -75,6 +79,14 @@ local function members_of(self)
     if not (resource.parent_is_owned and resource.parent_is_owned()) then list[#list + 1] = resource end
   end
   return list
+end
+
+--- Called when the server has answered a request: starts the DELETEs again that failed before.
+function OwnedResources:on_server_response()
+  local now = core.now()
+  for _, resource in ipairs(members_of(self)) do
+    if resource.retry_at and now >= resource.retry_at then resource:delete() end
+  end
 end
 
 --- Starts to delete all resources, and continues the creates under way in the background. The tasks are in the client's cleanup group.
@@ -143,25 +155,26 @@ function OwnedResource:release()
   if self.on_release then self.on_release() end
 end
 
--- A task: repeats the DELETE until it is answered.
-local function delete_until_answered(self)
+-- A task: deletes a resource. While the client is being closed, it tries until it is stopped.
+local function delete(self)
   local set = self.set
-  local backoff = backoffs.new(INITIAL_BACKOFF, MAX_BACKOFF, BACKOFF_FACTOR)
   while set.members[self] do
     local request = self.delete_request()
     if not request then return self:release() end
     request.timeout, request.explained = request.timeout or set.http.timeouts.timeout, false
     local _, err = call.run(set.http, request)
-    if err and err.kind == "closed" then return end -- the client gave up
     if not err or self.best_effort or (err.kind == "http" and is_final(err.status)) then return self:release() end
-    set:sleep(backoff:next())
+    self.retry_at = core.now() + self.backoff:next()
+    if err.kind == "closed" or not set.closing then return end
+    set:sleep(MAX_CLOSING_BACKOFF)
   end
 end
 
 --- Starts to delete the resource in the background. May run in a finalizer.
 function OwnedResource:delete()
   if not self.set.members[self] or (self.task and not self.task:done()) then return end
-  self.task = self.set.cleanup:spawn(function() delete_until_answered(self) end)
+  self.retry_at = nil
+  self.task = self.set.cleanup:spawn(function() delete(self) end)
 end
 
 return owned_resource

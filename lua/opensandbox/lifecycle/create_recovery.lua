@@ -18,7 +18,7 @@ local scheduler = require "opensandbox.loop.scheduler"
 local create_recovery = {}
 
 local LOST_CREATE_TIMEOUT = 30 -- seconds: how long the server is searched after the response was lost
-local MAX_SEARCH_TIME = 600    -- seconds: how long the search outlasts an outage
+local MAX_SEARCH_TIME = 120    -- seconds: how long the search outlasts an outage; it keeps the loop of a host alive
 local LIST_TIMEOUT = 10        -- seconds for one list
 local INITIAL_DELAY = 0.2      -- seconds between two lists
 local MAX_DELAY = 5            -- seconds

@@ -47,8 +47,9 @@ end
 function sandbox_routes.get_sandbox(self, id, opts)
   local op = self.op or "get_sandbox"
   opts = options.check(op, opts, call_options)
-  local info, err = self.http:call { op = op, method = "GET", path = requests.path(op, id), decode = objects.sandbox_info,
-    sandbox_id = id, timeout = opts.timeout }
+  local request = requests.get(op, id)
+  request.decode, request.timeout = objects.sandbox_info, opts.timeout
+  local info, err = self.http:call(request)
   local renewer = self.http:activity_listener(id)
   if renewer and info then renewer:set_expiry(info.expires_at) end
   return info, err
