@@ -7,6 +7,7 @@
 -- its idle sandboxes.
 
 local class = require "opensandbox.base.class"
+local backoffs = require "opensandbox.loop.backoff"
 local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local create_options = require "opensandbox.lifecycle.create_options"
@@ -34,8 +35,9 @@ local DEFAULTS = { min_idle = 1, max_size = 10, acquire_timeout = 30 }
 local CLOSE_TIMEOUT = 30          -- seconds
 local CREATE_GRACE = 2            -- seconds that a create under way gets when the pool is closed
 local MAX_CONCURRENT_CREATES = 8  -- for the reserve; every waiting request has one in addition
-local INITIAL_BACKOFF = 0.5       -- seconds without a create for the reserve after a failure; doubles
+local INITIAL_BACKOFF = 0.5       -- seconds without a create for the reserve after a failure
 local MAX_BACKOFF = 60            -- seconds
+local BACKOFF_FACTOR = 2
 local PING_TIMEOUT = 2            -- seconds
 local POLL_INTERVAL = 1           -- seconds between checks of a request that waits for a create beyond its time limit
 local MAX_MIN_LIFETIME = 60       -- seconds: the greatest default of min_remaining_lifetime
@@ -54,9 +56,7 @@ local own_options = {
   min_idle = "natural", max_size = "natural", min_remaining_lifetime = "seconds or 0", warm_up = "function",
   acquire_timeout = "seconds or 0",
 }
-local sandbox_options = tables.merge(create_options.types, {
-  ready_timeout = "seconds", on_state = "function", keep_alive = "seconds or false",
-})
+local sandbox_options = tables.merge(create_options.types, create_options.object_types)
 
 -- Checks the pool's own options, and returns them with their defaults.
 local function with_defaults(op, given, lifetime)
@@ -103,8 +103,8 @@ function pool.new(client, opts)
     _watchers = {},         -- waiters in fill()
     _failures = 0,          -- failed creates since the last success
     _error = nil,           -- of the last failed create
-    _backoff = nil,         -- seconds
-    _backoff_until = nil,   -- on the clock of core.now()
+    _backoff = backoffs.new(INITIAL_BACKOFF, MAX_BACKOFF, BACKOFF_FACTOR),
+    _backoff_end = nil,     -- the Deadline before which no create for the reserve is started
     _closed = false,
   }, Pool)
   self._ref = setmetatable({ pool = self }, { __mode = "v" })
@@ -155,23 +155,22 @@ function Pool:_creating()
   return count
 end
 
--- Starts the backoff after a failed create. Several that fail together count once.
-local function start_backoff(self)
-  local now = core.now()
-  if now < (self._backoff_until or 0) then return end
-  self._backoff = self._backoff and math.min(self._backoff * 2, MAX_BACKOFF) or INITIAL_BACKOFF
-  self._backoff_until = now + self._backoff
+-- Returns whether creates for the reserve have to wait.
+local function is_backing_off(self)
+  return self._backoff_end ~= nil and not self._backoff_end:has_passed()
 end
 
 function Pool:_on_create_done(token, sandbox, err)
   self._create_tasks[token] = nil
   local entry = { sandbox = sandbox, since = core.now(), is_fresh = true }
   if sandbox then
-    self._failures, self._backoff, self._backoff_until = 0, nil, nil
+    self._failures, self._backoff_end = 0, nil
+    self._backoff:reset()
     table.insert(self._idle, entry)
   else
     self._failures, self._error = self._failures + 1, err
-    start_backoff(self)
+    -- Several creates that fail together count once.
+    if not is_backing_off(self) then self._backoff_end = deadlines.new(self._backoff:next()) end
     -- A request that another create can still serve continues to wait.
     if #self._queue > self:_creating() then table.remove(self._queue, 1):finish(nil, err) end
   end
@@ -207,9 +206,7 @@ end
 local function creates_needed(self, creating)
   local idle = #self._idle
   local reserve = self.min_idle
-  if self._failures > 0 then
-    reserve = core.now() >= (self._backoff_until or 0) and math.min(reserve, idle + 1) or 0
-  end
+  if self._failures > 0 then reserve = is_backing_off(self) and 0 or math.min(reserve, idle + 1) end
   local most = math.max(#self._queue, MAX_CONCURRENT_CREATES) - creating
   return math.min(#self._queue + reserve - idle - creating, self.max_size - self._busy - idle - creating, most)
 end
@@ -217,9 +214,9 @@ end
 -- Fills the reserve when the backoff is over.
 local function schedule_retry(self)
   local running = self._backoff_task[1]
-  if not self._backoff_until or #self._idle >= self.min_idle or (running and not running:done()) then return end
-  local ref, seconds = self._ref, self._backoff_until - core.now()
-  if seconds <= 0 then return end -- there is no capacity: the release of a sandbox reconciles again
+  if #self._idle >= self.min_idle or (running and not running:done()) then return end
+  if not is_backing_off(self) then return end -- there is no capacity: the release of a sandbox reconciles again
+  local ref, seconds = self._ref, self._backoff_end:remaining()
   self._backoff_task[1] = self._tasks:spawn(function()
     task.sleep(seconds)
     if not ref.pool then return end
@@ -384,7 +381,7 @@ local time_options = { timeout = "seconds" }
 function Pool:fill(opts)
   local op = "pool:fill"
   local limit = deadlines.new(options.check(op, opts, time_options).timeout)
-  self._backoff_until = nil -- this call is a reason to try again
+  self._backoff_end = nil -- this call is a reason to try again
   local failures = self._failures
   while true do
     self:_reconcile()
