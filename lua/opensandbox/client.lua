@@ -4,15 +4,17 @@ local class = require "opensandbox.base.class"
 local deadlines = require "opensandbox.loop.deadline"
 local headers = require "opensandbox.http.headers"
 local http_client = require "opensandbox.http.http_client"
+local lazy = require "opensandbox.base.lazy"
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
 local owned_resource = require "opensandbox.http.owned_resource"
 local retry = require "opensandbox.http.retry"
-local sandbox_state = require "opensandbox.lifecycle.sandbox_state"
 local scheduler = require "opensandbox.loop.scheduler"
 local task_group = require "opensandbox.loop.task_group"
 local url = require "opensandbox.base.url"
 local version = require "opensandbox.version"
+
+local parts = lazy.modules { sandbox_state = "opensandbox.lifecycle.sandbox_state" } -- for errors only
 
 ---@class opensandbox.Client
 ---@field url string base URL of the lifecycle API, without credentials
@@ -165,7 +167,7 @@ local function new(base, api_key, opts)
       if weak.client then weak.client:close() end
     end,
     explain_error = function(failed_op, err, shielded)
-      return weak.client and sandbox_state.explain(weak.client, failed_op, err, shielded) or err
+      return weak.client and parts.sandbox_state.explain(weak.client, failed_op, err, shielded) or err
     end,
   }
   self.resources = owned_resource.set(self.http, self.cleanup)
