@@ -203,8 +203,8 @@ if ABI == "jit" then
     test(":checkhealth finds the parts and the server, and does not show the key", function()
       local text = in_neovim("health").text
       for _, expected in ipairs {
-        "OK: C core: " .. ROOT .. "/build/jit/opensandbox/core.so", "libcurl/", "OK: JSON", "OK: event loop: uv",
-        "OPEN_SANDBOX_API_KEY is set", "OK: the server answers: " .. server.url,
+        "OK: C core: " .. ROOT .. "/build/jit/opensandbox/core.so", "libcurl/", "OK: JSON: vim.json", "OK: event loop: uv",
+        "OPEN_SANDBOX_API_KEY is set", "OK: the server responds: " .. server.url,
       } do assert.truthy(text:find(expected, 1, true), text) end
       assert.falsy(text:find("ERROR", 1, true), text)
       assert.falsy(text:find(server.key, 1, true), text)

@@ -38,7 +38,7 @@ end
 ---@return opensandbox.Error? err
 function ChildResource:close()
   if self._closed then return true end
-  if self._resource and not self.sandbox:is_killed() then
+  if self._resource and self._resource:is_ours() and not self.sandbox:is_killed() then
     local client = self.client:for_op(self._op_prefix .. ":close")
     local ok, err = client[self._delete](client, self.sandbox:known_execd() or self._execd, self.id)
     if not ok and err.code ~= "sandbox_gone" then return nil, err end

@@ -184,7 +184,8 @@ function Client:close()
   groups[#groups + 1] = self.cleanup
   local all_ended = true
   for _, group in ipairs(groups) do all_ended = group:join(deadline) and all_ended end
-  if not all_ended then self.resources:close_blocking(deadline) end -- time is left only where this code cannot wait in the loop
+  -- The time is over, or this code cannot wait in the loop.
+  if not all_ended then self.resources:close_blocking(deadline) end
   self.http:close(deadline:remaining())
   self.resources:abandon()
 end

@@ -518,7 +518,7 @@ end
 ---@return opensandbox.Error? err
 function Sandbox:close()
   if self._closed then return true end
-  if self._resource then return self:kill() end
+  if self._resource and self._resource:is_ours() then return self:kill() end -- not in a forked child
   release(self)
   self._closed = true
   return true

@@ -91,6 +91,7 @@ function pool.new(client, opts)
   own = with_defaults(op, own, lifetime)
   local self = setmetatable({
     client = client, min_idle = own.min_idle, max_size = own.max_size, acquire_timeout = own.acquire_timeout,
+    _process = core.process(),
     _lifetime = lifetime, -- seconds of each sandbox; false: it never expires
     _max_idle_time = lifetime and lifetime - own.min_remaining_lifetime or math.huge, -- seconds
     _create_spec = { client = client, options = to_create, warm_up = own.warm_up },
@@ -132,6 +133,11 @@ local function create_one(spec)
     message = "warm_up failed: " .. tostring(value) }
 end
 
+-- Returns whether the pool is closed. For a forked child it always is, because its sandboxes and tasks are the parent's.
+local function is_closed(self)
+  return self._closed or self._process ~= core.process()
+end
+
 -- A task: creates one sandbox for the pool, if that still exists then.
 local function create_task(ref, token, spec)
   local ok, sandbox, err = coxpcall.pcall(create_one, spec)
@@ -139,7 +145,7 @@ local function create_task(ref, token, spec)
     sandbox, err = nil, errors.is(sandbox) and sandbox
       or errors.new { kind = "state", code = "create_failed", op = "pool", message = tostring(sandbox) }
   end
-  if ref.pool and not ref.pool._closed then
+  if ref.pool and not is_closed(ref.pool) then
     ref.pool:_on_create_done(token, sandbox, err)
   elseif sandbox then
     sandbox:discard()
@@ -227,7 +233,7 @@ end
 
 -- Assigns idle sandboxes to waiting requests and starts creates. It is called after every change, and never waits.
 function Pool:_reconcile()
-  if self._closed then return end
+  if is_closed(self) then return end
   evict_expired(self)
   while self._queue[1] and self._idle[1] do
     local request, entry = table.remove(self._queue, 1), table.remove(self._idle, 1)
@@ -276,7 +282,7 @@ local function wait_for_sandbox(self, op, request, limit)
   while true do
     self:_reconcile()
     if request.sandbox or request.err then return request.sandbox, request.err end
-    if self._closed then return nil, closed_error(op) end
+    if is_closed(self) then return nil, closed_error(op) end
     local left = limit:remaining()
     if limit:has_passed() then
       -- The time is for capacity. A request with a create under way waits for its outcome.
@@ -318,7 +324,7 @@ function Pool:acquire(opts)
   local limit = deadlines.new(opts.timeout or self.acquire_timeout, opts.timeout and "timeout" or "acquire_timeout")
   local position = #self._queue + 1
   while true do
-    if self._closed then return nil, closed_error(op) end
+    if is_closed(self) then return nil, closed_error(op) end
     local request = setmetatable({ pool = self, sandbox = nil, err = nil, is_fresh = false, waiter = nil }, AcquireRequest)
     table.insert(self._queue, math.min(position, #self._queue + 1), request)
     local sandbox, err = wait_for_sandbox(self, op, request, limit)
@@ -385,7 +391,7 @@ function Pool:fill(opts)
   local failures = self._failures
   while true do
     self:_reconcile()
-    if self._closed then return nil, closed_error(op) end
+    if is_closed(self) then return nil, closed_error(op) end
     if #self._idle >= math.min(self.min_idle, self.max_size - self._busy) then return true end
     if self._failures > failures and self:_creating() == 0 then return nil, self._error end
     failures = math.min(failures, self._failures)
@@ -400,6 +406,7 @@ end
 
 -- Stops handing out and creating sandboxes.
 local function stop(self)
+  if is_closed(self) then return end
   self._closed = true
   for _, running in pairs(self._backoff_task) do running:cancel() end
   for _, request in ipairs(self._queue) do request:finish(nil, closed_error("pool:acquire")) end
@@ -408,6 +415,7 @@ local function stop(self)
 end
 
 local function cancel_creates(self)
+  if self._process ~= core.process() then return end
   for _, running in pairs(self._create_tasks) do running:cancel() end
 end
 

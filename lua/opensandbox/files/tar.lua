@@ -3,6 +3,8 @@
 -- The writer uses GNU's long names and base-256 numbers, because GNU tar, busybox and libarchive read them; busybox ignores pax
 -- headers. The reader also accepts pax headers and the prefix of ustar.
 
+local numbers = require "opensandbox.base.numbers"
+
 local tar = {}
 
 local BLOCK = 512
@@ -211,7 +213,7 @@ local pax_keys = {
     return size and size < MAX_SAFE_INTEGER and size or nil
   end,
   mtime = function(value)
-    local time = value:find("^%-?%d+%.?%d*$") and tonumber(value)
+    local time = numbers.parse(value)
     return time and math.abs(time) < 1e12 and time or nil
   end,
 }

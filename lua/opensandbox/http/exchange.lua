@@ -29,6 +29,7 @@ Exchange.__index = Exchange
 local exchange = {}
 
 local READ_SIZE = 1024 * 1024 -- bytes
+local EMPTY_CHUNK_DELAY = 0.01 -- seconds until a reader function that returned "" is called again
 local MIN_SECRET_LENGTH = 4 -- bytes: shorter secrets are not redacted, because they would match ordinary text
 
 -- The fields of a request that the core takes.
@@ -108,14 +109,14 @@ function Exchange:call_user(callback, ...)
   error(value, 0)
 end
 
--- Sends the bytes that the current part of the body waits for. Returns whether a reader function was called, and an error if it failed.
+-- Sends the bytes that the current part of the body waits for. Returns whether a reader function was called, an error if it failed, and
+-- whether it had no bytes yet.
 function Exchange:send_body_chunks()
   local readers = self.request.readers
   local part = readers and self.transfer:wants()
   if not part then return false end
   while part do
     local bytes, problem = self:call_user(readers[part])
-    if bytes == "" then bytes = nil end -- the end, as for load()
     if bytes ~= nil and type(bytes) ~= "string" then
       problem = "the reader returned a " .. type(bytes) .. " instead of a string"
     end
@@ -125,6 +126,7 @@ function Exchange:send_body_chunks()
         message = "the content could not be read: " .. tostring(problem) }
     end
     if self.transfer:outcome() then return true end -- the reader function may have closed the client
+    if bytes == "" then return true, nil, true end
     self.transfer:write(part, bytes)
     part = self.transfer:wants()
   end
@@ -219,10 +221,11 @@ end
 --- Waits until the transfer has progressed.
 ---@return opensandbox.Error? err when the exchange has failed
 function Exchange:wait_for_progress()
-  local called_user, err = self:send_body_chunks()
+  local called_user, err, is_starved = self:send_body_chunks()
   if err then return err end
   -- A reader function can make calls of its own. What happened to this transfer meanwhile will not be reported again.
-  if called_user then return nil end
+  if called_user and not is_starved then return nil end
+  self.wait.seconds = is_starved and EMPTY_CHUNK_DELAY or nil
   local interruption, reason = loop.wait(self.wait)
   if interruption then
     local not_sent = not self:sent()

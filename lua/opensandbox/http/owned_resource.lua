@@ -5,7 +5,8 @@
 -- keep a host's event loop from ending. Closing the client repeats the DELETE as long as its time allows. Collecting the client, or closing
 -- the Lua state, does the same in a finalizer.
 --
--- A resource does not refer to the object that people hold, so that it can outlive that object in its finalizer.
+-- A resource does not refer to the object that people hold, so that it can outlive that object in its finalizer. It belongs to the process
+-- that created it: a forked child does not delete the resources of its parent.
 
 local backoffs = require "opensandbox.loop.backoff"
 local call = require "opensandbox.http.call"
@@ -35,6 +36,7 @@ local INITIAL_BACKOFF = 0.25    -- seconds from a failed DELETE to the next one
 local MAX_BACKOFF = 30          -- seconds
 local BACKOFF_FACTOR = 2
 local MAX_CLOSING_BACKOFF = 0.1 -- seconds, while the client is being closed
+local LAST_DELETE_TIMEOUT = 0.2 -- seconds for DELETEs when the time for closing is over
 local FINALIZER_TIMEOUT = 2     -- seconds for all finalizers that run one after the other
 
 --- Makes a set of owned resources.
@@ -44,7 +46,7 @@ local FINALIZER_TIMEOUT = 2     -- seconds for all finalizers that run one after
 function owned_resource.set(http, cleanup)
   local self = setmetatable({
     http = http, cleanup = cleanup, closing = false,
-    members = {},
+    members = {}, -- the process that created each resource
     creates = setmetatable({}, { __mode = "k" }), -- requests whose response was not received yet, see create_rollback.lua
     sleepers = {},                                -- waiters of background tasks, see sleep
   }, OwnedResources)
@@ -60,7 +62,7 @@ end
 function OwnedResources:add(delete_request)
   local resource = setmetatable({ set = self, delete_request = delete_request, task = nil, retry_at = nil,
     backoff = backoffs.new(INITIAL_BACKOFF, MAX_BACKOFF, BACKOFF_FACTOR) }, OwnedResource)
-  self.members[resource] = true
+  self.members[resource] = core.process()
   if self.closing then resource:delete() end
   return resource
 end
@@ -72,11 +74,12 @@ local function keys_of(set)
   return list
 end
 
--- Returns the resources that must be deleted by a request of their own.
+-- Returns the resources of this process that must be deleted by a request of their own.
 local function members_of(self)
   local list = {}
   for _, resource in ipairs(keys_of(self.members)) do
-    if not (resource.parent_is_owned and resource.parent_is_owned()) then list[#list + 1] = resource end
+    local ends_with_parent = resource.parent_is_owned and resource.parent_is_owned()
+    if resource:is_ours() and not ends_with_parent then list[#list + 1] = resource end
   end
   return list
 end
@@ -122,7 +125,9 @@ end
 function OwnedResources:close_blocking(deadline)
   self.closing = true
   for _, create in ipairs(keys_of(self.creates)) do create:settle_blocking(deadline) end
-  while not deadline:has_passed() and delete_all_blocking(self, deadline) and next(self.members) do
+  -- What became known at the last moment gets a DELETE, too.
+  if deadline:has_passed() then deadline = deadlines.new(LAST_DELETE_TIMEOUT) end
+  while not deadline:has_passed() and delete_all_blocking(self, deadline) do
     self.http.transport:step(deadline:clamp(MAX_CLOSING_BACKOFF))
   end
 end
@@ -147,6 +152,12 @@ function OwnedResources:finalizer_deadline()
   return self.deadline
 end
 
+--- Returns whether this process created the resource and still owns it.
+---@return boolean
+function OwnedResource:is_ours()
+  return self.set.members[self] == core.process()
+end
+
 --- Ends the ownership: the resource was deleted, or stays.
 function OwnedResource:release()
   local members = self.set.members
@@ -158,7 +169,7 @@ end
 -- A task: deletes a resource. While the client is being closed, it tries until it is stopped.
 local function delete(self)
   local set = self.set
-  while set.members[self] do
+  while self:is_ours() do
     local request = self.delete_request()
     if not request then return self:release() end
     request.timeout, request.explained = request.timeout or set.http.timeouts.timeout, false
@@ -172,7 +183,7 @@ end
 
 --- Starts to delete the resource in the background. May run in a finalizer.
 function OwnedResource:delete()
-  if not self.set.members[self] or (self.task and not self.task:done()) then return end
+  if not self:is_ours() or (self.task and not self.task:done()) then return end
   self.retry_at = nil
   self.task = self.set.cleanup:spawn(function() delete(self) end)
 end
