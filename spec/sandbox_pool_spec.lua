@@ -476,6 +476,27 @@ describe("a pool whose server makes no sandboxes", function()
     healing:close()
   end)
 
+  it("fills and closes within the time that is given", function()
+    -- Creates work once, and nothing else is answered.
+    local mute = fault_server.start [[
+      return function(request, connection)
+        if state.made or request.method ~= "POST" then return connection:silence() end
+        state.made = true
+        connection:respond(202, { ["Content-Type"] = "application/json" }, '{"id":"s1","status":{"state":"Running"}}')
+      end
+    ]]
+    local silent = opensandbox.new(mute.url, "")
+    local pool = silent:pool { image = "x", min_idle = 2 }
+    local began = core.now()
+    local err = fails("timeout", "not_filled", pool:fill { timeout = 0.2 })
+    assert.same({ "timeout", "pool:fill" }, { err.timeout_option, err.op })
+    err = fails("timeout", "not_closed", pool:close { timeout = 0.2 })
+    assert.same({ "timeout", "pool:close" }, { err.timeout_option, err.op })
+    assert.is_true(core.now() - began < 2)
+    silent:close()
+    mute:stop()
+  end)
+
   it("that was dropped asks no more", function()
     local lost = opensandbox.new(faulty.url, "lost")
     local weak = setmetatable({}, { __mode = "k" })

@@ -4,15 +4,17 @@ local class = require "opensandbox.base.class"
 local deadlines = require "opensandbox.loop.deadline"
 local headers = require "opensandbox.http.headers"
 local http_client = require "opensandbox.http.http_client"
+local lazy = require "opensandbox.base.lazy"
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
 local owned_resource = require "opensandbox.http.owned_resource"
 local retry = require "opensandbox.http.retry"
-local sandbox_state = require "opensandbox.lifecycle.sandbox_state"
 local scheduler = require "opensandbox.loop.scheduler"
 local task_group = require "opensandbox.loop.task_group"
 local url = require "opensandbox.base.url"
 local version = require "opensandbox.version"
+
+local parts = lazy.modules { sandbox_state = "opensandbox.lifecycle.sandbox_state" } -- for errors only
 
 ---@class opensandbox.Client
 ---@field url string base URL of the lifecycle API, without credentials
@@ -189,8 +191,8 @@ local function new(base, api_key, opts)
     on_exit = function()
       if weak.client then weak.client:close() end
     end,
-    explain_error = function(failed_op, err)
-      return weak.client and sandbox_state.explain(weak.client, failed_op, err) or err
+    explain_error = function(failed_op, err, shielded)
+      return weak.client and parts.sandbox_state.explain(weak.client, failed_op, err, shielded) or err
     end,
   }
   self.resources = owned_resource.set(self.http, self.cleanup)
@@ -208,7 +210,8 @@ function Client:close()
   groups[#groups + 1] = self.cleanup
   local all_ended = true
   for _, group in ipairs(groups) do all_ended = group:join(deadline) and all_ended end
-  if not all_ended then self.resources:close_blocking(deadline) end -- time is left only where this code cannot wait in the loop
+  -- The time is over, or this code cannot wait in the loop.
+  if not all_ended then self.resources:close_blocking(deadline) end
   self.http:close(deadline:remaining())
   self.resources:abandon()
 end

@@ -94,7 +94,7 @@ end
 ---@field on_state? fun(info: opensandbox.SandboxInfo) called with each new state
 ---@field keep_alive? number|false seconds, see Sandbox:keep_alive
 
-local own_options = { wait = "boolean", ready_timeout = "seconds", on_state = "function", keep_alive = "seconds or false" }
+local own_options = tables.merge(create_options.object_types, { wait = "boolean" })
 
 -- Calls the user's on_state. An error that it raises deletes the sandbox.
 local function guarded(self, on_state)
@@ -213,6 +213,13 @@ local function client_for(self, op)
   if not self._closed then return self.client:for_op(op) end
   return nil, errors.new { kind = "closed", code = "closed", op = op, sandbox_id = self.id,
     message = "the sandbox object is closed" }
+end
+
+-- Calls a client method with the sandbox's id. Fails when the object is closed.
+local function call(self, op, method, ...)
+  local client, err = client_for(self, op)
+  if not client then return nil, err end
+  return client[method](client, self.id, ...)
 end
 
 -- Returns the endpoint for a port. It is requested once, and again after a pause.
@@ -371,9 +378,7 @@ end
 ---@return opensandbox.Endpoint? endpoint
 ---@return opensandbox.Error? err
 function Sandbox:endpoint(port, opts)
-  local client, err = client_for(self, "sandbox:endpoint")
-  if not client then return nil, err end
-  return client:get_endpoint(self.id, port, opts)
+  return call(self, "sandbox:endpoint", "get_endpoint", port, opts)
 end
 
 --- Returns the server's information about the sandbox: GET /sandboxes/{id}.
@@ -381,9 +386,7 @@ end
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
 function Sandbox:info(opts)
-  local client, err = client_for(self, "sandbox:info")
-  if not client then return nil, err end
-  return client:get_sandbox(self.id, opts)
+  return call(self, "sandbox:info", "get_sandbox", opts)
 end
 
 --- Sets its lifetime to `seconds` from now: POST /sandboxes/{id}/renew-expiration.
@@ -392,9 +395,7 @@ end
 ---@return number? expires_at Unix seconds
 ---@return opensandbox.Error? err
 function Sandbox:renew(seconds, opts)
-  local client, err = client_for(self, "sandbox:renew")
-  if not client then return nil, err end
-  return client:renew_sandbox(self.id, seconds, opts)
+  return call(self, "sandbox:renew", "renew_sandbox", seconds, opts)
 end
 
 --- Keeps it alive while it is in use. When data arrives for it and more than a third of `seconds` has passed, its lifetime is set to
@@ -418,13 +419,10 @@ end
 
 local time_options = { timeout = "seconds" }
 
--- Seconds for one request of a call that has a time limit for several.
-local function request_timeout(client, limit)
-  return limit:clamp(client.http.timeouts.timeout)
-end
-
--- Returns the result of one request of a call that has a time limit for several. When that is over, its error replaces the request's.
-local function within(limit, op, result, err)
+-- Sends the request that starts a change, which is then waited for within the same time limit.
+local function first_step(self, op, limit, method, opts)
+  opts = tables.merge(opts, { timeout = limit:clamp(self.client.http.timeouts.timeout) })
+  local result, err = call(self, op, method, opts)
   if not result and limit:has_passed() then return nil, limit:error(op, err) end
   return result, err
 end
@@ -436,14 +434,11 @@ end
 function Sandbox:pause(opts)
   local op = "sandbox:pause"
   opts = options.check(op, opts, time_options)
-  local client, err = client_for(self, op)
-  if not client then return nil, err end
   local limit = deadline.new(opts.timeout or parts.readiness.PAUSE_TIMEOUT)
-  local ok
-  ok, err = within(limit, op, client:pause_sandbox(self.id, { timeout = request_timeout(client, limit) }))
+  local ok, err = first_step(self, op, limit, "pause_sandbox")
   if not ok then return nil, err end
   self._endpoints = {}
-  return parts.readiness.wait_paused(client, op, self.id, limit)
+  return parts.readiness.wait_paused(self.client, op, self.id, limit)
 end
 
 --- Resumes it after a pause, and waits until commands can run in it: POST /sandboxes/{id}/resume. Its endpoints are requested again,
@@ -454,14 +449,11 @@ end
 function Sandbox:resume(opts)
   local op = "sandbox:resume"
   opts = options.check(op, opts, time_options)
-  local client, err = client_for(self, op)
-  if not client then return nil, err end
   local limit = deadline.new(opts.timeout or parts.readiness.READY_TIMEOUT)
-  local ok
-  ok, err = within(limit, op, client:resume_sandbox(self.id, { timeout = request_timeout(client, limit) }))
+  local ok, err = first_step(self, op, limit, "resume_sandbox")
   if not ok then return nil, err end
   self._endpoints = {}
-  local info, execd = parts.readiness.wait(client, op, self.id, limit, { resumes = true })
+  local info, execd = parts.readiness.wait(self.client, op, self.id, limit, { resumes = true })
   if not info then return nil, execd end
   self._endpoints[objects.EXECD_PORT] = execd
   return true
@@ -476,13 +468,10 @@ end
 function Sandbox:snapshot(name, opts)
   local op = "sandbox:snapshot"
   opts = options.check(op, opts, time_options) -- before anything is created
-  local client, err = client_for(self, op)
-  if not client then return nil, err end
   local limit = deadline.new(opts.timeout or parts.readiness.SNAPSHOT_TIMEOUT)
-  local info
-  info, err = within(limit, op, client:create_snapshot(self.id, { name = name, timeout = request_timeout(client, limit) }))
+  local info, err = first_step(self, op, limit, "create_snapshot", { name = name })
   if not info then return nil, err end
-  return parts.readiness.wait_snapshot(client, op, info.id, limit)
+  return parts.readiness.wait_snapshot(self.client, op, info.id, limit)
 end
 
 --- Returns load and memory of the machine it runs on: GET /metrics of execd. This takes a second.
@@ -498,9 +487,7 @@ end
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
 function Sandbox:patch_metadata(changes, opts)
-  local client, err = client_for(self, "sandbox:patch_metadata")
-  if not client then return nil, err end
-  return client:patch_metadata(self.id, changes, opts)
+  return call(self, "sandbox:patch_metadata", "patch_metadata", changes, opts)
 end
 
 -- Ends the ownership of the sandbox.

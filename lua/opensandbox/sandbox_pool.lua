@@ -7,6 +7,7 @@
 -- its idle sandboxes.
 
 local class = require "opensandbox.base.class"
+local backoffs = require "opensandbox.loop.backoff"
 local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local create_options = require "opensandbox.lifecycle.create_options"
@@ -34,8 +35,9 @@ local DEFAULTS = { min_idle = 1, max_size = 10, acquire_timeout = 30 }
 local CLOSE_TIMEOUT = 30          -- seconds
 local CREATE_GRACE = 2            -- seconds that a create under way gets when the pool is closed
 local MAX_CONCURRENT_CREATES = 8  -- for the reserve; every waiting request has one in addition
-local INITIAL_BACKOFF = 0.5       -- seconds without a create for the reserve after a failure; doubles
+local INITIAL_BACKOFF = 0.5       -- seconds without a create for the reserve after a failure
 local MAX_BACKOFF = 60            -- seconds
+local BACKOFF_FACTOR = 2
 local PING_TIMEOUT = 2            -- seconds
 local POLL_INTERVAL = 1           -- seconds between checks of a request that waits for a create beyond its time limit
 local MAX_MIN_LIFETIME = 60       -- seconds: the greatest default of min_remaining_lifetime
@@ -54,9 +56,7 @@ local own_options = {
   min_idle = "natural", max_size = "natural", min_remaining_lifetime = "seconds or 0", warm_up = "function",
   acquire_timeout = "seconds or 0",
 }
-local sandbox_options = tables.merge(create_options.types, {
-  ready_timeout = "seconds", on_state = "function", keep_alive = "seconds or false",
-})
+local sandbox_options = tables.merge(create_options.types, create_options.object_types)
 
 -- Checks the pool's own options, and returns them with their defaults.
 local function with_defaults(op, given, lifetime)
@@ -104,8 +104,8 @@ function pool.new(client, opts)
     _watchers = {},         -- waiters in fill()
     _failures = 0,          -- failed creates since the last success
     _error = nil,           -- of the last failed create
-    _backoff = nil,         -- seconds
-    _backoff_until = nil,   -- on the clock of core.now()
+    _backoff = backoffs.new(INITIAL_BACKOFF, MAX_BACKOFF, BACKOFF_FACTOR),
+    _backoff_end = nil,     -- the Deadline before which no create for the reserve is started
     _closed = false,
   }, Pool)
   self._ref = setmetatable({ pool = self }, { __mode = "v" })
@@ -133,6 +133,11 @@ local function create_one(spec)
     message = "warm_up failed: " .. tostring(value) }
 end
 
+-- Returns whether the pool is closed. For a forked child it always is, because its sandboxes and tasks are the parent's.
+local function is_closed(self)
+  return self._closed or self._process ~= core.process()
+end
+
 -- A task: creates one sandbox for the pool, if that still exists then.
 local function create_task(ref, token, spec)
   local ok, sandbox, err = coxpcall.pcall(create_one, spec)
@@ -140,7 +145,7 @@ local function create_task(ref, token, spec)
     sandbox, err = nil, errors.is(sandbox) and sandbox
       or errors.new { kind = "state", code = "create_failed", op = "pool", message = tostring(sandbox) }
   end
-  if ref.pool and not ref.pool._closed then
+  if ref.pool and not is_closed(ref.pool) then
     ref.pool:_on_create_done(token, sandbox, err)
   elseif sandbox then
     sandbox:discard()
@@ -156,23 +161,22 @@ function Pool:_creating()
   return count
 end
 
--- Starts the backoff after a failed create. Several that fail together count once.
-local function start_backoff(self)
-  local now = core.now()
-  if now < (self._backoff_until or 0) then return end
-  self._backoff = self._backoff and math.min(self._backoff * 2, MAX_BACKOFF) or INITIAL_BACKOFF
-  self._backoff_until = now + self._backoff
+-- Returns whether creates for the reserve have to wait.
+local function is_backing_off(self)
+  return self._backoff_end ~= nil and not self._backoff_end:has_passed()
 end
 
 function Pool:_on_create_done(token, sandbox, err)
   self._create_tasks[token] = nil
   local entry = { sandbox = sandbox, since = core.now(), is_fresh = true }
   if sandbox then
-    self._failures, self._backoff, self._backoff_until = 0, nil, nil
+    self._failures, self._backoff_end = 0, nil
+    self._backoff:reset()
     table.insert(self._idle, entry)
   else
     self._failures, self._error = self._failures + 1, err
-    start_backoff(self)
+    -- Several creates that fail together count once.
+    if not is_backing_off(self) then self._backoff_end = deadlines.new(self._backoff:next()) end
     -- A request that another create can still serve continues to wait.
     if #self._queue > self:_creating() then table.remove(self._queue, 1):finish(nil, err) end
   end
@@ -208,9 +212,7 @@ end
 local function creates_needed(self, creating)
   local idle = #self._idle
   local reserve = self.min_idle
-  if self._failures > 0 then
-    reserve = core.now() >= (self._backoff_until or 0) and math.min(reserve, idle + 1) or 0
-  end
+  if self._failures > 0 then reserve = is_backing_off(self) and 0 or math.min(reserve, idle + 1) end
   local most = math.max(#self._queue, MAX_CONCURRENT_CREATES) - creating
   return math.min(#self._queue + reserve - idle - creating, self.max_size - self._busy - idle - creating, most)
 end
@@ -218,9 +220,9 @@ end
 -- Fills the reserve when the backoff is over.
 local function schedule_retry(self)
   local running = self._backoff_task[1]
-  if not self._backoff_until or #self._idle >= self.min_idle or (running and not running:done()) then return end
-  local ref, seconds = self._ref, self._backoff_until - core.now()
-  if seconds <= 0 then return end -- there is no capacity: the release of a sandbox reconciles again
+  if #self._idle >= self.min_idle or (running and not running:done()) then return end
+  if not is_backing_off(self) then return end -- there is no capacity: the release of a sandbox reconciles again
+  local ref, seconds = self._ref, self._backoff_end:remaining()
   self._backoff_task[1] = self._tasks:spawn(function()
     task.sleep(seconds)
     if not ref.pool then return end
@@ -231,7 +233,7 @@ end
 
 -- Assigns idle sandboxes to waiting requests and starts creates. It is called after every change, and never waits.
 function Pool:_reconcile()
-  if self._closed then return end
+  if is_closed(self) then return end
   evict_expired(self)
   while self._queue[1] and self._idle[1] do
     local request, entry = table.remove(self._queue, 1), table.remove(self._idle, 1)
@@ -280,7 +282,7 @@ local function wait_for_sandbox(self, op, request, limit)
   while true do
     self:_reconcile()
     if request.sandbox or request.err then return request.sandbox, request.err end
-    if self._closed then return nil, closed_error(op) end
+    if is_closed(self) then return nil, closed_error(op) end
     local left = limit:remaining()
     if limit:has_passed() then
       -- The time is for capacity. A request with a create under way waits for its outcome.
@@ -322,7 +324,7 @@ function Pool:acquire(opts)
   local limit = deadlines.new(opts.timeout or self.acquire_timeout, opts.timeout and "timeout" or "acquire_timeout")
   local position = #self._queue + 1
   while true do
-    if self._closed then return nil, closed_error(op) end
+    if is_closed(self) then return nil, closed_error(op) end
     local request = setmetatable({ pool = self, sandbox = nil, err = nil, is_fresh = false, waiter = nil }, AcquireRequest)
     table.insert(self._queue, math.min(position, #self._queue + 1), request)
     local sandbox, err = wait_for_sandbox(self, op, request, limit)
@@ -385,11 +387,11 @@ local time_options = { timeout = "seconds" }
 function Pool:fill(opts)
   local op = "pool:fill"
   local limit = deadlines.new(options.check(op, opts, time_options).timeout)
-  self._backoff_until = nil -- this call is a reason to try again
+  self._backoff_end = nil -- this call is a reason to try again
   local failures = self._failures
   while true do
     self:_reconcile()
-    if self._closed then return nil, closed_error(op) end
+    if is_closed(self) then return nil, closed_error(op) end
     if #self._idle >= math.min(self.min_idle, self.max_size - self._busy) then return true end
     if self._failures > failures and self:_creating() == 0 then return nil, self._error end
     failures = math.min(failures, self._failures)
@@ -404,11 +406,8 @@ end
 
 -- Stops handing out and creating sandboxes.
 local function stop(self)
+  if is_closed(self) then return end
   self._closed = true
-  if self._process ~= core.process() then -- a forked child ends nothing of its parent
-    self._idle, self._queue, self._create_tasks, self._backoff_task = {}, {}, {}, {}
-    return
-  end
   for _, running in pairs(self._backoff_task) do running:cancel() end
   for _, request in ipairs(self._queue) do request:finish(nil, closed_error("pool:acquire")) end
   for _, watcher in pairs(self._watchers) do scheduler.wake(watcher) end
@@ -416,6 +415,7 @@ local function stop(self)
 end
 
 local function cancel_creates(self)
+  if self._process ~= core.process() then return end
   for _, running in pairs(self._create_tasks) do running:cancel() end
 end
 

@@ -199,6 +199,44 @@ describe("a server", function()
   end)
 end)
 
+describe("a call of the lifecycle API", function()
+  local T = { timeout = 0.2 }
+  local CAPACITY = { buffer_min = 0, buffer_max = 1, pool_min = 0, pool_max = 1 }
+  local calls = {
+    get_sandbox = { "a", T }, list_sandboxes = { T }, delete_sandbox = { "a", T }, renew_sandbox = { "a", 60, T },
+    pause_sandbox = { "a", T }, resume_sandbox = { "a", T }, patch_metadata = { "a", { b = "c" }, T },
+    get_endpoint = { "a", 80, T },
+    discover_execd = { "a", T }, discover_egress = { "a", T }, wait_ready = { "a", T }, health = { T }, get_version = { T },
+    record_create_event = { { success = true, duration = 1 }, T },
+    create_snapshot = { "a", T }, get_snapshot = { "a", T },
+    list_snapshots = { T }, delete_snapshot = { "a", T }, wait_snapshot = { "a", T }, get_diagnostic_logs = { "a", "all", T },
+    get_diagnostic_events = { "a", "all", T },
+    list_pools = { T }, get_pool = { "a", T }, update_pool = { "a", CAPACITY, T }, delete_pool = { "a", T },
+    create_pool = { { name = "a", template = {}, capacity = CAPACITY, timeout = T.timeout } },
+  }
+  local server, client
+
+  setup(function()
+    server = fault_server.start [[ return function(_, connection) connection:silence() end ]]
+    client = opensandbox.new(server.url, "")
+  end)
+  teardown(function()
+    client:close()
+    server:stop()
+  end)
+
+  for method, arguments in pairs(calls) do
+    it(("ends after its timeout, and names that option: %s"):format(method), function()
+      local began = core.now()
+      local value, err = client[method](client, (table.unpack or unpack)(arguments)) -- luacheck: std max
+      assert.is_nil(value)
+      assert.is_true(core.now() - began < 2)
+      assert.same({ "timeout", "timeout", method }, { err.kind, err.timeout_option, err.op })
+      assert.truthy(err.message:find("timeout of 0.2 s", 1, true), err.message)
+    end)
+  end
+end)
+
 describe("an option that an older server would pass over", function()
   local function create_on(answer)
     local server = fault_server.start(([[

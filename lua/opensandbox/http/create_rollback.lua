@@ -5,14 +5,23 @@
 -- client is closed: see continue_in_background. The Lua state closes, or the host drops the coroutine: a finalizer waits for the response.
 
 local call = require "opensandbox.http.call"
+local core = require "opensandbox.core"
 local finalizer = require "opensandbox.base.finalizer"
 local json = require "opensandbox.base.json"
+
+-- A request belongs to the process that sent it: a forked child neither waits for it nor deletes its object.
 
 ---@class opensandbox.PendingCreate
 ---@field outcome? string "created", "failed" (the object may exist all the same, see err) or "not sent"; nil while the request runs
 ---@field err? opensandbox.Error of a request that failed
 local PendingCreate = {}
 PendingCreate.__index = PendingCreate
+
+--- Returns whether this process sent the request.
+---@return boolean
+function PendingCreate:is_ours()
+  return self.process == core.process()
+end
 
 -- Returns the created object of a complete response, or nil.
 local function created_object(self, status, body)
@@ -23,6 +32,7 @@ end
 --- Deletes the created object in the background, and stops waiting for the response.
 ---@param created any result of the request's `decode`
 function PendingCreate:delete(created)
+  if not self:is_ours() then return end
   local is_running = self.outcome == nil
   self.outcome = "created"
   local resource = self.resources:add(function() return self.delete_request(created) end)
@@ -61,7 +71,7 @@ end
 
 --- Takes the request over from the code that waits for it, which receives an error of kind `closed`.
 function PendingCreate:continue_in_background()
-  if self.outcome or self.in_background or not self.exchange then return end
+  if self.outcome or self.in_background or not (self.exchange and self:is_ours()) then return end
   local ex = self.exchange:hand_over()
   if ex:sent() then return continue(self, ex) end
   ex:close()
@@ -71,7 +81,7 @@ end
 --- Waits for the response in code that cannot wait in the loop, and deletes what was created.
 ---@param deadline opensandbox.Deadline
 function PendingCreate:settle_blocking(deadline)
-  if self.outcome or not self.exchange then return end
+  if self.outcome or not (self.exchange and self:is_ours()) then return end
   local status, body
   if self.exchange:sent() then status, body = self.exchange:finish_blocking(deadline, call.MAX_BODY_SIZE) end
   local created = created_object(self, status, body)
@@ -93,7 +103,7 @@ end
 return function(client, request, delete_request, opts)
   local resources, decode = client.resources, request.decode
   local self = setmetatable({
-    resources = resources, cleanup = client.cleanup, decode = decode, delete_request = delete_request,
+    process = core.process(), resources = resources, cleanup = client.cleanup, decode = decode, delete_request = delete_request,
     best_effort = opts and opts.best_effort, on_background = opts and opts.on_background,
     exchange = nil,        -- of the current attempt
     in_background = false, -- a task of the cleanup group waits for the response

@@ -5,10 +5,17 @@ local time = require "opensandbox.base.time"
 
 local headers = {}
 
+--- Returns whether a value is the name of a header.
+---@param name any
+---@return boolean
+function headers.is_name(name)
+  return type(name) == "string" and name:find("^[%w!#$%%&'*+.^_`|~-]+$") ~= nil
+end
+
 --- Checks a header of a request.
 ---@return string? problem nil if it is valid
 function headers.validate(name, value)
-  if type(name) ~= "string" or not name:find("^[%w!#$%%&'*+.^_`|~-]+$") then
+  if not headers.is_name(name) then
     return ("'%s' is not a header name"):format(tostring(name))
   end
   if type(value) ~= "string" or value:find("%c") then

@@ -60,8 +60,15 @@ function http_client.new(config)
     _explain_error = config.explain_error,
     _on_request = config.on_request,
     _on_response = config.on_response,
+    _response_listener = setmetatable({}, { __mode = "v" }),
     _activity_listeners = setmetatable({}, { __mode = "v" }), -- by sandbox id
   }, HttpClient)
+end
+
+--- Sets a listener, whose `on_server_response()` is called whenever the lifecycle server responds. It is held weakly.
+---@param listener table
+function HttpClient:set_response_listener(listener)
+  self._response_listener.listener = listener
 end
 
 --- Sets a listener, whose `on_activity(exchange)` is called whenever data arrives for a sandbox. It is held weakly.
@@ -90,9 +97,12 @@ function HttpClient:notify_request(request)
   end
 end
 
---- Reports to the server's clock and to the user's hook that the head of a response has arrived.
+--- Reports that the head of a response has arrived: to the server's clock, to the listener and to the user's hook.
 function HttpClient:notify_response(ex)
-  if not ex.request.to_endpoint then self.clock:observe(ex.headers.date) end
+  if not ex.request.to_endpoint then
+    self.clock:observe(ex.headers.date)
+    if self._response_listener.listener then self._response_listener.listener:on_server_response() end
+  end
   if self._on_response then self._on_response(ex:summary()) end
 end
 
@@ -102,7 +112,7 @@ end
 ---@return opensandbox.Error err a better one, or the same
 function HttpClient:explain_error(request, err)
   if not request.to_endpoint or request.explained == false then return err end
-  return self._explain_error(request.op, err)
+  return self._explain_error(request.op, err, request.shielded)
 end
 
 -- Adds the encoded `json`, the client's headers, the connect timeout and the secrets that must never be shown.

@@ -1,8 +1,9 @@
 --- Owned resources: sandboxes, and objects inside sandboxes, that this client created and must delete.
 --
--- A resource leaves the set when the server has answered its DELETE, or when it is released. Until then a background task repeats the
--- DELETE, because the network may fail for a while. Closing the client waits for these tasks. Collecting it, or closing the Lua state,
--- does their work in a finalizer.
+-- A resource leaves the set when the server has answered its DELETE, or when it is released. A background task sends the DELETE. If it fails,
+-- because the network fails for a while, it is repeated when the server answers anything again. No task waits for that, because it would
+-- keep a host's event loop from ending. Closing the client repeats the DELETE as long as its time allows. Collecting the client, or closing
+-- the Lua state, does the same in a finalizer.
 --
 -- A resource does not refer to the object that people hold, so that it can outlive that object in its finalizer. It belongs to the process
 -- that created it: a forked child does not delete the resources of its parent.
@@ -18,6 +19,7 @@ local scheduler = require "opensandbox.loop.scheduler"
 
 ---@class opensandbox.OwnedResource
 ---@field best_effort? boolean one call must do, because the resource ends with its sandbox anyway
+---@field retry_at? number on the clock of core.now(), after a DELETE that failed
 ---@field on_release? fun() called once when the resource is deleted or released
 ---@field parent_is_owned? fun(): boolean a resource inside a sandbox that is deleted itself needs no request
 local OwnedResource = {}
@@ -30,10 +32,11 @@ OwnedResources.__index = OwnedResources
 
 local owned_resource = {}
 
-local INITIAL_BACKOFF = 0.25    -- seconds between two DELETEs of a resource
+local INITIAL_BACKOFF = 0.25    -- seconds from a failed DELETE to the next one
 local MAX_BACKOFF = 30          -- seconds
 local BACKOFF_FACTOR = 2
 local MAX_CLOSING_BACKOFF = 0.1 -- seconds, while the client is being closed
+local LAST_DELETE_TIMEOUT = 0.2 -- seconds for DELETEs when the time for closing is over
 local FINALIZER_TIMEOUT = 2     -- seconds for all finalizers that run one after the other
 
 --- Makes a set of owned resources.
@@ -43,10 +46,11 @@ local FINALIZER_TIMEOUT = 2     -- seconds for all finalizers that run one after
 function owned_resource.set(http, cleanup)
   local self = setmetatable({
     http = http, cleanup = cleanup, closing = false,
-    members = {},
+    members = {}, -- the process that created each resource
     creates = setmetatable({}, { __mode = "k" }), -- requests whose response was not received yet, see create_rollback.lua
     sleepers = {},                                -- waiters of background tasks, see sleep
   }, OwnedResources)
+  http:set_response_listener(self)
   -- Finalizers run in the reverse order of their creation: this one before that of the transport, and after those of the members.
   self.finalizer = finalizer(function() self:close_blocking(self:finalizer_deadline()) end)
   return self
@@ -56,7 +60,8 @@ end
 ---@param delete_request fun(): table? makes the prepared request that deletes it; nil when that is no longer needed
 ---@return opensandbox.OwnedResource
 function OwnedResources:add(delete_request)
-  local resource = setmetatable({ set = self, delete_request = delete_request, task = nil }, OwnedResource)
+  local resource = setmetatable({ set = self, delete_request = delete_request, task = nil, retry_at = nil,
+    backoff = backoffs.new(INITIAL_BACKOFF, MAX_BACKOFF, BACKOFF_FACTOR) }, OwnedResource)
   self.members[resource] = core.process()
   if self.closing then resource:delete() end
   return resource
@@ -69,14 +74,22 @@ local function keys_of(set)
   return list
 end
 
--- Returns the resources that must be deleted by a request of their own.
+-- Returns the resources of this process that must be deleted by a request of their own.
 local function members_of(self)
   local list = {}
   for _, resource in ipairs(keys_of(self.members)) do
-    local is_needed = not (resource.parent_is_owned and resource.parent_is_owned())
-    if is_needed and resource:is_ours() then list[#list + 1] = resource end
+    local ends_with_parent = resource.parent_is_owned and resource.parent_is_owned()
+    if resource:is_ours() and not ends_with_parent then list[#list + 1] = resource end
   end
   return list
+end
+
+--- Called when the server has answered a request: starts the DELETEs again that failed before.
+function OwnedResources:on_server_response()
+  local now = core.now()
+  for _, resource in ipairs(members_of(self)) do
+    if resource.retry_at and now >= resource.retry_at then resource:delete() end
+  end
 end
 
 --- Starts to delete all resources, and continues the creates under way in the background. The tasks are in the client's cleanup group.
@@ -112,7 +125,9 @@ end
 function OwnedResources:close_blocking(deadline)
   self.closing = true
   for _, create in ipairs(keys_of(self.creates)) do create:settle_blocking(deadline) end
-  while not deadline:has_passed() and delete_all_blocking(self, deadline) and next(self.members) do
+  -- What became known at the last moment gets a DELETE, too.
+  if deadline:has_passed() then deadline = deadlines.new(LAST_DELETE_TIMEOUT) end
+  while not deadline:has_passed() and delete_all_blocking(self, deadline) do
     self.http.transport:step(deadline:clamp(MAX_CLOSING_BACKOFF))
   end
 end
@@ -151,26 +166,26 @@ function OwnedResource:release()
   if self.on_release then self.on_release() end
 end
 
--- A task: repeats the DELETE until it is answered.
-local function delete_until_answered(self)
+-- A task: deletes a resource. While the client is being closed, it tries until it is stopped.
+local function delete(self)
   local set = self.set
-  local backoff = backoffs.new(INITIAL_BACKOFF, MAX_BACKOFF, BACKOFF_FACTOR)
   while self:is_ours() do
     local request = self.delete_request()
     if not request then return self:release() end
     request.timeout, request.explained = request.timeout or set.http.timeouts.timeout, false
     local _, err = call.run(set.http, request)
-    if err and err.kind == "closed" then return end -- the client gave up
     if not err or self.best_effort or (err.kind == "http" and is_final(err.status)) then return self:release() end
-    set:sleep(backoff:next())
+    self.retry_at = core.now() + self.backoff:next()
+    if err.kind == "closed" or not set.closing then return end
+    set:sleep(MAX_CLOSING_BACKOFF)
   end
 end
 
 --- Starts to delete the resource in the background. May run in a finalizer.
 function OwnedResource:delete()
-  if not self:is_ours() then return self:release() end
-  if self.task and not self.task:done() then return end
-  self.task = self.set.cleanup:spawn(function() delete_until_answered(self) end)
+  if not self:is_ours() or (self.task and not self.task:done()) then return end
+  self.retry_at = nil
+  self.task = self.set.cleanup:spawn(function() delete(self) end)
 end
 
 return owned_resource

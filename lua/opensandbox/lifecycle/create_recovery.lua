@@ -18,7 +18,7 @@ local scheduler = require "opensandbox.loop.scheduler"
 local create_recovery = {}
 
 local LOST_CREATE_TIMEOUT = 30 -- seconds: how long the server is searched after the response was lost
-local MAX_SEARCH_TIME = 600    -- seconds: how long the search outlasts an outage
+local MAX_SEARCH_TIME = 120    -- seconds: how long the search outlasts an outage; it keeps the loop of a host alive
 local LIST_TIMEOUT = 10        -- seconds for one list
 local INITIAL_DELAY = 0.2      -- seconds between two lists
 local MAX_DELAY = 5            -- seconds
@@ -40,7 +40,7 @@ local function find_by_label(client, label, create)
   local last, deadline = deadlines.new(MAX_SEARCH_TIME), deadlines.new(LOST_CREATE_TIMEOUT)
   local backoff = backoffs.new(INITIAL_DELAY, MAX_DELAY, BACKOFF_FACTOR)
   if not create.outcome then client.resources:sleep(RESPONSE_DELAY) end
-  while not create.outcome or (create.outcome == "failed" and outcome_unknown(create.err)) do
+  while create:is_ours() and (not create.outcome or (create.outcome == "failed" and outcome_unknown(create.err))) do
     local found, err = client:list_sandboxes { metadata = { [objects.CREATE_LABEL] = label }, timeout = LIST_TIMEOUT }
     if found and found[1] then return found[1] end
     if err and not err.retryable then return nil end

@@ -42,6 +42,11 @@ function Wait:request_timeout()
   return limit:clamp(math.max(limit.seconds * MAX_REQUEST_SHARE, MIN_REQUEST_TIMEOUT))
 end
 
+-- Remembers a failure that can pass. The last request is cut off by the time limit, which says less than the failure before it.
+function Wait:remember(err)
+  if not (self.cause and self.limit:has_passed()) then self.cause = err end
+end
+
 -- Looks the state up. Returns nothing when the cause of a failure can pass.
 function Wait:get_info()
   if self.given_info then
@@ -53,7 +58,7 @@ function Wait:get_info()
   if info then return info end
   if sandbox_state.is_absence(err) then return nil, sandbox_state.gone(self.op, self.id, err) end
   if not err.retryable then return nil, err end
-  self.cause = err
+  self:remember(err)
 end
 
 -- Sends one ping. Returns the endpoint that answered, or nil and the error.
@@ -86,9 +91,12 @@ function Wait:check()
     self.given_execd = nil -- the endpoint may have changed
     execd, err = self:ping()
   end
-  self.cause = err
-  if execd then return state == "Running" and info or nil end
+  if execd then
+    self.cause = nil
+    return state == "Running" and info or nil
+  end
   if not is_transient(err) then return nil, err end
+  self:remember(err)
 end
 
 function Wait:timeout_error()

@@ -16,6 +16,12 @@ function sandbox_requests.path(op, id, rest)
   return "/sandboxes/" .. url.escape(options.path_segment(op, "the sandbox id", id)) .. (rest or "")
 end
 
+--- GET /sandboxes/{id}.
+---@return table request for HttpClient:call and HttpClient:lifecycle_request
+function sandbox_requests.get(op, id)
+  return { op = op, method = "GET", path = sandbox_requests.path(op, id), sandbox_id = id }
+end
+
 --- DELETE /sandboxes/{id}.
 ---@return table request for HttpClient:call and HttpClient:lifecycle_request
 function sandbox_requests.delete(op, id)

@@ -47,8 +47,9 @@ end
 function sandbox_routes.get_sandbox(self, id, opts)
   local op = self.op or "get_sandbox"
   opts = options.check(op, opts, call_options)
-  local info, err = self.http:call { op = op, method = "GET", path = requests.path(op, id), decode = objects.sandbox_info,
-    sandbox_id = id, timeout = opts.timeout }
+  local request = requests.get(op, id)
+  request.decode, request.timeout = objects.sandbox_info, opts.timeout
+  local info, err = self.http:call(request)
   local renewer = self.http:activity_listener(id)
   if renewer and info then renewer:set_expiry(info.expires_at) end
   return info, err
@@ -103,11 +104,11 @@ function sandbox_routes.delete_sandbox(self, id, opts)
 end
 
 -- Sends one renewal. Returns the new expiry, or nil and the error, and by how much the assumed time of the server was wrong.
-local function renew_once(self, op, id, seconds, timeout)
+local function renew_once(self, op, id, seconds, limit)
   local clock = self.http.clock
   local now, sent_at = clock:now(), core.now()
   local request = requests.renew(op, id, now + seconds)
-  request.timeout = timeout
+  request.timeout, request.budget = limit:remaining(), limit.seconds
   function request.decode(object) return time.parse(object.expiresAt) or now + seconds end
   local renewed, err = self.http:call(request)
   return renewed, err, clock:now() - (core.now() - sent_at) - now
@@ -129,9 +130,9 @@ function sandbox_routes.renew_sandbox(self, id, seconds, opts)
   local renewer = self.http:activity_listener(id)
   -- Set before the call, so that the renewer does not renew for less meanwhile.
   local before = renewer and renewer:set_expiry(self.http.clock:now() + seconds)
-  local renewed, err, clock_error = renew_once(self, op, id, seconds, limit:remaining())
+  local renewed, err, clock_error = renew_once(self, op, id, seconds, limit)
   if math.abs(clock_error) > MAX_CLOCK_ERROR and (renewed or err.kind == "http") then -- the response has told the right time
-    renewed, err = renew_once(self, op, id, seconds, limit:remaining())
+    renewed, err = renew_once(self, op, id, seconds, limit)
   end
   if renewer then renewer:set_expiry(renewed or before) end
   return renewed, err
@@ -229,7 +230,7 @@ end
 ---@return opensandbox.Endpoint? execd
 ---@return opensandbox.Error? err
 function sandbox_routes.discover_execd(self, id, opts)
-  return self:get_endpoint(id, objects.EXECD_PORT, opts)
+  return self:for_op(self.op or "discover_execd"):get_endpoint(id, objects.EXECD_PORT, opts)
 end
 
 --- Returns the endpoint of a sandbox's egress API: GET /sandboxes/{id}/endpoints/18080. Only a sandbox that was created with a
@@ -240,7 +241,7 @@ end
 ---@return opensandbox.Endpoint? egress
 ---@return opensandbox.Error? err
 function sandbox_routes.discover_egress(self, id, opts)
-  return self:get_endpoint(id, objects.EGRESS_PORT, opts)
+  return self:for_op(self.op or "discover_egress"):get_endpoint(id, objects.EGRESS_PORT, opts)
 end
 
 ---@class opensandbox.WaitReadyOpts

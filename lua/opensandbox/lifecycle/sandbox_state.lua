@@ -2,6 +2,8 @@
 
 local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"
+local objects = require "opensandbox.lifecycle.objects"
+local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
 
 local sandbox_state = {}
 
@@ -74,13 +76,13 @@ end
 local answers = setmetatable({}, { __mode = "k" })
 
 -- Looks a sandbox up, or returns an answer that is new enough.
-local function look_up(client, op, id, timeout)
+local function look_up(client, request)
   local by_id = answers[client.http] or {}
-  local answer = by_id[id]
+  local answer = by_id[request.sandbox_id]
   if not answer or core.now() - answer.at > MAX_ANSWER_AGE then
-    local info, problem = client:for_op(op):get_sandbox(id, { timeout = timeout })
+    local info, problem = client.http:call(request)
     answer = { at = core.now(), info = info, problem = problem }
-    answers[client.http] = { [id] = answer } -- the others are soon too old
+    answers[client.http] = { [request.sandbox_id] = answer } -- the others are soon too old
   end
   return answer.info, answer.problem
 end
@@ -89,11 +91,15 @@ end
 ---@param client opensandbox.Client
 ---@param op string the method that the user called
 ---@param err opensandbox.Error
+---@param shielded? boolean a cancelled task may wait for the answer, as for that of the call
 ---@return opensandbox.Error err of kind `state` when the sandbox is gone, paused or failed, with the given error as its cause; else the given one
-function sandbox_state.explain(client, op, err)
+function sandbox_state.explain(client, op, err, shielded)
   local id = err.sandbox_id
   if not id or not may_be_down(err) then return err end
-  local info, problem = look_up(client, op, id, err.kind == "timeout" and QUESTION_TIMEOUT_AFTER_TIMEOUT or QUESTION_TIMEOUT)
+  local request = sandbox_requests.get(op, id)
+  request.shielded, request.decode = shielded, objects.sandbox_info
+  request.timeout = err.kind == "timeout" and QUESTION_TIMEOUT_AFTER_TIMEOUT or QUESTION_TIMEOUT
+  local info, problem = look_up(client, request)
   local explanation
   if problem and problem.kind == "cancelled" then
     return problem
