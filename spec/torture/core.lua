@@ -270,6 +270,7 @@ for _, name in ipairs { "get", "pauses", "post", "parts", "sink", "events", "nam
 end
 if not ok and not is_out_of_memory(tostring(message)) then problem("raised: %s", tostring(message)) end
 
+current = "afterwards"
 collectgarbage()
 local multi = core.multi()
 local transfer = get(multi, "/hello")
