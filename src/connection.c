@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "ascii.h"
+
 /* Bytes of requests that libcurl has sent, those to a proxy included. */
 static long request_bytes(const osb_connection *connection)
 {
@@ -84,7 +86,7 @@ static int on_prerequest(void *argument, char *address, char *local_address, int
 void osb_connection_init(osb_connection *connection, const char *url)
 {
     memset(connection, 0, sizeof *connection);
-    connection->is_https = curl_strnequal(url, "https:", 6);
+    connection->is_https = strlen(url) >= 6 && osb_ascii_equal(url, "https:", 6);
 }
 
 CURLcode osb_connection_watch(osb_connection *connection, CURL *easy)

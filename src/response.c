@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "ascii.h"
+
 /* Limits for all heads and trailers of a response. Newer versions of libcurl have the same. */
 enum {
     MAX_HEAD_SIZE = 300 * 1024, /* bytes */
@@ -46,17 +48,14 @@ static osb_received refuse(osb_response *response, const char *problem)
     return OSB_RECEIVE_REFUSED;
 }
 
-/* Moves `*at` past a text in any case, if that is next. ASCII only, and so the same in every locale. */
+/* Moves `*at` past a text in any case, if that is next. */
 static int skip(const char **at, const char *end, const char *text)
 {
-    const char *next = *at;
+    size_t length = strlen(text);
 
-    for (; *text; ++text, ++next) {
-        int c = next < end ? *next : 0;
-        if ((c >= 'A' && c <= 'Z' ? c + 'a' - 'A' : c) != *text)
-            return 0;
-    }
-    *at = next;
+    if ((size_t)(end - *at) < length || !osb_ascii_equal(*at, text, length))
+        return 0;
+    *at += length;
     return 1;
 }
 

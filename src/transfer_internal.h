@@ -1,11 +1,23 @@
-/* What the driver does with the transfers of its multi. */
+/* What transfer.c, transfer_flow.c and the driver share. */
 #ifndef OSB_TRANSFER_INTERNAL_H
 #define OSB_TRANSFER_INTERNAL_H
 
 #include "transfer.h"
 
+/* Messages for connections that end too early. */
+#define OSB_NO_RESPONSE "the connection ended before the response"
+#define OSB_CUT_SHORT "the connection ended without a close frame"
+
+static inline int osb_transfer_is_open_websocket(const osb_transfer *transfer)
+{
+    return transfer->websocket && transfer->websocket->open;
+}
+
 /* Ends a transfer that runs; a detached one is freed. `message` NULL: the outcome's own. */
 void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, const char *message);
+
+/* Ends an open WebSocket. `outcome` and `message` apply when the server neither closed it nor violated the protocol. */
+void osb_transfer_end_websocket(osb_transfer *transfer, osb_outcome outcome, const char *message);
 
 /* Ends a transfer with libcurl's result. */
 void osb_transfer_complete(osb_transfer *transfer, CURLcode code);

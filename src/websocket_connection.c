@@ -1,8 +1,8 @@
 #include "websocket_connection.h"
 
 #include <string.h>
-#include <strings.h>
 
+#include "ascii.h"
 #include "random.h"
 #include "sha1.h"
 
@@ -50,7 +50,7 @@ static const char *next_value(const char *head, size_t length, size_t *position,
         size_t size = newline ? (size_t)(newline - line) : length - *position;
 
         *position += newline ? size + 1 : size;
-        if (size > name_length && line[name_length] == ':' && strncasecmp(line, name, name_length) == 0) {
+        if (size > name_length && line[name_length] == ':' && osb_ascii_equal(line, name, name_length)) {
             const char *value = line + name_length + 1;
             const char *end = line + size;
             while (value < end && (*value == ' ' || *value == '\t'))
@@ -80,7 +80,7 @@ static int has_word(const char *head, size_t length, const char *name, const cha
                 ++value;
             while (value < last && (last[-1] == ' ' || last[-1] == '\t'))
                 --last;
-            if ((size_t)(last - value) == word_length && strncasecmp(value, word, word_length) == 0)
+            if ((size_t)(last - value) == word_length && osb_ascii_equal(value, word, word_length))
                 return 1;
             value = next;
         }

@@ -20,6 +20,9 @@ local function is_out_of_memory(message)
     or message:find("got a non-closable value", 1, true)
 end
 
+local current      -- the name of the work that runs
+local outcomes = {} -- the last one of each
+
 -- Steps until a transfer has ended; `each` is called after every step.
 local function drive(multi, transfer, each)
   local deadline = core.now() + MAX_WAIT
@@ -31,7 +34,8 @@ local function drive(multi, transfer, each)
       return "hangs"
     end
   end
-  return (transfer:outcome())
+  outcomes[current] = transfer:outcome()
+  return outcomes[current]
 end
 
 local function get(multi, path, fields)
@@ -212,15 +216,47 @@ function work.decoder()
   if first and first ~= "a\nb" or second and second ~= "{x}" then problem("decoder: %s, %s", tostring(first), tostring(second)) end
 end
 
+-- Messages that come back, a ping that is answered, and the closing handshake.
+function work.websocket(multi)
+  local transfer = multi:websocket { url = url .. "/websocket", timeout = 30, receive_high_water = 4000, send_high_water = 4000 }
+  local sent, received, largest = 0, 0, 3000
+  local outcome = drive(multi, transfer, function()
+    while sent < 20 do
+      local accepted = transfer:send("binary", ("m"):rep(largest - sent))
+      if not accepted then break end
+      sent = sent + 1
+    end
+    local kind, bytes = transfer:receive()
+    if kind then
+      if bytes ~= ("m"):rep(largest - received) then problem("websocket: another message came back") end
+      received = received + 1
+    end
+    if received == 20 then transfer:send_close(1000, "done") end
+  end)
+  if outcome == "complete" and (received ~= 20 or transfer:close_status() ~= 1000) then
+    problem("websocket: complete with %d messages", received)
+  end
+  transfer:close()
+end
+
+function work.codec()
+  local reader = core.websocket_reader(1000, true)
+  reader:feed(core.websocket_frame("text", "hello", "mask"))
+  local kind, bytes = reader:next()
+  if kind and bytes ~= "hello" then problem "codec: another text" end
+  core.websocket_close_frame(1000, "bye")
+end
+
 local ORDER = {
-  "get", "pauses", "post", "parts", "sink", "events", "refused", "name", "broken", "many", "detached", "descriptors", "files",
-  "decoder",
+  "get", "pauses", "post", "parts", "sink", "events", "refused", "name", "broken", "many", "detached", "websocket", "descriptors",
+  "files", "decoder", "codec",
 }
 
 local function all()
   torture.arm()
   local multi = core.multi()
   for _, name in ipairs(ORDER) do
+    current = name
     local ok, message = pcall(work[name], multi)
     if not ok and not is_out_of_memory(tostring(message)) then problem("%s raised: %s", name, tostring(message)) end
   end
@@ -228,9 +264,13 @@ local function all()
 end
 
 local ok, message = pcall(all)
-torture.disarm()
+local _, failed = torture.disarm()
+for _, name in ipairs { "get", "pauses", "post", "parts", "sink", "events", "name", "websocket" } do
+  if not failed and outcomes[name] ~= "complete" then problem("%s: %s without a failure", name, tostring(outcomes[name])) end
+end
 if not ok and not is_out_of_memory(tostring(message)) then problem("raised: %s", tostring(message)) end
 
+current = "afterwards"
 collectgarbage()
 local multi = core.multi()
 local transfer = get(multi, "/hello")

@@ -32,6 +32,13 @@ local server = fault_server.start [[
       connection:respond(200, {}, tostring(#request.body))
     elseif path == "/slow" then
       connection:after(500, function() connection:respond(200, {}, "late") end)
+    elseif path == "/websocket" then
+      websocket.accept(request, connection, {
+        with = websocket.frame("ping", "p"),
+        on_frame = function(peer, frame)
+          if frame.opcode == "binary" then peer:send("binary", frame.payload) end
+        end,
+      })
     elseif path == "/silence" then
       connection:silence()
     elseif path == "/cut" then
