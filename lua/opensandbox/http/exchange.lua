@@ -95,6 +95,16 @@ function Exchange:call_user(callback, ...)
   error(value, 0)
 end
 
+-- Waits. Returns an error if the wait was interrupted; the exchange is abandoned then.
+local function wait_for(self, wait)
+  local interruption, reason = loop.wait(wait)
+  if not interruption then return nil end
+  local not_sent = not self:sent()
+  self:abandon()
+  return loop.interrupted(self.request.op, interruption, reason,
+    self:error { kind = "cancelled", code = "cancelled", message = "the task was cancelled", not_sent = not_sent })
+end
+
 -- Sends the bytes that the current part of the body waits for. Returns whether a reader function was called, and an error if it failed.
 function Exchange:send_body_chunks()
   local readers = self.request.readers
@@ -102,7 +112,9 @@ function Exchange:send_body_chunks()
   if not part then return false end
   while part do
     local bytes, problem = self:call_user(readers[part])
-    if bytes == "" then bytes = nil end -- the end, as for load()
+    if bytes == "" then -- nothing yet: the network, the time limits and other tasks go on before the next call
+      return true, wait_for(self, { seconds = 0, shielded = self.request.shielded, owner = self })
+    end
     if bytes ~= nil and type(bytes) ~= "string" then
       problem = "the reader returned a " .. type(bytes) .. " instead of a string"
     end
@@ -162,13 +174,8 @@ function Exchange:wait_for_progress()
   if err then return err end
   -- A reader function can make calls of its own. What happened to this transfer meanwhile will not be reported again.
   if called_user then return nil end
-  local interruption, reason = loop.wait(self.wait)
-  if interruption then
-    local not_sent = not self:sent()
-    self:abandon()
-    return loop.interrupted(self.request.op, interruption, reason,
-      self:error { kind = "cancelled", code = "cancelled", message = "the task was cancelled", not_sent = not_sent })
-  end
+  err = wait_for(self, self.wait)
+  if err then return err end
   self.http:notify_activity(self)
   if self.request.on_transfer_progress then self:call_user(self.request.on_transfer_progress, self.transfer:progress()) end
 end
