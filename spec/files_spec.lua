@@ -197,14 +197,84 @@ describe("a file of a sandbox", function()
     end
     assert.is_true(files:write("/work/reader", pieces(uneven)))
     same_bytes(table.concat(all), assert(files:read("/work/reader")))
-    assert.is_true(files:write("/work/reader", pieces { "a", "", "b", "", "", "c", "" }))
-    assert.equal("abc", assert(files:read("/work/reader")))
+    assert.is_true(files:write("/work/reader", pieces { "", "a", "b", "", "", "and this", "" }))
+    assert.equal("aband this", assert(files:read("/work/reader")))
     assert.is_true(files:write("/work/reader", pieces {}))
     assert.equal("", assert(files:read("/work/reader")))
     assert.is_true(files:write("/work/reader", pieces { "" }))
     assert.equal("", assert(files:read("/work/reader")))
     assert.is_true(files:write("/work/reader", pieces { text_of(3 * MEBIBYTE) }))
     same_bytes(text_of(3 * MEBIBYTE), assert(files:read("/work/reader")))
+  end)
+
+  it("waits for a reader function that has nothing yet, while other tasks go on", function()
+    local turns, calls = 0, 0
+    local other = opensandbox.spawn(function()
+      while turns < 50 do
+        turns = turns + 1
+        opensandbox.sleep(0.001)
+      end
+    end)
+    assert.is_true(files:write("/work/patient", function()
+      calls = calls + 1
+      if turns < 50 then return "" end
+      turns = turns + 1
+      return turns < 60 and "x" or nil
+    end))
+    other:wait()
+    assert.equal("xxxxxxxxx", assert(files:read("/work/patient")):sub(1, 9))
+    assert.is_true(calls > 50)
+    local one = opensandbox.spawn(function() return files:write("/work/never", function() return "" end) end)
+    opensandbox.sleep(0.05)
+    one:cancel()
+    local ok, err = one:wait()
+    assert.is_nil(ok)
+    assert.equal("cancelled", err.kind)
+    assert.is_false(files:exists("/work/never"))
+  end)
+
+  it("is as long as reading its source gives: files of /proc, and files that grow or shrink meanwhile", function()
+    local function sources(path)
+      local handle = assert(io.open(path, "rb"))
+      return {
+        upload = function(opts) return files:upload(path, "/work/as-read", opts) end,
+        write = function(opts) return files:write("/work/as-read", handle, opts) end,
+      }, handle
+    end
+    if uv.fs_stat("/proc/self/limits") then
+      for _, send in pairs((sources "/proc/self/limits")) do
+        local totals = {}
+        assert.is_true(send { on_progress = function(done, total) totals[#totals + 1] = { done, total } end })
+        assert.equal(load_file("/proc/self/limits"), assert(files:read("/work/as-read")))
+        assert.is_nil(totals[#totals][2])
+      end
+    end
+    local before, more = text_of(4 * MEBIBYTE), ("more"):rep(100000)
+    for _, name in ipairs { "upload", "write" } do
+      local path = save(scratch .. "/changing", before)
+      local list, handle = sources(path)
+      local changed
+      assert.is_true(list[name] { on_progress = function()
+        if changed then return end
+        changed = true
+        local file = assert(io.open(path, "ab"))
+        file:write(more)
+        file:close()
+      end })
+      handle:close()
+      same_bytes(before .. more, assert(files:read("/work/as-read")), name .. " of a file that grows")
+      save(path, before)
+      list, handle = sources(path)
+      changed = nil
+      assert.is_true(list[name] { verify = false, on_progress = function(done)
+        if changed or done == 0 then return end
+        changed = true
+        assert(uv.fs_truncate and uv.fs_truncate(path, 2 * MEBIBYTE) or os.execute("truncate -s 2M '" .. path .. "'"))
+      end })
+      handle:close()
+      local got = assert(files:read("/work/as-read"))
+      assert.is_true(#got >= 2 * MEBIBYTE and #got <= #before and got == before:sub(1, #got), name .. " of a file that shrinks")
+    end
   end)
 
   it("is not written when the reader function fails, and the client goes on", function()

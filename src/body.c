@@ -40,7 +40,7 @@ static long read_file(osb_body *body, osb_segment *segment, char *into, size_t l
     while (got < 0 && errno == EINTR);
     if (got < 0)
         return fail(body, segment->label, strerror(errno));
-    if (got == 0)
+    if (got == 0 && segment->size >= 0)
         return fail(body, segment->label, "the file became shorter while it was sent");
     return (long)got;
 }
@@ -69,10 +69,12 @@ static long read_segment(osb_body *body, osb_segment *segment, char *into, size_
 
     if (segment->kind == OSB_PART_READER)
         return read_queue(body, segment, into, length);
+    if (segment->kind == OSB_PART_FILE && segment->size < 0)
+        return read_file(body, segment, into, length); /* to its end, wherever that is */
     if (left == 0)
         return 0;
     if ((int64_t)length > left)
-        length = (size_t)left; /* bytes that were appended to a file since are not part of the promised length */
+        length = (size_t)left;
     if (segment->kind == OSB_PART_FILE)
         return read_file(body, segment, into, length);
     memcpy(into, segment->data + segment->offset, length);
@@ -172,7 +174,6 @@ static int open_file(osb_body *body, osb_segment *segment, const char *path)
         return fail(body, path, strerror(errno));
     if (!S_ISREG(info.st_mode))
         return fail(body, path, S_ISDIR(info.st_mode) ? "is a directory" : "is not a regular file");
-    segment->size = (int64_t)info.st_size;
     return 0;
 }
 

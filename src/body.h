@@ -15,7 +15,7 @@
 
 typedef enum osb_part_kind {
     OSB_PART_MEMORY, /* `data`, `size` */
-    OSB_PART_FILE,   /* `path`: a regular file, read while it is sent */
+    OSB_PART_FILE,   /* `path`: a regular file, read while it is sent, to its end or to `size` */
     OSB_PART_READER  /* osb_body_write() supplies the bytes as the transfer asks for them */
 } osb_part_kind;
 
@@ -26,7 +26,7 @@ typedef struct osb_part {
     const char *type; /* NULL: none */
     const char *data;
     const char *path;
-    int64_t size; /* of memory and readers; -1: a reader that does not know */
+    int64_t size; /* -1: a reader or a file whose size is not known. What stat() says of a file is not what reading it gives */
 } osb_part;
 
 struct osb_segment;

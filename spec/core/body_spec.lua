@@ -37,7 +37,7 @@ describe("a request body", function()
     file:close()
     local transfer = multi:request { method = "POST", url = server.url .. "/upload", boundary = "xyz", parts = {
       { name = "metadata", filename = "metadata", type = "application/json", data = '{"a":1}' },
-      { name = "file", filename = "file", path = path },
+      { name = "file", filename = "file", path = path, size = 12 },
     } }
     assert.equal("complete", (finish(multi, transfer)))
     os.remove(path)
@@ -47,6 +47,31 @@ describe("a request body", function()
     local second = request.body:find('name="file"; filename="file"', 1, true)
     assert.is_true(first < second)
     assert.truthy(request.body:find('\r\n\r\n{"a":1}\r\n', 1, true))
+  end)
+
+  it("from a file whose size is not given is chunked, and as long as the file is when it is read", function()
+    local path = os.tmpname()
+    local file = assert(io.open(path, "wb"))
+    file:write(("x"):rep(3000000))
+    file:flush()
+    local function upload(size)
+      return multi:request { method = "POST", url = server.url .. "/upload", boundary = "xyz", parts = {
+        { name = "file", filename = "file", path = path, size = size },
+      } }
+    end
+    local transfer = upload()
+    file:write("and more")
+    file:close()
+    assert.equal("complete", (finish(multi, transfer)))
+    local request = last_request()
+    assert.equal("chunked", request.headers["transfer-encoding"])
+    assert.truthy(request.body:find("xand more\r\n--xyz", 1, true))
+    assert.equal("complete", (finish(multi, upload(10))))
+    assert.truthy(last_request().body:find("\r\n\r\nxxxxxxxxxx\r\n--xyz", 1, true))
+    local outcome, message = finish(multi, upload(4000000))
+    assert.equal("body_failed", outcome)
+    assert.truthy(message:find("became shorter", 1, true), message)
+    os.remove(path)
   end)
 
   it("from a reader is chunked, and waits for the reader", function()

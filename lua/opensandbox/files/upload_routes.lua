@@ -34,27 +34,22 @@ local function remaining_size(handle)
   return last - position
 end
 
--- Returns a reader function for a handle. It returns no more bytes than were announced, even if the file grows.
-local function handle_reader(handle, size)
-  local left = size or math.huge
-  return function()
-    if left <= 0 then return nil end
-    local bytes, problem = handle:read(math.min(CHUNK_SIZE, left))
-    if bytes then left = left - #bytes end
-    return bytes, problem
-  end
+-- Returns the size of a local file as the system reports it, or nil.
+local function reported_size(path)
+  local kind, size = core.stat(path)
+  return kind and size
 end
 
--- Returns the part for the content of a file, its reader function if it has one, and its size if that is known.
+-- Returns the part for the content of a file, its reader function if it has one, and its size for the progress if that is known. Files and
+-- handles are read to their end, and no length is announced for them: a file can grow or shrink, and files of /proc report no size.
 local function content_part(op, file)
   local content = file.content
   if (content == nil) == (file.file == nil) then options.raise(op, "a file needs 'content' or 'file', and not both") end
-  if file.file then return { path = file.file }, nil, select(2, core.stat(file.file)) end
+  if file.file then return { path = file.file }, nil, reported_size(file.file) end
   if type(content) == "string" then return { data = content }, nil, #content end
   if type(content) == "function" then return { reader = true, size = file.size }, content, file.size end
   if io.type(content) == "file" then
-    local size = remaining_size(content)
-    return { reader = true, size = size }, handle_reader(content, size), size
+    return { reader = true }, function() return content:read(CHUNK_SIZE) end, remaining_size(content)
   end
   options.raise(op, "the content must be a string, an open file or a function, not " .. (io.type(content) or "a " .. type(content)))
 end
@@ -90,7 +85,7 @@ local function check_files(op, files)
     paths.check(op, file.path)
     metadata_of(op, file)
     local _, _, size = content_part(op, file)
-    total = total and type(size) == "number" and total + size or nil
+    total = total and size and total + size
   end
   if #files == 0 then options.raise(op, "the list of files must not be empty") end
   return total
@@ -103,6 +98,7 @@ local function report_progress(request, progress, metadata_size)
     local done = before + math.max(sent - metadata_size, 0)
     if done == last then return end
     last, progress.done = done, done
+    if progress.total and done > progress.total then progress.total = nil end -- a file has grown
     progress.callback(done, progress.total)
   end
 end
