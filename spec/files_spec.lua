@@ -223,7 +223,7 @@ describe("a file of a sandbox", function()
     end))
     other:wait()
     assert.equal("xxxxxxxxx", assert(files:read("/work/patient")):sub(1, 9))
-    assert.is_true(calls > 50)
+    assert.is_true(calls > 11) -- ten with bytes, and some without
     local one = opensandbox.spawn(function() return files:write("/work/never", function() return "" end) end)
     opensandbox.sleep(0.05)
     one:cancel()
