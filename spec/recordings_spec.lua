@@ -356,7 +356,7 @@ local cases = {
     value = { url = "http://testserver/sandboxes/" .. ID .. "/proxy/44772", host = "testserver", port = 80, headers = {},
       sandbox_id = ID, proxied = true } },
   { "lifecycle/endpoint-missing", call = function(client) return client:discover_execd("zz") end,
-    err = { code = "DOCKER::SANDBOX_NOT_FOUND", message = "Sandbox zz not found.", sandbox_id = "zz", op = "get_endpoint" } },
+    err = { code = "DOCKER::SANDBOX_NOT_FOUND", message = "Sandbox zz not found.", sandbox_id = "zz", op = "discover_execd" } },
   { "lifecycle/endpoint-signed", call = endpoint(ID, 44772, { expires = 9999999999 }),
     err = { code = "SANDBOX::API_NOT_SUPPORTED", message = "Signed routes (expires parameter) are not supported" } },
   { "lifecycle/endpoint-port-0", served = "GET /sandboxes/" .. ID .. "/endpoints/1", call = endpoint(ID, 1),

@@ -1,7 +1,8 @@
 --- Keeps a sandbox alive while it is in use. No timer is used: each time data arrives for the sandbox, the expiry is checked. If it is
 -- near, a renewal request is sent in the background.
 --
--- A renewer knows when its sandbox expires, on the server's clock. The HTTP client holds it weakly: it lives as long as the Sandbox object that holds it.
+-- A renewer knows when its sandbox expires, on the server's clock. The HTTP client holds it weakly, so that it lives as long as its Sandbox
+-- object.
 
 local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
 
@@ -14,14 +15,14 @@ Renewer.__index = Renewer
 
 local keep_alive = {}
 
--- Of the whole lifetime. A renewal is sent when more than a third has passed, so that there is time for another if one is lost.
+-- The share of the lifetime below which a renewal is sent. It leaves time for another renewal if one is lost.
 local RENEWAL_THRESHOLD = 2 / 3
 
 --- Starts to keep a sandbox alive.
 ---@param client opensandbox.Client
 ---@param id string
 ---@param seconds number the lifetime after each renewal
----@param info? opensandbox.SandboxInfo if it says when the sandbox expires, no request is needed
+---@param info? opensandbox.SandboxInfo if it contains the expiry, no request is needed
 ---@return opensandbox.Renewer? renewer nil without an error for a sandbox that never expires
 ---@return opensandbox.Error? err
 function keep_alive.start(client, id, seconds, info)

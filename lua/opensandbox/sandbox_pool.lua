@@ -270,7 +270,7 @@ function AcquireRequest:queue_position()
   end
 end
 
--- The code that called acquire waits no more. As the owner of its wait, also when the host ends that code.
+-- Called when the code that called acquire stops waiting, also when the host ends its coroutine.
 function AcquireRequest:abandon()
   local position = self:queue_position()
   if position then table.remove(self.pool._queue, position) end
@@ -302,7 +302,7 @@ local function wait_for_sandbox(self, op, request, limit)
   end
 end
 
--- Checks that an idle sandbox still answers, and gives it its whole lifetime again.
+-- Checks that an idle sandbox still responds, and renews its lifetime.
 local function check(self, op, sandbox)
   local execd, err = sandbox:execd_endpoint(op)
   local client, ok = self.client:for_op(op), false
@@ -380,7 +380,7 @@ end
 
 local time_options = { timeout = "seconds" }
 
---- Waits until `min_idle` sandboxes are ready, or as many as there is room for beside those in use.
+--- Waits until `min_idle` sandboxes are ready, or as many as max_size allows beside those in use.
 ---@param opts? { timeout?: number } timeout in seconds, default: none
 ---@return true? ok
 ---@return opensandbox.Error? err kind `timeout`, code `not_filled`; else the error of the last create
@@ -419,7 +419,7 @@ local function cancel_creates(self)
   for _, running in pairs(self._create_tasks) do running:cancel() end
 end
 
---- Internal: closes the pool without waiting. The client deletes what the pool created.
+--- Internal: closes the pool without waiting. The client deletes the sandboxes.
 ---@return opensandbox.TaskGroup tasks that end soon
 function Pool:on_client_close()
   stop(self)

@@ -47,7 +47,7 @@ function PendingCreate:fail(err)
   self.outcome, self.err = "failed", err
 end
 
--- A task: waits for the response, and deletes what was created.
+-- A task: waits for the response, and deletes the created object.
 local function settle(self, ex)
   local status, err = ex:head()
   local body
@@ -78,7 +78,7 @@ function PendingCreate:continue_in_background()
   self.outcome = "not sent"
 end
 
---- Waits for the response in code that cannot wait in the loop, and deletes what was created.
+--- Waits for the response in code that cannot wait in the loop, and deletes the created object.
 ---@param deadline opensandbox.Deadline
 function PendingCreate:settle_blocking(deadline)
   if self.outcome or not (self.exchange and self:is_ours()) then return end

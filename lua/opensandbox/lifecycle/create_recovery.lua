@@ -1,6 +1,6 @@
 --- Creates a sandbox so that none is left behind: POST /sandboxes.
 --
--- The request is never sent twice, because there is no way to tell the server that both are the same. Every create carries a unique label.
+-- The request is never sent twice, because the server cannot know that both are the same. Every create carries a unique label.
 -- If its response is lost, or if nobody waits for it, a background task searches the sandbox by that label. The caller waits for that task
 -- as long as its time limit allows. A sandbox that is found later has no owner, and is deleted.
 

@@ -42,7 +42,8 @@ function Wait:request_timeout()
   return limit:clamp(math.max(limit.seconds * MAX_REQUEST_SHARE, MIN_REQUEST_TIMEOUT))
 end
 
--- Remembers a failure that can pass. The last request is cut off by the time limit, which says less than the failure before it.
+-- Remembers a failure that can pass. The time limit cuts off the last request, so an
+-- earlier failure is more informative.
 function Wait:remember(err)
   if not (self.cause and self.limit:has_passed()) then self.cause = err end
 end

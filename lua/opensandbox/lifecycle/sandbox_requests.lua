@@ -1,5 +1,4 @@
---- Requests to the lifecycle API about one sandbox, for the client methods and for what is sent without them: deletes and renewals in the
---- background.
+--- Requests to the lifecycle API about one sandbox, for the client methods, and for deletes and renewals in the background.
 
 local options = require "opensandbox.base.options"
 local time = require "opensandbox.base.time"

@@ -131,7 +131,7 @@ function sandbox_routes.renew_sandbox(self, id, seconds, opts)
   -- Set before the call, so that the renewer does not renew for less meanwhile.
   local before = renewer and renewer:set_expiry(self.http.clock:now() + seconds)
   local renewed, err, clock_error = renew_once(self, op, id, seconds, limit)
-  if math.abs(clock_error) > MAX_CLOCK_ERROR and (renewed or err.kind == "http") then -- the response has told the right time
+  if math.abs(clock_error) > MAX_CLOCK_ERROR and (renewed or err.kind == "http") then -- the response contained the right time
     renewed, err = renew_once(self, op, id, seconds, limit)
   end
   if renewer then renewer:set_expiry(renewed or before) end

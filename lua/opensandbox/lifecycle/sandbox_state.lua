@@ -42,7 +42,7 @@ function sandbox_state.error(op, info)
     hint = idle_states[info.state] and RESUME or nil }
 end
 
---- Returns whether the server says that a sandbox does not exist. Kubernetes has other 404s for one that only has no address yet.
+--- Returns whether an error means that the sandbox does not exist. Kubernetes also returns 404 for a sandbox without an address yet.
 ---@param err opensandbox.Error
 ---@return boolean
 function sandbox_state.is_absence(err)
