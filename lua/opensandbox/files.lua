@@ -102,12 +102,7 @@ function Files:open(path, opts)
   return call(self, op, "download_file", paths.check(op, path), opts)
 end
 
---- Returns facts about a file or directory: GET /files/info. Symlinks are not followed.
----@param path string
----@return opensandbox.FileInfo? info
----@return opensandbox.Error? err
-function Files:stat(path)
-  local op = "files:stat"
+local function stat(self, op, path)
   local infos, err = call(self, op, "file_info", paths.check(op, path))
   if not infos then return nil, err end
   local _, info = next(infos)
@@ -116,12 +111,20 @@ function Files:stat(path)
     sandbox_id = self.target.id }
 end
 
+--- Returns facts about a file or directory: GET /files/info. Symlinks are not followed.
+---@param path string
+---@return opensandbox.FileInfo? info
+---@return opensandbox.Error? err
+function Files:stat(path)
+  return stat(self, "files:stat", path)
+end
+
 --- Returns whether a file or directory of that name exists.
 ---@param path string
 ---@return boolean? exists nil if that is not known
 ---@return opensandbox.Error? err
 function Files:exists(path)
-  local info, err = self:stat(path)
+  local info, err = stat(self, "files:exists", path)
   if info then return true end
   if err.status == 404 and err.code == "FILE_NOT_FOUND" then return false end
   return nil, err

@@ -4,6 +4,7 @@ local fault_server = require "spec.support.fault_server"
 local files = require "opensandbox.files"
 local isolated_files = require "opensandbox.execution.isolated_files"
 local opensandbox = require "opensandbox"
+local temporary = require "spec.support.temporary"
 
 local unpack = rawget(table, "unpack") or rawget(_G, "unpack")
 
@@ -124,6 +125,18 @@ describe("the files of an isolated session", function()
     assert.same({ { "rm -f -- /workspace/rw/inner-link", "/" } }, helpers)
   end)
 
+  it("that are directories are no files to read, which is known at once", function()
+    for mounts, kind in pairs { [RW] = "rw", [OVERLAY] = "overlay", [RO] = "ro" } do
+      local recording = ("files-%s-download-directory"):format(kind)
+      for _, call in ipairs { { "read", "sub" }, { "open", "sub" }, { "download", "sub", temporary.path() } } do
+        local session = playing(mounts, recording)
+        local value, err = session[call[1]](session, call[2], call[3])
+        assert.is_nil(value)
+        assert.same({ "state", "not_a_file", "files:" .. call[1] }, { err.kind, err.code, err.op }, kind)
+      end
+    end
+  end)
+
   it("are below its directories, and no other path is sent", function()
     local session, sent = playing(RW)
     for _, path in ipairs { "/etc/passwd", "../x", "/workspace/rw/../../etc/x", "/workspace/rwx", "/workspace", "a/../../b" } do
@@ -135,7 +148,7 @@ describe("the files of an isolated session", function()
         local value, err = session[name](session, unpack(call))
         assert.is_nil(value)
         assert.same({ "state", "outside_workspace", "files:" .. name, "sb" },
-          { err.kind, err.code, name == "exists" and "files:exists" or err.op, err.sandbox_id }, path)
+          { err.kind, err.code, err.op, err.sandbox_id }, path)
         assert.is_truthy(err.message:find(("%q is not below /workspace/rw"):format(path), 1, true), err.message)
       end
       local err = select(2, session:move("x", path))
