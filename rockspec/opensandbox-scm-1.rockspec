@@ -154,6 +154,7 @@ build = {
     ["opensandbox.lifecycle.diagnostics_routes"] = "lua/opensandbox/lifecycle/diagnostics_routes.lua",
     ["opensandbox.lifecycle.network_policy"] = "lua/opensandbox/lifecycle/network_policy.lua",
     ["opensandbox.lifecycle.objects"] = "lua/opensandbox/lifecycle/objects.lua",
+    ["opensandbox.lifecycle.ports"] = "lua/opensandbox/lifecycle/ports.lua",
     ["opensandbox.lifecycle.pagination"] = "lua/opensandbox/lifecycle/pagination.lua",
     ["opensandbox.lifecycle.readiness"] = "lua/opensandbox/lifecycle/readiness.lua",
     ["opensandbox.lifecycle.sandbox_routes"] = "lua/opensandbox/lifecycle/sandbox_routes.lua",

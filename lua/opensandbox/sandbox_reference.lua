@@ -5,6 +5,7 @@
 local errors = require "opensandbox.base.errors"
 local headers = require "opensandbox.http.headers"
 local options = require "opensandbox.base.options"
+local ports = require "opensandbox.lifecycle.ports"
 local url = require "opensandbox.base.url"
 
 ---@class opensandbox.Handle
@@ -14,7 +15,7 @@ local url = require "opensandbox.base.url"
 
 local handle = {}
 
-local EXECD_PORT = "44772" -- a string: numbers are no keys in JSON
+local EXECD_PORT = ("%d"):format(ports.EXECD) -- a string, because JSON has no numbers as keys
 
 --- A table that stands for the sandbox in another process. It keeps nothing alive: a sandbox that was created here ends with its
 --- object, unless that is detached.

@@ -3,6 +3,7 @@
 local headers = require "opensandbox.http.headers"
 local json = require "opensandbox.base.json"
 local network_policy = require "opensandbox.lifecycle.network_policy"
+local ports = require "opensandbox.lifecycle.ports"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
@@ -11,9 +12,8 @@ local wire = {}
 --- The label that marks who sent a create, so that one whose answer was lost can be found. Not shown to users.
 wire.CREATE_LABEL = "opensandbox-lua-create"
 
---- The ports of what runs in and beside each sandbox.
-wire.EXECD_PORT = 44772
-wire.EGRESS_PORT = 18080
+wire.EXECD_PORT = ports.EXECD
+wire.EGRESS_PORT = ports.EGRESS
 
 ---@class opensandbox.SandboxOpts
 ---@field image? string|table name of an image, or { uri =, auth = { username =, password = } }; needed unless there is a snapshot_id or template_id
