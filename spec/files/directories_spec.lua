@@ -185,7 +185,7 @@ local function start()
   local isolation = os.getenv("OPENSANDBOX_TEST_ISOLATION")
   server = process.devserver { grace = 0.2, args = isolation and { "--isolation", isolation } or nil }
   client = opensandbox.new(server.url, server.key, { on_request = function(request)
-    requests[#requests + 1] = request.method .. " " .. request.url:gsub("^%a+://[^/]*", ""):gsub("^/%x+%-[%x-]+/%d+", "")
+    requests[#requests + 1] = request.method .. " " .. request.url:gsub("^%a+://[^/]*", ""):gsub("^/%x+%-[%x-]+/proxy/%d+", "")
   end })
   requests = {}
   scratch = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/opensandbox-directories-XXXXXX"))
