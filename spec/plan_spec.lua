@@ -20,7 +20,8 @@ local PLAN = {
     { "execd", "egress" },       -- the APIs of a sandbox
     { "lifecycle" },             -- the API that makes sandboxes
     { "." },
-    also = { "opensandbox.core", "opensandbox.version", "opensandbox.base.*" }, -- and rules that both programs share
+    -- What both programs share.
+    also = { "opensandbox.core", "opensandbox.version", "opensandbox.base.*", "opensandbox.lifecycle.ports" },
   },
 }
 

@@ -10,6 +10,7 @@ local http_client = require "spec.support.http_client"
 local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 local recordings = require "spec.support.recordings"
+local raw_socket = require "spec.support.raw_socket"
 
 local server
 
@@ -205,8 +206,7 @@ describe("the lifecycle API", function()
 
   local OF_ONE_SANDBOX = {
     "get", "endpoint-port-0", "endpoint-port-text", "endpoint-signed", "renew-garbage", "renew-past", "renew",
-    "patch-metadata-bad", "patch-metadata", "resume-running", "snapshot-create", "pause", "get-paused", "pause-again",
-    "snapshot-paused", "resume",
+    "patch-metadata-bad", "patch-metadata", "resume-running", "snapshot-create", "pause", "get-paused", "snapshot-paused", "resume",
   }
   describe("of one sandbox", function()
     local id
@@ -290,7 +290,7 @@ describe("the lifecycle API", function()
     local id = create().id
     assert.same({ endpoint = "127.0.0.1:8080" }, json.decode(api("GET", "/v1/sandboxes/" .. id .. "/endpoints/8080").body))
     local direct = endpoint(id)
-    assert.truthy(direct.endpoint:find("^127%.0%.0%.1:%d+/" .. id:gsub("%-", "%%-") .. "/44772$"))
+    assert.truthy(direct.endpoint:find("^127%.0%.0%.1:%d+/" .. id:gsub("%-", "%%-") .. "/proxy/44772$"))
     local host = server.url:gsub("http://", "")
     for _, prefix in ipairs { "/v1", "" } do
       local path = ("%s/sandboxes/%s/endpoints/44772?use_server_proxy=true"):format(prefix, id)
@@ -542,6 +542,17 @@ describe("the execd API", function()
     assert.equal(422, answer.status)
     assert.equal(100, answer.informational[1].status)
     assert.equal(200, http_client.request({ url = server.url .. "/health" }).status)
+  end)
+
+  it("answers a client that speaks TLS at once, and closes the connection", function()
+    local hello = "\22\3\1\2\0\1\0\1\252\3\3" .. ("x"):rep(500)
+    for _, url in ipairs { server.url, "http://" .. endpoint(create().id).endpoint } do
+      local socket = raw_socket.connect(tonumber(url:match(":(%d+)")))
+      socket:send(hello)
+      assert.is_true(socket:wait_end(5))
+      assert.truthy(socket.received:find("^HTTP/1%.1 400 Bad Request\r\n"), socket.received)
+      socket:close()
+    end
   end)
 
   it("answers pipelined requests in order", function()

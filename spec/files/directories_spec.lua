@@ -173,7 +173,7 @@ end
 local function start()
   server = process.devserver { grace = 0.2 }
   client = opensandbox.new(server.url, server.key, { on_request = function(request)
-    requests[#requests + 1] = request.method .. " " .. request.url:gsub("^%a+://[^/]*", ""):gsub("^/%x+%-[%x-]+/%d+", "")
+    requests[#requests + 1] = request.method .. " " .. request.url:gsub("^%a+://[^/]*", ""):gsub("^/%x+%-[%x-]+/proxy/%d+", "")
   end })
   requests = {}
   scratch = temporary.directory()

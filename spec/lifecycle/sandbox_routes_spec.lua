@@ -29,7 +29,7 @@ for _, isolation in ipairs { "auto", "none" } do
       assert.equal("Paused", sandbox:info().state)
 
       local _, err = sandbox:pause()
-      assert.equal(500, err.status)
+      assert.equal(409, err.status)
       assert.is_false(count:done())
       assert.is_nil((count:wait(0.6)))  -- longer than it would have needed
       assert.is_false(count:done())

@@ -217,4 +217,19 @@ function process.devserver(options)
   return server
 end
 
+--- Starts a development server that isolates its sandboxes with bubblewrap.
+-- @tparam[opt] table options as for `process.devserver`
+-- @treturn[1] table
+-- @treturn[2] nil
+-- @treturn[2] string why bubblewrap does not work here
+function process.isolated_devserver(options)
+  local args = { "--isolation", "bwrap" }
+  for _, argument in ipairs(options and options.args or {}) do args[#args + 1] = argument end
+  local ok, result = pcall(process.devserver, { grace = options and options.grace, args = args })
+  if ok then return result end
+  local reason = result:match("isolation with bubblewrap does not work here[^\n]*")
+  if reason then return nil, reason end
+  error(result, 2)
+end
+
 return process
