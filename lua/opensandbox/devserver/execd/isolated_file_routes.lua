@@ -68,10 +68,13 @@ routes["GET /files/search"] = function(call, workspace)
   local matches, wrong = glob.compile(call:parameter("pattern") or "*", false)
   if not matches then return fail(call, errno.new(nil, wrong)) end
   local found = json.array {}
-  walk(workspace, relative, relative, math.huge, function(name, stat)
+  local function visit(name, stat)
     local is_hidden = stat.type == "directory" or (workspace.mode == "rw" and stat.type == "link")
     if not is_hidden and matches(name:match("[^/]*$")) then found[#found + 1] = describe(name, stat) end
-  end)
+  end
+  local root = workspace:lstat(relative)
+  if root then visit(relative, root) end -- a walk begins with its root, which may be a file
+  walk(workspace, relative, relative, math.huge, visit)
   call.response:json(200, found)
 end
 
