@@ -191,19 +191,23 @@ end
 --- Deletes all sandboxes that match a filter, several at a time: GET /sandboxes, DELETE /sandboxes/{id}. A failure does not stop the
 --- others. Metadata also match the sandboxes that were restored from a snapshot of one that had them.
 ---@param client opensandbox.Client
----@param filter opensandbox.SandboxFilter {} for all
+---@param filter opensandbox.SandboxFilter {} for all; its timeout is for the list and the deletes together
 ---@return integer? count of the sandboxes that matched
 ---@return opensandbox.Error? err the first one
 function sandboxes.kill_all(client, filter)
   local op = "kill_all"
   options.argument(op, "the filter ({} for all)", filter, "table")
-  local view = client:for_op(op)
+  local seconds = filter.timeout and options.argument(op, "option 'timeout'", filter.timeout, "seconds")
+  local view, limit = client:for_op(op), deadline.new(seconds)
   local list, err = view:list_sandboxes(filter)
   if not list then return nil, err end
-  local results, failures = task.map(list, function(info) return view:delete_sandbox(info.id) end)
+  local results, failures = task.map(list, function(info)
+    return view:delete_sandbox(info.id, { timeout = limit:remaining() })
+  end)
   if not results then return nil, failures end
   for i = 1, #list do
-    if failures and failures[i] then return nil, failures[i] end
+    local failure = failures and failures[i]
+    if failure then return nil, limit:has_passed() and limit:error(op, failure) or failure end
   end
   return #list
 end

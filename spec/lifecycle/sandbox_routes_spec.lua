@@ -186,6 +186,26 @@ describe("many sandboxes", function()
   end)
 end)
 
+describe("ending many sandboxes", function()
+  it("has one time limit", function()
+    local server = fault_server.start [[
+      return function(request, connection)
+        if request.method == "DELETE" then return connection:silence() end
+        connection:respond(200, { ["Content-Type"] = "application/json" }, '{"items":[{"id":"a"},{"id":"b"}]}')
+      end
+    ]]
+    local client = opensandbox.new(server.url, "")
+    local began = core.now()
+    local count, err = client:kill_all { timeout = 0.3 }
+    assert.is_nil(count)
+    assert.is_true(core.now() - began < 2)
+    assert.same({ "timeout", "timeout", "kill_all" }, { err.kind, err.timeout_option, err.op })
+    assert.truthy(err.message:find("timeout of 0.3 s", 1, true), err.message)
+    client:close()
+    server:stop()
+  end)
+end)
+
 describe("a server", function()
   it("tells its version and whether it is well, below whatever path its API lies", function()
     local server = process.devserver()
