@@ -141,6 +141,23 @@ describe("a run", function()
     plays { { "set -o posix", "" }, { "if then", has "syntax error", 2 }, { "echo alive", "alive\n" } }
   end)
 
+  it("with an error of syntax in a substitution has an end, and the runs after it are read as they are", function()
+    for _, code in ipairs { "echo $( ;", "cat <( || true", "echo $(( $( if & ))" } do -- bash 5.2 exits at these
+      local result, err = run(code)
+      assert.is_true(result and result.exit_code ~= 0 or err.session_ended, code)
+      if err then session = assert(client:create_isolated_session(server.url, { workspace = "/" })).id end
+    end
+    for _, code in ipairs { ">(>${xdone $([<(echo", "2>&1fi<({coproc", "false!$(~&&<(", "do$(break" } do -- nor does it forget these
+      local result, err = run(code)
+      assert.is_true(result and result.exit_code ~= 0 or err.session_ended, code)
+      if err then session = assert(client:create_isolated_session(server.url, { workspace = "/" })).id end
+    end
+    plays {
+      { "echo 'it is' \"one 'quoted' text\"", "it is one 'quoted' text\n" }, { "echo 'abc", has "unexpected EOF", 2 },
+      { "echo $A", "it's\n", 0, { env = { A = "it's" } } }, { "echo next", "next\n" },
+    }
+  end)
+
   it("takes comments, here-documents, backslashes and quotes at the end", function()
     plays {
       { "echo a # b", "a\n" }, { "echo a \\", "a\n" }, { "echo 'it'\\''s' \"q\"", "it's q\n" }, { "echo a\r", "a\n" },

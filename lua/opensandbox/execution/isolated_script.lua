@@ -9,13 +9,13 @@
 -- `command` makes `eval` an ordinary builtin: assignments before it last only while it runs, and a syntax error does not end a
 -- shell in POSIX mode.
 --
--- These limits remain: `exit`, `exec` and a failure under `set -e` end the shell. `exec >file` redirects the end marker too, so
--- that the run does not end. `set -x` and `set -v` print the line of the end marker, and the rest of it appears in the next run;
--- under `set -v` the exit code is always 0. A trap on ERR or DEBUG runs once more, because of the `eval`.
+-- These limits remain: `exit`, `exec` and a failure under `set -e` end the shell, and so do errors of syntax inside `$( )` in
+-- bash 5.2. `exec >file` redirects the end marker too, so that the run does not end. `set -x` and `set -v` print the line of the
+-- end marker, and the rest of it appears in the next run; under `set -v` the exit code is always 0. A trap on ERR or DEBUG runs
+-- once more, because of the `eval`.
 
 local base64 = require "opensandbox.base.base64"
 local options = require "opensandbox.base.options"
-local shell = require "opensandbox.base.shell"
 
 local isolated_script = {}
 
@@ -33,10 +33,16 @@ function isolated_script.check_env(op, env)
   end
 end
 
+-- Quotes one word. bash 5.2 does not take \' for a quote any more after some errors of syntax, so a quote is never written like
+-- that here.
+local function quote(text)
+  return "'" .. text:gsub("'", [['"'"']]) .. "'"
+end
+
 -- Returns the command that enters a directory. A relative directory is below the current one; it is never "-" or found by CDPATH.
 local function cd(directory)
   if directory:sub(1, 1) ~= "/" then directory = "./" .. directory end
-  return "command cd -- " .. shell.quote(directory)
+  return "command cd -- " .. quote(directory)
 end
 
 local function sorted_names(env)
@@ -53,9 +59,9 @@ end
 function isolated_script.foreground(code, opts)
   local words = {}
   if opts.cwd then words[1] = ("{ %s || (exit %d); } &&"):format(cd(opts.cwd), CD_FAILED) end
-  for _, name in ipairs(sorted_names(opts.env)) do words[#words + 1] = name .. "=" .. shell.quote(opts.env[name]) end
+  for _, name in ipairs(sorted_names(opts.env)) do words[#words + 1] = name .. "=" .. quote(opts.env[name]) end
   -- The newline completes a line that ends with a backslash.
-  words[#words + 1] = ("command eval %s </dev/null"):format(shell.quote(code .. "\n"))
+  words[#words + 1] = ("command eval %s </dev/null"):format(quote(code .. "\n"))
   return table.concat(words, " ")
 end
 
@@ -75,7 +81,7 @@ end
 ---@return string
 function isolated_script.helper(script, directory)
   local text = ("%s || exit %d\n%s"):format(cd(directory), CD_FAILED, script)
-  return ("( { set +x; } 2>/dev/null; exec sh -c %s ) </dev/null && :"):format(shell.quote(text))
+  return ("( { set +x; } 2>/dev/null; exec sh -c %s ) </dev/null && :"):format(quote(text))
 end
 
 -- Writes the stdout of a script as lines of base64, because the events of a run carry text. After a failure the script's stderr
