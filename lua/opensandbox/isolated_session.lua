@@ -112,6 +112,9 @@ local function with_files(self)
   return self
 end
 
+local NO_WORKSPACE = "The shell starts in the workspace: check its rights and option 'uid'. In a development server without "
+  .. "bubblewrap, a shell sees the directories of its machine instead"
+
 local function create(sandbox, op, opts)
   local self, err = child_resource.create(Isolated, sandbox, op, "create_isolated_session", opts)
   if not self then return nil, err end
@@ -120,6 +123,7 @@ local function create(sandbox, op, opts)
   local result
   result, err = self:call_execd(op, "run_isolated", self.id, ":", { cwd = self._mounts[1].path })
   if result then return with_files(self) end
+  if err.code == "start_failed" then err.hint = NO_WORKSPACE end
   self:close()
   return nil, err
 end

@@ -356,6 +356,7 @@ describe("a directory of a session whose files are not those of its shell", func
     local created, err = isolated.sandbox:isolated { workspace = there .. "/none" }
     assert.is_nil(created)
     assert.same({ "state", "start_failed", "sandbox:isolated" }, { err.kind, err.code, err.op })
+    assert.matches("bubblewrap", err.hint)
     local requests = server:requests()
     assert.equal("DELETE", requests[#requests].method)
   end)
