@@ -143,6 +143,7 @@ build = {
     ["opensandbox.files.helper_commands"] = "lua/opensandbox/files/helper_commands.lua",
     ["opensandbox.files.ignore"] = "lua/opensandbox/files/ignore.lua",
     ["opensandbox.files.reader"] = "lua/opensandbox/files/reader.lua",
+    ["opensandbox.files.literal_paths"] = "lua/opensandbox/files/literal_paths.lua",
     ["opensandbox.files.local_target"] = "lua/opensandbox/files/local_target.lua",
     ["opensandbox.files.remote_paths"] = "lua/opensandbox/files/remote_paths.lua",
     ["opensandbox.files.tar"] = "lua/opensandbox/files/tar.lua",

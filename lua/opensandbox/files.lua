@@ -7,9 +7,9 @@ local directories = require "opensandbox.files.directories"
 local empty_directory = require "opensandbox.files.empty_directory"
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
+local literal_paths = require "opensandbox.files.literal_paths"
 local local_target = require "opensandbox.files.local_target"
 local options = require "opensandbox.base.options"
-local paths = require "opensandbox.base.paths"
 local verification = require "opensandbox.files.verification"
 
 ---@class opensandbox.FileTarget where file operations happen: a sandbox, or an isolated session inside one
@@ -43,12 +43,22 @@ end
 
 for name, method in pairs(directories) do Files[name] = method end
 
+-- Checks a path. Returns whether execd would change it, so that it needs literal_paths.
+local function check_path(op, path)
+  options.argument(op, "the path", path, "nonempty string")
+  return literal_paths.is_needed(path)
+end
+
 -- Sends one file. With `verify` the checksums are compared.
 local function send(self, op, file, opts)
   file.mode, file.owner, file.group = opts.mode, opts.owner, opts.group
-  local upload_opts = { on_progress = opts.on_progress }
-  if opts.verify then return verification.upload(self.target, op, file, upload_opts) end
-  return call(self, op, "upload_files", { file }, upload_opts)
+  local upload_opts = { on_progress = opts.on_progress, timeout = opts.timeout }
+  local function upload(one)
+    if opts.verify then return verification.upload(self.target, op, one, upload_opts) end
+    return call(self, op, "upload_files", { one }, upload_opts)
+  end
+  if literal_paths.is_needed(file.path) then return literal_paths.upload(self.target, op, file, upload) end
+  return upload(file)
 end
 
 ---@class opensandbox.WriteOpts
@@ -57,9 +67,11 @@ end
 ---@field group? string name of a group
 ---@field verify? boolean compare size and CRC of the file in the sandbox with those of the content
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
+---@field timeout? number seconds for the whole upload; default: none
 
 local write_options = {
   mode = "any", owner = "nonempty string", group = "nonempty string", on_progress = "function", verify = "boolean",
+  timeout = "seconds",
 }
 
 --- Writes a file. Its directories are created, and an existing file is overwritten in place: POST /files/upload.
@@ -70,9 +82,14 @@ local write_options = {
 ---@return opensandbox.Error? err
 function Files:write(path, content, opts)
   local op = "files:write"
-  paths.check(op, path)
+  check_path(op, path)
   opts = options.check(op, opts, write_options)
   return send(self, op, { path = path, content = content }, opts)
+end
+
+local function open(self, op, path, opts)
+  if check_path(op, path) then return literal_paths.open(self.target, op, path, opts) end
+  return call(self, op, "download_file", path, opts)
 end
 
 --- Returns the bytes of a file: GET /files/download.
@@ -82,7 +99,7 @@ end
 ---@return opensandbox.Error? err
 function Files:read(path, opts)
   local op = "files:read"
-  local reader, err = call(self, op, "download_file", paths.check(op, path), opts)
+  local reader, err = open(self, op, path, opts)
   if not reader then return nil, err end
   return reader:read("a")
 end
@@ -93,8 +110,7 @@ end
 ---@return opensandbox.Reader? reader
 ---@return opensandbox.Error? err
 function Files:open(path, opts)
-  local op = "files:open"
-  return call(self, op, "download_file", paths.check(op, path), opts)
+  return open(self, "files:open", path, opts)
 end
 
 --- Returns facts about a file or directory: GET /files/info. Symlinks are not followed.
@@ -103,7 +119,8 @@ end
 ---@return opensandbox.Error? err
 function Files:stat(path)
   local op = "files:stat"
-  local infos, err = call(self, op, "file_info", paths.check(op, path))
+  if check_path(op, path) then return literal_paths.stat(self.target, op, path) end
+  local infos, err = call(self, op, "file_info", path)
   if not infos then return nil, err end
   local _, info = next(infos)
   if info then return info end
@@ -129,7 +146,8 @@ end
 ---@return opensandbox.Error? err
 function Files:search(dir, pattern)
   local op = "files:search"
-  return call(self, op, "search_files", paths.check(op, dir), pattern)
+  if check_path(op, dir) then return literal_paths.search(self.target, op, dir, pattern) end
+  return call(self, op, "search_files", dir, pattern)
 end
 
 --- Returns the entries of a directory: GET /directories/list.
@@ -139,7 +157,8 @@ end
 ---@return opensandbox.Error? err
 function Files:list(path, opts)
   local op = "files:list"
-  return call(self, op, "list_directory", paths.check(op, path), opts)
+  if check_path(op, path) then return literal_paths.list(self.target, op, path, opts) end
+  return call(self, op, "list_directory", path, opts)
 end
 
 local remove_options = { recursive = "boolean" }
@@ -152,9 +171,23 @@ local remove_options = { recursive = "boolean" }
 ---@return opensandbox.Error? err
 function Files:remove(path, opts)
   local op = "files:remove"
-  if type(path) == "string" then paths.check(op, path) end
   opts = options.check(op, opts, remove_options)
-  return call(self, op, opts.recursive and "delete_directories" or "delete_files", path)
+  if type(path) == "string" then path = { path } end
+  path = options.argument(op, "the paths", path, "string list")
+  local plain, literal = {}, {}
+  for _, one in ipairs(path) do
+    local list = check_path(op, one) and literal or plain
+    list[#list + 1] = one
+  end
+  if #plain > 0 or #literal == 0 then
+    local ok, err = call(self, op, opts.recursive and "delete_directories" or "delete_files", plain)
+    if not ok then return nil, err end
+  end
+  for _, one in ipairs(literal) do
+    local ok, err = literal_paths.remove(self.target, op, one, opts.recursive)
+    if not ok then return nil, err end
+  end
+  return true
 end
 
 ---@class opensandbox.AccessOpts
@@ -172,7 +205,8 @@ local access_options = { mode = "any", owner = "nonempty string", group = "nonem
 function Files:mkdir(path, opts)
   local op = "files:mkdir"
   opts = options.check(op, opts, access_options)
-  return call(self, op, "make_directories", paths.check(op, path), opts)
+  if check_path(op, path) then return literal_paths.mkdir(self.target, op, path, opts) end
+  return call(self, op, "make_directories", path, opts)
 end
 
 --- Removes an empty directory, by a command in the sandbox. A directory that is not empty is an error with the code
@@ -182,7 +216,8 @@ end
 ---@return opensandbox.Error? err
 function Files:rmdir(path)
   local op = "files:rmdir"
-  return empty_directory.remove(self.target, op, paths.check(op, path))
+  check_path(op, path)
+  return empty_directory.remove(self.target, op, path)
 end
 
 --- Moves a file or a directory: POST /files/mv. The parents of the new path are created. An existing file is never overwritten.
@@ -192,7 +227,9 @@ end
 ---@return opensandbox.Error? err
 function Files:move(from, to)
   local op = "files:move"
-  return call(self, op, "move_files", { { from = paths.check(op, from), to = paths.check(op, to) } })
+  local from_is_literal, to_is_literal = check_path(op, from), check_path(op, to)
+  if from_is_literal or to_is_literal then return literal_paths.move(self.target, op, from, to) end
+  return call(self, op, "move_files", { { from = from, to = to } })
 end
 
 local owner_options = { owner = "nonempty string", group = "nonempty string" }
@@ -206,7 +243,9 @@ local owner_options = { owner = "nonempty string", group = "nonempty string" }
 function Files:chmod(path, mode, opts)
   local op = "files:chmod"
   opts = options.check(op, opts, owner_options)
-  return call(self, op, "set_permissions", { [paths.check(op, path)] = { mode = mode, owner = opts.owner, group = opts.group } })
+  local access = { mode = mode, owner = opts.owner, group = opts.group }
+  if check_path(op, path) then return literal_paths.chmod(self.target, op, path, access) end
+  return call(self, op, "set_permissions", { [path] = access })
 end
 
 --- Replaces each occurrence of a text in a file, byte for byte: POST /files/replace.
@@ -217,7 +256,9 @@ end
 ---@return opensandbox.Error? err
 function Files:replace(path, old, new)
   local op = "files:replace"
-  local counts, err = call(self, op, "replace_in_files", { [paths.check(op, path)] = { old = old, new = new } })
+  local change = { old = old, new = new }
+  if check_path(op, path) then return literal_paths.replace(self.target, op, path, change) end
+  local counts, err = call(self, op, "replace_in_files", { [path] = change })
   if not counts then return nil, err end
   return counts[path] or 0
 end
@@ -231,7 +272,7 @@ end
 function Files:upload(from, to, opts)
   local op = "files:upload"
   options.argument(op, "the local path", from, "nonempty string")
-  paths.check(op, to)
+  check_path(op, to)
   opts = options.check(op, opts, write_options)
   local kind, problem = core.stat(from)
   if kind ~= "file" then
@@ -244,13 +285,20 @@ end
 ---@class opensandbox.FileDownloadOpts
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
 ---@field verify? boolean compare size and CRC of what arrived, before the local file is replaced
+---@field timeout? number seconds for the download; default: none
 
-local download_options = { on_progress = "function", verify = "boolean" }
+local download_options = { on_progress = "function", verify = "boolean", timeout = "seconds" }
 
 -- Downloads into a temporary file, and compares the checksums if that is wanted.
 local function download_part(self, op, from, target, opts)
   local part = target.part
-  local ok, err = call(self, op, "save_file", from, part, { on_progress = opts.on_progress, mode = target.part_mode })
+  local save_opts = { on_progress = opts.on_progress, mode = target.part_mode, timeout = opts.timeout }
+  local ok, err
+  if literal_paths.is_needed(from) then
+    ok, err = literal_paths.save(self.target, op, from, part, save_opts)
+  else
+    ok, err = call(self, op, "save_file", from, part, save_opts)
+  end
   if not ok and not target.is_copied and err.message:sub(1, #part) == part then
     err.message = target.path .. err.message:sub(#part + 1) -- the caller does not know the temporary name
   end
@@ -271,7 +319,7 @@ end
 function Files:download(from, to, opts)
   local op = "files:download"
   options.argument(op, "the local path", to, "nonempty string")
-  paths.check(op, from)
+  check_path(op, from)
   opts = options.check(op, opts, download_options)
   local target, err = local_target.open(op, to)
   if not target then return nil, err end

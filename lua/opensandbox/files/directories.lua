@@ -12,7 +12,6 @@ local finalizer = require "opensandbox.base.finalizer"
 local helper_commands = require "opensandbox.files.helper_commands"
 local ignore = require "opensandbox.files.ignore"
 local options = require "opensandbox.base.options"
-local paths = require "opensandbox.base.paths"
 local remote_paths = require "opensandbox.files.remote_paths"
 local tables = require "opensandbox.base.tables"
 local tar_transfer = require "opensandbox.files.tar_transfer"
@@ -152,7 +151,7 @@ local upload_options = tables.merge(download_options, { gitignore = "boolean" })
 function directories.upload_dir(self, from, to, opts)
   local op = "files:upload_dir"
   options.argument(op, "the local path", from, "nonempty string")
-  paths.check(op, to)
+  options.argument(op, "the path", to, "nonempty string")
   opts = options.check(op, opts, upload_options)
   return run(new_job(self.target, op, from, to, opts), upload)
 end
@@ -170,7 +169,7 @@ end
 function directories.download_dir(self, from, to, opts)
   local op = "files:download_dir"
   options.argument(op, "the local path", to, "nonempty string")
-  paths.check(op, from)
+  options.argument(op, "the path", from, "nonempty string")
   opts = options.check(op, opts, download_options)
   return run(new_job(self.target, op, from, to, opts), download)
 end

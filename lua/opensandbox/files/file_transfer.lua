@@ -8,6 +8,7 @@ local directory_writer = require "opensandbox.files.directory_writer"
 local errors = require "opensandbox.base.errors"
 local helper_commands = require "opensandbox.files.helper_commands"
 local paths = require "opensandbox.base.paths"
+local remote_paths = require "opensandbox.files.remote_paths"
 local shell = require "opensandbox.base.shell"
 local task = require "opensandbox.loop.task"
 local temporary_files = require "opensandbox.files.temporary_files"
@@ -37,7 +38,7 @@ local function mode_text(mode)
 end
 
 -- Returns the paths in the sandbox of the entries of one kind.
-local function remote_paths_of(job, kind)
+local function paths_of(job, kind)
   local list = {}
   for _, entry in ipairs(job.entries) do
     if entry.kind == kind then list[#list + 1] = job.to .. "/" .. entry.name end
@@ -46,7 +47,7 @@ local function remote_paths_of(job, kind)
 end
 
 local function make_directories(job)
-  local list = remote_paths_of(job, "directory")
+  local list = paths_of(job, "directory")
   table.insert(list, 1, job.to)
   return job:call("make_directories", list)
 end
@@ -75,7 +76,7 @@ local function send_files(job)
   job:progress(total, total)
   if not job.opts.verify then return true end
   local remote_sums
-  remote_sums, err = verification.remote_checksums(job.target, job, remote_paths_of(job, "file"))
+  remote_sums, err = verification.remote_checksums(job.target, job, paths_of(job, "file"))
   if not remote_sums then return nil, err end
   for i, file in ipairs(list) do
     ok, err = checksum.compare(job.op, file.path, sums[i], remote_sums[i])
@@ -155,6 +156,8 @@ end
 ---@return opensandbox.TreeCount? count
 ---@return opensandbox.Error? err
 function file_transfer.upload(job)
+  local path_error = name_problem(job, job.to)
+  if path_error then return nil, path_error end
   for _, entry in ipairs(job.entries) do
     local err = name_problem(job, entry.name)
     if not err and entry.target and not utf8.is_valid(entry.target) then err = name_problem(job, entry.target) end
@@ -175,18 +178,9 @@ local function list_remote(job)
   return list, err
 end
 
--- Returns the path without ".", ".." and double slashes, as execd reports paths.
-local function clean_path(path)
-  local segments = {}
-  for segment in path:gmatch("[^/]+") do
-    if segment == ".." then segments[#segments] = nil elseif segment ~= "." then segments[#segments + 1] = segment end
-  end
-  return "/" .. table.concat(segments, "/")
-end
-
 -- Returns the entries that are not ignored, by safe names.
 local function select_entries(job, writer, list)
-  local root, entries = clean_path(job.from), {}
+  local root, entries = remote_paths.clean(job.from), {}
   root = root == "/" and root or root .. "/"
   for _, info in ipairs(list) do
     if info.path:sub(1, #root) ~= root then return nil, writer:unsafe(info.path, "is not below the directory") end
@@ -296,6 +290,8 @@ end
 ---@return opensandbox.TreeCount? count
 ---@return opensandbox.Error? err
 function file_transfer.download(job)
+  local path_error = name_problem(job, job.from)
+  if path_error then return nil, path_error end
   local list, err = list_remote(job)
   if not list then return nil, err end
   local writer

@@ -21,12 +21,18 @@ local function printf_word(bytes)
   return ("\"$(printf '%s')\"%s"):format(escaped, newlines == "" and "" or shell.quote(newlines))
 end
 
+--- Returns the word of a command that stands for any bytes without NUL.
+---@param bytes string
+---@return string
+function helper_commands.quoted(bytes)
+  return utf8.is_valid(bytes) and shell.quote(bytes) or printf_word(bytes)
+end
+
 --- Returns the word of a command that stands for an absolute path.
 ---@param path string
 ---@return string
 function helper_commands.quoted_path(path)
-  path = "./" .. path:gsub("^/+", "")
-  return utf8.is_valid(path) and shell.quote(path) or printf_word(path)
+  return helper_commands.quoted("./" .. path:gsub("^/+", ""))
 end
 
 --- Runs a script. An exit code other than 0 is an error of kind `state`.

@@ -25,4 +25,15 @@ function remote_paths.absolute(target, op, path)
   return info.path .. "/" .. (home and rest or path)
 end
 
+--- Returns an absolute path without ".", ".." and double slashes, as execd reports paths.
+---@param path string
+---@return string
+function remote_paths.clean(path)
+  local segments = {}
+  for segment in path:gmatch("[^/]+") do
+    if segment == ".." then segments[#segments] = nil elseif segment ~= "." then segments[#segments + 1] = segment end
+  end
+  return "/" .. table.concat(segments, "/")
+end
+
 return remote_paths

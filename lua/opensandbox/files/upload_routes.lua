@@ -3,6 +3,7 @@
 
 local call = require "opensandbox.http.call"
 local core = require "opensandbox.core"
+local deadlines = require "opensandbox.loop.deadline"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local random = require "opensandbox.base.random"
@@ -105,9 +106,10 @@ end
 
 ---@class opensandbox.UploadOpts
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if the size of every file is known
+---@field timeout? number seconds for the whole upload; default: none
 ---@field idle_timeout? number seconds without a byte; default: the client's transfer_idle_timeout
 
-local upload_options = { on_progress = "function", idle_timeout = "seconds" }
+local upload_options = { on_progress = "function", timeout = "seconds", idle_timeout = "seconds" }
 
 --- Writes files into the sandbox: POST /files/upload, for each 500 files. An existing file is overwritten in place.
 ---
@@ -122,6 +124,7 @@ function upload_routes.upload_files(self, endpoint, files, opts)
   local op = self.op or "upload_files"
   local total = check_files(op, files)
   opts = options.check(op, opts, upload_options)
+  local deadline = deadlines.new(opts.timeout)
   local progress = opts.on_progress and { callback = opts.on_progress, done = 0, total = total }
   for first = 1, #files, MAX_FILES_PER_REQUEST do
     local parts, readers, metadata_size = body_of(op, files, first, math.min(first + MAX_FILES_PER_REQUEST - 1, #files))
@@ -129,8 +132,8 @@ function upload_routes.upload_files(self, endpoint, files, opts)
     local request = {
       op = op, method = "POST", path = "/files/upload", parts = parts, boundary = boundary, readers = readers, may_repeat = false,
       headers = { ["Content-Type"] = "multipart/form-data; boundary=" .. boundary },
-      timeout = 0, idle_timeout = opts.idle_timeout or self.http.timeouts.transfer_idle_timeout,
-      option_names = { idle_timeout = "transfer_idle_timeout" },
+      timeout = deadline:remaining() or 0, idle_timeout = opts.idle_timeout or self.http.timeouts.transfer_idle_timeout,
+      option_names = { idle_timeout = opts.idle_timeout and "idle_timeout" or "transfer_idle_timeout" },
     }
     if progress then report_progress(request, progress, metadata_size) end
     local _, err = self.http:call_endpoint(endpoint, request)
