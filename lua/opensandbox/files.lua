@@ -136,6 +136,7 @@ function Files:exists(path)
   local info, err = self:stat(path)
   if info then return true end
   if err.status == 404 and err.code == "FILE_NOT_FOUND" then return false end
+  if err.status == 500 and err.message:find("not a directory", 1, true) then return false end -- a parent is a file
   return nil, err
 end
 

@@ -178,6 +178,7 @@ end
 local function by_mime_type(values)
   local result = {}
   for mime, value in pairs(json.normalise(values)) do
+    mime = tostring(mime)
     if is_binary(mime) and type(value) == "string" then value = base64.decode(value) or value end
     if mime == "text" then mime = "text/plain" end
     result[mime] = value
@@ -190,11 +191,7 @@ local CodeExecution = execution.class({ noun = "code" }, {
   -- This is not the end of the run: see above.
   execution_complete = function(self) self.completed = true end,
 
-  ["error"] = function(self, event)
-    local given = type(event.error) == "table" and event.error or {}
-    local traceback = type(given.traceback) == "table" and given.traceback or {}
-    self.error_event = { name = given.ename, value = given.evalue, traceback = traceback }
-  end,
+  ["error"] = function(self, event) self.error_event = execution.error_of(event) end,
 
   execution_count = function(self, event) self.execution_count = json.normalise(event.execution_count) end,
 

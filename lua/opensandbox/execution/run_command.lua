@@ -81,6 +81,16 @@ local CommandExecution = execution.class({}, {
   end,
 })
 
+-- A command in the background that has no id cannot be reached again.
+function CommandExecution:on_terminal()
+  local result, err = execution.base.on_terminal(self)
+  if result and self.opts.background and not self.id then
+    return nil, self.exchange:error { kind = "protocol", code = "unexpected_response", result = result,
+      message = "the command was started, but no event carries its id" }
+  end
+  return result, err
+end
+
 CommandExecution.recover = stream_recovery
 CommandExecution.abandon = execution.stop_when_id_known
 

@@ -14,19 +14,28 @@ local file_routes = {}
 ---@class opensandbox.FileInfo
 ---@field path string absolute
 ---@field type? string "file", "directory", "symlink" or "other"; nil from execd before 1.0.19
----@field size integer bytes
+---@field size? integer bytes
 ---@field modified_at? number Unix seconds
 ---@field created_at? number Unix seconds; on Linux the time of the last change to the inode
 ---@field owner? string
 ---@field group? string
 ---@field mode? string octal digits: "0644"
 
+-- Returns a value of the response if it has the right type. The sandbox is not trusted.
+local function text_or_nil(value) return type(value) == "string" and value or nil end
+
+local function natural_or_nil(value)
+  return type(value) == "number" and value >= 0 and value < 2 ^ 63 and value % 1 == 0 and value or nil
+end
+
 local function file_info(item)
   if type(item) ~= "table" or type(item.path) ~= "string" then return nil end
+  local mode = natural_or_nil(item.mode)
   return {
-    path = item.path, type = item.type, size = item.size, owner = item.owner, group = item.group,
+    path = item.path, type = text_or_nil(item.type), size = natural_or_nil(item.size),
+    owner = text_or_nil(item.owner), group = text_or_nil(item.group),
     modified_at = time.parse(item.modified_at), created_at = time.parse(item.created_at),
-    mode = type(item.mode) == "number" and ("%04d"):format(item.mode) or nil,
+    mode = mode and ("%04d"):format(mode) or nil,
   }
 end
 
@@ -221,9 +230,9 @@ function file_routes.replace_in_files(self, endpoint, changes)
   local text, err = self.http:call_endpoint(endpoint, { op = op, method = "POST", path = "/files/replace?verbose=true",
     json = body })
   if not text then return nil, err end
-  local counts = {}
-  for path, item in pairs(json.decode(text) or {}) do
-    counts[path] = type(item) == "table" and item.replacedCount or nil
+  local counts, object = {}, json.decode(text)
+  for path, item in pairs(type(object) == "table" and object or {}) do
+    counts[path] = type(item) == "table" and natural_or_nil(item.replacedCount) or nil
   end
   return counts
 end

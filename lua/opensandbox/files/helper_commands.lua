@@ -2,6 +2,7 @@
 --
 -- They run in "/" and name files from there as "./...", so that no name is taken for an option.
 
+local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local shell = require "opensandbox.base.shell"
 local utf8 = require "opensandbox.base.utf8"
@@ -9,7 +10,7 @@ local utf8 = require "opensandbox.base.utf8"
 local helper_commands = {}
 
 local MAX_SCRIPT_SIZE = 96 * 1024 -- bytes: Linux takes at most 128 KiB in one argument
-local MAX_SHOWN = 500             -- bytes of a command's stderr in an error
+local MAX_SHOWN = 500             -- bytes of the stderr of a command in an error
 local HELPER_PROGRAMS = "tar cksum touch readlink ln"
 
 local programs = setmetatable({}, { __mode = "k" }) -- by target: the helper programs that it has
@@ -35,18 +36,29 @@ function helper_commands.quoted_path(path)
   return helper_commands.quoted("./" .. path:gsub("^/+", ""))
 end
 
+--- Returns the job of a command that takes as long as a plain call at most: the client's option `timeout`.
+---@param target opensandbox.FileTarget
+---@param op string
+---@return table job
+function helper_commands.plain_job(target, op)
+  return { op = op, deadline = deadline.new(target.client.http.timeouts.timeout) }
+end
+
 --- Runs a script. An exit code other than 0 is an error of kind `state`.
 ---@param target opensandbox.FileTarget
 ---@param job table op, and deadline (of deadline.new)
 ---@param script string
 ---@param code string of the error
 ---@param failure string what failed, for the message of the error
+---@param ignores_output? boolean the exit code is enough: a lost output is no error
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err its `result` is that of the command
-function helper_commands.run(target, job, script, code, failure)
+function helper_commands.run(target, job, script, code, failure, ignores_output)
   local result, err = target.run(job.op, script, { cwd = "/", timeout = job.deadline:remaining() })
+  if not result and ignores_output and err.code == "output_lost" then result = err.result end
   if not result then return nil, err end
   if result.exit_code == 0 then return result end
+  if result.timed_out then return nil, job.deadline:error(job.op) end
   local reason = result.stderr:sub(1, MAX_SHOWN):match("^(.-)%s*$")
   if reason == "" then reason = result.signal or "exit code " .. tostring(result.exit_code) end
   return nil, errors.new { kind = "state", code = code, op = job.op, sandbox_id = target.id, result = result,

@@ -4,7 +4,6 @@
 -- from the listing of the nearest parent with a plain path. Commands, which take every path as it is, do the rest.
 
 local coxpcall = require "opensandbox.loop.coxpcall"
-local deadline = require "opensandbox.loop.deadline"
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
@@ -41,7 +40,7 @@ end
 
 -- Runs a script about `path`.
 local function run(target, op, path, script, code, failure)
-  local result, err = helper_commands.run(target, { op = op, deadline = deadline.new() }, script, code, failure)
+  local result, err = helper_commands.run(target, helper_commands.plain_job(target, op), script, code, failure)
   if result then return true end
   if err.result and err.result.exit_code == EXIT_MISSING then return nil, not_found(target, op, path) end
   return nil, err
@@ -153,9 +152,9 @@ end
 -- Returns the directory that a symlink in the sandbox means.
 local function resolve_directory(target, op, path)
   local script = ("cd -- %s && pwd -P"):format(helper_commands.quoted_path(path))
-  local result, err = helper_commands.run(target, { op = op, deadline = deadline.new() }, script, "not_a_directory",
+  local result, err = helper_commands.run(target, helper_commands.plain_job(target, op), script, "not_a_directory",
     ("%s is not a directory"):format(path))
-  return result and result.stdout:match("^(/[^\n]*)\n$"), err
+  return result and result.stdout:match("^(/[^%z\n]*)\n$"), err
 end
 
 -- Lists the entries below the plain parent of a path, and returns the path as execd reports it: JSON has U+FFFD for bytes that are not UTF-8.
@@ -169,8 +168,10 @@ local function list_from_parent(target, op, path, depth)
   absolute = utf8.replace_invalid(absolute)
   if list then return list, absolute end
   -- execd does not list a symlink to a directory.
-  local real = err.status == 400 and resolve_directory(target, op, parent)
-  if not real or paths.expansion(real) then return nil, err end
+  if err.status ~= 400 then return nil, err end
+  local real, problem = resolve_directory(target, op, parent)
+  if problem and problem.code == "not_a_directory" then return nil, not_found(target, op, path) end
+  if not real or paths.expansion(real) then return nil, problem or err end
   list, err = call(target, op, "list_directory", real, { depth = levels + depth })
   for _, info in ipairs(list or {}) do
     if info.path:sub(1, #real + 1) == real .. "/" then info.path = parent .. info.path:sub(#real + 1) end

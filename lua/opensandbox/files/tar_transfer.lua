@@ -49,7 +49,8 @@ local function unpack_remote(job, path, sum)
   local directory = helper_commands.quoted_path(job.to)
   local check = sum and check_script:format(tostring(sum), EXIT_CHECKSUM_MISMATCH) or ""
   local script = unpack_script:format(helper_commands.quoted_path(path), check, directory, directory)
-  local result, err = helper_commands.run(job.target, job, script, "tar_failed", "the archive could not be unpacked in the sandbox")
+  local result, err = helper_commands.run(job.target, job, script, "tar_failed", "the archive could not be unpacked in the sandbox",
+    true)
   if result then return true end
   local is_mismatch = sum and err.result and err.result.exit_code == EXIT_CHECKSUM_MISMATCH
   if is_mismatch then return checksum.compare(job.op, "the archive", sum, err.result.stdout:match("^[^\n]*")) end
@@ -93,7 +94,8 @@ local function pack_remote(job, path)
   for _, name in ipairs(job.patterns:literal_names()) do excluded[#excluded + 1] = " --exclude=" .. shell.quote(name) end
   local script = pack_script:format(helper_commands.quoted_path(path), from, EXIT_NOT_A_DIRECTORY, table.concat(excluded), from,
     job.opts.verify and 'cksum < "$f"' or ":")
-  local result, err = helper_commands.run(job.target, job, script, "tar_failed", "the archive could not be made in the sandbox")
+  local result, err = helper_commands.run(job.target, job, script, "tar_failed", "the archive could not be made in the sandbox",
+    not job.opts.verify)
   if result then return true, checksum.parse_cksum(result.stdout)[1] end
   if err.result and err.result.exit_code == EXIT_NOT_A_DIRECTORY then
     err.code, err.message = "not_a_directory", ("%s is not a directory of the sandbox"):format(job.from)
