@@ -3,6 +3,9 @@
 # make test       the tests; sets up what is missing
 # make test-alone each spec file while no other runs, its tests in random order, twice
 # make bench      speed and memory, beside curl and the official JavaScript SDK
+# make fuzz       parts of the core on random input; fuzz-coverage: the same with clang's fuzzer
+# make tsan       the notifier's thread under ThreadSanitizer
+# make torture    failing allocations, and other faults
 # make interop    the development server, driven by the official Python and JavaScript SDKs
 # make -s env     the exports that let `$(LUA) script.lua` use the tree
 # make install    into $(PREFIX)
@@ -22,6 +25,7 @@ VERSION := $(if $(filter jit,$(ABI)),5.1,$(ABI))
 HEADERS := $(if $(filter jit,$(ABI)),luajit-2.1,lua$(VERSION))
 LUA_INCDIR ?= $(firstword $(wildcard /usr/include/$(HEADERS) /usr/local/include/$(HEADERS) /usr/include/lua/$(VERSION) \
   /usr/include/lua-$(VERSION) /opt/homebrew/include/$(HEADERS) /usr/local/openresty/luajit/include/$(HEADERS)) /usr/include)
+LUA_LIBS ?= -l$(if $(filter jit,$(ABI)),luajit-5.1,lua$(VERSION)) # for programs that embed Lua
 CURL_CFLAGS ?= $(shell curl-config --cflags 2>/dev/null)
 CURL_LIBS ?= -lcurl
 
@@ -31,7 +35,7 @@ ifdef SANITIZE
   CFLAGS = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
   # Without address randomisation where that is allowed: gcc 12's AddressSanitizer hangs now and then with much of it.
   RUNTIME = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libubsan.so)
-  PRELOAD = LD_PRELOAD="$(RUNTIME)" OPENSANDBOX_TEST_PRELOAD="$(RUNTIME)" ASAN_OPTIONS=detect_leaks=0 \
+  PRELOAD = LD_PRELOAD="$(RUNTIME)" OPENSANDBOX_TEST_PRELOAD="$(RUNTIME)" ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=16 \
     $(shell setarch -R true 2>/dev/null && echo setarch -R)
 endif
 ifeq ($(POLLER),poll)
@@ -49,8 +53,8 @@ CORE = $(BUILD)/opensandbox/core.so
 RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo test test-alone bench interop sdks soak lint fuzz env install clean setup-build setup-test setup-demo setup-bench \
-  setup-interop run-test run-demo
+.PHONY: all core demo test test-alone bench interop sdks soak lint fuzz fuzz-coverage tsan torture env install clean setup-build setup-test \
+  setup-demo setup-bench setup-interop run-test run-demo
 
 all: core
 
@@ -77,9 +81,10 @@ $(BUILD)/%.o: src/%.c $(wildcard src/*.h) Makefile
 run-demo: core
 	@$(ENVIRONMENT) LUA="$(LUA)" sh examples/demo.sh
 
-# SPEC= chooses files and directories, JOBS= how many files run at a time, OUTPUT= busted's output handler.
+# SPEC= chooses files and directories, JOBS= how many files run at a time, OUTPUT= busted's output handler; RETRY=1 runs a file in which
+# something failed a second time.
 run-test: core
-	@$(RUN_TESTS) $(if $(OUTPUT),--output=$(OUTPUT)) $(if $(JOBS),--jobs=$(JOBS)) $(or $(SPEC),spec)
+	@$(RUN_TESTS) $(if $(OUTPUT),--output=$(OUTPUT)) $(if $(JOBS),--jobs=$(JOBS)) $(if $(RETRY),--retry) $(or $(SPEC),spec)
 
 test-alone: core
 	@$(RUN_TESTS) --jobs=1 --shuffle-tests --repeat=2 $(or $(SPEC),spec)
@@ -118,19 +123,58 @@ soak: core
 lint:
 	luacheck -q .
 
-# Parts of the core by themselves, under the sanitizers: the parsers on random streams cut at random places, and the set of transfers
-# beside a model of it.
-fuzz: build/fuzz-event-stream build/fuzz-transfer-set build/fuzz-websocket
-	build/fuzz-event-stream
-	build/fuzz-transfer-set
-	build/fuzz-websocket
+# Parts of the core by themselves, under the sanitizers: on the inputs of spec/fuzz/ and on random ones, cut at random places, and the
+# set of transfers and a WebSocket connection beside models of them.
+FUZZED = body event_stream output_event response
+SANITIZED = -std=gnu99 -g -O1 $(WARNINGS) -Werror -fsanitize=address,undefined -fno-sanitize-recover=undefined -Isrc -o $@ $(filter %.c,$^)
 
-build/fuzz-event-stream: spec/c/fuzz_event_stream.c src/event_stream.c src/buffer.c src/alloc.c
-build/fuzz-transfer-set: spec/c/fuzz_transfer_set.c src/transfer_set.c src/clock_heap.c src/alloc.c
+fuzz: $(FUZZED:%=build/fuzz-%) build/fuzz-transfer_set build/fuzz-websocket build/fuzz-websocket-connection
+	@set -e; for name in $(FUZZED); do build/fuzz-$$name spec/fuzz/$$name; done
+	build/fuzz-transfer_set
+	build/fuzz-websocket
+	build/fuzz-websocket-connection
+	@if printf 'int LLVMFuzzerTestOneInput(void) { return 0; }' | clang -x c -fsanitize=fuzzer -o /dev/null - 2>/dev/null; then \
+	  $(MAKE) --no-print-directory fuzz-coverage; fi
+
+# The same with clang's coverage-guided fuzzer, where that is installed, for SECONDS= each. Inputs that reach new code are kept in
+# build/corpus/; copy those that matter to spec/fuzz/.
+SECONDS ?= 10
+fuzz-coverage: $(FUZZED:%=build/libfuzzer-%)
+	@set -e; for name in $(FUZZED); do mkdir -p build/corpus/$$name; \
+	  build/libfuzzer-$$name -max_total_time=$(SECONDS) -max_len=4096 -artifact_prefix=build/corpus/ build/corpus/$$name spec/fuzz/$$name; done
+
+build/fuzz-body build/libfuzzer-body: spec/c/fuzz_body.c src/body.c src/buffer.c src/alloc.c
+build/fuzz-event_stream build/libfuzzer-event_stream: spec/c/fuzz_event_stream.c src/event_stream.c src/buffer.c src/alloc.c
+build/fuzz-output_event build/libfuzzer-output_event: spec/c/fuzz_output_event.c src/output_event.c
+build/fuzz-response build/libfuzzer-response: spec/c/fuzz_response.c src/response.c src/event_stream.c src/sink.c src/buffer.c src/alloc.c
+build/fuzz-transfer_set: spec/c/fuzz_transfer_set.c src/transfer_set.c src/clock_heap.c src/alloc.c
 build/fuzz-websocket: spec/c/fuzz_websocket.c src/websocket.c src/utf8.c src/sha1.c src/buffer.c src/alloc.c
+build/fuzz-websocket-connection: spec/c/fuzz_websocket_connection.c src/websocket_connection.c src/websocket.c src/utf8.c src/sha1.c \
+  src/random.c src/buffer.c src/alloc.c
+
 build/fuzz-%: $(wildcard src/*.h spec/c/*.h)
 	@mkdir -p $(@D)
-	$(CC) -std=gnu99 -g -O1 $(WARNINGS) -Werror -fsanitize=address,undefined -fno-sanitize-recover=undefined -Isrc -o $@ $(filter %.c,$^)
+	$(CC) $(SANITIZED)
+
+build/libfuzzer-%: $(wildcard src/*.h spec/c/*.h)
+	@mkdir -p $(@D)
+	clang -DOSB_LIBFUZZER -fsanitize=fuzzer $(SANITIZED)
+
+# The notifier's thread beside its host, under ThreadSanitizer.
+tsan: build/race-notifier
+	$(shell setarch -R true 2>/dev/null && echo setarch -R) build/race-notifier
+
+build/race-notifier: spec/c/race_notifier.c src/notifier.c src/process.c src/alloc.c $(wildcard src/*.h)
+	@mkdir -p $(@D)
+	$(CC) -std=gnu99 -g -O1 $(WARNINGS) -Werror -fsanitize=thread -pthread -Isrc -o $@ $(filter %.c,$^) -ldl
+
+# Every allocation fails once: of the core, of libcurl, of Lua. SHORT=1 tries some of them.
+torture: core $(BUILD)/torture
+	@$(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/torture/run.lua $(BUILD)/torture $(if $(SHORT),short)
+
+$(BUILD)/torture: spec/c/torture.c $(OBJECTS)
+	$(CC) -std=gnu99 $(WARNINGS) -Werror $(CPPFLAGS) $(CFLAGS) -Wl,-E -Isrc -I$(LUA_INCDIR) $(CURL_CFLAGS) -o $@ $^ $(LUA_LIBS) $(CURL_LIBS) \
+	  $(LDFLAGS) -ldl -lm
 
 env:
 	@echo 'export LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;;"'

@@ -29,12 +29,13 @@ end
 -- The bound as text, the value it is for, and whether that meets it.
 local function judge(row, best, ratio, other)
   if row.at_most then return "<= " .. row.at_most, best, best <= row.at_most end
+  if row.ratio_at_most then return ("<= %g x %s"):format(row.ratio_at_most, other), ratio, ratio <= row.ratio_at_most end
   if row.ratio_at_least then return (">= %g x %s"):format(row.ratio_at_least, other), ratio, ratio >= row.ratio_at_least end
   return "", nil, true
 end
 
 --- Adds a row. `name`, `unit`, `ours` and `other` (lists of values; the other's may be nil), `more_is_better`; a bound for our best value:
---- `at_most`, or `ratio_at_least` times the other's best.
+--- `at_most`, or `ratio_at_least` or `ratio_at_most` times the other's best.
 function Report:row(row)
   local best, other_best = statistics.best(row.ours, row.more_is_better), nil
   if row.other then other_best = statistics.best(row.other, row.more_is_better) end

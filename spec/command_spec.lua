@@ -40,6 +40,16 @@ describe("a command in the background", function()
     assert.same({ "exit", 3 }, { last.type, last.exit_code })
   end)
 
+  it("gives whole characters, and the bytes of one that is never completed at the end", function()
+    local command = assert(sandbox:start("printf 'caf\\303'; sleep 0.3; printf '\\251 ok\\303'"))
+    local pieces = {}
+    for event in command:events() do
+      if event.type == "output" then pieces[#pieces + 1] = event.text end
+    end
+    assert.equal("caf\195\169 ok\195", table.concat(pieces))
+    for i = 1, #pieces - 1 do assert.is_nil(pieces[i]:find("[\194-\244]$"), pieces[i]) end
+  end)
+
   it("that writes more than fits in memory is followed piece by piece", function()
     local command = assert(sandbox:start("head -c 100000000 /dev/zero; echo end"))
     assert(command:wait { timeout = 60 })

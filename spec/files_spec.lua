@@ -66,8 +66,7 @@ local function raises(fn, ...)
 end
 
 local function start()
-  local isolation = os.getenv("OPENSANDBOX_TEST_ISOLATION")
-  server = process.devserver { grace = 0.2, args = isolation and { "--isolation", isolation } or nil }
+  server = process.devserver { grace = 0.2 }
   client = opensandbox.new(server.url, server.key)
   sandbox = assert(client:create { image = "python:3.12" })
   files = sandbox.files
@@ -224,7 +223,7 @@ describe("a file of a sandbox", function()
     end))
     other:wait()
     assert.equal("xxxxxxxxx", assert(files:read("/work/patient")):sub(1, 9))
-    assert.is_true(calls > 50)
+    assert.is_true(calls > 11) -- ten with bytes, and some without
     local one = opensandbox.spawn(function() return files:write("/work/never", function() return "" end) end)
     opensandbox.sleep(0.05)
     one:cancel()

@@ -2,19 +2,27 @@
 --- own (spec/hosts/), for this one has luv loaded; it runs a scenario, prints what it saw, and ends because its loop has nothing left.
 
 local core = require "opensandbox.core"
+local fault_server = require "spec.support.fault_server"
 local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 local uv = require "luv"
+local websocket = require "spec.hosts.websocket"
 
 local SANITIZED = os.getenv("OPENSANDBOX_TEST_PRELOAD") ~= nil
 local LATEST = SANITIZED and 0.1 or 0.02 -- seconds: how late a host's heartbeat may come; sanitizers are slow
+local ECHO = 0.01   -- seconds: how long the quickest echo of a WebSocket may take
 local TRIES = 3     -- of what is timed, on a machine that others use too
 
-local server
+local server, echo
 
 local function start_server()
-  local isolation = os.getenv("OPENSANDBOX_TEST_ISOLATION")
-  server = process.devserver { grace = 0.2, args = isolation and { "--isolation", isolation } or nil }
+  server = process.devserver { grace = 0.2 }
+  echo = fault_server.start(websocket.server)
+end
+
+local function stop_server()
+  server:stop()
+  echo:stop()
 end
 
 -- Whether this Lua finds a module; loading it here could change what this process takes for its host.
@@ -45,6 +53,7 @@ end
 -- Runs a scenario in a host that must end by itself, well and quietly. Gives what it saw.
 local function run_host(host, scenario, name, env)
   local environment = process.module_paths()
+  environment.OPENSANDBOX_TEST_WEBSOCKET = echo.url
   for variable, value in pairs(env or {}) do environment[variable] = value end
   local child = process.start {
     argv = { process.lua(), "spec/hosts/" .. host .. ".lua", scenario, server.url, server.key, name }, env = environment,
@@ -127,6 +136,14 @@ local function runs_all(host, name)
     assert.equal(10, seen.raced)
     assert.equal("fine", seen.afterwards)
   end)
+
+  it("receives from a WebSocket while it sends, at once, and its pings are answered meanwhile", function()
+    local seen = run_in_time(function(seen) return has_beaten(seen) and seen.echo <= ECHO end, host, "websocket", name)
+    assert.equal(numbers(50), seen.outputs)
+    assert.is_true(seen.pongs >= 10, seen.pongs .. " pongs")
+    assert.equal("cancelled", seen.cancelled)
+    assert.equal(1000, seen.closed)
+  end)
 end
 
 local function lets_others_go_on(host, name, goes_on_meanwhile)
@@ -148,7 +165,7 @@ local function host(title, module, package_name, tests)
   describe(title, function()
     if is_installed(module) then
       setup(start_server)
-      teardown(function() server:stop() end)
+      teardown(stop_server)
       tests()
     else
       pending(("needs the module %s for %s (Debian: %s)"):format(module, rawget(_G, "jit") and "LuaJIT" or _VERSION, package_name))
@@ -158,7 +175,7 @@ end
 
 describe("plain Lua", function()
   setup(start_server)
-  teardown(function() server:stop() end)
+  teardown(stop_server)
   runs_all("plain")
   lets_others_go_on("plain", nil, true)
 end)
@@ -259,7 +276,7 @@ end)
 
 describe("a host of the user's own, with an adapter given as the option loop,", function()
   setup(start_server)
-  teardown(function() server:stop() end)
+  teardown(stop_server)
   runs_all("custom")
 end)
 
@@ -279,7 +296,7 @@ describe("without epoll", function()
     assert.equal(0, code, make:stderr_text())
     paths = { LUA_CPATH = "build/" .. abi .. "-poll/?.so;" .. package.cpath }
   end)
-  teardown(function() server:stop() end)
+  teardown(stop_server)
 
   for name, module in pairs { luv = "luv", cqueues = "_cqueues" } do
     if is_installed(module) then

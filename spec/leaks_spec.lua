@@ -1,12 +1,12 @@
 --- Nothing stays behind: no descriptor, no process, no directory, no memory, however often and however badly it went.
 
-local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
 local names = require "opensandbox.devserver.base.list_directory"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local temporary = require "spec.support.temporary"
 local uv = require "luv"
+local wait_until = require "spec.support.wait_until"
 
 local IMAGE = "python:3.12"
 
@@ -24,19 +24,6 @@ local function descendants(pid, found)
     end
   end
   return found
-end
-
-local function wait_until(done, why)
-  local deadline = core.now() + 10
-  local client = opensandbox.new(server.url, server.key) -- something to wait with
-  while not done() do
-    if core.now() > deadline then
-      client:close()
-      error(why(), 2)
-    end
-    assert(client:list_sandboxes())
-  end
-  client:close()
 end
 
 -- Asserts that the server holds nothing of any sandbox.
@@ -83,11 +70,8 @@ local function cycle(client, clients, execd)
 end
 
 local function start()
-  local isolation = os.getenv("OPENSANDBOX_TEST_ISOLATION")
   root = temporary.directory()
-  local args = { "--root", root }
-  if isolation then args[3], args[4] = "--isolation", isolation end
-  server = process.devserver { grace = 0.1, args = args }
+  server = process.devserver { grace = 0.1, args = { "--root", root } }
   faulty = fault_server.start [[
     return function(request, connection)
       if request.path == "/command" and json.decode(request.body).command == "cut" then

@@ -2,6 +2,7 @@
 --- all but the thread that tells nginx of our descriptor is tested with that one only.
 
 local core = require "opensandbox.core"
+local fault_server = require "spec.support.fault_server"
 local json = require "opensandbox.base.json"
 local uv_loop = require "spec.support.uv_loop"
 local names = require "opensandbox.devserver.base.list_directory"
@@ -9,6 +10,7 @@ local nginx = require "spec.hosts.nginx"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local uv = require "luv"
+local websocket = require "spec.hosts.websocket"
 
 describe("The core's notifier", function()
   local notifier, connection, readable, writable, bytes, ended
@@ -113,14 +115,6 @@ local function state()
   return json.decode(server:ask("/do/state"))
 end
 
-local function eventually(what, seconds, done)
-  local deadline = core.now() + seconds
-  while not done() do
-    assert.is_true(core.now() < deadline, what .. " within " .. seconds .. " s")
-    uv_loop.sleep(0.02)
-  end
-end
-
 local function threads(pid)
   return #names("/proc/" .. pid .. "/task")
 end
@@ -131,10 +125,10 @@ end
 
 -- The worker has nothing under way, but perhaps a connection that is being read to its end.
 local function rests()
-  eventually("everything ended", 5, function()
+  uv_loop.wait_until(function()
     local now = state()
     return now.inflight == 0 and not now.waiting
-  end)
+  end, "everything ended", 5)
 end
 
 -- Fetches a path with curl, many times at once, and /plain meanwhile. Gives curl's output, the longest wait for a plain answer and the
@@ -237,12 +231,12 @@ local function works_in_requests(bound)
     local function idle() return json.decode(server:ask("/do/pool_stats")).idle == 1 end
     for _ = 1, 2 do
       assert.equal("pooled\n\n", server:ask("/do/pool"))
-      eventually("the pool was filled", 5, idle)
+      uv_loop.wait_until(idle, "the pool was filled", 5)
     end
     local began = core.now()
     assert.equal("pooled\n\n", server:ask("/do/pool"))
     assert.is_true(core.now() - began < 0.9, "the request waited for the new sandbox")
-    eventually("the pool was filled", 5, idle)
+    uv_loop.wait_until(idle, "the pool was filled", 5)
     assert.equal("closed\n", server:ask("/do/close_pool"))
     rests()
   end)
@@ -255,6 +249,21 @@ local function works_in_requests(bound)
     assert.equal("1\n2\n", response.body)
     assert.equal("1\n", gaps[1][1])
     assert.is_true(gaps[2][2] - gaps[1][2] > 200, "the lines came together")
+  end)
+
+  it("receives from a WebSocket while it sends, and its pings are answered meanwhile", function()
+    local echo = fault_server.start(websocket.server)
+    local quickest = best_of(0.05, function()
+      local seen = json.decode(server:ask("/do/websocket?url=" .. escape(echo.url)))
+      local numbers = {}
+      for index = 1, 50 do numbers[index] = tostring(index) end
+      assert.equal(table.concat(numbers, " "), seen.outputs)
+      assert.is_true(seen.pongs >= 5, seen.pongs .. " pongs")
+      assert.same({ "cancelled", 1000 }, { seen.cancelled, seen.closed })
+      return seen.echo
+    end)
+    echo:stop()
+    assert.is_true(quickest <= 0.05, quickest)
   end)
 
   it("answers others within " .. bound .. " ms while a hundred requests run commands of a second", function()
@@ -278,7 +287,7 @@ local function stops_what_nobody_waits_for()
       assert.is_true(runs(pid))
       return false
     end })
-    eventually("the command ended", 3, function() return not runs(pid) end)
+    uv_loop.wait_until(function() return not runs(pid) end, "the command ended", 3)
     rests()
   end)
 
@@ -288,7 +297,7 @@ local function stops_what_nobody_waits_for()
       local command = ("echo $$ > %s.new; mv %s.new %s; exec sleep 100"):format(mark, mark, mark)
       server:ask(path("do/" .. name, command, "&wait=" .. escape(mark)))
       local pid = assert(sandbox.files:read(mark)):match("%d+")
-      eventually("the command ended", 3, function() return not runs(pid) end)
+      uv_loop.wait_until(function() return not runs(pid) end, "the command ended", 3)
       rests()
       assert.equal(0, json.decode(server:ask(path("do/run", "true"))).exit_code) -- in a coroutine that nginx may use again
     end)
@@ -305,10 +314,10 @@ describe("In nginx", function()
   it("refuses where nothing can wait, naming the phase, at the caller's line", function()
     server:ask("/refused")
     local told
-    eventually("all phases were seen", 3, function() -- the log phase comes after the answer
+    uv_loop.wait_until(function() -- the log phase comes after the answer
       told = json.decode(server:ask("/do/refusals"))
       return told.log
-    end)
+    end, "all phases were seen", 3)
     for _, phase in ipairs { "init", "init_worker", "set", "header_filter", "body_filter", "log" } do
       assert.truthy(tostring(told[phase]):find("nginxhandlers.lua:%d+: list_sandboxes: .* phase \"" .. phase .. '"'), told[phase])
     end
@@ -328,12 +337,12 @@ describe("The worker of an nginx that has done its work", function()
       rests()
     end
     use()
-    eventually("the thread ended", 3, function() return threads(pid) == 1 end)
+    uv_loop.wait_until(function() return threads(pid) == 1 end, "the thread ended", 3)
     local before = process.descriptors(pid)
     use()
-    eventually("thread and descriptors were given back", 3, function()
+    uv_loop.wait_until(function()
       return threads(pid) == 1 and process.descriptors(pid) <= before
-    end)
+    end, "thread and descriptors were given back", 3)
   end)
 end)
 
@@ -351,7 +360,7 @@ describe("nginx with several workers", function()
 
   it("uses a client in all of them that was made before they were forked", function()
     local pids, count = {}, 0
-    eventually("two workers took part", 20, function()
+    uv_loop.wait_until(function()
       local output = crowd(path("do/run", "sleep 0.2; echo here"), 24)
       assert.equal(24, select(2, output:gsub('"stdout":"here\\n"', "")), output)
       for pid in output:gmatch('"pid":(%d+)') do
@@ -359,7 +368,7 @@ describe("nginx with several workers", function()
         pids[pid] = true
       end
       return count >= 2
-    end)
+    end, "two workers took part", 20)
   end)
 end)
 
@@ -382,7 +391,7 @@ describe("An nginx that is told to quit", function()
   it("lets the commands end that it runs", function()
     local output
     local child = process.start { argv = { "curl", "-sS", server.url .. path("do/run", "touch /tmp/begun; sleep 1; echo done") } }
-    eventually("the command began", 5, function() return sandbox.files:exists("/tmp/begun") end)
+    uv_loop.wait_until(function() return sandbox.files:exists("/tmp/begun") end, "the command began", 5)
     local seconds = server:quit()
     output = child:read_line()
     child:stop()
@@ -412,7 +421,7 @@ describe("The example for OpenResty", function()
   setup(function()
     devserver = process.devserver { grace = 0.2 }
     client = opensandbox.new(devserver.url, devserver.key)
-    local env = { OPEN_SANDBOX_DOMAIN = devserver.url, OPEN_SANDBOX_API_KEY = devserver.key }
+    local env = { OPEN_SANDBOX_DOMAIN = devserver.url, OPEN_SANDBOX_API_KEY = devserver.key, TIME_LIMIT = "3" }
     server = nginx.start("examples/openresty/nginx.conf", { env = env, edit = edit })
   end)
   teardown(stop)
@@ -455,7 +464,7 @@ describe("The example for OpenResty", function()
 
   it("ends the sandbox of a client that hangs up", function()
     execute("sh", "echo begun; sleep 60", function() return false end)
-    eventually("the sandbox was gone", 3, function() return sandboxes() == 0 end)
+    uv_loop.wait_until(function() return sandboxes() == 0 end, "the sandbox was gone", 3)
   end)
 
   it("refuses what it cannot run", function()

@@ -8,6 +8,7 @@ local opensandbox = require "opensandbox"
 local fault_server = require "spec.support.fault_server"
 local recordings = require "spec.support.recordings"
 local replay_server = require "spec.support.replay_server"
+local new_random = require "spec.support.random"
 
 local ID = "a1ffb0ab-fbda-4fb1-8855-d4901021ca78"      -- the sandbox that was paused, renewed and deleted
 local ENDLESS = "c78842ac-901e-410e-9dd0-eabdd653a10b" -- the one without an expiry
@@ -355,7 +356,7 @@ local cases = {
     value = { url = "http://testserver/sandboxes/" .. ID .. "/proxy/44772", host = "testserver", port = 80, headers = {},
       sandbox_id = ID, proxied = true } },
   { "lifecycle/endpoint-missing", call = function(client) return client:discover_execd("zz") end,
-    err = { code = "DOCKER::SANDBOX_NOT_FOUND", message = "Sandbox zz not found.", sandbox_id = "zz", op = "get_endpoint" } },
+    err = { code = "DOCKER::SANDBOX_NOT_FOUND", message = "Sandbox zz not found.", sandbox_id = "zz", op = "discover_execd" } },
   { "lifecycle/endpoint-signed", call = endpoint(ID, 44772, { expires = 9999999999 }),
     err = { code = "SANDBOX::API_NOT_SUPPORTED", message = "Signed routes (expires parameter) are not supported" } },
   { "lifecycle/endpoint-port-0", served = "GET /sandboxes/" .. ID .. "/endpoints/1", call = endpoint(ID, 1),
@@ -899,17 +900,8 @@ end)
 
 -- Chunks ---------------------------------------------------------------------------------------------------------------
 
--- The generator of Park and Miller: the same numbers on every Lua.
-local function generator(seed)
-  local state = seed * 7919 + 1
-  return function(limit)
-    state = (state * 16807) % 2147483647
-    return state % limit + 1
-  end
-end
-
 local function cut_at_random(body, seed)
-  local random, pieces, position = generator(seed), {}, 1
+  local random, pieces, position = new_random(seed), {}, 1
   while position <= #body do
     local last = position + random(({ 3, 30, 300, 3000 })[random(4)]) - 1
     pieces[#pieces + 1] = body:sub(position, last)

@@ -4,6 +4,7 @@ local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
+local wait_until = require "spec.support.wait_until"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
@@ -19,14 +20,6 @@ local function there()
     count = count + 1
   end
   return ids, count
-end
-
-local function wait_until(done, why)
-  local deadline = core.now() + 10
-  while not done() do
-    assert.is_true(core.now() < deadline, why)
-    sleep(0.02)
-  end
 end
 
 local function nothing_left()
@@ -481,6 +474,27 @@ describe("a pool whose server makes no sandboxes", function()
     end
     pool:close()
     healing:close()
+  end)
+
+  it("fills and closes within the time that is given", function()
+    -- Creates work once, and nothing else is answered.
+    local mute = fault_server.start [[
+      return function(request, connection)
+        if state.made or request.method ~= "POST" then return connection:silence() end
+        state.made = true
+        connection:respond(202, { ["Content-Type"] = "application/json" }, '{"id":"s1","status":{"state":"Running"}}')
+      end
+    ]]
+    local silent = opensandbox.new(mute.url, "")
+    local pool = silent:pool { image = "x", min_idle = 2 }
+    local began = core.now()
+    local err = fails("timeout", "not_filled", pool:fill { timeout = 0.2 })
+    assert.same({ "timeout", "pool:fill" }, { err.timeout_option, err.op })
+    err = fails("timeout", "not_closed", pool:close { timeout = 0.2 })
+    assert.same({ "timeout", "pool:close" }, { err.timeout_option, err.op })
+    assert.is_true(core.now() - began < 2)
+    silent:close()
+    mute:stop()
   end)
 
   it("that was dropped asks no more", function()

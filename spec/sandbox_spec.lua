@@ -53,8 +53,7 @@ local function elapsed(fn, ...)
 end
 
 local function start_server()
-  local isolation = os.getenv("OPENSANDBOX_TEST_ISOLATION")
-  server = process.devserver { grace = 0.2, args = isolation and { "--isolation", isolation } or nil }
+  server = process.devserver { grace = 0.2 }
 end
 
 local function begin()

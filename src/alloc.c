@@ -1,5 +1,6 @@
 #include "alloc.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,19 +12,27 @@ void osb_set_allocator(const osb_allocator *allocator)
     current = allocator ? allocator : &standard;
 }
 
+/* The C library sets errno; another allocator may not. */
+static void *checked(void *block)
+{
+    if (!block)
+        errno = ENOMEM;
+    return block;
+}
+
 void *osb_malloc(size_t size)
 {
-    return current->malloc(size);
+    return checked(current->malloc(size));
 }
 
 void *osb_calloc(size_t count, size_t size)
 {
-    return current->calloc(count, size);
+    return checked(current->calloc(count, size));
 }
 
 void *osb_realloc(void *block, size_t size)
 {
-    return current->realloc(block, size);
+    return checked(current->realloc(block, size));
 }
 
 void osb_free(void *block)

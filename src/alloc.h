@@ -18,6 +18,7 @@ typedef struct osb_allocator {
 /* Replaces the allocator; NULL restores the C library's. Call it before the first allocation: blocks must not change allocators. */
 void osb_set_allocator(const osb_allocator *allocator);
 
+/* As those of the C library. Where they return NULL, errno is ENOMEM. No size is 0. */
 void *osb_malloc(size_t size);
 void *osb_calloc(size_t count, size_t size);
 void *osb_realloc(void *block, size_t size);

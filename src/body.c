@@ -1,3 +1,5 @@
+#include "large_files.h"
+
 #include "body.h"
 
 #include <errno.h>

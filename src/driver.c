@@ -1,5 +1,8 @@
 #include "driver.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "clock.h"
 #include "transfer_internal.h"
 
@@ -32,6 +35,33 @@ static int resume_paused(osb_multi *multi)
     return multi->set.count < before;
 }
 
+/* Ends the transfers with a socket that cannot be watched, for example because the system watches too many already. */
+static void end_unwatched(osb_multi *multi)
+{
+    osb_member *member;
+    char message[CURL_ERROR_SIZE];
+
+    while ((member = osb_transfer_set_take(&multi->set, OSB_UNWATCHED)) != NULL) {
+        snprintf(message, sizeof message, "a socket cannot be watched: %s", strerror(multi->watch_error));
+        osb_transfer_end(OSB_TRANSFER(member), OSB_FAILED_OTHERWISE, message);
+    }
+}
+
+/* Ends the transfers in which libcurl has failed, for want of memory above all. The next request begins with a new handle. */
+static void end_failed(osb_multi *multi)
+{
+    osb_member *member = osb_multi_has_failed(multi) ? osb_transfer_set_first(&multi->set) : NULL;
+
+    while (member) {
+        osb_transfer *transfer = OSB_TRANSFER(member);
+        CURLMcode failure = transfer->shard->failure;
+        member = osb_transfer_set_next(&multi->set, member);
+        if (failure)
+            osb_transfer_end(transfer, failure == CURLM_OUT_OF_MEMORY ? OSB_NO_MEMORY : OSB_FAILED_OTHERWISE, curl_multi_strerror(failure));
+    }
+    osb_multi_drop_failed(multi);
+}
+
 static void collect_completed(osb_multi *multi)
 {
     osb_member *member;
@@ -41,7 +71,7 @@ static void collect_completed(osb_multi *multi)
         osb_transfer_complete(OSB_TRANSFER(member), code);
 }
 
-/* After those that have completed: libcurl stops waiting for their sockets, too. */
+/* Called after collect_completed(), because libcurl stops waiting for the sockets of completed transfers, too. */
 static void check_quiet(osb_multi *multi)
 {
     osb_member *member;
@@ -68,11 +98,14 @@ void osb_driver_step(osb_multi *multi, double seconds)
     multi->now = osb_now();
     if (resume_paused(multi))
         seconds = 0;
+    end_unwatched(multi); /* before waiting for a socket that nobody watches */
     next = osb_driver_timeout(multi);
     osb_multi_perform(multi, next >= 0 && next < seconds ? next : seconds);
     /* Sockets before clocks: what arrived while the caller was busy must not be called late. */
     collect_completed(multi);
     check_quiet(multi);
+    end_unwatched(multi);
+    end_failed(multi);
     check_clocks(multi);
 }
 
@@ -102,7 +135,7 @@ osb_transfer *osb_driver_next_changed(osb_multi *multi)
 int osb_driver_fd(osb_multi *multi)
 {
     check_fork(multi);
-    return osb_multi_open(multi) ? -1 : osb_poller_fd(multi->poller);
+    return osb_multi_open(multi) == OSB_RUNNING ? osb_poller_fd(multi->poller) : -1;
 }
 
 void osb_driver_close(osb_multi *multi, double seconds)
@@ -118,6 +151,6 @@ void osb_driver_close(osb_multi *multi, double seconds)
     multi->closed = 1;
     /* The oldest first: libcurl finds a connection faster the older it is. */
     while ((member = osb_transfer_set_first(&multi->set)) != NULL)
-        osb_transfer_end(OSB_TRANSFER(member), OSB_CLOSED, "the client is closed");
+        osb_transfer_end(OSB_TRANSFER(member), OSB_CLOSED, NULL);
     osb_multi_drop_handles(multi);
 }

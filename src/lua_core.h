@@ -34,7 +34,7 @@ void osb_read_websocket_options(lua_State *L, osb_websocket_options *options);
 /* Starts a transfer of the multi at index 1, and pushes it. Returns the number of results. */
 int osb_push_transfer(lua_State *L, const osb_request *request);
 
-/* What a transfer's userdata holds. */
+/* The contents of a transfer's userdata. */
 typedef struct osb_transfer_box {
     osb_transfer *transfer; /* NULL after close or detach */
     osb_held held;
@@ -43,7 +43,7 @@ typedef struct osb_transfer_box {
 /* Returns the transfer's box at `index`; raises for anything else. */
 osb_transfer_box *osb_check_transfer(lua_State *L, int index);
 
-/* The methods of a transfer that is a WebSocket. For any other they return what they return for one that is closed. */
+/* The methods of a transfer that is a WebSocket. For any other transfer they return the same as for a closed one. */
 extern const luaL_Reg osb_websocket_methods[];
 
 /* Returns the multi at `index`, or NULL when it was closed; raises for anything else. */

@@ -1,3 +1,5 @@
+#include "large_files.h"
+
 #include "lua_core.h"
 
 #include <dirent.h>
@@ -156,7 +158,8 @@ static int change_time(lua_State *L)
     lua_Number seconds = luaL_checknumber(L, 2), whole = floor(seconds);
     struct timespec times[2];
 
-    luaL_argcheck(L, fabs(seconds) < 1e15, 2, "not a time");
+    if (!(fabs(seconds) < (sizeof(time_t) >= 8 ? 1e18 : 2147483647.0)))
+        return osb_push_errno(L, EINVAL); /* no error of the caller's: the time may come out of a sandbox */
     times[0].tv_sec = 0;
     times[0].tv_nsec = UTIME_OMIT;
     times[1].tv_sec = (time_t)whole;

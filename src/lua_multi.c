@@ -31,17 +31,29 @@ static int new_multi(lua_State *L)
     return 1;
 }
 
-static int close_multi(lua_State *L)
+static int close_within(lua_State *L, double seconds)
 {
     multi_box *box = luaL_checkudata(L, 1, MULTI_CLASS);
     osb_multi *multi = box->multi;
 
     if (multi) {
         box->multi = NULL;
-        osb_driver_close(multi, CLOSE_TIMEOUT);
+        osb_driver_close(multi, seconds);
         osb_multi_release(multi);
     }
     return 0;
+}
+
+/* Also __gc and __close, whose second argument is no number of ours. */
+static int finalize(lua_State *L)
+{
+    return close_within(L, CLOSE_TIMEOUT);
+}
+
+/* multi:close(seconds): waits so long, at most, for requests whose responses it must see */
+static int close_multi(lua_State *L)
+{
+    return close_within(L, luaL_optnumber(L, 2, CLOSE_TIMEOUT));
 }
 
 static int step(lua_State *L)
@@ -122,7 +134,7 @@ void osb_open_multi(lua_State *L)
         { "events", events }, { "timeout", timeout }, { "dirty", dirty }, { "inflight", inflight }, { "changed", changed },
         { "close", close_multi }, { NULL, NULL }
     };
-    static const luaL_Reg meta[] = { { "__gc", close_multi }, { "__close", close_multi }, { NULL, NULL } };
+    static const luaL_Reg meta[] = { { "__gc", finalize }, { "__close", finalize }, { NULL, NULL } };
 
     osb_new_class(L, MULTI_CLASS, methods, meta);
     lua_pop(L, 1);

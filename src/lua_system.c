@@ -3,9 +3,10 @@
 #include <errno.h>
 
 #include "clock.h"
+#include "process.h"
 #include "random.h"
 
-/* The functions of the operating system that Lua's own library lacks: clocks and random bytes. */
+/* The functions of the operating system that Lua's own library lacks: clocks, the identity of the process, random bytes. */
 
 /* core.now() -> seconds on the monotonic clock */
 static int now(lua_State *L)
@@ -21,6 +22,13 @@ static int wall_clock(lua_State *L)
 
     clock_gettime(CLOCK_REALTIME, &time);
     lua_pushnumber(L, (lua_Number)time.tv_sec + (lua_Number)time.tv_nsec * 1e-9);
+    return 1;
+}
+
+/* core.process() -> a number that differs between a process and its forked children */
+static int process(lua_State *L)
+{
+    lua_pushnumber(L, (lua_Number)osb_process());
     return 1;
 }
 
@@ -40,7 +48,8 @@ static int random_bytes(lua_State *L)
 void osb_open_system(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "now", now }, { "wall_clock", wall_clock }, { "random", random_bytes }, { NULL, NULL }
+        { "now", now }, { "wall_clock", wall_clock }, { "process", process }, { "random", random_bytes },
+        { NULL, NULL }
     };
 
     osb_set_functions(L, functions);

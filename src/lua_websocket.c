@@ -5,14 +5,18 @@
 #include "websocket_transfer.h"
 
 /*
- * multi:websocket { ... } -> transfer: a request that switches to WebSocket. It has the fields of multi:request() but for method, body
- * and parts, and: max_message (bytes: the longest message that may come), receive_high_water and send_high_water (bytes queued at which
- * receiving pauses, and from which on send() accepts no more), ping_interval (seconds of silence after which the server is pinged; 0:
- * never), ping_timeout (seconds in which it then must send something) and close_timeout (seconds of the closing handshake). `timeout`
- * is the time until the connection is open.
+ * multi:websocket { ... } -> transfer: a request that switches to WebSocket. It has the fields of multi:request() except method, body
+ * and parts. Its own fields are:
+ *   max_message         the longest message that is accepted, in bytes
+ *   receive_high_water  bytes of received messages at which receiving pauses
+ *   send_high_water     bytes of queued frames from which on send() accepts no more
+ *   ping_interval       seconds without a byte of the server after which it is pinged; 0: never
+ *   ping_timeout        seconds in which the server must send anything after a ping
+ *   close_timeout       seconds that the closing handshake may take
+ * `timeout` limits the time until the connection is open; idle_timeout has no effect.
  *
- * The transfer is one as any other: its head has status 101 when it is open, and any other status is a refusal with a body to read.
- * Its outcome is "complete" once the server has sent a close frame. The messages that came before stay to be received.
+ * The result has the methods of any transfer. Its head has status 101 when the connection is open; any other status is a refusal, whose
+ * body can be read. Its outcome is "complete" when the server has sent a close frame. Messages received before can still be taken.
  */
 int osb_lua_websocket(lua_State *L)
 {
@@ -66,8 +70,8 @@ static int push_result(lua_State *L, osb_websocket_result result)
 }
 
 /*
- * transfer:send(type, bytes) -> true when the message is queued; false while the queue is full: there is news once it has room; nil when
- * the connection is not open, or is being closed. `type`: "text", which must be UTF-8, or "binary"
+ * transfer:send(type, bytes) -> true when the message is queued; false while the queue is full, and the transfer has news when it has
+ * room; nil when the connection is not open, or is being closed. `type`: "text", which must be UTF-8, or "binary"
  */
 static int send_message(lua_State *L)
 {
@@ -82,8 +86,8 @@ static int send_message(lua_State *L)
 }
 
 /*
- * transfer:send_close(code, reason) -> true: the closing handshake has begun, and ends with the transfer; nil when the connection is not
- * open, or is being closed. `reason`: at most 123 bytes of UTF-8, default none
+ * transfer:send_close(code, reason) -> true when the closing handshake has begun, with whose end the transfer ends; nil when the
+ * connection is not open, or is being closed. `reason`: at most 123 bytes of UTF-8, default none
  */
 static int send_close(lua_State *L)
 {
@@ -97,7 +101,7 @@ static int send_close(lua_State *L)
     return push_result(L, transfer ? osb_transfer_send_close(transfer, (int)code, reason, length) : OSB_WEBSOCKET_CLOSING);
 }
 
-/* transfer:close_status() -> code (1005: without one), reason of the server's close frame; nil when none has come */
+/* transfer:close_status() -> code (1005: the frame has none), reason of the server's close frame; nil when none was received */
 static int close_status(lua_State *L)
 {
     osb_transfer *transfer = osb_check_transfer(L, 1)->transfer;
@@ -116,7 +120,7 @@ static int close_status(lua_State *L)
     return 2;
 }
 
-/* transfer:unsent() -> bytes of frames that libcurl has not taken yet: there is news once none are left */
+/* transfer:unsent() -> bytes of frames that libcurl has not taken yet; the transfer has news when none are left */
 static int unsent(lua_State *L)
 {
     osb_transfer *transfer = osb_check_transfer(L, 1)->transfer;

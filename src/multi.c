@@ -1,9 +1,12 @@
+#include "large_files.h"
+
 #include "multi.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "alloc.h"
@@ -19,13 +22,41 @@ enum {
 
 /* Once a process. */
 
-static pthread_once_t global_once = PTHREAD_ONCE_INIT;
-static CURLcode global_code;
+static pthread_mutex_t global_lock = PTHREAD_MUTEX_INITIALIZER; /* there may be Lua states in several threads */
+static int is_initialized;
 
-static void global_init(void)
+/* A failure is not final: there may be memory at the next request. */
+static CURLcode initialize(void)
 {
-    global_code = curl_global_init(CURL_GLOBAL_DEFAULT);
+    CURLcode code = CURLE_OK;
+
+    pthread_mutex_lock(&global_lock);
+    if (!is_initialized)
+        code = curl_global_init(CURL_GLOBAL_DEFAULT);
+    is_initialized = !code;
+    pthread_mutex_unlock(&global_lock);
     osb_stay_loaded();
+    return code;
+}
+
+/*
+ * libcurl opens the descriptors of its own without CLOEXEC: a child of the host must not hold them open. Of the two sockets by which a
+ * thread reports that it has looked up a name, only one is known; the other was made right after it.
+ */
+static void set_close_on_exec(int fd)
+{
+    struct stat known, other;
+    int flags = fcntl(fd, F_GETFD), next;
+
+    if (flags < 0 || flags & FD_CLOEXEC) /* it is one of ours */
+        return;
+    fcntl(fd, F_SETFD, flags | FD_CLOEXEC);
+    if (fstat(fd, &known))
+        return;
+    for (next = fd + 1; next <= fd + 8; ++next) {
+        if (fstat(next, &other) == 0 && S_ISSOCK(other.st_mode) && other.st_dev == known.st_dev && other.st_ino == known.st_ino + 1)
+            fcntl(next, F_SETFD, FD_CLOEXEC);
+    }
 }
 
 /* libcurl's callbacks. */
@@ -43,16 +74,28 @@ static osb_member *member_of(CURL *easy)
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *argument, void *socket_argument)
 {
     osb_shard *shard = argument;
+    osb_multi *multi = shard->multi;
     int events = what == CURL_POLL_REMOVE ? 0
         : (what & CURL_POLL_IN ? OSB_READABLE : 0) | (what & CURL_POLL_OUT ? OSB_WRITABLE : 0);
+    osb_member *member = member_of(easy);
 
-    (void)socket_argument;
-    if (what == CURL_POLL_REMOVE) {
-        osb_member *member = member_of(easy);
-        if (member)
-            osb_transfer_set_mark(&shard->multi->set, member, OSB_QUIET);
+    if (member && events) {
+        member->socket = fd;
+    } else if (member && member->socket == fd) {
+        member->socket = -1;
+        osb_transfer_set_mark(&multi->set, member, OSB_QUIET);
     }
-    return osb_poller_set(shard->multi->poller, fd, events, (unsigned)shard->index);
+    if (events && !socket_argument) {
+        set_close_on_exec(fd);
+        curl_multi_assign(shard->curl, fd, shard); /* known from now on; a failure costs another call of fcntl() */
+    }
+    if (osb_poller_set(multi->poller, fd, events, (unsigned)shard->index) == 0 || events == 0)
+        return 0;
+    /* An error returned to libcurl would end the whole handle. The transfer alone ends, soon. A handle of libcurl's own has no member. */
+    multi->watch_error = errno;
+    if (member)
+        osb_transfer_set_mark(&multi->set, member, OSB_UNWATCHED);
+    return 0;
 }
 
 static int on_timer(CURLM *curl, long milliseconds, void *argument)
@@ -121,6 +164,7 @@ static void free_shard(osb_shard *shard)
     multi->free_places -= MAX_SHARD_SIZE - shard->count;
     osb_list_remove(&shard->room);
     osb_list_remove(&shard->active);
+    osb_list_remove(&shard->failed);
     osb_clock_remove(&multi->timers, &shard->timer);
     osb_free(shard);
 }
@@ -202,6 +246,8 @@ void osb_multi_stop(osb_shard *shard, CURL *easy)
     ++shard->multi->free_places;
     update_cache_limit(shard);
     /* An empty shard is only kept while the others do not have room for some more transfers. */
+    if (shard->failure)
+        return;
     if (shard->count == 0 && shard->multi->free_places >= MAX_SHARD_SIZE + MAX_SHARD_SIZE / 2)
         free_shard(shard);
     else
@@ -220,6 +266,7 @@ osb_multi *osb_multi_new(void)
     multi->process = osb_process();
     osb_list_init(&multi->with_room);
     osb_list_init(&multi->active);
+    osb_list_init(&multi->failed);
     osb_transfer_set_init(&multi->set);
     return multi;
 }
@@ -263,17 +310,18 @@ void osb_multi_drop_handles(osb_multi *multi)
     multi->poller = NULL;
 }
 
-const char *osb_multi_open(osb_multi *multi)
+osb_outcome osb_multi_open(osb_multi *multi)
 {
     if (multi->closed)
-        return "the client is closed";
+        return OSB_CLOSED;
     if (multi->poller)
-        return NULL;
-    pthread_once(&global_once, global_init);
-    if (global_code)
-        return curl_easy_strerror(global_code);
+        return OSB_RUNNING;
+    if (initialize() != CURLE_OK)
+        return OSB_NO_MEMORY;
     multi->poller = osb_poller_new();
-    return multi->poller ? NULL : strerror(errno);
+    if (multi->poller)
+        return OSB_RUNNING;
+    return errno == EMFILE || errno == ENFILE ? OSB_NO_DESCRIPTORS : OSB_NO_MEMORY;
 }
 
 /* Work. */
@@ -281,9 +329,14 @@ const char *osb_multi_open(osb_multi *multi)
 static void act(osb_shard *shard, curl_socket_t fd, int mask)
 {
     int running;
+    CURLMcode code = shard->failure ? shard->failure : curl_multi_socket_action(shard->curl, fd, mask, &running);
 
-    curl_multi_socket_action(shard->curl, fd, mask, &running);
     osb_list_add(&shard->multi->active, &shard->active);
+    if (!code)
+        return;
+    shard->failure = code;
+    osb_list_add(&shard->multi->failed, &shard->failed);
+    osb_list_remove(&shard->room);
 }
 
 void osb_multi_perform(osb_multi *multi, double seconds)
@@ -309,6 +362,28 @@ void osb_multi_perform(osb_multi *multi, double seconds)
         act(OSB_ELEMENT(timer, osb_shard, timer), CURL_SOCKET_TIMEOUT, 0);
     }
     osb_sigpipe_restore(&guard);
+}
+
+CURLMcode osb_multi_restart(osb_shard *shard, CURL *easy)
+{
+    CURLMcode code = curl_multi_remove_handle(shard->curl, easy);
+
+    if (!code && curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L) != CURLE_OK)
+        code = CURLM_INTERNAL_ERROR;
+    return code ? code : curl_multi_add_handle(shard->curl, easy);
+}
+
+int osb_multi_has_failed(const osb_multi *multi)
+{
+    return osb_list_first(&multi->failed) != NULL;
+}
+
+void osb_multi_drop_failed(osb_multi *multi)
+{
+    osb_node *first;
+
+    while ((first = osb_list_first(&multi->failed)) != NULL)
+        free_shard(OSB_ELEMENT(first, osb_shard, failed));
 }
 
 double osb_multi_timer(const osb_multi *multi)

@@ -12,6 +12,7 @@
 #define OSB_MULTI_H
 
 #include "curl_api.h"
+#include "outcome.h"
 #include "poller.h"
 #include "transfer_set.h"
 
@@ -24,6 +25,8 @@ typedef struct osb_shard {
     osb_clock timer; /* the time at which libcurl wants to be called */
     osb_node room;   /* set while another transfer can start in it */
     osb_node active; /* set while transfers may have completed in it */
+    osb_node failed; /* set once libcurl cannot go on with it */
+    CURLMcode failure;
 } osb_shard;
 
 typedef struct osb_multi {
@@ -36,8 +39,10 @@ typedef struct osb_multi {
     size_t free_places;    /* of all shards */
     osb_node with_room;    /* shards, the last used first: it may have a connection for the next request */
     osb_node active;       /* shards */
+    osb_node failed;       /* shards */
     osb_clock_heap timers; /* of the shards */
     double now;            /* read once a step: libcurl's callbacks may come half a million times */
+    int watch_error;       /* errno of the last socket that could not be watched */
     osb_transfer_set set;
 } osb_multi;
 
@@ -46,8 +51,8 @@ osb_multi *osb_multi_new(void);
 void osb_multi_hold(osb_multi *multi);
 void osb_multi_release(osb_multi *multi);
 
-/* Makes the handles ready for a request. Returns NULL, or a message. */
-const char *osb_multi_open(osb_multi *multi);
+/* Makes the handles ready for a request. Returns OSB_RUNNING, or the outcome of the request. */
+osb_outcome osb_multi_open(osb_multi *multi);
 
 /* Returns 1 when the handles are those of the parent process. */
 int osb_multi_is_inherited(const osb_multi *multi);
@@ -61,8 +66,17 @@ osb_shard *osb_multi_start(osb_multi *multi, CURL *easy);
 /* Frees an easy handle, and closes its connection if that is busy. `shard` is NULL for one that was not started. */
 void osb_multi_stop(osb_shard *shard, CURL *easy);
 
+/* Starts an easy handle once more, over a fresh connection. */
+CURLMcode osb_multi_restart(osb_shard *shard, CURL *easy);
+
 /* Waits at most `seconds` for something to move, and lets libcurl move it. */
 void osb_multi_perform(osb_multi *multi, double seconds);
+
+/* Returns 1 while there are shards in which libcurl has failed (their `failure`). Their transfers must be stopped. */
+int osb_multi_has_failed(const osb_multi *multi);
+
+/* Frees the failed shards, in which nothing runs any more. */
+void osb_multi_drop_failed(osb_multi *multi);
 
 /* Returns the time at which libcurl wants to be called, or -1. */
 double osb_multi_timer(const osb_multi *multi);

@@ -9,6 +9,7 @@ typedef enum osb_outcome {
     OSB_RUNNING = 0,
     OSB_COMPLETE,        /* the whole response has arrived, whatever its status; a WebSocket was closed by a close frame */
     OSB_RESOLVE_FAILED,
+    OSB_PROXY_FAILED,    /* the proxy cannot be reached, or refuses to connect */
     OSB_CONNECT_FAILED,
     OSB_TLS_FAILED,
     OSB_CONNECT_TIMEOUT, /* the three clocks: see osb_request */
@@ -24,12 +25,19 @@ typedef enum osb_outcome {
     OSB_CLOSED,
     OSB_FORKED,
     OSB_NO_MEMORY,
+    OSB_NO_DESCRIPTORS,  /* this process, or the system, has too many files open */
     OSB_FAILED_OTHERWISE
 } osb_outcome;
 
 const char *osb_outcome_name(osb_outcome outcome);
 
+/* Returns a message for an outcome that libcurl has none for. */
+const char *osb_outcome_message(osb_outcome outcome);
+
 /* Returns the outcome that a result of libcurl's means. */
 osb_outcome osb_outcome_of(CURLcode code);
+
+/* Returns 1 for an outcome of what comes before a request is sent. */
+int osb_outcome_is_before_sending(osb_outcome outcome);
 
 #endif

@@ -1,8 +1,10 @@
 #include "request.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "alloc.h"
 #include "clock.h"
 
 enum {
@@ -21,6 +23,13 @@ enum {
     do {                          \
         if (value)                \
             SET(option, value);   \
+    } while (0)
+/* For options that a version of libcurl, or its TLS library, may not have. */
+#define SET_IF_KNOWN(option, value)                                                                         \
+    do {                                                                                                    \
+        CURLcode set_code = curl_easy_setopt(easy, option, value);                                           \
+        if (set_code && set_code != CURLE_UNKNOWN_OPTION && set_code != CURLE_NOT_BUILT_IN)                  \
+            return set_code;                                                                                \
     } while (0)
 
 CURLcode osb_request_body(const osb_request *request, osb_body *body)
@@ -47,12 +56,44 @@ static CURLcode set_protocol(CURL *easy)
     SET(CURLOPT_FOLLOWLOCATION, 0L); /* our headers hold keys: they go to the server they are meant for, and nowhere else */
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     SET(CURLOPT_MAXAGE_CONN, (long)CONNECTION_MAX_AGE);
-    SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L); /* a proxy's answer to CONNECT is no response of the server */
+    SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L); /* the headers of a proxy are no part of the response */
+#if LIBCURL_VERSION_NUM >= 0x075700
+    SET_IF_KNOWN(CURLOPT_QUICK_EXIT, 1L); /* a thread that looks up a name is left behind, not waited for */
+#endif
+    return CURLE_OK;
+}
+
+static const char *environment(const char *name)
+{
+    const char *value = getenv(name);
+
+    return value && *value ? value : NULL;
+}
+
+/* The variables mean what they mean to OpenSSL and to the curl tool. */
+static CURLcode set_ca_of_environment(CURL *easy)
+{
+    const char *bundle = environment("CURL_CA_BUNDLE");
+    const char *file = bundle ? bundle : environment("SSL_CERT_FILE");
+    const char *directory = bundle ? NULL : environment("SSL_CERT_DIR");
+
+    if (file) {
+        SET(CURLOPT_CAINFO, file);
+        SET_IF_KNOWN(CURLOPT_PROXY_CAINFO, file);
+    }
+    if (directory) {
+        SET_IF_KNOWN(CURLOPT_CAPATH, directory);
+        SET_IF_KNOWN(CURLOPT_PROXY_CAPATH, directory);
+    }
     return CURLE_OK;
 }
 
 static CURLcode set_tls(CURL *easy, const osb_request *request)
 {
+    CURLcode code = request->ca_file || request->ca_directory ? CURLE_OK : set_ca_of_environment(easy);
+
+    if (code)
+        return code;
     SET_STRING(CURLOPT_CAINFO, request->ca_file);
     SET_STRING(CURLOPT_CAPATH, request->ca_directory);
     SET_STRING(CURLOPT_SSLCERT, request->certificate);
@@ -75,9 +116,10 @@ static CURLcode set_body(CURL *easy, const osb_body *body)
     return CURLE_OK;
 }
 
-static CURLcode add_header(struct curl_slist **headers, const char *header)
+/* Adds a line to the list. In it, "Name:" stands for no such header. */
+static CURLcode add_line(struct curl_slist **headers, const char *line)
 {
-    struct curl_slist *list = curl_slist_append(*headers, header);
+    struct curl_slist *list = curl_slist_append(*headers, line);
 
     if (!list)
         return CURLE_OUT_OF_MEMORY;
@@ -85,9 +127,27 @@ static CURLcode add_header(struct curl_slist **headers, const char *header)
     return CURLE_OK;
 }
 
+static CURLcode add_header(struct curl_slist **headers, const char *header)
+{
+    size_t name = strcspn(header, ":");
+    CURLcode code;
+    char *line;
+
+    if (header[name] == '\0' || header[name + 1 + strspn(header + name + 1, " \t")] != '\0')
+        return add_line(headers, header);
+    line = osb_strdup(header); /* "Name;" stands for an empty value */
+    if (!line)
+        return CURLE_OUT_OF_MEMORY;
+    line[name] = ';';
+    line[name + 1] = '\0';
+    code = add_line(headers, line);
+    osb_free(line);
+    return code;
+}
+
 /*
- * A request that switches to WebSocket is an upload without end, whose bytes are the frames: libcurl then moves them both ways as it
- * does the bodies of any request. The headers without a value remove libcurl's own, so that the frames are sent as they are.
+ * A request that switches to WebSocket is an upload without end, whose bytes are the frames: libcurl then moves them both ways like
+ * the bodies of any request. The headers without a value remove libcurl's own, so that the frames are sent unchanged.
  */
 static CURLcode set_websocket(CURL *easy)
 {
@@ -95,7 +155,7 @@ static CURLcode set_websocket(CURL *easy)
     SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)-1);
     SET(CURLOPT_FRESH_CONNECT, 1L);
     SET(CURLOPT_FORBID_REUSE, 1L);
-    SET(CURLOPT_HTTPPROXYTUNNEL, 1L); /* an HTTP proxy passes on requests, not another protocol */
+    SET(CURLOPT_HTTPPROXYTUNNEL, 1L); /* without a tunnel, an HTTP proxy forwards nothing but HTTP */
     return CURLE_OK;
 }
 
@@ -110,9 +170,9 @@ static CURLcode add_websocket_headers(struct curl_slist **headers, const char *k
     size_t i;
 
     for (i = 0; i < sizeof fixed / sizeof fixed[0] && !code; ++i)
-        code = add_header(headers, fixed[i]);
+        code = add_line(headers, fixed[i]);
     snprintf(key_header, sizeof key_header, "Sec-WebSocket-Key: %s", key);
-    return code ? code : add_header(headers, key_header);
+    return code ? code : add_line(headers, key_header);
 }
 
 static CURLcode set_headers(CURL *easy, const osb_request *request, const osb_body *body, const char *websocket_key,
@@ -124,9 +184,9 @@ static CURLcode set_headers(CURL *easy, const osb_request *request, const osb_bo
     for (i = 0; i < request->header_count && !code; ++i)
         code = add_header(headers, request->headers[i]);
     if (!code)
-        code = add_header(headers, "Expect:"); /* waiting for "100 Continue" costs a second with servers that do not send it */
+        code = add_line(headers, "Expect:"); /* waiting for "100 Continue" costs a second with servers that do not send it */
     if (!code && body->size < 0)
-        code = add_header(headers, "Transfer-Encoding: chunked");
+        code = add_line(headers, "Transfer-Encoding: chunked");
     if (!code && websocket_key)
         code = add_websocket_headers(headers, websocket_key);
     return code ? code : curl_easy_setopt(easy, CURLOPT_HTTPHEADER, *headers);

@@ -9,7 +9,7 @@
 typedef struct osb_request {
     const char *method;
     const char *url;
-    const char *const *headers; /* "Name: value" */
+    const char *const *headers; /* "Name: value"; the value may be empty */
     size_t header_count;
     const char *body; /* NULL: none */
     size_t body_length;
@@ -25,7 +25,7 @@ typedef struct osb_request {
     double connect_timeout; /* seconds to resolve, connect and shake hands; 0: no limit, as for the next two */
     double timeout;         /* seconds for everything */
     double idle_timeout;    /* seconds without a byte in either direction, not counting pauses for a slow reader */
-    const char *ca_file;
+    const char *ca_file;      /* this and the next NULL: as the environment says (CURL_CA_BUNDLE, SSL_CERT_FILE, SSL_CERT_DIR) */
     const char *ca_directory;
     const char *certificate;
     const char *key;
@@ -43,6 +43,9 @@ CURLcode osb_request_body(const osb_request *request, osb_body *body);
 /*
  * Sets up `easy` for a request with that body, but for the callbacks. `websocket_key`: of a request that switches to WebSocket.
  * `headers` receives the list of its headers, which must stay as long as the handle.
+ *
+ * Closing a transfer while its host name is looked up takes until the lookup has ended where libcurl is older than 7.87, because such
+ * a libcurl waits for the thread that looks it up; and so does a step in which a clock of the transfer runs out.
  */
 CURLcode osb_request_set_up(const osb_request *request, CURL *easy, const osb_body *body, const char *websocket_key,
                             struct curl_slist **headers);

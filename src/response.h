@@ -13,14 +13,18 @@
 
 typedef struct osb_response {
     osb_buffer head;         /* status line and headers of the final response */
+    size_t head_size;        /* bytes of all heads and trailers so far */
+    size_t head_lines;
     long status;             /* 0 until the head is complete */
     int may_switch;          /* a status of 101 is final: what follows is another protocol */
     osb_event_stream events; /* its input is the queue of the body's bytes */
     size_t high_water;       /* bytes queued at which the body pauses */
     int paused;              /* a piece of the body was refused because the queue is full */
     int discarded;           /* nobody reads the body */
+    int encoded;             /* the body is compressed, although no compression was asked for */
     int64_t received;        /* bytes of the body */
     osb_sink sink;           /* where the body goes, if not into the queue */
+    const char *problem;     /* why the response was refused */
 } osb_response;
 
 /* What became of bytes that were passed to a response. */
@@ -28,6 +32,7 @@ typedef enum osb_received {
     OSB_RECEIVED,
     OSB_RECEIVED_HEAD,  /* the head is complete with these */
     OSB_RECEIVE_PAUSED, /* they were not accepted: pass them again when osb_response_can_resume() */
+    OSB_RECEIVE_REFUSED, /* `problem` says why */
     OSB_RECEIVE_NO_MEMORY,
     OSB_RECEIVE_SINK_FAILED /* the sink's `problem` says why */
 } osb_received;

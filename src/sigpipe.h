@@ -1,13 +1,15 @@
 /*
- * SIGPIPE kept away from the host. libcurl asks for no such signal on plain sockets, but OpenSSL writes without that flag, and with
- * CURLOPT_NOSIGNAL libcurl does not touch the signal's action either, which belongs to the host. So the signal is blocked in this
- * thread around calls that may write, and one that came meanwhile is taken.
+ * Keeps SIGPIPE away from the host. libcurl suppresses the signal on plain sockets, but OpenSSL writes without that flag, and with
+ * CURLOPT_NOSIGNAL libcurl does not change the signal's action, which belongs to the host. So the signal is blocked in this thread
+ * around calls that may write, and one that came meanwhile is taken.
  */
 #ifndef OSB_SIGPIPE_H
 #define OSB_SIGPIPE_H
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <time.h>
 
 typedef struct osb_sigpipe {
     sigset_t before;
@@ -34,10 +36,21 @@ static inline void osb_sigpipe_restore(const osb_sigpipe *guard)
 {
     if (!guard->was_pending && osb_sigpipe_pending()) {
         sigset_t pipe;
-        int signal;
         sigemptyset(&pipe);
         sigaddset(&pipe, SIGPIPE);
-        sigwait(&pipe, &signal);
+#ifdef __APPLE__
+        {
+            int signal;
+            sigwait(&pipe, &signal); /* there is no sigtimedwait() */
+        }
+#else
+        {
+            /* Without waiting: where the signal was sent to the whole process, another thread may have taken it. */
+            const struct timespec at_once = { 0, 0 };
+            while (sigtimedwait(&pipe, NULL, &at_once) < 0 && errno == EINTR)
+                ;
+        }
+#endif
     }
     pthread_sigmask(SIG_SETMASK, &guard->before, NULL);
 }

@@ -1,3 +1,5 @@
+#include "large_files.h"
+
 #include "sink.h"
 
 #include <errno.h>

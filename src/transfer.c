@@ -1,13 +1,9 @@
 #include "transfer_internal.h"
 
-#include <fcntl.h>
 #include <stdio.h>
-#include <sys/socket.h>
 
 #include "alloc.h"
 #include "clock.h"
-
-static const char CUT_SHORT[] = "the connection ended without a close frame";
 
 /* libcurl's callbacks: they move bytes and note what happened, no more. */
 
@@ -23,6 +19,9 @@ static size_t received(osb_transfer *transfer, osb_received result, size_t lengt
     switch (result) {
     case OSB_RECEIVE_PAUSED:
         return CURL_WRITEFUNC_PAUSE;
+    case OSB_RECEIVE_REFUSED:
+        transfer->failure = OSB_BAD_RESPONSE;
+        return 0;
     case OSB_RECEIVE_NO_MEMORY:
         transfer->failure = OSB_NO_MEMORY;
         return 0;
@@ -34,12 +33,7 @@ static size_t received(osb_transfer *transfer, osb_received result, size_t lengt
     }
 }
 
-static int is_open_websocket(const osb_transfer *transfer)
-{
-    return transfer->websocket && transfer->websocket->open;
-}
-
-/* The response to a request for a WebSocket: the server switches to it, or refuses. Returns -1 when it does neither. */
+/* Handles the complete head of the response to a request for a WebSocket. Returns -1 when it accepts another handshake than ours. */
 static int answer_websocket(osb_transfer *transfer)
 {
     osb_buffer *head = &transfer->response.head;
@@ -50,10 +44,10 @@ static int answer_websocket(osb_transfer *transfer)
         if (problem) {
             transfer->failure = OSB_WEBSOCKET_VIOLATION;
             transfer->failure_message = problem;
-            transfer->response.status = 0; /* nobody shall take it for an open connection */
+            transfer->response.status = 0; /* so that it is not taken for an open connection */
             return -1;
         }
-        transfer->deadline = -1; /* it was for this response */
+        transfer->deadline = -1; /* it limited the time until this response */
         osb_transfer_update_clock(transfer);
     }
     osb_transfer_check_pause(transfer);
@@ -79,7 +73,7 @@ static osb_received receive_frames(osb_transfer *transfer, const char *bytes, si
     osb_websocket *websocket = transfer->websocket;
     osb_websocket_result result = osb_websocket_receive(websocket, bytes, length, transfer->multi->now);
 
-    osb_transfer_check_pause(transfer); /* a ping wants an answer, and so does a close frame */
+    osb_transfer_check_pause(transfer); /* the answer to a ping or to a close frame may have to be sent */
     if (websocket->close_sent)
         osb_transfer_update_clock(transfer);
     if (result == OSB_WEBSOCKET_NEWS)
@@ -94,7 +88,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *argument)
     osb_transfer *transfer = argument;
     osb_received result;
 
-    if (is_open_websocket(transfer))
+    if (osb_transfer_is_open_websocket(transfer))
         return received(transfer, receive_frames(transfer, bytes, size * count), size * count);
     result = osb_response_body(&transfer->response, bytes, size * count);
     if (result == OSB_RECEIVED)
@@ -102,7 +96,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *argument)
     return received(transfer, result, size * count);
 }
 
-/* Before the response there is nothing to send, and after a refusal there never will be. */
+/* Before the response nothing is sent. After a refusal the upload ends, so that libcurl ends the transfer. */
 static size_t read_frames(osb_transfer *transfer, char *into, size_t length)
 {
     int news;
@@ -113,6 +107,7 @@ static size_t read_frames(osb_transfer *transfer, char *into, size_t length)
     if (got > 0 || (transfer->response.status && !transfer->websocket->open))
         return got;
     osb_transfer_check_pause(transfer);
+    osb_transfer_set_mark(&transfer->multi->set, &transfer->member, OSB_QUIET); /* the connection may have ended before */
     return CURL_READFUNC_PAUSE;
 }
 
@@ -149,23 +144,6 @@ static int on_seek(void *argument, curl_off_t offset, int origin)
     return osb_body_rewind(&transfer->body) ? CURL_SEEKFUNC_FAIL : CURL_SEEKFUNC_OK;
 }
 
-/* libcurl opens its sockets without CLOEXEC; a child of the host must not hold them open. */
-static curl_socket_t on_open_socket(void *argument, curlsocktype purpose, struct curl_sockaddr *address)
-{
-    (void)argument;
-    (void)purpose;
-#ifdef SOCK_CLOEXEC
-    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-#else
-    {
-        int fd = socket(address->family, address->socktype, address->protocol);
-        if (fd >= 0)
-            fcntl(fd, F_SETFD, FD_CLOEXEC);
-        return fd;
-    }
-#endif
-}
-
 /* Starting. */
 
 #define SET(option, value)                                                  \
@@ -179,7 +157,6 @@ static CURLcode set_callbacks(osb_transfer *transfer)
 {
     SET(CURLOPT_PRIVATE, (void *)&transfer->member);
     SET(CURLOPT_ERRORBUFFER, transfer->message);
-    SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
     SET(CURLOPT_HEADERFUNCTION, on_header);
     SET(CURLOPT_HEADERDATA, (void *)transfer);
     SET(CURLOPT_WRITEFUNCTION, on_body);
@@ -188,7 +165,7 @@ static CURLcode set_callbacks(osb_transfer *transfer)
     SET(CURLOPT_READDATA, (void *)transfer);
     SET(CURLOPT_SEEKFUNCTION, on_seek);
     SET(CURLOPT_SEEKDATA, (void *)transfer);
-    return CURLE_OK;
+    return osb_connection_watch(&transfer->connection, transfer->easy);
 }
 
 static CURLcode set_up_websocket(osb_transfer *transfer, const osb_websocket_options *options)
@@ -231,7 +208,7 @@ static CURLcode run(osb_transfer *transfer, const osb_request *request)
 osb_transfer *osb_transfer_start(osb_multi *multi, const osb_request *request)
 {
     osb_transfer *transfer = osb_calloc(1, sizeof *transfer);
-    const char *problem;
+    osb_outcome problem;
     CURLcode code;
 
     if (!transfer)
@@ -240,6 +217,7 @@ osb_transfer *osb_transfer_start(osb_multi *multi, const osb_request *request)
     osb_transfer_set_enrol(&multi->set, &transfer->member);
     transfer->multi = multi;
     transfer->has_parts = request->part_count > 0;
+    osb_connection_init(&transfer->connection, request->url);
     multi->now = transfer->last_activity = osb_now();
     transfer->deadline = request->timeout > 0 ? transfer->last_activity + request->timeout : -1;
     transfer->idle_timeout = request->idle_timeout;
@@ -249,7 +227,7 @@ osb_transfer *osb_transfer_start(osb_multi *multi, const osb_request *request)
     }
     problem = osb_multi_open(multi);
     if (problem) {
-        osb_transfer_end(transfer, multi->closed ? OSB_CLOSED : OSB_FAILED_OTHERWISE, problem);
+        osb_transfer_end(transfer, problem, NULL);
         return transfer;
     }
     code = run(transfer, request);
@@ -262,17 +240,16 @@ osb_transfer *osb_transfer_start(osb_multi *multi, const osb_request *request)
 
 int osb_transfer_sent(const osb_transfer *transfer)
 {
-    long request_size = 0;
-
-    if (!transfer->easy)
-        return transfer->request_sent;
-    curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
-    return request_size > 0;
+    return transfer->easy ? osb_connection_sent(&transfer->connection) : transfer->request_sent;
 }
 
-static void set_message(osb_transfer *transfer, const char *text)
+/* `text` NULL: the outcome's own message. */
+static void set_message(osb_transfer *transfer, osb_outcome outcome, const char *text)
 {
-    snprintf(transfer->message, sizeof transfer->message, "%s", text);
+    if (!text)
+        text = osb_outcome_message(outcome);
+    if (text != transfer->message)
+        snprintf(transfer->message, sizeof transfer->message, "%s", text);
 }
 
 void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, const char *message)
@@ -289,11 +266,10 @@ void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, const char *m
     transfer->shard = NULL;
     curl_slist_free_all(transfer->headers);
     transfer->headers = NULL;
-    if (message)
-        set_message(transfer, message);
+    set_message(transfer, outcome, message);
     if (osb_response_end(&transfer->response) && outcome == OSB_COMPLETE) {
         outcome = OSB_SINK_FAILED;
-        set_message(transfer, transfer->response.sink.problem);
+        set_message(transfer, outcome, transfer->response.sink.problem);
     }
     transfer->outcome = outcome;
     osb_body_free(&transfer->body);
@@ -302,8 +278,7 @@ void osb_transfer_end(osb_transfer *transfer, osb_outcome outcome, const char *m
         osb_transfer_free(transfer);
 }
 
-/* Ends an open WebSocket, for which `outcome` and `message` are the reasons where the server has given none. */
-static void end_websocket(osb_transfer *transfer, osb_outcome outcome, const char *message)
+void osb_transfer_end_websocket(osb_transfer *transfer, osb_outcome outcome, const char *message)
 {
     const osb_websocket *websocket = transfer->websocket;
 
@@ -316,29 +291,70 @@ static void end_websocket(osb_transfer *transfer, osb_outcome outcome, const cha
         osb_transfer_end(transfer, outcome, message);
 }
 
+/* Ends a transfer in whose callback something failed. */
+static void end_with_failure(osb_transfer *transfer)
+{
+    const char *message = transfer->failure_message;
+
+    if (transfer->failure == OSB_BODY_FAILED)
+        message = transfer->body.problem;
+    else if (transfer->failure == OSB_SINK_FAILED)
+        message = transfer->response.sink.problem;
+    else if (transfer->failure == OSB_BAD_RESPONSE)
+        message = transfer->response.problem;
+    osb_transfer_end(transfer, transfer->failure, message);
+}
+
 void osb_transfer_complete(osb_transfer *transfer, CURLcode code)
 {
-    const char *message = transfer->message[0] ? NULL : curl_easy_strerror(code);
+    const char *message = transfer->message[0] ? transfer->message : curl_easy_strerror(code);
+    char text[CURL_ERROR_SIZE];
+    osb_outcome outcome;
 
-    if (is_open_websocket(transfer) && code == CURLE_OK)
-        end_websocket(transfer, OSB_RECEIVE_FAILED, CUT_SHORT);
-    else if (is_open_websocket(transfer) && transfer->failure == OSB_RUNNING)
-        end_websocket(transfer, osb_outcome_of(code), message);
-    else if (code == CURLE_OK || transfer->failure == OSB_RUNNING)
-        osb_transfer_end(transfer, osb_outcome_of(code), message);
-    else if (transfer->failure == OSB_BODY_FAILED)
-        osb_transfer_end(transfer, OSB_BODY_FAILED, transfer->body.problem);
-    else if (transfer->failure == OSB_SINK_FAILED)
-        osb_transfer_end(transfer, OSB_SINK_FAILED, transfer->response.sink.problem);
-    else
-        osb_transfer_end(transfer, transfer->failure, transfer->failure_message ? transfer->failure_message : message);
+    if (osb_connection_was_stale(&transfer->connection)) {
+        if (osb_multi_restart(transfer->shard, transfer->easy) == CURLM_OK)
+            return;
+        code = CURLE_OUT_OF_MEMORY;
+    }
+    if (code != CURLE_OK && transfer->failure) {
+        end_with_failure(transfer);
+        return;
+    }
+    if (osb_transfer_is_open_websocket(transfer)) {
+        if (code == CURLE_OK)
+            osb_transfer_end_websocket(transfer, OSB_RECEIVE_FAILED, OSB_CUT_SHORT);
+        else
+            osb_transfer_end_websocket(transfer, osb_connection_outcome(&transfer->connection, code), message);
+        return;
+    }
+    if (transfer->websocket && code == CURLE_OK && !transfer->response.status) { /* libcurl takes half a head for a whole one */
+        osb_transfer_end(transfer, OSB_RECEIVE_FAILED, OSB_NO_RESPONSE);
+        return;
+    }
+    outcome = osb_connection_outcome(&transfer->connection, code);
+    if (outcome == OSB_NO_MEMORY && !transfer->response.status && osb_transfer_sent(transfer)) {
+        /* libcurl before 8.6 has no other result for a line of more than 100 KB. */
+        message = "a line of the response's head is too long";
+        outcome = OSB_BAD_RESPONSE;
+    }
+    if (osb_outcome_is_before_sending(outcome) && osb_transfer_sent(transfer)) {
+        /* The connection broke after the request, and libcurl could not connect again: the server may have carried it out. */
+        snprintf(text, sizeof text, "the connection broke after the request was sent; then: %.180s", message);
+        message = text;
+        outcome = OSB_RECEIVE_FAILED;
+    } else if (code == CURLE_SEND_FAIL_REWIND) {
+        message = "the connection broke after the request was sent, and it must not be sent twice";
+    } else if (outcome == OSB_NO_MEMORY || outcome == OSB_NO_DESCRIPTORS) {
+        message = NULL;
+    }
+    osb_transfer_end(transfer, outcome, message);
 }
 
 void osb_transfer_drop_after_fork(osb_transfer *transfer)
 {
     transfer->easy = NULL;
     transfer->headers = NULL;
-    osb_transfer_end(transfer, OSB_FORKED, "the process has forked");
+    osb_transfer_end(transfer, OSB_FORKED, NULL);
 }
 
 void osb_transfer_free(osb_transfer *transfer)
@@ -347,7 +363,7 @@ void osb_transfer_free(osb_transfer *transfer)
         return;
     if (osb_multi_is_inherited(transfer->multi))
         osb_transfer_drop_after_fork(transfer);
-    osb_transfer_end(transfer, OSB_CLOSED, "it was closed");
+    osb_transfer_end(transfer, OSB_CLOSED, NULL);
     osb_transfer_set_unmark(&transfer->member, OSB_CHANGED);
     osb_body_free(&transfer->body);
     osb_response_free(&transfer->response);
@@ -362,7 +378,10 @@ void osb_transfer_detach(osb_transfer *transfer, double seconds, int wait_on_clo
 {
     osb_multi *multi = transfer->multi;
 
-    /* The bytes of parts belong to the caller, so a body in parts cannot stay behind. Before it is open, a WebSocket has no close. */
+    /*
+     * The bytes of parts belong to the caller, so a body in parts cannot stay behind. A WebSocket that is not open yet cannot be
+     * closed in the ordinary way.
+     */
     if (transfer->outcome != OSB_RUNNING || transfer->has_parts || osb_multi_is_inherited(multi)
         || (transfer->websocket && !transfer->websocket->open)) {
         osb_transfer_free(transfer);
@@ -378,167 +397,4 @@ void osb_transfer_detach(osb_transfer *transfer, double seconds, int wait_on_clo
     transfer->deadline = osb_now() + seconds;
     transfer->idle_timeout = 0;
     osb_transfer_update_clock(transfer);
-}
-
-/* Pauses. */
-
-/* Returns 1 when libcurl waits for bytes of an upload and was told that there are none yet. */
-static int send_is_paused(const osb_transfer *transfer)
-{
-    return transfer->websocket ? transfer->websocket->send_paused : transfer->body.waiting_for_data;
-}
-
-static int can_send(const osb_transfer *transfer)
-{
-    if (!transfer->websocket)
-        return osb_body_can_resume(&transfer->body);
-    /* After a refusal the upload must end, so that libcurl ends the transfer. */
-    return osb_websocket_can_send(transfer->websocket)
-        || (transfer->websocket->send_paused && transfer->response.status && !transfer->websocket->open);
-}
-
-static int receive_is_paused(const osb_transfer *transfer)
-{
-    return is_open_websocket(transfer) ? transfer->websocket->receive_paused : transfer->response.paused;
-}
-
-static int can_receive(const osb_transfer *transfer)
-{
-    return is_open_websocket(transfer) ? osb_websocket_can_receive(transfer->websocket)
-                                       : osb_response_can_resume(&transfer->response);
-}
-
-void osb_transfer_check_pause(osb_transfer *transfer)
-{
-    if (can_receive(transfer) || can_send(transfer) || (transfer->websocket && osb_websocket_is_over(transfer->websocket)))
-        osb_transfer_set_mark(&transfer->multi->set, &transfer->member, OSB_RESUMABLE);
-}
-
-void osb_transfer_consume(osb_transfer *transfer, size_t length)
-{
-    osb_event_stream_skip(&transfer->response.events, length);
-    osb_transfer_check_pause(transfer);
-}
-
-osb_event_status osb_transfer_next_event(osb_transfer *transfer, osb_event *event)
-{
-    osb_event_status status = osb_event_stream_next(&transfer->response.events, event);
-
-    osb_transfer_check_pause(transfer); /* a long event may need the bytes behind the pause */
-    return status;
-}
-
-void osb_transfer_remove_event(osb_transfer *transfer)
-{
-    osb_event_stream_remove(&transfer->response.events);
-    osb_transfer_check_pause(transfer);
-}
-
-int osb_transfer_write(osb_transfer *transfer, size_t part, const char *bytes, size_t length)
-{
-    int failed = osb_body_write(&transfer->body, part, bytes, length);
-
-    osb_transfer_check_pause(transfer);
-    return failed;
-}
-
-static int is_paused(const osb_transfer *transfer)
-{
-    return receive_is_paused(transfer) || send_is_paused(transfer);
-}
-
-void osb_transfer_resume(osb_transfer *transfer)
-{
-    int receives = !receive_is_paused(transfer) || can_receive(transfer);
-    int sends = !send_is_paused(transfer) || can_send(transfer);
-    CURLcode code;
-
-    if (transfer->websocket && osb_websocket_is_over(transfer->websocket)) {
-        end_websocket(transfer, OSB_COMPLETE, NULL);
-        return;
-    }
-    transfer->last_activity = transfer->multi->now;
-    /* Before the call: it may bring bytes, and a new pause. */
-    if (receives && is_open_websocket(transfer))
-        transfer->websocket->receive_paused = 0;
-    else if (receives)
-        transfer->response.paused = 0;
-    if (sends && transfer->websocket)
-        transfer->websocket->send_paused = 0;
-    else if (sends)
-        transfer->body.waiting_for_data = 0;
-    code = curl_easy_pause(transfer->easy, (receives ? CURLPAUSE_RECV_CONT : CURLPAUSE_RECV) | (sends ? CURLPAUSE_SEND_CONT : CURLPAUSE_SEND));
-    if (code)
-        osb_transfer_complete(transfer, code);
-    else
-        osb_transfer_check_clock(transfer);
-}
-
-/* Clocks. */
-
-static double earlier(double a, double b)
-{
-    if (a < 0 || b < 0)
-        return a < 0 ? b : a;
-    return a < b ? a : b;
-}
-
-/* Returns when the idle timeout runs out; -1: never. A WebSocket has its pings instead. */
-static double idle_clock(const osb_transfer *transfer)
-{
-    if (transfer->idle_timeout <= 0 || transfer->websocket || is_paused(transfer))
-        return -1;
-    return transfer->last_activity + transfer->idle_timeout;
-}
-
-/*
- * The clock of a transfer in the set is not moved with each byte, although its idle timeout begins anew then: it may come too early,
- * and is set anew when it does.
- */
-void osb_transfer_update_clock(osb_transfer *transfer)
-{
-    double next = earlier(transfer->deadline, idle_clock(transfer));
-
-    if (is_open_websocket(transfer))
-        next = earlier(next, osb_websocket_clock(transfer->websocket));
-    osb_transfer_set_clock(&transfer->multi->set, &transfer->member, next);
-}
-
-void osb_transfer_check_clock(osb_transfer *transfer)
-{
-    double now = transfer->multi->now, idle = idle_clock(transfer);
-
-    if (transfer->deadline >= 0 && transfer->deadline <= now) {
-        osb_transfer_end(transfer, OSB_TIMEOUT, "the timeout has run out");
-        return;
-    }
-    if (idle >= 0 && idle <= now) {
-        osb_transfer_end(transfer, OSB_IDLE_TIMEOUT, "the idle timeout has run out");
-        return;
-    }
-    if (is_open_websocket(transfer)) {
-        const char *problem = osb_websocket_tick(transfer->websocket, now);
-        if (problem) {
-            end_websocket(transfer, transfer->websocket->close_sent ? OSB_TIMEOUT : OSB_IDLE_TIMEOUT, problem);
-            return;
-        }
-        osb_transfer_check_pause(transfer); /* a ping may have to be sent */
-    }
-    osb_transfer_update_clock(transfer);
-}
-
-/* The end of a WebSocket's connection. */
-
-void osb_transfer_check_quiet(osb_transfer *transfer)
-{
-    const osb_websocket *websocket = transfer->websocket;
-    int refused = transfer->response.status && !is_open_websocket(transfer);
-
-    /* libcurl waits for nothing either while both directions are paused by us. */
-    if (!websocket || refused || !send_is_paused(transfer) || receive_is_paused(transfer))
-        return;
-    if (websocket->open)
-        end_websocket(transfer, OSB_RECEIVE_FAILED, CUT_SHORT);
-    else
-        osb_transfer_end(transfer, OSB_RECEIVE_FAILED, "the connection ended before the response");
 }

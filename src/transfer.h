@@ -8,6 +8,7 @@
 #define OSB_TRANSFER_H
 
 #include "body.h"
+#include "connection.h"
 #include "curl_api.h"
 #include "multi.h"
 #include "outcome.h"
@@ -20,6 +21,7 @@ typedef struct osb_transfer {
     CURL *easy;       /* NULL once it has ended */
     osb_shard *shard; /* NULL until it has started */
     struct curl_slist *headers;
+    osb_connection connection;
     osb_body body;
     osb_response response;
     osb_websocket *websocket; /* NULL: an ordinary request */

@@ -17,6 +17,7 @@ void osb_transfer_set_free(osb_transfer_set *set)
 void osb_transfer_set_enrol(osb_transfer_set *set, osb_member *member)
 {
     member->id = ++set->last_id;
+    member->socket = -1;
 }
 
 static int runs(const osb_member *member)
@@ -61,6 +62,13 @@ osb_member *osb_transfer_set_first(const osb_transfer_set *set)
     osb_node *first = osb_list_first(&set->running);
 
     return first ? OSB_ELEMENT(first, osb_member, running) : NULL;
+}
+
+osb_member *osb_transfer_set_next(const osb_transfer_set *set, const osb_member *member)
+{
+    osb_node *next = member->running.next;
+
+    return next == &set->running ? NULL : OSB_ELEMENT(next, osb_member, running);
 }
 
 void osb_transfer_set_mark(osb_transfer_set *set, osb_member *member, osb_mark mark)

@@ -15,7 +15,7 @@ typedef enum osb_mark {
     OSB_CHANGED,   /* it has news for its owner */
     OSB_RESUMABLE, /* it runs and is paused, and can go on */
     OSB_UNWATCHED, /* it runs, and one of its sockets cannot be watched */
-    OSB_QUIET,     /* it runs, and libcurl has stopped waiting for its socket */
+    OSB_QUIET,     /* it runs, and libcurl may have stopped waiting for its socket */
     OSB_MARKS
 } osb_mark;
 
@@ -25,6 +25,7 @@ typedef struct osb_member {
     osb_node marks[OSB_MARKS];
     osb_clock clock;
     int detached; /* it has no owner who would ask for news */
+    int socket;   /* the one that libcurl waits for; -1: it waits for none */
     int wait_on_close;
 } osb_member;
 
@@ -54,8 +55,9 @@ void osb_transfer_set_remove(osb_transfer_set *set, osb_member *member);
 /* Makes a running member one without an owner. */
 void osb_transfer_set_detach(osb_transfer_set *set, osb_member *member, int wait_on_close);
 
-/* Returns the running member that started first, or NULL. */
+/* Return the running member that started first, and the one that started after a running member; or NULL. */
 osb_member *osb_transfer_set_first(const osb_transfer_set *set);
+osb_member *osb_transfer_set_next(const osb_transfer_set *set, const osb_member *member);
 
 /* Marks a member, once until it is taken. News of a detached member and other marks of one that does not run are ignored. */
 void osb_transfer_set_mark(osb_transfer_set *set, osb_member *member, osb_mark mark);

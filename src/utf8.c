@@ -3,7 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Begins a character. The range of its second byte excludes overlong forms, surrogates and what lies beyond U+10FFFF. */
+/* Begins a character. The range of its second byte excludes overlong forms, surrogates and code points beyond U+10FFFF. */
 static int begin_character(osb_utf8 *state, unsigned char lead)
 {
     state->lowest = 0x80;
@@ -28,7 +28,7 @@ static int begin_character(osb_utf8 *state, unsigned char lead)
     return 0;
 }
 
-/* Returns how many bytes at the front are ASCII, eight at a time: most text is. */
+/* Returns the number of ASCII bytes at the front, counted eight at a time, because most text is ASCII. */
 static size_t ascii_prefix(const char *bytes, size_t length)
 {
     size_t position = 0;

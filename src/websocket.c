@@ -7,7 +7,7 @@
 /* The bits of a frame's first two bytes (RFC 6455, 5.2). */
 enum { FINAL = 0x80, RESERVED = 0x70, OPCODE = 0x0F, CONTROL = 0x08, MASKED = 0x80, LENGTH = 0x7F };
 
-/* What the length field holds when the length follows in 2 or in 8 bytes. */
+/* Values of the length field that mean: the length follows in 2, or in 8 bytes. */
 enum { LENGTH_IN_2 = 126, LENGTH_IN_8 = 127, MAX_LENGTH_IN_2 = 0xFFFF };
 
 enum { CONTINUATION = 0, MAX_HEADER = 14 };
@@ -50,7 +50,7 @@ static uint64_t big_endian(const unsigned char *bytes, size_t count)
     return value;
 }
 
-/* Applies a mask to payload bytes. `offset`: how many bytes of the payload come before them. */
+/* Applies a mask to payload bytes. `offset`: the number of payload bytes before them. */
 static void apply_mask(char *bytes, size_t length, const unsigned char mask[4], size_t offset)
 {
     unsigned char pattern[8];
@@ -71,7 +71,7 @@ static void apply_mask(char *bytes, size_t length, const unsigned char mask[4], 
 
 /* Reading. */
 
-/* Checks a frame's first byte against the frames before it. Returns what is wrong, or NULL. */
+/* Checks a frame's first byte against the frames before it. Returns a message, or NULL. */
 static const char *first_byte_problem(const osb_ws_reader *reader, unsigned char first)
 {
     if (first & RESERVED)
@@ -91,7 +91,7 @@ static const char *first_byte_problem(const osb_ws_reader *reader, unsigned char
     }
 }
 
-/* Reads the header at the front of the input as far as it has come, so that an error shows with the byte that makes it. */
+/* Reads as much of the header at the front of the input as was received, so that its first wrong byte already is an error. */
 static osb_ws_status read_header(osb_ws_reader *reader)
 {
     size_t size = osb_buffer_size(&reader->input);
@@ -140,23 +140,23 @@ static int is_text(const osb_ws_reader *reader)
     return reader->opcode == OSB_WS_TEXT || (reader->opcode == CONTINUATION && reader->type == OSB_WS_TEXT);
 }
 
-/* Unmasks and checks what has come of the current frame's payload. Returns OSB_WS_READY when all of it is there. */
+/* Unmasks and checks the received part of the current frame's payload. Returns OSB_WS_READY when the payload is complete. */
 static osb_ws_status prepare_payload(osb_ws_reader *reader)
 {
-    size_t come = osb_buffer_size(&reader->input) - reader->header;
+    size_t available = osb_buffer_size(&reader->input) - reader->header;
     char *bytes = osb_buffer_writable(&reader->input) + reader->header;
 
-    if (come > reader->length)
-        come = reader->length;
+    if (available > reader->length)
+        available = reader->length;
     if (reader->masked)
-        apply_mask(bytes + reader->prepared, come - reader->prepared, reader->mask, reader->prepared);
-    if (is_text(reader) && osb_utf8_check(&reader->text, bytes + reader->prepared, come - reader->prepared))
+        apply_mask(bytes + reader->prepared, available - reader->prepared, reader->mask, reader->prepared);
+    if (is_text(reader) && osb_utf8_check(&reader->text, bytes + reader->prepared, available - reader->prepared))
         return fail(reader, OSB_WS_NOT_UTF8, "a text is not UTF-8");
-    reader->prepared = come;
-    return come == reader->length ? OSB_WS_READY : OSB_WS_NONE;
+    reader->prepared = available;
+    return available == reader->length ? OSB_WS_READY : OSB_WS_NONE;
 }
 
-/* Takes the current frame off the input. Its payload stays in place until the next feed. */
+/* Removes the current frame from the input. Its payload stays in place until the next feed. */
 static const char *take_frame(osb_ws_reader *reader)
 {
     const char *payload = osb_buffer_bytes(&reader->input) + reader->header;
@@ -264,7 +264,7 @@ int osb_ws_code_is_valid(int code)
 {
     if (code >= 3000)
         return code <= 4999;
-    /* 1004 is reserved; 1005, 1006 and 1015 stand for what happened and are never sent. */
+    /* 1004 is reserved. 1005, 1006 and 1015 describe a connection's end to its owner and are never sent. */
     return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014);
 }
 

@@ -1,8 +1,8 @@
 /*
  * The frames of WebSocket (RFC 6455): a reader that makes messages of the peer's bytes, and a writer. Both are pure: they know
- * neither libcurl nor Lua, and any chunking of the same bytes gives the same messages.
+ * neither libcurl nor Lua, and any chunking of the same bytes results in the same messages.
  *
- * The reader joins the fragments of a message and returns control frames as they come, also between fragments. It refuses every
+ * The reader joins the fragments of a message, and returns a control frame at once, also between fragments. It refuses every
  * violation of the protocol: reserved bits and opcodes, a wrong mask, fragments out of order, control frames that are long or in
  * fragments, close codes that may not be sent, text that is not UTF-8. No extension is supported, because none is ever offered.
  */
@@ -42,7 +42,7 @@ typedef struct osb_ws_message {
 typedef enum osb_ws_status {
     OSB_WS_NONE = 0,      /* more bytes are needed, or the peer has closed */
     OSB_WS_READY = 1,     /* a message was taken */
-    /* Failures: the reader stays in that state, and `problem` says what the peer did. */
+    /* Failures: the reader stays in that state, and `problem` describes the failure. */
     OSB_WS_VIOLATION = 2, /* of the protocol */
     OSB_WS_NOT_UTF8 = 3,
     OSB_WS_TOO_LARGE = 4, /* a message is longer than the limit */
@@ -50,21 +50,21 @@ typedef enum osb_ws_status {
 } osb_ws_status;
 
 typedef struct osb_ws_reader {
-    osb_buffer input;    /* bytes as they came, from the first frame that was not taken */
-    osb_buffer joined;   /* the message of which fragments have come */
+    osb_buffer input;    /* bytes of the peer, from the first frame that was not taken */
+    osb_buffer joined;   /* the fragments received so far of a message */
     size_t limit;        /* longest message in bytes */
     int masked;          /* the peer is a client */
     /* The frame at the front of the input, once its header is complete: */
-    size_t header;       /* its length; 0: it is not complete yet */
+    size_t header;       /* the header's length; 0: it is not complete yet */
     size_t length;       /* of the payload */
     size_t prepared;     /* bytes of the payload that are unmasked and, for a text, checked */
     int opcode;
     int final;
     unsigned char mask[4];
-    osb_ws_type type;    /* of the message whose fragments are joined; 0: there is none */
-    osb_utf8 text;       /* where the check of the current text stands */
+    osb_ws_type type;    /* of the message whose fragments are joined; 0: none */
+    osb_utf8 text;       /* the state of the check of the current text */
     int delivered;       /* `joined` was returned by the call before */
-    int closed;          /* a close frame has come: what follows is ignored */
+    int closed;          /* a close frame was received: bytes after it are ignored */
     osb_ws_status failure;
     const char *problem;
 } osb_ws_reader;
@@ -79,7 +79,7 @@ int osb_ws_reader_feed(osb_ws_reader *reader, const char *bytes, size_t length);
 /* Takes the next message. */
 osb_ws_status osb_ws_reader_next(osb_ws_reader *reader, osb_ws_message *message);
 
-/* Returns the close code that tells the peer about a failure of the reader. */
+/* Returns the close code that reports a failure of the reader to the peer. */
 int osb_ws_failure_code(osb_ws_status failure);
 
 /*

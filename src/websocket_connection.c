@@ -1,15 +1,15 @@
 #include "websocket_connection.h"
 
 #include <string.h>
-#include <strings.h>
 
+#include "ascii.h"
 #include "random.h"
 #include "sha1.h"
 
-/* A clock that is checked so much later than it ran out proves nothing: nobody has moved bytes meanwhile. Seconds. */
-#define LATE 1.0
+/* A time limit that is checked later than this proves nothing, because no bytes were moved meanwhile. Seconds. */
+#define MAX_DELAY 1.0
 
-/* What stands before each message in the queue of those received. */
+/* The header of each message in the queue of received messages. */
 typedef struct record {
     osb_ws_type type;
     size_t length;
@@ -39,9 +39,7 @@ void osb_websocket_free(osb_websocket *websocket)
 
 /* The handshake. */
 
-/*
- * Finds the next value of a header in a head: `*position` is where the search begins, and ends. Returns NULL when there is none.
- */
+/* Finds the next value of a header in a head. The search begins at `*position`, which it moves. Returns NULL when it finds none. */
 static const char *next_value(const char *head, size_t length, size_t *position, const char *name, size_t *value_length)
 {
     size_t name_length = strlen(name);
@@ -52,7 +50,7 @@ static const char *next_value(const char *head, size_t length, size_t *position,
         size_t size = newline ? (size_t)(newline - line) : length - *position;
 
         *position += newline ? size + 1 : size;
-        if (size > name_length && line[name_length] == ':' && strncasecmp(line, name, name_length) == 0) {
+        if (size > name_length && line[name_length] == ':' && osb_ascii_equal(line, name, name_length)) {
             const char *value = line + name_length + 1;
             const char *end = line + size;
             while (value < end && (*value == ' ' || *value == '\t'))
@@ -82,7 +80,7 @@ static int has_word(const char *head, size_t length, const char *name, const cha
                 ++value;
             while (value < last && (last[-1] == ' ' || last[-1] == '\t'))
                 --last;
-            if ((size_t)(last - value) == word_length && strncasecmp(value, word, word_length) == 0)
+            if ((size_t)(last - value) == word_length && osb_ascii_equal(value, word, word_length))
                 return 1;
             value = next;
         }
@@ -136,9 +134,13 @@ static int is_full(const osb_websocket *websocket)
     return osb_buffer_size(&websocket->output) >= websocket->options.send_high_water;
 }
 
-/* A server that pings without reading must not fill the memory with answers: while the queue is full, only the last one is kept. */
+/*
+ * A server that pings without reading must not fill the memory with answers: while the queue is full, only the last one is kept. To
+ * answer the last of several pings is enough.
+ */
 static int answer_ping(osb_websocket *websocket, const osb_ws_message *ping)
 {
+    websocket->pong_length = -1;
     if (!is_full(websocket))
         return write_frame(websocket, OSB_WS_PONG, ping->data, ping->length);
     memcpy(websocket->pong, ping->data, ping->length);
@@ -195,7 +197,7 @@ size_t osb_websocket_take(osb_websocket *websocket, char *into, size_t length, i
     *news = 0;
     websocket->send_paused = 0;
     if (write_kept_pong(websocket))
-        websocket->pong_length = -1; /* without memory a pong is missing, and the server may ping again */
+        websocket->pong_length = -1; /* without memory this pong is lost; the server may ping again */
     size = osb_buffer_size(&websocket->output);
     if (!websocket->open || size == 0) {
         websocket->send_paused = 1;
@@ -293,6 +295,8 @@ osb_websocket_result osb_websocket_receive(osb_websocket *websocket, const char 
         if (message.type != OSB_WS_PING && message.type != OSB_WS_PONG)
             result = OSB_WEBSOCKET_NEWS;
     }
+    if (status == OSB_WS_NO_MEMORY)
+        return OSB_WEBSOCKET_NO_MEMORY;
     return status == OSB_WS_NONE ? result : fail(websocket, status, now);
 }
 
@@ -341,7 +345,7 @@ int osb_websocket_is_over(const osb_websocket *websocket)
     return all_sent && (websocket->close_code != 0 || websocket->failure != OSB_WS_NONE);
 }
 
-/* A server that may not send, because we are paused, owes no answer but its close frame. */
+/* While receiving is paused the server cannot answer a ping. Its close frame is expected nevertheless. */
 static int owes_answer(const osb_websocket *websocket)
 {
     return websocket->answer_by >= 0 && (websocket->close_sent || !websocket->receive_paused);
@@ -356,7 +360,7 @@ double osb_websocket_clock(const osb_websocket *websocket)
     return next;
 }
 
-/* To a server that may not send, an unasked pong shows that this side is alive. */
+/* While receiving is paused, a pong without a ping shows the server that this side is alive. */
 static void send_ping(osb_websocket *websocket, double now)
 {
     osb_ws_type type = websocket->receive_paused ? OSB_WS_PONG : OSB_WS_PING;
@@ -373,7 +377,7 @@ const char *osb_websocket_tick(osb_websocket *websocket, double now)
     int closing = websocket->close_sent;
 
     if (owes_answer(websocket) && now >= websocket->answer_by) {
-        if (now - websocket->answer_by <= LATE)
+        if (now - websocket->answer_by <= MAX_DELAY)
             return closing ? "the server did not answer the close frame" : "the server did not answer a ping";
         websocket->answer_by = now + (closing ? websocket->options.close_timeout : websocket->options.ping_timeout);
     }

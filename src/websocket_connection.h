@@ -1,9 +1,9 @@
 /*
- * A WebSocket connection of a client, apart from its transport: the handshake, the messages that have come and the frames to be sent
- * in bounded queues, pings, and the closing handshake. It knows neither libcurl nor Lua. A transfer passes it what arrives, and takes
- * from it what is to be sent.
+ * A WebSocket connection of a client without its transport: the handshake, bounded queues of received messages and of frames to be
+ * sent, pings, and the closing handshake. It knows neither libcurl nor Lua. A transfer passes the received bytes to it, and takes
+ * the bytes to be sent from it.
  *
- * Pings of the server are answered here. The server is pinged when nothing has come for a while, and given up when nothing comes then.
+ * It answers the pings of the server. After a time of silence it pings the server, and reports a server that then stays silent.
  */
 #ifndef OSB_WEBSOCKET_CONNECTION_H
 #define OSB_WEBSOCKET_CONNECTION_H
@@ -11,11 +11,11 @@
 #include "websocket.h"
 
 typedef struct osb_websocket_options {
-    size_t max_message;        /* the longest message that may come, in bytes */
+    size_t max_message;        /* the longest message that is accepted, in bytes */
     size_t receive_high_water; /* bytes of messages queued at which receiving pauses, at least 1 */
     size_t send_high_water;    /* bytes of frames queued from which on no more messages are accepted, at least 1 */
-    double ping_interval;      /* seconds without a byte of the server after which it is pinged; 0: it never is */
-    double ping_timeout;       /* seconds in which something must come after a ping */
+    double ping_interval;      /* seconds without a byte of the server after which it is pinged; 0: never */
+    double ping_timeout;       /* seconds in which the server must send anything after a ping */
     double close_timeout;      /* seconds that the closing handshake may take */
 } osb_websocket_options;
 
@@ -25,49 +25,49 @@ typedef struct osb_websocket {
     int open;                        /* the server has switched to the protocol */
 
     osb_ws_reader reader;
-    osb_buffer received;    /* messages for the owner, each behind its type and length */
+    osb_buffer received;    /* messages for the owner, each after its type and length */
     int receive_paused;     /* bytes were refused because this queue is full */
-    int discarded;          /* nobody reads messages */
-    unsigned long removals; /* messages that the owner has taken */
+    int discarded;          /* received messages are dropped */
+    unsigned long removals; /* messages that the owner has removed */
 
     osb_buffer output;      /* frames to be sent */
     int send_paused;        /* the transport waits for bytes */
     int refused;            /* a message was not accepted because this queue is full */
-    char pong[OSB_WS_MAX_CONTROL]; /* the answer to the last ping, while the queue is full */
-    int pong_length;        /* -1: there is none */
+    char pong[OSB_WS_MAX_CONTROL]; /* the answer to the last ping, kept while the queue is full */
+    int pong_length;        /* -1: none is kept */
 
     int close_sent;         /* a close frame is queued or sent */
-    int close_code;         /* of the server's close frame; 0: none has come */
+    int close_code;         /* of the server's close frame; 0: none was received */
     char close_reason[OSB_WS_MAX_REASON];
     size_t close_reason_length;
 
     double ping_at;         /* when the next ping is due; -1: never */
-    double answer_by;       /* when the server must have sent something, or have closed; -1: it need not */
+    double answer_by;       /* when the server must have sent anything, or its close frame; -1: no such time */
 
-    osb_ws_status failure;  /* what the server violated; OSB_WS_NONE: nothing */
+    osb_ws_status failure;  /* a violation by the server, or OSB_WS_NONE */
 } osb_websocket;
 
 /* Returns 0, or -1 when the system has no random bytes. */
 int osb_websocket_init(osb_websocket *websocket, const osb_websocket_options *options);
 void osb_websocket_free(osb_websocket *websocket);
 
-/* Opens the connection with the head of a response of status 101. Returns NULL, or a message: the head answers another handshake. */
+/* Opens the connection with the head of a response of status 101. Returns NULL, or a message when the head is not acceptable. */
 const char *osb_websocket_open(osb_websocket *websocket, const char *head, size_t length, double now);
 
 typedef enum osb_websocket_result {
     OSB_WEBSOCKET_OK,
-    OSB_WEBSOCKET_NEWS,     /* and there is news for the owner */
-    OSB_WEBSOCKET_FULL,     /* nothing was accepted, because the queue is full */
-    OSB_WEBSOCKET_CLOSING,  /* nothing was accepted, because the connection is not open, or is being closed */
-    OSB_WEBSOCKET_NO_MEMORY /* nothing was accepted */
+    OSB_WEBSOCKET_NEWS,     /* the bytes were accepted, and the owner has news */
+    OSB_WEBSOCKET_FULL,     /* refused, because the queue is full */
+    OSB_WEBSOCKET_CLOSING,  /* refused, because the connection is not open, or is being closed */
+    OSB_WEBSOCKET_NO_MEMORY /* refused */
 } osb_websocket_result;
 
-/* Passes bytes that have arrived. FULL: pass them again when osb_websocket_can_resume(). */
+/* Passes received bytes. After FULL, pass the same bytes again when osb_websocket_can_receive(). */
 osb_websocket_result osb_websocket_receive(osb_websocket *websocket, const char *bytes, size_t length, double now);
 
 /*
- * Takes bytes to be sent. Returns how many; 0: there are none, and the transport has sent all that it took before. `news` becomes 1
- * when the owner can send again, or all is sent.
+ * Takes at most `length` bytes to be sent, and returns their number. The transport calls it when it has sent the bytes that it took
+ * before; 0 pauses sending. `news` becomes 1 when the owner can send again, or when all is sent.
  */
 size_t osb_websocket_take(osb_websocket *websocket, char *into, size_t length, int *news);
 
@@ -88,13 +88,13 @@ void osb_websocket_discard(osb_websocket *websocket);
 int osb_websocket_can_receive(const osb_websocket *websocket);
 int osb_websocket_can_send(const osb_websocket *websocket);
 
-/* Returns 1 when the connection can be cut: the closing handshake is complete, or the server was told its violation. */
+/* Returns 1 when the transport can be closed: the closing handshake is complete, or a violation was reported to the server. */
 int osb_websocket_is_over(const osb_websocket *websocket);
 
 /* Returns when osb_websocket_tick() is due; -1: never. */
 double osb_websocket_clock(const osb_websocket *websocket);
 
-/* Does what is due. Returns NULL, or why the server is given up. */
+/* Sends a ping that is due. Returns NULL, or a message when the server has not answered in time. */
 const char *osb_websocket_tick(osb_websocket *websocket, double now);
 
 #endif

@@ -12,7 +12,7 @@ local opensandbox = require "opensandbox"
 
 local ngx = rawget(_G, "ngx")
 
-local TIME_LIMIT = 10 -- seconds for the code
+local TIME_LIMIT = tonumber(os.getenv("TIME_LIMIT")) or 10 -- seconds for the code
 local LIFETIME = 60   -- seconds after which the server ends the sandbox, should this worker die
 
 local languages = {

@@ -70,7 +70,7 @@ end
 
 ---@class opensandbox.CommandEvent
 ---@field type string "output", or "exit" for the last event
----@field text? string output: bytes as they were written, cut at any position
+---@field text? string output: bytes as they were written, cut between two characters
 ---@field cursor? integer output: the position of the next event, for `events { cursor = }`
 ---@field exit_code? integer exit; it also has the other fields of opensandbox.CommandEnd
 

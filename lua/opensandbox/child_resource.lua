@@ -7,7 +7,6 @@ local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local tables = require "opensandbox.base.tables"
-local url = require "opensandbox.base.url"
 
 local child_resource = {}
 
@@ -39,10 +38,10 @@ end
 ---@return opensandbox.Error? err
 function ChildResource:close()
   if self._closed then return true end
-  if self._resource and not self.sandbox:is_killed() then
+  if self._resource and self._resource:is_ours() and not self.sandbox:is_killed() then
     local client = self.client:for_op(self._op_prefix .. ":close")
     local ok, err = client[self._delete](client, self.sandbox:known_execd() or self._execd, self.id)
-    if not ok then return nil, err end
+    if not ok and err.code ~= "sandbox_gone" then return nil, err end
   end
   self:detach()
   self._closed = true
@@ -62,16 +61,15 @@ function ChildResource:__close()
 end
 
 function ChildResource:__tostring()
-  return ("opensandbox.%s: %s"):format(self._class, self.id)
+  return ("%s: %s"):format(getmetatable(self).__name, self.id)
 end
 
 --- Makes a class of such objects.
----@param class table its methods, and: _class (its name), _op_prefix (the prefix of its operations), _noun (its name in messages), _delete (the client method that deletes one), _route (the path of that route, without the id)
+---@param class table its methods, and: __name, _op_prefix (the prefix of its operations), _noun (its name in messages), _delete (the client method that deletes one)
 ---@return table class
 function child_resource.class(class)
   for name, method in pairs(ChildResource) do class[name] = class[name] or method end
   class.__index = class
-  class.__name = "opensandbox." .. class._class
   return class
 end
 
@@ -97,12 +95,13 @@ function child_resource.create(class, sandbox, op, method, ...)
   if not created then return nil, err end
   local self = child_resource.attach(class, sandbox, type(created) == "table" and tables.merge(created) or { id = created })
   local client, id, execd = sandbox.client, self.id, sandbox:known_execd()
+  local delete_request = self._delete .. "_request"
   self._execd = execd -- a pause may change the endpoint; then the sandbox knows the new one after its next request
   local resource = client.resources:add(function()
     if sandbox:is_killed() then return nil end
-    return client.http:endpoint_request(sandbox:known_execd() or execd, { op = class._op_prefix .. ":close", method = "DELETE",
-      path = class._route .. url.escape(id), may_repeat = true })
+    return client[delete_request](client, sandbox:known_execd() or execd, id)
   end)
+  resource.best_effort = true
   function resource.parent_is_owned() return sandbox:owned_resource() ~= nil end
   self._resource = resource
   self._finalizer = finalizer(function() resource:delete() end)

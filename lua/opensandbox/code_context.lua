@@ -1,14 +1,15 @@
 --- A code context of a sandbox: `sandbox:code()`.
 
 local child_resource = require "opensandbox.child_resource"
+local class = require "opensandbox.base.class"
 local options = require "opensandbox.base.options"
 local tables = require "opensandbox.base.tables"
 
 ---@class opensandbox.Code: opensandbox.ChildResource
 ---@field id string sandbox:code(language, { id = }) attaches to it, in any process
 ---@field language string
-local Code = child_resource.class { _class = "Code", _op_prefix = "code", _noun = "code context", _delete = "delete_code_context",
-  _route = "/code/contexts/" }
+local Code = child_resource.class { __name = "opensandbox.Code", _op_prefix = "code", _noun = "code context",
+  _delete = "delete_code_context" }
 
 local code_contexts = {}
 
@@ -66,5 +67,7 @@ end
 function Code:interrupt()
   return self:call_execd("code:interrupt", "interrupt_code", self.id)
 end
+
+class.check_colon(Code, "code")
 
 return code_contexts

@@ -1,6 +1,7 @@
 --- A command in the background, started by this or another process: `sandbox:start()` and `sandbox:command()`.
 
 local background_process = require "opensandbox.background_process"
+local class = require "opensandbox.base.class"
 local core = require "opensandbox.core"
 local requests = require "opensandbox.execution.command_requests"
 
@@ -53,5 +54,7 @@ function Command:kill()
   if tostring(err.message):find("is not running", 1, true) then return true end
   return nil, err
 end
+
+class.check_colon(Command, "command")
 
 return command

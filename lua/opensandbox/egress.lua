@@ -1,5 +1,6 @@
 --- The network policy of one sandbox: `sandbox.egress`.
 
+local class = require "opensandbox.base.class"
 local network_policy = require "opensandbox.lifecycle.network_policy"
 local presets = require "opensandbox.egress.presets"
 
@@ -63,5 +64,7 @@ function Egress:replace(policy)
   network_policy.check(op, policy)
   return self._sandbox:call_egress(op, "replace_egress_policy", policy)
 end
+
+class.check_colon(Egress, "egress")
 
 return egress

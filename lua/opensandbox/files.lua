@@ -1,16 +1,22 @@
 --- The files of one sandbox: `sandbox.files`.
 
+local class = require "opensandbox.base.class"
 local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local deadline = require "opensandbox.loop.deadline"
-local directories = require "opensandbox.files.directories"
-local empty_directory = require "opensandbox.files.empty_directory"
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
-local literal_paths = require "opensandbox.files.literal_paths"
-local local_target = require "opensandbox.files.local_target"
+local lazy = require "opensandbox.base.lazy"
 local options = require "opensandbox.base.options"
-local verification = require "opensandbox.files.verification"
+local paths = require "opensandbox.base.paths"
+
+-- Files that are loaded when a method first needs them.
+local parts = lazy.modules {
+  empty_directory = "opensandbox.files.empty_directory",
+  literal_paths = "opensandbox.files.literal_paths",
+  local_target = "opensandbox.files.local_target",
+  verification = "opensandbox.files.verification",
+}
 
 ---@class opensandbox.FileTarget where file operations happen: a sandbox, or an isolated session inside one
 ---@field id string of the sandbox
@@ -18,13 +24,15 @@ local verification = require "opensandbox.files.verification"
 ---@field endpoint fun(op: string): opensandbox.Endpoint?, opensandbox.Error? the endpoint that has the file routes
 ---@field run fun(op: string, script: string, opts: table): opensandbox.CommandResult?, opensandbox.Error? runs a script; opts: cwd, timeout
 ---@field temporary_directory? string absolute path, default "/tmp"
+---@field ignore? string[] patterns, as in a .gitignore, of what is not the user's and stays out of downloaded directories
+---@field absolute? fun(op: string, path: string): string?, opensandbox.Error? the absolute path for any path; default: execd is asked
+---@field pipe? fun(op: string, script: string, opts: table, sink: fun(bytes: string)): opensandbox.CommandResult?, opensandbox.Error? runs a script and passes on what it writes to stdout; where it is present, commands cannot leave a file for a download
 
 ---@class opensandbox.Files
 ---@field target opensandbox.FileTarget
 ---@field upload_dir fun(self: opensandbox.Files, from: string, to: string, opts?: opensandbox.UploadDirOpts): opensandbox.TreeCount?, opensandbox.Error?
 ---@field download_dir fun(self: opensandbox.Files, from: string, to: string, opts?: opensandbox.DownloadDirOpts): opensandbox.TreeCount?, opensandbox.Error?
 local Files = {}
-Files.__index = Files
 Files.__name = "opensandbox.Files"
 
 local files = {}
@@ -41,12 +49,10 @@ local function call(self, op, method, ...)
   return endpoint_call(self.target.client, op, self.target.endpoint, method, ...)
 end
 
-for name, method in pairs(directories) do Files[name] = method end
-
 -- Checks a path. Returns whether execd would change it, so that it needs literal_paths.
 local function check_path(op, path)
   options.argument(op, "the path", path, "nonempty string")
-  return literal_paths.is_needed(path)
+  return paths.expansion(path) ~= nil
 end
 
 -- Sends one file. With `verify` the checksums are compared.
@@ -54,10 +60,10 @@ local function send(self, op, file, opts)
   file.mode, file.owner, file.group = opts.mode, opts.owner, opts.group
   local upload_opts = { on_progress = opts.on_progress, timeout = opts.timeout }
   local function upload(one)
-    if opts.verify then return verification.upload(self.target, op, one, upload_opts) end
+    if opts.verify then return parts.verification.upload(self.target, op, one, upload_opts) end
     return call(self, op, "upload_files", { one }, upload_opts)
   end
-  if literal_paths.is_needed(file.path) then return literal_paths.upload(self.target, op, file, upload) end
+  if paths.expansion(file.path) then return parts.literal_paths.upload(self.target, op, file, upload) end
   return upload(file)
 end
 
@@ -88,7 +94,7 @@ function Files:write(path, content, opts)
 end
 
 local function open(self, op, path, opts)
-  if check_path(op, path) then return literal_paths.open(self.target, op, path, opts) end
+  if check_path(op, path) then return parts.literal_paths.open(self.target, op, path, opts) end
   return call(self, op, "download_file", path, opts)
 end
 
@@ -113,13 +119,8 @@ function Files:open(path, opts)
   return open(self, "files:open", path, opts)
 end
 
---- Returns facts about a file or directory: GET /files/info. Symlinks are not followed.
----@param path string
----@return opensandbox.FileInfo? info
----@return opensandbox.Error? err
-function Files:stat(path)
-  local op = "files:stat"
-  if check_path(op, path) then return literal_paths.stat(self.target, op, path) end
+local function stat(self, op, path)
+  if check_path(op, path) then return parts.literal_paths.stat(self.target, op, path) end
   local infos, err = call(self, op, "file_info", path)
   if not infos then return nil, err end
   local _, info = next(infos)
@@ -128,12 +129,20 @@ function Files:stat(path)
     sandbox_id = self.target.id }
 end
 
+--- Returns facts about a file or directory: GET /files/info. Symlinks are not followed.
+---@param path string
+---@return opensandbox.FileInfo? info
+---@return opensandbox.Error? err
+function Files:stat(path)
+  return stat(self, "files:stat", path)
+end
+
 --- Returns whether a file or directory of that name exists.
 ---@param path string
 ---@return boolean? exists nil if that is not known
 ---@return opensandbox.Error? err
 function Files:exists(path)
-  local info, err = self:stat(path)
+  local info, err = stat(self, "files:exists", path)
   if info then return true end
   if err.status == 404 and err.code == "FILE_NOT_FOUND" then return false end
   if err.status == 500 and err.message:find("not a directory", 1, true) then return false end -- a parent is a file
@@ -147,7 +156,7 @@ end
 ---@return opensandbox.Error? err
 function Files:search(dir, pattern)
   local op = "files:search"
-  if check_path(op, dir) then return literal_paths.search(self.target, op, dir, pattern) end
+  if check_path(op, dir) then return parts.literal_paths.search(self.target, op, dir, pattern) end
   return call(self, op, "search_files", dir, pattern)
 end
 
@@ -158,7 +167,7 @@ end
 ---@return opensandbox.Error? err
 function Files:list(path, opts)
   local op = "files:list"
-  if check_path(op, path) then return literal_paths.list(self.target, op, path, opts) end
+  if check_path(op, path) then return parts.literal_paths.list(self.target, op, path, opts) end
   return call(self, op, "list_directory", path, opts)
 end
 
@@ -185,7 +194,7 @@ function Files:remove(path, opts)
     if not ok then return nil, err end
   end
   for _, one in ipairs(literal) do
-    local ok, err = literal_paths.remove(self.target, op, one, opts.recursive)
+    local ok, err = parts.literal_paths.remove(self.target, op, one, opts.recursive)
     if not ok then return nil, err end
   end
   return true
@@ -206,7 +215,7 @@ local access_options = { mode = "any", owner = "nonempty string", group = "nonem
 function Files:mkdir(path, opts)
   local op = "files:mkdir"
   opts = options.check(op, opts, access_options)
-  if check_path(op, path) then return literal_paths.mkdir(self.target, op, path, opts) end
+  if check_path(op, path) then return parts.literal_paths.mkdir(self.target, op, path, opts) end
   return call(self, op, "make_directories", path, opts)
 end
 
@@ -218,7 +227,7 @@ end
 function Files:rmdir(path)
   local op = "files:rmdir"
   check_path(op, path)
-  return empty_directory.remove(self.target, op, path)
+  return parts.empty_directory.remove(self.target, op, path)
 end
 
 --- Moves a file or a directory: POST /files/mv. The parents of the new path are created. An existing file is never overwritten.
@@ -229,7 +238,7 @@ end
 function Files:move(from, to)
   local op = "files:move"
   local from_is_literal, to_is_literal = check_path(op, from), check_path(op, to)
-  if from_is_literal or to_is_literal then return literal_paths.move(self.target, op, from, to) end
+  if from_is_literal or to_is_literal then return parts.literal_paths.move(self.target, op, from, to) end
   return call(self, op, "move_files", { { from = from, to = to } })
 end
 
@@ -245,7 +254,7 @@ function Files:chmod(path, mode, opts)
   local op = "files:chmod"
   opts = options.check(op, opts, owner_options)
   local access = { mode = mode, owner = opts.owner, group = opts.group }
-  if check_path(op, path) then return literal_paths.chmod(self.target, op, path, access) end
+  if check_path(op, path) then return parts.literal_paths.chmod(self.target, op, path, access) end
   return call(self, op, "set_permissions", { [path] = access })
 end
 
@@ -258,7 +267,7 @@ end
 function Files:replace(path, old, new)
   local op = "files:replace"
   local change = { old = old, new = new }
-  if check_path(op, path) then return literal_paths.replace(self.target, op, path, change) end
+  if check_path(op, path) then return parts.literal_paths.replace(self.target, op, path, change) end
   local counts, err = call(self, op, "replace_in_files", { [path] = change })
   if not counts then return nil, err end
   return counts[path] or 0
@@ -295,8 +304,8 @@ local function download_part(self, op, from, target, opts)
   local part = target.part
   local save_opts = { on_progress = opts.on_progress, mode = target.part_mode, timeout = opts.timeout }
   local ok, err
-  if literal_paths.is_needed(from) then
-    ok, err = literal_paths.save(self.target, op, from, part, save_opts)
+  if paths.expansion(from) then
+    ok, err = parts.literal_paths.save(self.target, op, from, part, save_opts)
   else
     ok, err = call(self, op, "save_file", from, part, save_opts)
   end
@@ -304,7 +313,7 @@ local function download_part(self, op, from, target, opts)
     err.message = target.path .. err.message:sub(#part + 1) -- the caller does not know the temporary name
   end
   if not ok or not opts.verify then return ok, err end
-  return verification.compare_file(self.target, op, from, part)
+  return parts.verification.compare_file(self.target, op, from, part)
 end
 
 --- Downloads a file to a local path: GET /files/download. It is written under a temporary name and renamed when it is complete. After a
@@ -322,11 +331,11 @@ function Files:download(from, to, opts)
   options.argument(op, "the local path", to, "nonempty string")
   check_path(op, from)
   opts = options.check(op, opts, download_options)
-  local target, err = local_target.open(op, to)
+  local target, err = parts.local_target.open(op, to)
   if not target then return nil, err end
   if opts.verify then
     local has_cksum
-    has_cksum, err = verification.require_cksum(self.target, { op = op, deadline = deadline.new() })
+    has_cksum, err = parts.verification.require_cksum(self.target, { op = op, deadline = deadline.new() })
     if not has_cksum then return nil, err end
   end
   local ok, value
@@ -336,5 +345,9 @@ function Files:download(from, to, opts)
   if not ok then error(value, 0) end
   return nil, err
 end
+
+class.define(Files, { name = "files", methods = {
+  ["opensandbox.files.directories"] = { "upload_dir", "download_dir" },
+} })
 
 return files

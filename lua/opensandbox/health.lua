@@ -1,10 +1,10 @@
---- `:checkhealth opensandbox` in Neovim: whether all parts are there, and whether the server answers.
+--- `:checkhealth opensandbox` in Neovim: checks that all parts are installed, and that the server responds.
 
 local health = {}
 
-local TIMEOUT = 3 -- seconds for the server's answer
+local TIMEOUT = 3 -- seconds for the server's response
 
--- Neovim's functions, by the names of 0.10; older ones call them report_start, and keep them in a module.
+-- Returns Neovim's functions by the names of 0.10. Older versions call them report_start and so on, and have them in a module.
 local function reporter()
   local vim = rawget(_G, "vim")
   local given = vim.health or require "health"
@@ -27,12 +27,12 @@ local function check_parts(report)
   else
     report.warn("this libcurl blocks while it looks up a host name", { "Install one with c-ares or the threaded resolver" })
   end
-  local has_json, problem = pcall(require, "opensandbox.base.json")
+  local has_json, json = pcall(require, "opensandbox.base.json")
   if not has_json then
-    report.error(tostring(problem))
+    report.error(tostring(json))
     return false
   end
-  report.ok("JSON: " .. (package.loaded.cjson and "lua-cjson" or "vim.json"))
+  report.ok("JSON: " .. json.codec_name)
   report.ok("event loop: " .. require("opensandbox.loop").name())
   return true
 end
@@ -49,12 +49,12 @@ local function check_server(report)
   if not ok then return report.error(tostring(client)) end
   local list, err = client:list_sandboxes { page = 1, page_size = 1 }
   client:close()
-  if list then return report.ok("the server answers: " .. client.url) end
-  -- A plugin may name another server than the environment does.
+  if list then return report.ok("the server responds: " .. client.url) end
+  -- A plugin can use another server than the environment names.
   report.warn(tostring(err), { "For another server than " .. client.url .. " set OPEN_SANDBOX_DOMAIN and OPEN_SANDBOX_API_KEY" })
 end
 
---- What `:checkhealth opensandbox` calls.
+--- Runs the checks. `:checkhealth opensandbox` calls this.
 function health.check()
   local report = reporter()
   report.start("opensandbox")

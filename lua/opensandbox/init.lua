@@ -5,48 +5,51 @@
 --     local sandbox <close> = assert(client:create { image = "python:3.12" })
 --     print(assert(sandbox:run("python3 --version")).stdout)
 
-require "opensandbox.intree" -- first: the others want the core
+require "opensandbox.intree" -- first, because the other files need the core
 
 local clients = require "opensandbox.client"
 local core = require "opensandbox.core"
-local errors = require "opensandbox.base.errors"
-local pool = require "opensandbox.sandbox_pool"
-local presets = require "opensandbox.egress.presets"
 local coxpcall = require "opensandbox.loop.coxpcall"
-local sandboxes = require "opensandbox.sandbox"
-local shell = require "opensandbox.base.shell"
-local task = require "opensandbox.loop.task"
-local objects = require "opensandbox.lifecycle.objects"
+local errors = require "opensandbox.base.errors"
+local lazy = require "opensandbox.base.lazy"
 
-clients.Client.create = sandboxes.create
-clients.Client.connect = sandboxes.connect
-clients.Client.sandboxes = sandboxes.iterate
-clients.Client.kill_all = sandboxes.kill_all
-clients.Client.pool = pool.new
+-- Files that are loaded when a field below first needs them.
+local parts = lazy.modules {
+  objects = "opensandbox.lifecycle.objects",
+  presets = "opensandbox.egress.presets",
+  shell = "opensandbox.base.shell",
+  task = "opensandbox.loop.task",
+}
 
--- assert() of PUC Lua 5.1 and 5.2 takes no error but a string, and the lua program of 5.1 prints no other.
+-- The fields that are made when they are first read.
+local FIELDS = {
+  EXECD_PORT = function() return parts.objects.EXECD_PORT end,
+  EGRESS_PORT = function() return parts.objects.EGRESS_PORT end,
+  egress = function() -- network policies
+    return { presets = parts.presets.known, only = parts.presets.only, none = parts.presets.none }
+  end,
+  quote = function() return parts.shell.quote end,
+  spawn = function() return parts.task.spawn end,
+  map = function() return parts.task.map end,
+  sleep = function() return parts.task.sleep end,
+}
+
+-- assert() of PUC Lua 5.1 and 5.2 accepts only strings as errors, and the lua program of 5.1 prints only strings.
 local prints_strings_only = _VERSION == "Lua 5.1" and not rawget(_G, "jit")
 
---- Returns its arguments, or raises the second when the first is nil or false: assert(), for every Lua.
+--- Returns its arguments, or raises the second one if the first is nil or false, like assert() but on every Lua.
 local function check(value, err, ...)
   if value then return value, err, ... end
-  -- A task that is cancelled ends with the error itself.
+  -- A cancelled task must end with the error itself.
   local for_task = errors.is(err) and err.kind == "cancelled"
   error(prints_strings_only and not for_task and tostring(err) or err, 0)
 end
 
-return {
+return lazy.fields({
   _VERSION = require "opensandbox.version",
-  EXECD_PORT = objects.EXECD_PORT,
-  EGRESS_PORT = objects.EGRESS_PORT,
   new = clients.new,
-  egress = { presets = presets.known, only = presets.only, none = presets.none }, -- network policies
   is_error = errors.is,
   assert = check,
-  quote = shell.quote,
-  spawn = task.spawn,
-  map = task.map,
-  sleep = task.sleep,
   pcall = coxpcall.pcall, -- pcall(), inside which a task can wait on Lua 5.1 too
   now = core.now, -- seconds on the monotonic clock, for measuring
-}
+}, FIELDS)

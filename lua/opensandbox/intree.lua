@@ -1,11 +1,11 @@
---- The C core of a clone that was built with `make` and installed nowhere, as plugin managers leave it: found beside the Lua files.
+--- Loads the C core. If it is not on package.cpath, the core of this clone is loaded, which `make` has built: plugin managers leave a
+--- clone and install nothing.
 --
--- It must be required before anything that requires `opensandbox.core`, which is then loaded as if it stood on package.cpath. Gives the
--- file that the core was loaded from, where it is known.
+-- It must be required before every file that requires `opensandbox.core`. Its value is the path of the core, or true if that is unknown.
 
-local NAME = "opensandbox.core"
+local MODULE = "opensandbox.core"
 
--- The clone that this file lies in; nil when it is installed.
+-- The directory of the clone with this file; nil if the library is installed.
 local root = debug.getinfo(1, "S").source:match("^@(.-)lua[/\\]opensandbox[/\\]intree%.lua$")
 local abi = rawget(_G, "jit") and "jit" or _VERSION:match("%d+%.%d+")
 local lua = "lua" .. abi
@@ -16,18 +16,18 @@ local function readable(path)
   return file ~= nil
 end
 
--- The file that require() takes the core from.
+-- Returns the file from which require() loads the core.
 local function on_cpath()
   for template in package.cpath:gmatch("[^;]+") do
-    local path = template:gsub("%?", (NAME:gsub("%.", "/")))
+    local path = template:gsub("%?", (MODULE:gsub("%.", "/")))
     if readable(path) then return path end
   end
 end
 
--- The file, or false and what to do.
+-- Returns the file, or false and a problem with its remedy.
 local function load()
-  local path = not package.loaded[NAME] and on_cpath() or nil
-  local ok, problem = pcall(require, NAME)
+  local path = not package.loaded[MODULE] and on_cpath() or nil
+  local ok, problem = pcall(require, MODULE)
   if ok then return path or on_cpath() or true end
   if not root then
     if path then return false, problem end
@@ -40,13 +40,13 @@ local function load()
   local open
   open, problem = package.loadlib(built, "luaopen_opensandbox_core")
   if not open then return false, ("its C core cannot be loaded (run `make clean` and `make LUA=%s`): %s"):format(lua, problem) end
-  package.loaded[NAME] = open(NAME, built)
+  package.loaded[MODULE] = open(MODULE, built)
   return built
 end
 
 local path, problem = load()
 if not path then
-  -- Lua 5.1 and LuaJIT would take the next require() for a loop, and not say this again.
+  -- Without this, Lua 5.1 and LuaJIT would report a loop for the next require() instead of this problem.
   package.loaded["opensandbox"], package.loaded["opensandbox.intree"] = nil, nil
   error("opensandbox: " .. problem, 0)
 end

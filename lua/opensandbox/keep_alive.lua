@@ -1,28 +1,28 @@
 --- Keeps a sandbox alive while it is in use. No timer is used: each time data arrives for the sandbox, the expiry is checked. If it is
 -- near, a renewal request is sent in the background.
 --
--- A renewer knows when its sandbox expires. The HTTP client holds it weakly: it lives as long as the Sandbox object that holds it.
+-- A renewer knows when its sandbox expires, on the server's clock. The HTTP client holds it weakly, so that it lives as long as its Sandbox
+-- object.
 
-local core = require "opensandbox.core"
 local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
 
 ---@class opensandbox.Renewer
 ---@field id string of the sandbox
 ---@field seconds number the lifetime after each renewal
----@field expires_at number Unix seconds
+---@field expires_at number Unix seconds, on the server's clock
 local Renewer = {}
 Renewer.__index = Renewer
 
 local keep_alive = {}
 
--- Of the whole lifetime. A renewal is sent when more than a third has passed, so that there is time for another if one is lost.
+-- The share of the lifetime below which a renewal is sent. It leaves time for another renewal if one is lost.
 local RENEWAL_THRESHOLD = 2 / 3
 
 --- Starts to keep a sandbox alive.
 ---@param client opensandbox.Client
 ---@param id string
 ---@param seconds number the lifetime after each renewal
----@param info? opensandbox.SandboxInfo if it says when the sandbox expires, no request is needed
+---@param info? opensandbox.SandboxInfo if it contains the expiry, no request is needed
 ---@return opensandbox.Renewer? renewer nil without an error for a sandbox that never expires
 ---@return opensandbox.Error? err
 function keep_alive.start(client, id, seconds, info)
@@ -54,7 +54,7 @@ end
 --- Called on activity. Sends a renewal when it is due. Never shortens the lifetime.
 ---@param ex table the exchange
 function Renewer:on_activity(ex)
-  local now = core.wall_clock()
+  local now = self.client.http.clock:now()
   if self.expires_at - now > self.seconds * RENEWAL_THRESHOLD or ex:is_shielded() then return end
   self.expires_at = now + self.seconds
   ex:call_user(function() -- because it calls the user's on_request

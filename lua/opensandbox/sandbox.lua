@@ -1,28 +1,34 @@
 --- A sandbox: the object that most scripts use.
 
-local code_context = require "opensandbox.code_context"
-local command = require "opensandbox.command"
+local class = require "opensandbox.base.class"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local create_options = require "opensandbox.lifecycle.create_options"
 local deadline = require "opensandbox.loop.deadline"
-local egress = require "opensandbox.egress"
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
-local files = require "opensandbox.files"
 local finalizer = require "opensandbox.base.finalizer"
-local isolated_session = require "opensandbox.isolated_session"
-local keep_alive = require "opensandbox.keep_alive"
+local lazy = require "opensandbox.base.lazy"
 local objects = require "opensandbox.lifecycle.objects"
 local options = require "opensandbox.base.options"
-local tables = require "opensandbox.base.tables"
-local readiness = require "opensandbox.lifecycle.readiness"
-local run_command = require "opensandbox.execution.run_command"
-local sandbox_reference = require "opensandbox.sandbox_reference"
 local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
-local session = require "opensandbox.session"
+local tables = require "opensandbox.base.tables"
 local task = require "opensandbox.loop.task"
-local vault = require "opensandbox.vault"
-local wait_for = require "opensandbox.wait_for"
+
+-- Files that are loaded when a method first needs them.
+local parts = lazy.modules {
+  code_context = "opensandbox.code_context",
+  command = "opensandbox.command",
+  egress = "opensandbox.egress",
+  files = "opensandbox.files",
+  isolated_session = "opensandbox.isolated_session",
+  keep_alive = "opensandbox.keep_alive",
+  readiness = "opensandbox.lifecycle.readiness",
+  run_command = "opensandbox.execution.run_command",
+  sandbox_reference = "opensandbox.sandbox_reference",
+  sandbox_state = "opensandbox.lifecycle.sandbox_state",
+  session = "opensandbox.session",
+  vault = "opensandbox.vault",
+}
 
 ---@class opensandbox.Sandbox
 ---@field id string
@@ -31,10 +37,24 @@ local wait_for = require "opensandbox.wait_for"
 ---@field egress opensandbox.Egress
 ---@field vault opensandbox.Vault
 local Sandbox = {}
-Sandbox.__index = Sandbox
 Sandbox.__name = "opensandbox.Sandbox"
 
 local sandboxes = {}
+
+-- The fields that are made when they are first read.
+local FIELDS = {}
+
+function FIELDS.files(self)
+  return parts.files.of {
+    id = self.id, client = self.client,
+    endpoint = function(op) return self:execd_endpoint(op) end,
+    run = function(op, script, opts) return self:call_execd(op, "run_command", script, opts) end,
+  }
+end
+
+function FIELDS.egress(self) return parts.egress.of(self) end
+
+function FIELDS.vault(self) return parts.vault.of(self) end
 
 -- Makes an object. `owned`: this process created the sandbox and deletes it when the object is closed or collected.
 local function new(client, id, owned)
@@ -47,12 +67,6 @@ local function new(client, id, owned)
     _resource = nil,   -- deletes an owned sandbox
     _finalizer = nil,
   }, Sandbox)
-  self.files = files.of {
-    id = id, client = client,
-    endpoint = function(op) return self:execd_endpoint(op) end,
-    run = function(op, script, opts) return self:call_execd(op, "run_command", script, opts) end,
-  }
-  self.egress, self.vault = egress.of(self), vault.of(self)
   if owned then
     local http = client.http
     local resource = client.resources:add(function()
@@ -68,9 +82,9 @@ end
 local function with_keep_alive(self, op, seconds, info)
   if not seconds then return self end
   local err
-  self._renewer, err = keep_alive.start(self.client:for_op(op), self.id, seconds, info)
+  self._renewer, err = parts.keep_alive.start(self.client:for_op(op), self.id, seconds, info)
   if not err then return self end
-  self:close()
+  self:discard()
   return nil, err
 end
 
@@ -80,14 +94,14 @@ end
 ---@field on_state? fun(info: opensandbox.SandboxInfo) called with each new state
 ---@field keep_alive? number|false seconds, see Sandbox:keep_alive
 
-local own_options = { wait = "boolean", ready_timeout = "seconds", on_state = "function", keep_alive = "seconds or false" }
+local own_options = tables.merge(create_options.object_types, { wait = "boolean" })
 
 -- Calls the user's on_state. An error that it raises deletes the sandbox.
 local function guarded(self, on_state)
   return on_state and function(info)
     local ok, problem = coxpcall.pcall(on_state, info)
     if ok then return end
-    self:kill()
+    self:discard()
     error(problem, 0)
   end
 end
@@ -110,12 +124,12 @@ function sandboxes.create(client, opts)
   if not info then return nil, err end
   local self = new(client, info.id, true)
   if own.wait == false then return with_keep_alive(self, op, own.keep_alive, info) end
-  local limit = deadline.new(own.ready_timeout or readiness.READY_TIMEOUT)
-  local ready_info, execd = readiness.wait(client, op, info.id, limit, {
+  local limit = deadline.new(own.ready_timeout or parts.readiness.READY_TIMEOUT)
+  local ready_info, execd = parts.readiness.wait(client, op, info.id, limit, {
     info = info, option = "ready_timeout", on_state = guarded(self, own.on_state),
   })
   if not ready_info then
-    self:kill() -- the first error is returned, even if this fails
+    self:discard()
     return nil, execd
   end
   self._endpoints[objects.EXECD_PORT] = execd
@@ -141,7 +155,7 @@ function sandboxes.connect(client, id, opts)
   opts = options.check(op, opts, connect_options)
   local known
   if type(id) == "table" then
-    id, known = sandbox_reference.read(client, op, id)
+    id, known = parts.sandbox_reference.read(client, op, id)
     if not id then return nil, known end
   else
     options.path_segment(op, "the sandbox id", id)
@@ -149,8 +163,8 @@ function sandboxes.connect(client, id, opts)
   local self = new(client, id, false)
   self._endpoints[objects.EXECD_PORT] = known
   if opts.wait == false then return with_keep_alive(self, op, opts.keep_alive) end
-  local limit = deadline.new(opts.ready_timeout or readiness.READY_TIMEOUT)
-  local info, execd = readiness.wait(client, op, id, limit, { option = "ready_timeout", execd = known })
+  local limit = deadline.new(opts.ready_timeout or parts.readiness.READY_TIMEOUT)
+  local info, execd = parts.readiness.wait(client, op, id, limit, { option = "ready_timeout", execd = known })
   if not info then return nil, execd end
   self._endpoints[objects.EXECD_PORT] = execd
   return with_keep_alive(self, op, opts.keep_alive, info)
@@ -163,7 +177,7 @@ end
 ---@param client opensandbox.Client
 ---@param filter? opensandbox.SandboxFilter
 ---@return fun(): opensandbox.Sandbox?, opensandbox.SandboxInfo?
-function sandboxes.iterate(client, filter)
+function sandboxes.sandboxes(client, filter)
   local list, err = client:for_op("sandboxes"):list_sandboxes(filter)
   if not list then error(err, 0) end
   local position = 0
@@ -177,19 +191,23 @@ end
 --- Deletes all sandboxes that match a filter, several at a time: GET /sandboxes, DELETE /sandboxes/{id}. A failure does not stop the
 --- others. Metadata also match the sandboxes that were restored from a snapshot of one that had them.
 ---@param client opensandbox.Client
----@param filter opensandbox.SandboxFilter {} for all
+---@param filter opensandbox.SandboxFilter {} for all; its timeout is for the list and the deletes together
 ---@return integer? count of the sandboxes that matched
 ---@return opensandbox.Error? err the first one
 function sandboxes.kill_all(client, filter)
   local op = "kill_all"
   options.argument(op, "the filter ({} for all)", filter, "table")
-  local view = client:for_op(op)
+  local seconds = filter.timeout and options.argument(op, "option 'timeout'", filter.timeout, "seconds")
+  local view, limit = client:for_op(op), deadline.new(seconds)
   local list, err = view:list_sandboxes(filter)
   if not list then return nil, err end
-  local results, failures = task.map(list, function(info) return view:delete_sandbox(info.id) end)
+  local results, failures = task.map(list, function(info)
+    return view:delete_sandbox(info.id, { timeout = limit:remaining() })
+  end)
   if not results then return nil, failures end
   for i = 1, #list do
-    if failures and failures[i] then return nil, failures[i] end
+    local failure = failures and failures[i]
+    if failure then return nil, limit:has_passed() and limit:error(op, failure) or failure end
   end
   return #list
 end
@@ -201,6 +219,13 @@ local function client_for(self, op)
     message = "the sandbox object is closed" }
 end
 
+-- Calls a client method with the sandbox's id. Fails when the object is closed.
+local function call(self, op, method, ...)
+  local client, err = client_for(self, op)
+  if not client then return nil, err end
+  return client[method](client, self.id, ...)
+end
+
 -- Returns the endpoint for a port. It is requested once, and again after a pause.
 local function endpoint_for(self, op, port)
   local client, err = client_for(self, op)
@@ -209,6 +234,7 @@ local function endpoint_for(self, op, port)
   if endpoint then return endpoint end
   endpoint, err = client:get_endpoint(self.id, port)
   self._endpoints[port] = endpoint
+  if err and parts.sandbox_state.is_absence(err) then return nil, parts.sandbox_state.gone(op, self.id, err) end
   return endpoint, err
 end
 
@@ -252,7 +278,7 @@ end
 local function run_prepared(self, prepared)
   local execd, err = self:execd_endpoint(prepared.op)
   if not execd then return nil, err end
-  return run_command.run(self.client:for_op(prepared.op), execd, prepared)
+  return parts.run_command.run(self.client:for_op(prepared.op), execd, prepared)
 end
 
 ---@class opensandbox.RunOpts
@@ -278,7 +304,7 @@ end
 ---@return opensandbox.Error? err
 function Sandbox:run(given, opts)
   local op = "sandbox:run"
-  return run_prepared(self, run_command.prepare(op, given, opts))
+  return run_prepared(self, parts.run_command.prepare(op, given, opts))
 end
 
 ---@class opensandbox.StartOpts
@@ -301,16 +327,16 @@ local start_options = {
 function Sandbox:start(given, opts)
   local op = "sandbox:start"
   opts = tables.merge(options.check(op, opts, start_options), { background = true })
-  local result, err = run_prepared(self, run_command.prepare(op, given, opts))
+  local result, err = run_prepared(self, parts.run_command.prepare(op, given, opts))
   if not result then return nil, err end
-  return command.attach(self, result.id, true)
+  return parts.command.attach(self, result.id, true)
 end
 
 --- Returns an object for a command in the background that was started before, in any process. Nothing is sent.
 ---@param id string
 ---@return opensandbox.Command
 function Sandbox:command(id)
-  return command.attach(self, options.path_segment("sandbox:command", "the command id", id), false)
+  return parts.command.attach(self, options.path_segment("sandbox:command", "the command id", id), false)
 end
 
 --- Creates a shell session, or attaches to one: POST /session of execd. Its directory and its exported variables last from one run to the
@@ -319,7 +345,7 @@ end
 ---@return opensandbox.Session? session
 ---@return opensandbox.Error? err
 function Sandbox:session(opts)
-  return session.open(self, opts)
+  return parts.session.open(self, opts)
 end
 
 --- Creates a code context, or attaches to one: POST /code/context of execd. It is a kernel that keeps its variables from one run to the
@@ -329,7 +355,7 @@ end
 ---@return opensandbox.Code? code
 ---@return opensandbox.Error? err
 function Sandbox:code(language, opts)
-  return code_context.open(self, language, opts)
+  return parts.code_context.open(self, language, opts)
 end
 
 --- Returns the existing code contexts: GET /code/contexts of execd.
@@ -347,7 +373,7 @@ end
 ---@return opensandbox.Isolated? session
 ---@return opensandbox.Error? err
 function Sandbox:isolated(opts)
-  return isolated_session.open(self, opts)
+  return parts.isolated_session.open(self, opts)
 end
 
 --- Returns the endpoint of a port: GET /sandboxes/{id}/endpoints/{port}.
@@ -356,9 +382,7 @@ end
 ---@return opensandbox.Endpoint? endpoint
 ---@return opensandbox.Error? err
 function Sandbox:endpoint(port, opts)
-  local client, err = client_for(self, "sandbox:endpoint")
-  if not client then return nil, err end
-  return client:get_endpoint(self.id, port, opts)
+  return call(self, "sandbox:endpoint", "get_endpoint", port, opts)
 end
 
 --- Returns the server's information about the sandbox: GET /sandboxes/{id}.
@@ -366,9 +390,7 @@ end
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
 function Sandbox:info(opts)
-  local client, err = client_for(self, "sandbox:info")
-  if not client then return nil, err end
-  return client:get_sandbox(self.id, opts)
+  return call(self, "sandbox:info", "get_sandbox", opts)
 end
 
 --- Sets its lifetime to `seconds` from now: POST /sandboxes/{id}/renew-expiration.
@@ -377,9 +399,7 @@ end
 ---@return number? expires_at Unix seconds
 ---@return opensandbox.Error? err
 function Sandbox:renew(seconds, opts)
-  local client, err = client_for(self, "sandbox:renew")
-  if not client then return nil, err end
-  return client:renew_sandbox(self.id, seconds, opts)
+  return call(self, "sandbox:renew", "renew_sandbox", seconds, opts)
 end
 
 --- Keeps it alive while it is in use. When data arrives for it and more than a third of `seconds` has passed, its lifetime is set to
@@ -392,27 +412,21 @@ end
 function Sandbox:keep_alive(seconds)
   local op = "sandbox:keep_alive"
   seconds = options.argument(op, "the time", seconds, "seconds or false")
-  if self._renewer then keep_alive.stop(self.client, self._renewer) end
+  if self._renewer then parts.keep_alive.stop(self.client, self._renewer) end
   self._renewer = nil
   if not seconds then return true end
   local client, err = client_for(self, op)
   if not client then return nil, err end
-  self._renewer, err = keep_alive.start(client, self.id, seconds)
+  self._renewer, err = parts.keep_alive.start(client, self.id, seconds)
   return not err and true or nil, err
 end
 
-Sandbox.wait_for_port, Sandbox.wait_for_file = wait_for.port, wait_for.file
-Sandbox.handle = sandbox_reference.of
-
 local time_options = { timeout = "seconds" }
 
--- Seconds for one request of a call that has a time limit for several.
-local function request_timeout(client, limit)
-  return limit:clamp(client.http.timeouts.timeout)
-end
-
--- Returns the result of one request of a call that has a time limit for several. When that is over, its error replaces the request's.
-local function within(limit, op, result, err)
+-- Sends the request that starts a change, which is then waited for within the same time limit.
+local function first_step(self, op, limit, method, opts)
+  opts = tables.merge(opts, { timeout = limit:clamp(self.client.http.timeouts.timeout) })
+  local result, err = call(self, op, method, opts)
   if not result and limit:has_passed() then return nil, limit:error(op, err) end
   return result, err
 end
@@ -424,14 +438,11 @@ end
 function Sandbox:pause(opts)
   local op = "sandbox:pause"
   opts = options.check(op, opts, time_options)
-  local client, err = client_for(self, op)
-  if not client then return nil, err end
-  local limit = deadline.new(opts.timeout or readiness.PAUSE_TIMEOUT)
-  local ok
-  ok, err = within(limit, op, client:pause_sandbox(self.id, { timeout = request_timeout(client, limit) }))
+  local limit = deadline.new(opts.timeout or parts.readiness.PAUSE_TIMEOUT)
+  local ok, err = first_step(self, op, limit, "pause_sandbox")
   if not ok then return nil, err end
   self._endpoints = {}
-  return readiness.wait_paused(client, op, self.id, limit)
+  return parts.readiness.wait_paused(self.client, op, self.id, limit)
 end
 
 --- Resumes it after a pause, and waits until commands can run in it: POST /sandboxes/{id}/resume. Its endpoints are requested again,
@@ -442,14 +453,11 @@ end
 function Sandbox:resume(opts)
   local op = "sandbox:resume"
   opts = options.check(op, opts, time_options)
-  local client, err = client_for(self, op)
-  if not client then return nil, err end
-  local limit = deadline.new(opts.timeout or readiness.READY_TIMEOUT)
-  local ok
-  ok, err = within(limit, op, client:resume_sandbox(self.id, { timeout = request_timeout(client, limit) }))
+  local limit = deadline.new(opts.timeout or parts.readiness.READY_TIMEOUT)
+  local ok, err = first_step(self, op, limit, "resume_sandbox")
   if not ok then return nil, err end
   self._endpoints = {}
-  local info, execd = readiness.wait(client, op, self.id, limit, { resumes = true })
+  local info, execd = parts.readiness.wait(self.client, op, self.id, limit, { resumes = true })
   if not info then return nil, execd end
   self._endpoints[objects.EXECD_PORT] = execd
   return true
@@ -464,13 +472,10 @@ end
 function Sandbox:snapshot(name, opts)
   local op = "sandbox:snapshot"
   opts = options.check(op, opts, time_options) -- before anything is created
-  local client, err = client_for(self, op)
-  if not client then return nil, err end
-  local limit = deadline.new(opts.timeout or readiness.SNAPSHOT_TIMEOUT)
-  local info
-  info, err = within(limit, op, client:create_snapshot(self.id, { name = name, timeout = request_timeout(client, limit) }))
+  local limit = deadline.new(opts.timeout or parts.readiness.SNAPSHOT_TIMEOUT)
+  local info, err = first_step(self, op, limit, "create_snapshot", { name = name })
   if not info then return nil, err end
-  return readiness.wait_snapshot(client, op, info.id, limit)
+  return parts.readiness.wait_snapshot(self.client, op, info.id, limit)
 end
 
 --- Returns load and memory of the machine it runs on: GET /metrics of execd. This takes a second.
@@ -486,14 +491,12 @@ end
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
 function Sandbox:patch_metadata(changes, opts)
-  local client, err = client_for(self, "sandbox:patch_metadata")
-  if not client then return nil, err end
-  return client:patch_metadata(self.id, changes, opts)
+  return call(self, "sandbox:patch_metadata", "patch_metadata", changes, opts)
 end
 
 -- Ends the ownership of the sandbox.
 local function release(self)
-  if self._renewer then keep_alive.stop(self.client, self._renewer) end
+  if self._renewer then parts.keep_alive.stop(self.client, self._renewer) end
   if self._resource then self._resource:release() end
   self._renewer, self._resource = nil, nil
 end
@@ -519,17 +522,24 @@ end
 ---@return opensandbox.Error? err
 function Sandbox:close()
   if self._closed then return true end
-  if self._resource then return self:kill() end
+  if self._resource and self._resource:is_ours() then return self:kill() end -- not in a forked child
   release(self)
   self._closed = true
   return true
 end
 
---- Internal: deletes the sandbox without waiting. Closing the client waits for the request.
+--- Internal: closes the object and deletes an owned sandbox in the background, see OwnedResource:delete.
 function Sandbox:delete_in_background()
-  if self._resource then self._resource:delete() end
+  local resource = self._resource
+  self._resource = nil -- it remains in the client's set until it is deleted
+  if resource then resource:delete() end
   release(self)
   self._closed = true
+end
+
+--- Internal: deletes an owned sandbox, in the background if that fails.
+function Sandbox:discard()
+  if not self:close() then self:delete_in_background() end
 end
 
 --- Lets the sandbox continue after this object is closed or collected, and after this process ends.
@@ -540,11 +550,16 @@ function Sandbox:detach()
 end
 
 function Sandbox:__close()
-  self:close()
+  self:discard()
 end
 
 function Sandbox:__tostring()
   return "opensandbox.Sandbox: " .. self.id
 end
+
+class.define(Sandbox, { name = "sandbox", fields = FIELDS, methods = {
+  ["opensandbox.wait_for"] = { wait_for_port = "port", wait_for_file = "file" },
+  ["opensandbox.sandbox_reference"] = { handle = "of" },
+} })
 
 return sandboxes

@@ -1,12 +1,13 @@
 --- A shell session of a sandbox: `sandbox:session()`.
 
 local child_resource = require "opensandbox.child_resource"
+local class = require "opensandbox.base.class"
 local options = require "opensandbox.base.options"
 
 ---@class opensandbox.Session: opensandbox.ChildResource
 ---@field id string sandbox:session { id = } attaches to it, in any process
-local Session = child_resource.class { _class = "Session", _op_prefix = "session", _noun = "session", _delete = "delete_session",
-  _route = "/session/" }
+local Session = child_resource.class { __name = "opensandbox.Session", _op_prefix = "session", _noun = "session",
+  _delete = "delete_session" }
 
 local sessions = {}
 
@@ -46,5 +47,7 @@ end
 function Session:run(given, opts)
   return self:call_execd("session:run", "run_in_session", self.id, given, opts)
 end
+
+class.check_colon(Session, "session")
 
 return sessions

@@ -1,5 +1,7 @@
 --- The credential vault of one sandbox: `sandbox.vault`. The egress sidecar adds its credentials to requests that leave the sandbox.
 
+local class = require "opensandbox.base.class"
+
 ---@class opensandbox.Vault
 local Vault = {}
 Vault.__index = Vault
@@ -72,5 +74,7 @@ end
 function Vault:binding(name)
   return self._sandbox:call_egress("vault:binding", "get_vault_binding", name)
 end
+
+class.check_colon(Vault, "vault")
 
 return vault

@@ -30,3 +30,12 @@ describe("a text", function()
     end
   end)
 end)
+
+describe("the incomplete character at the end of a text", function()
+  it("is found by its first byte, whatever its length", function()
+    for text, length in pairs {
+      [""] = 0, a = 0, ["a\195"] = 1, ["\195\169"] = 0, ["\226\130"] = 2, ["\226\130\172"] = 0, ["x\240\159\152"] = 3,
+      ["\240\159\152\128"] = 0, ["\169"] = 0, ["\169\169\169"] = 0, ["\255"] = 0, ["\195a"] = 0,
+    } do assert.equal(length, utf8.incomplete_length(text), ("%q"):format(text)) end
+  end)
+end)

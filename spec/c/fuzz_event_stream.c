@@ -1,11 +1,6 @@
 /*
- * The event-stream decoder on streams of its own making: random ones, built from the pieces that matter to it. Each is decoded whole,
- * byte by byte, and cut at random places, with events taken after every piece or after some. All must result in the same events and
- * in the same end. Run it under the sanitizers.
- *
- *     fuzz-event-stream [streams [seed]]
- *
- * With OSB_LIBFUZZER defined it is a target for libFuzzer instead: -fsanitize=fuzzer,address,undefined.
+ * The event-stream decoder: a stream is decoded whole, byte by byte, and cut at random places, with events taken after every piece or
+ * after some. All must result in the same events and in the same end. The first byte of an input chooses the limit.
  */
 #include "event_stream.h"
 #include "fuzz.h"
@@ -65,48 +60,31 @@ static outcome decode(const unsigned char *bytes, size_t length, size_t limit, c
     return result;
 }
 
-/* Decodes a stream in every way. Returns 1, and says what was different, when two ways disagree; counts the events. */
-static int differs(const unsigned char *bytes, size_t length, size_t limit, unsigned long *events)
+static size_t limit_of(unsigned char code)
 {
-    outcome first = decode(bytes, length, limit, &cuttings[0]);
-    int different = 0;
+    return code < 128 ? (size_t)code + 1 : (size_t)code * 64;
+}
+
+static void test(const unsigned char *bytes, size_t length)
+{
+    size_t limit = limit_of(bytes[0]);
+    outcome first = decode(bytes + 1, length - 1, limit, &cuttings[0]);
     int i;
 
-    *events += first.count;
-    for (i = 1; i < CUTTINGS && !different; ++i) {
-        outcome other = decode(bytes, length, limit, &cuttings[i]);
+    for (i = 1; i < CUTTINGS; ++i) {
+        outcome other = decode(bytes + 1, length - 1, limit, &cuttings[i]);
         if (!same(&first, &other)) {
-            different = 1;
             fprintf(stderr, "limit %lu, whole: %lu events and status %d; %s: %lu events and status %d\n", (unsigned long)limit,
-                (unsigned long)first.count, (int)first.status, cuttings[i].name, (unsigned long)other.count,
-                (int)other.status);
+                (unsigned long)first.count, first.status, cuttings[i].name, (unsigned long)other.count, other.status);
             show(bytes, length);
+            abort();
         }
         free(other.bytes);
     }
     free(first.bytes);
-    return different;
 }
 
-#ifdef OSB_LIBFUZZER
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
-{
-    unsigned long events = 0;
-    size_t limit;
-
-    if (length < 2 || length > LONGEST_STREAM)
-        return 0;
-    random_seed(length);
-    limit = bytes[0] < 128 ? (size_t)bytes[0] + 1 : (size_t)bytes[0] * 64;
-    if (differs(bytes + 1, length - 1, limit, &events))
-        abort();
-    return 0;
-}
-
-#else
+#ifndef OSB_LIBFUZZER
 
 #define PIECE(text) { text, sizeof text - 1 }
 
@@ -122,15 +100,17 @@ static const struct {
     PIECE("\xEF\xBB"), PIECE("\xEF"), PIECE("\xC2\x85"), PIECE("\xE2\x80\xA8"), PIECE("\xFF"), PIECE("[1]"), PIECE("xxxxxxxx"),
 };
 
-/* Makes a stream. Runs of one byte come near the limit, where being one byte off matters. */
-static size_t make(unsigned char *bytes, size_t limit)
+/* Makes a stream of the pieces that matter to the decoder. Runs of one byte come near the limit, where being one byte off matters. */
+static size_t make(unsigned char *bytes)
 {
-    size_t length = 0;
+    size_t length = 1, limit;
     unsigned count = random_number(MAX_FRAGMENTS + 1);
 
+    bytes[0] = (unsigned char)(random_number(2) ? random_number(60) : 255);
+    limit = limit_of(bytes[0]);
     if (random_number(8) == 0) {
-        memcpy(bytes, "\xEF\xBB\xBF", 3);
-        length = 1 + random_number(3);
+        memcpy(bytes + 1, "\xEF\xBB\xBF", 3);
+        length += 1 + random_number(3);
     }
     while (count--) {
         if (random_number(6) == 0) {
@@ -151,25 +131,6 @@ static size_t make(unsigned char *bytes, size_t limit)
     return length;
 }
 
-int main(int argc, char **argv)
-{
-    unsigned long streams = argc > 1 ? strtoul(argv[1], NULL, 10) : 200000;
-    unsigned long seed = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
-    unsigned long differences = 0, events = 0, i;
-    unsigned char bytes[LONGEST_STREAM];
-
-    for (i = 0; i < streams && differences < 10; ++i) {
-        size_t limit, length;
-        random_seed(seed + i);
-        limit = random_number(2) ? 1 + random_number(60) : 1u << 20;
-        length = make(bytes, limit);
-        if (differs(bytes, length, limit, &events)) {
-            fprintf(stderr, "again with: fuzz-event-stream 1 %lu\n", seed + i);
-            ++differences;
-        }
-    }
-    printf("%lu streams, %lu differences (%lu events)\n", i, differences, events);
-    return differences ? 1 : 0;
-}
-
 #endif
+
+#include "fuzz_main.h"

@@ -52,10 +52,15 @@ static double first_clock(void)
 
 static void stop(model *one)
 {
+    int mark;
+
     osb_transfer_set_remove(&set, &one->member);
     one->runs = 0;
     one->at = -1;
-    one->marked[OSB_RESUMABLE] = one->marked[OSB_UNWATCHED] = 0;
+    for (mark = 0; mark < OSB_MARKS; ++mark) {
+        if (mark != OSB_CHANGED)
+            one->marked[mark] = 0;
+    }
 }
 
 static void operate(unsigned long number)

@@ -120,6 +120,27 @@ describe("a request body", function()
     assert.truthy(message:find("ended before", 1, true))
   end)
 
+  it("asks its reader for no more than 256 KiB ahead, and takes every byte it is given", function()
+    local transfer = multi:request { method = "POST", url = server.url .. "/upload", boundary = "xyz", parts = {
+      { name = "file", filename = "file", reader = true, size = 40 * 65536 },
+    } }
+    step_until(multi, function() return transfer:wants() end)
+    local pieces, largest = 0, 0
+    while pieces < 40 do
+      local ahead = 0
+      while pieces < 40 and transfer:wants() do
+        assert.is_true(transfer:write(1, ("p"):rep(65536)))
+        pieces, ahead = pieces + 1, ahead + 65536
+      end
+      largest = math.max(largest, ahead)
+      multi:step(0.1)
+    end
+    assert.is_true(largest <= 256 * 1024, "it asked for " .. largest)
+    transfer:write(1, nil)
+    assert.equal("complete", (finish(multi, transfer)))
+    assert.equal(40 * 65536, select(2, transfer:progress()))
+  end)
+
   it("may be refused before it was sent, and the answer is still read", function()
     local transfer = multi:request { method = "POST", url = server.url .. "/refuse", boundary = "xyz", parts = {
       { name = "file", filename = "file", data = ("x"):rep(5000000) },

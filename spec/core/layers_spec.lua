@@ -86,4 +86,10 @@ describe("the C core", function()
       end
     end
   end)
+
+  it("knows large files wherever it knows files", function()
+    for name, text in pairs(files) do
+      if text:find("#include <sys/stat.h>", 1, true) then assert.truthy(text:find('^#include "large_files.h"'), name) end
+    end
+  end)
 end)

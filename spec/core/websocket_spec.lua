@@ -3,6 +3,7 @@
 local core = require "opensandbox.core"
 local frames = require "spec.support.websocket_frames"
 local recordings = require "spec.support.recordings"
+local new_random = require "spec.support.random"
 
 local LIMIT = 2 * 1024 * 1024
 local MASK = "\1\128\255\90"
@@ -39,10 +40,9 @@ end
 
 -- Cuts into pieces of 1 to `longest` bytes. The sizes come from a fixed sequence, so that a failure can be repeated.
 local function pieces_of(text, longest, seed)
-  local pieces, position, state = {}, 1, seed
+  local pieces, position, random = {}, 1, new_random(seed)
   while position <= #text do
-    state = (state * 16807) % 2147483647
-    local size = state % longest + 1
+    local size = random(longest)
     pieces[#pieces + 1] = text:sub(position, position + size - 1)
     position = position + size
   end
@@ -101,6 +101,9 @@ local examples = {
     { { "text", "a" }, { "close", "", 1000 } } },
   { "characters of one to four bytes", write("text", "a\195\164\226\130\172\240\159\152\128"),
     { { "text", "a\195\164\226\130\172\240\159\152\128" } } },
+  { "a byte order mark, noncharacters and the last character of all",
+    write("text", "\239\187\191\239\191\190\239\191\191\240\159\191\191\244\143\191\191"),
+    { { "text", "\239\187\191\239\191\190\239\191\191\240\159\191\191\244\143\191\191" } } },
   { "a character that is cut by fragments",
     join(write("text", "\240\159", MORE), write("ping", ""), write("continuation", "\152", MORE), write("continuation", "\128")),
     { { "ping", "" }, { "text", "\240\159\152\128" } } },

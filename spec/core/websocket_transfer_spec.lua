@@ -44,7 +44,6 @@ describe("a WebSocket", function()
 
       function routes.flood(request, connection) -- 3 MB in pieces of 4095 bytes, as execd sends output
         local size, sent = 3000000, 0
-        local peer = websocket.accept(request, connection)
         local pieces = {}
         while sent < size do
           local length = math.min(4095, size - sent)
@@ -52,8 +51,9 @@ describe("a WebSocket", function()
           sent = sent + length
         end
         pieces[#pieces + 1] = websocket.close_frame(1000, "done")
+        pieces = table.concat(pieces)
+        local peer = websocket.accept(request, connection, { with = pieces })
         peer.closed = true
-        connection:send(table.concat(pieces))
         flood, state.log = connection, peer.log
       end
 
@@ -653,6 +653,19 @@ describe("a WebSocket", function()
         assert.is_nil(transfer:close_status())
       end)
     end
+
+    it("at the very beginning ends each time, whatever libcurl has seen by then", function()
+      local expected = {
+        ["/fin0"] = "receive_failed", ["/rst0"] = "receive_failed", ["/halfhead"] = "receive_failed", ["/fin"] = "receive_failed",
+        ["/halfframe"] = "receive_failed", ["/closed101"] = "complete", ["/409eof"] = "complete",
+        ["/wrong/masked"] = "websocket_violation",
+      }
+      for _ = 1, 30 do
+        local running = {}
+        for path in pairs(expected) do running[path] = start(path) end
+        for path, transfer in pairs(running) do assert.equal(expected[path], (finish(multi, transfer)), path) end
+      end
+    end)
 
     it("inside a frame is cut short", function()
       local transfer = start("/halfframe")

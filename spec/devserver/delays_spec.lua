@@ -33,12 +33,6 @@ local function send_create()
   return socket
 end
 
-local function eventually(done)
-  local deadline = uv.hrtime() + 10e9
-  while not done() and uv.hrtime() < deadline do uv_loop.sleep(0.02) end
-  return done()
-end
-
 describe("a create that takes its time", function()
   it("is answered after that time, and lists the sandbox from half of it on", function()
     local began = uv.hrtime()
@@ -52,7 +46,7 @@ describe("a create that takes its time", function()
     local socket = send_create()
     assert.same({}, listed())
     socket:close()
-    assert.is_true(eventually(function() return #listed() == 1 end))
+    uv_loop.wait_until(function() return #listed() == 1 end)
   end)
 
   it("makes none when the server stops meanwhile, and leaves no file", function()
@@ -73,7 +67,7 @@ describe("a delete that takes its time", function()
     local began = uv.hrtime()
     socket:send(("DELETE /v1/sandboxes/%s HTTP/1.1\r\nHost: x\r\nOPEN-SANDBOX-API-KEY: %s\r\n\r\n"):format(id, server.key))
     assert.equal("Running", json.decode(request("GET", "/v1/sandboxes/" .. id).body).status.state)
-    assert.is_true(eventually(function() return request("GET", "/v1/sandboxes/" .. id).status == 404 end))
+    uv_loop.wait_until(function() return request("GET", "/v1/sandboxes/" .. id).status == 404 end)
     assert.is_true(uv.hrtime() - began >= 0.3e9)
     socket:close()
   end)

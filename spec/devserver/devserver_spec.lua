@@ -5,9 +5,12 @@ local temporary = require "spec.support.temporary"
 local uv = require "luv"
 local json = require "opensandbox.base.json"
 local list_directory = require "opensandbox.devserver.base.list_directory"
+local api_client = require "spec.support.api_client"
 local http_client = require "spec.support.http_client"
 local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
+local recordings = require "spec.support.recordings"
+local raw_socket = require "spec.support.raw_socket"
 
 local server
 
@@ -18,33 +21,11 @@ local function read(path)
   return text
 end
 
-local function decode_base64(text)
-  local alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-  local bytes, value, bits = {}, 0, 0
-  for character in text:gmatch("[%w+/]") do
-    value, bits = value * 64 + alphabet:find(character, 1, true) - 1, bits + 6
-    if bits >= 8 then
-      bits = bits - 8
-      bytes[#bytes + 1] = string.char(math.floor(value / 2 ^ bits))
-      value = value % 2 ^ bits
-    end
-  end
-  return table.concat(bytes)
-end
-
 -- A recorded exchange: `request` and `response`, whose body is one string.
 local function recording(area, name)
-  local exchange = assert(json.decode(read(("spec/recordings/%s/%s.json"):format(area, name))))
-  local request, response = exchange.request, exchange.response
-  if request.body_base64 then request.body = decode_base64(request.body_base64) end
-  if not response.body then
-    local parts = {}
-    for _, chunk in ipairs(response.chunks) do
-      parts[#parts + 1] = type(chunk[2]) == "table" and decode_base64(chunk[2].base64) or chunk[2]
-    end
-    response.body = table.concat(parts)
-  end
-  return request, response
+  local exchange = assert(recordings.load(area .. "/" .. name))
+  if exchange.request.body == "" then exchange.request.body = nil end
+  return exchange.request, exchange.response
 end
 
 -- What differs from run to run, replaced by its kind.
@@ -93,26 +74,19 @@ local function same_answer(expected, actual)
   end
 end
 
-local function api(method, path, body, headers)
-  local all = { ["OPEN-SANDBOX-API-KEY"] = server.key }
-  for name, value in pairs(headers or {}) do all[name] = value end
-  if body then all["Content-Type"] = "application/json" end
-  return assert(http_client.request { url = server.url .. path, method = method, body = body, headers = all })
-end
+-- The lifecycle API of the server of this moment: some tests have one of their own.
+local function lifecycle() return api_client.new(server) end
+
+local function api(...) return lifecycle():call(...) end
 
 local function create(changes)
-  local body = {
-    image = { uri = "python:3.11" }, resourceLimits = { cpu = "1" }, entrypoint = { "tail", "-f", "/dev/null" },
-  }
-  for name, value in pairs(changes or {}) do body[name] = value end
-  local answer = api("POST", "/v1/sandboxes", assert(json.encode(body)))
-  assert.equal(202, answer.status, answer.body)
-  return json.decode(answer.body)
+  local all = { image = { uri = "python:3.11" }, resourceLimits = { cpu = "1" } }
+  for name, value in pairs(changes or {}) do all[name] = value end
+  return lifecycle():create(all)
 end
 
 local function endpoint(id, query)
-  local answer = api("GET", ("/v1/sandboxes/%s/endpoints/44772%s"):format(id, query or ""))
-  return json.decode(answer.body)
+  return lifecycle():endpoint(id, 44772, query)
 end
 
 local Sandbox = {}
@@ -124,15 +98,7 @@ local function new_sandbox(changes)
 end
 
 function Sandbox:send(method, path, options)
-  options = options or {}
-  local headers = {}
-  for _, source in ipairs { self.endpoint.headers, options.headers or {} } do
-    for name, value in pairs(source) do headers[name] = value end
-  end
-  return assert(http_client.request {
-    url = "http://" .. self.endpoint.endpoint .. path, method = method, headers = headers, body = options.body,
-    timeout = options.timeout or 20, on_chunk = options.on_chunk,
-  })
+  return self.endpoint:send(method, path, options)
 end
 
 local function events(text)
@@ -240,8 +206,7 @@ describe("the lifecycle API", function()
 
   local OF_ONE_SANDBOX = {
     "get", "endpoint-port-0", "endpoint-port-text", "endpoint-signed", "renew-garbage", "renew-past", "renew",
-    "patch-metadata-bad", "patch-metadata", "resume-running", "snapshot-create", "pause", "get-paused", "pause-again",
-    "snapshot-paused", "resume",
+    "patch-metadata-bad", "patch-metadata", "resume-running", "snapshot-create", "pause", "get-paused", "snapshot-paused", "resume",
   }
   describe("of one sandbox", function()
     local id
@@ -325,7 +290,7 @@ describe("the lifecycle API", function()
     local id = create().id
     assert.same({ endpoint = "127.0.0.1:8080" }, json.decode(api("GET", "/v1/sandboxes/" .. id .. "/endpoints/8080").body))
     local direct = endpoint(id)
-    assert.truthy(direct.endpoint:find("^127%.0%.0%.1:%d+/" .. id:gsub("%-", "%%-") .. "/44772$"))
+    assert.truthy(direct.endpoint:find("^127%.0%.0%.1:%d+/" .. id:gsub("%-", "%%-") .. "/proxy/44772$"))
     local host = server.url:gsub("http://", "")
     for _, prefix in ipairs { "/v1", "" } do
       local path = ("%s/sandboxes/%s/endpoints/44772?use_server_proxy=true"):format(prefix, id)
@@ -340,11 +305,17 @@ describe("the lifecycle API", function()
     assert.same({ endpoint = ("%s/v1/sandboxes/%s/proxy/8080"):format(host, id) }, any)
   end)
 
+  -- The status of a sandbox whose entrypoint ends.
+  local function ended_status(id)
+    return uv_loop.wait_until(function()
+      local status = json.decode(api("GET", "/v1/sandboxes/" .. id).body).status
+      return status.state ~= "Pending" and status.state ~= "Running" and status
+    end)
+  end
+
   it("reports a sandbox whose entrypoint fails as Failed and its execd as unreachable", function()
     local sandbox = new_sandbox { entrypoint = { "false" } }
-    local status
-    uv_loop.wait(function() return false end, 0.3)
-    status = json.decode(api("GET", "/v1/sandboxes/" .. sandbox.id).body).status
+    local status = ended_status(sandbox.id)
     assert.equal("Failed", status.state)
     assert.equal("CONTAINER_EXITED_ERROR", status.reason)
     assert.equal("Sandbox container exited with code 1.", status.message)
@@ -356,19 +327,19 @@ describe("the lifecycle API", function()
 
   it("reports a sandbox whose entrypoint ends well as Terminated", function()
     local id = create({ entrypoint = { "sh", "-c", "sleep 0.05" } }).id
-    uv_loop.wait(function() return false end, 0.4)
-    local status = json.decode(api("GET", "/v1/sandboxes/" .. id).body).status
+    local status = ended_status(id)
     assert.equal("Terminated", status.state)
     assert.equal("CONTAINER_EXITED", status.reason)
   end)
 
   it("ends a sandbox when its time is up", function()
     local id = create({ timeout = 60 }).id
-    local soon = os.date("!%Y-%m-%dT%H:%M:%SZ", os.time() + 2)
+    local at = os.time() + 2
+    local soon = os.date("!%Y-%m-%dT%H:%M:%SZ", at)
     assert.equal(200, api("POST", ("/v1/sandboxes/%s/renew-expiration"):format(id), '{"expiresAt":"' .. soon .. '"}').status)
     assert.equal(200, api("GET", "/v1/sandboxes/" .. id).status)
-    uv_loop.wait(function() return false end, 2.3)
-    assert.equal(404, api("GET", "/v1/sandboxes/" .. id).status)
+    uv_loop.wait_until(function() return api("GET", "/v1/sandboxes/" .. id).status == 404 end)
+    assert.is_true((uv.gettimeofday()) >= at) -- os.time() may be some milliseconds behind
   end)
 end)
 
@@ -464,11 +435,9 @@ describe("the execd API", function()
   end)
 
   it("does not wait for what a command leaves running, and leaves it running", function()
-    local before = uv_loop.now()
-    sandbox:run("(sleep 0.5; echo later > tmp/later) & echo now")
-    assert.truthy(uv_loop.now() - before < 450)
-    uv_loop.wait(function() return false end, 0.8)
-    assert.equal("later\n", sandbox:read("/tmp/later"))
+    assert.equal("now", (sandbox:output("(while [ ! -e tmp/go ]; do sleep 0.02; done; echo later > tmp/later) & echo now")))
+    sandbox:write("/tmp/go", "")
+    uv_loop.wait_until(function() return sandbox:read("/tmp/later") == "later\n" end)
   end)
 
   it("keeps the exact output of a foreground command, its status, and no logs", function()
@@ -482,10 +451,12 @@ describe("the execd API", function()
   end)
 
   it("runs a command in the background, with status and logs by byte cursor", function()
-    local id = sandbox:run({ command = "echo one; sleep 0.4; echo two >&2; exit 5", background = true })[1].text
+    local command = "echo one; while [ ! -e tmp/two ]; do sleep 0.02; done; echo two >&2; exit 5"
+    local id = sandbox:run({ command = command, background = true })[1].text
     local status = json.decode(sandbox:send("GET", "/command/status/" .. id).body)
     assert.same({ true, nil }, { status.running, status.exit_code })
-    uv_loop.wait(function() return false end, 0.7)
+    sandbox:write("/tmp/two", "")
+    uv_loop.wait_until(function() return not json.decode(sandbox:send("GET", "/command/status/" .. id).body).running end)
     local _, wanted = recording("execd", "background-status-finished")
     local actual = sandbox:send("GET", "/command/status/" .. id)
     local function comparable(body)
@@ -511,8 +482,9 @@ describe("the execd API", function()
     _, wanted = recording("execd", "background-status-interrupted")
     same_answer(wanted, sandbox:send("GET", "/command/status/" .. id))
 
-    id = sandbox:run({ command = "trap 'exit 42' TERM; while :; do sleep 0.05; done", background = true })[1].text
-    uv_loop.wait(function() return false end, 0.2)
+    local command = "trap 'exit 42' TERM; echo > tmp/trapped; while :; do sleep 0.05; done"
+    id = sandbox:run({ command = command, background = true })[1].text
+    uv_loop.wait_until(function() return sandbox:read("/tmp/trapped") == "\n" end)
     assert.equal(200, sandbox:send("DELETE", "/command?id=" .. id).status)
     assert.equal(42, json.decode(sandbox:send("GET", "/command/status/" .. id).body).exit_code)
   end)
@@ -526,7 +498,7 @@ describe("the execd API", function()
         return false
       end,
     })
-    uv_loop.wait(function() return false end, 0.6)
+    uv_loop.wait_until(function() return not json.decode(sandbox:send("GET", "/command/status/" .. id).body).running end)
     assert.equal("done\n", sandbox:read("/tmp/went-on"))
     assert.equal(0, json.decode(sandbox:send("GET", "/command/status/" .. id).body).exit_code)
   end)
@@ -570,6 +542,17 @@ describe("the execd API", function()
     assert.equal(422, answer.status)
     assert.equal(100, answer.informational[1].status)
     assert.equal(200, http_client.request({ url = server.url .. "/health" }).status)
+  end)
+
+  it("answers a client that speaks TLS at once, and closes the connection", function()
+    local hello = "\22\3\1\2\0\1\0\1\252\3\3" .. ("x"):rep(500)
+    for _, url in ipairs { server.url, "http://" .. endpoint(create().id).endpoint } do
+      local socket = raw_socket.connect(tonumber(url:match(":(%d+)")))
+      socket:send(hello)
+      assert.is_true(socket:wait_end(5))
+      assert.truthy(socket.received:find("^HTTP/1%.1 400 Bad Request\r\n"), socket.received)
+      socket:close()
+    end
   end)
 
   it("answers pipelined requests in order", function()
@@ -627,7 +610,7 @@ describe("the file routes", function()
     local pieces = {}
     for position = 1, #body, 7919 do pieces[#pieces + 1] = body:sub(position, position + 7918) end
     local answer = sandbox:send("POST", "/files/upload", {
-      headers = { ["Content-Type"] = "multipart/form-data; boundary=B" }, body = pieces,
+      headers = { ["Content-Type"] = "multipart/form-data; boundary=B" }, body = pieces, chunked = true,
     })
     assert.equal(200, answer.status, answer.body)
     assert.truthy(content:gsub("%-%-B\r", "--C\r") == sandbox:read("/work/bytes"))
@@ -766,7 +749,7 @@ end)
 
 describe("the program", function()
   it("stops when its standard input ends, leaving neither files nor processes", function()
-    local one = process.devserver { grace = 0.05, args = { "--isolation", "none" } }
+    local one = process.devserver { grace = 0.05, isolation = "none" }
     local root = one.child:stderr_text():match("files in (%S+)")
     assert.truthy(uv.fs_stat(root))
     assert.truthy(one.child:stderr_text():find("NOT ISOLATED", 1, true))
@@ -813,7 +796,7 @@ describe("the program", function()
 
   it("runs commands inside the sandbox's directory without isolation too", function()
     local mine = server
-    server = process.devserver { grace = 0.05, args = { "--isolation", "none" } }
+    server = process.devserver { grace = 0.05, isolation = "none" }
     local sandbox = new_sandbox()
     sandbox:write("/work/a", "1")
     assert.equal("1", (sandbox:output("cat work/a")))

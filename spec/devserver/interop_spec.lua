@@ -9,7 +9,7 @@ for _, isolation in ipairs { "auto", "none" } do
   describe("the development server for the official SDKs, with isolation " .. isolation .. ",", function()
     local server, sandbox
     setup(function()
-      server = process.devserver { grace = 0.05, args = { "--isolation", isolation } }
+      server = process.devserver { grace = 0.05, isolation = isolation }
       local client = opensandbox.new(server.url, server.key)
       sandbox = assert(client:create { image = "any", env = { FROM = "sandbox", BOTH = "sandbox" } })
     end)

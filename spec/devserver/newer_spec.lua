@@ -4,16 +4,6 @@ local api_client = require "spec.support.api_client"
 local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 
--- Asks until the answer is right.
-local function eventually(right)
-  local deadline = uv_loop.now() + 10000
-  while not right() do
-    if uv_loop.now() > deadline then return false end
-    uv_loop.sleep(0.02)
-  end
-  return true
-end
-
 describe("the development server, as a newer one,", function()
   local server, lifecycle
 
@@ -44,11 +34,11 @@ describe("the development server, as a newer one,", function()
     local bare = { templateId = "t", image = false, entrypoint = false, resourceLimits = false }
     assert.equal(422, lifecycle:try_create(bare).status)
     bare.timeout = 60
-    assert.equal(501, lifecycle:try_create(bare).status)
+    assert.equal(400, lifecycle:try_create(bare).status)
   end)
 
   it("keeps the variables of the egress sidecar out of the sandbox, and refuses its own", function()
-    local id = lifecycle:create({ env = { OPENSANDBOX_EGRESS_LOG = "x", MINE = "y" } }).id
+    local id = lifecycle:create({ env = { OPENSANDBOX_EGRESS_LOG_LEVEL = "x", MINE = "y" } }).id
     local answer = lifecycle:endpoint(id, 44772):send("POST", "/command", { body = { command = "env | sort" } })
     assert.truthy(answer.body:find("MINE=y", 1, true))
     assert.is_nil(answer.body:find("OPENSANDBOX_EGRESS_", 1, true))
@@ -60,7 +50,7 @@ describe("the development server, as a newer one,", function()
   it("gives the log of the entrypoint", function()
     local id = lifecycle:create({ entrypoint = { "sh", "-c", "echo one; echo two >&2; echo three; exec tail -f /dev/null" } }).id
     local text = "one\ntwo\nthree\n"
-    assert.is_true(eventually(function() return get(id .. "/diagnostics/logs").body == text end))
+    uv_loop.wait_until(function() return get(id .. "/diagnostics/logs").body == text end)
     for _, scope in ipairs { "container", "all" } do
       local answer = get(id .. "/diagnostics/logs?scope=" .. scope)
       assert.same({
@@ -75,26 +65,31 @@ describe("the development server, as a newer one,", function()
     assert.equal(422, get(id .. "/diagnostics/logs?tail=0").status)
   end)
 
-  it("tells what became of a sandbox", function()
-    local id = lifecycle:create({ entrypoint = { "sh", "-c", "exit 3" }, timeout = 60 }).id
-    assert.is_true(eventually(function() return get(id).value.status.state == "Failed" end))
-    for _, scope in ipairs { "runtime", "lifecycle", "all" } do
+  it("describes a sandbox whose entrypoint has ended", function()
+    local id = lifecycle:create({ entrypoint = { "sh", "-c", "echo bye; exit 3" }, timeout = 60 }).id
+    uv_loop.wait_until(function() return get(id).value.status.state == "Failed" end)
+    for _, scope in ipairs { "runtime", "all" } do
       local value = get(id .. "/diagnostics/events?scope=" .. scope).value
       assert.same({ id, "events", scope }, { value.sandboxId, value.kind, value.scope })
-      assert.truthy(value.content:find("^%S+Z created entrypoint: sh %-c exit 3\n%S+Z exited exit code 3\n%S+Z expires [^\n]+\n$"),
-        value.content)
+      assert.truthy(value.content:find("\nStatus:     exited\n.*\nFinished:   %S+Z\nExit Code:  3\n"), value.content)
     end
-    assert.truthy(get(id .. "/diagnostics/events?limit=1").body:find("^%S+ expires [^\n]+\n$"))
+    assert.truthy(get(id .. "/diagnostics/events?limit=1").body:find("^Health: +$"))
+    local inspection = get(id .. "/diagnostics/inspect").body
+    assert.truthy(inspection:find("\nRunning:        False\n.*\nExit Code:      3\n"), inspection)
+    local summary = get(id .. "/diagnostics/summary").body
+    assert.truthy(summary:find("SANDBOX DIAGNOSTICS SUMMARY\nSandbox ID: " .. id:gsub("%-", "%%-"), 1), summary)
+    assert.truthy(summary:find("\nLOGS\n%-+\nbye\n"), summary)
   end)
 
-  it("refuses scopes it does not know, and knows no unknown sandbox", function()
+  it("refuses scopes that it does not have, and does not know unknown sandboxes", function()
     local id = lifecycle:create().id
-    for _, path in ipairs { "logs?scope=runtime", "logs?scope=", "events?scope=container" } do
+    for _, path in ipairs { "logs?scope=runtime", "logs?scope=", "events?scope=container", "events?scope=lifecycle" } do
       local answer = get(id .. "/diagnostics/" .. path)
       assert.same({ 400, "DIAGNOSTICS_SCOPE_UNSUPPORTED" }, { answer.status, answer.value.code })
     end
-    assert.equal(404, get("none/diagnostics/logs?scope=all").status)
-    assert.equal(404, get("none/diagnostics/events").status)
+    for _, path in ipairs { "logs?scope=all", "events", "inspect", "summary" } do
+      assert.equal(404, get("none/diagnostics/" .. path).status)
+    end
   end)
 
   it("takes what client libraries tell of themselves, under /v1 only", function()

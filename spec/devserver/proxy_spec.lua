@@ -191,14 +191,16 @@ describe("the development server's way to a port", function()
     local answer = lifecycle:endpoint(id, port, "?use_server_proxy=true"):send("POST", "/", { body = "x" })
     assert.equal(502, answer.status)
     assert.equal("BACKEND_CONNECTION_FAILED", answer.value.code)
-    assert.truthy(answer.value.message:find("^Could not connect to the backend sandbox " .. id:gsub("%-", "%%-")))
+    assert.truthy(answer.value.message:find("^Could not connect to the backend sandbox 127%.0%.0%.1:" .. port))
     local execd = lifecycle:endpoint(id, 44772)
     answer = execd:send("GET", ("/proxy/%d/"):format(port))
-    assert.same({ 502, "Bad Gateway" }, { answer.status, answer.body })
+    assert.same({ 502, "Bad Gateway\n" }, { answer.status, answer.body })
     answer = execd:send("GET", "/proxy/")
-    assert.same({ 400, "port is required" }, { answer.status, answer.body })
+    assert.same({ 400, "port is required\n" }, { answer.status, answer.body })
     execd.headers = nil
-    assert.equal(401, execd:send("GET", ("/proxy/%d/"):format(port)).status)
+    assert.equal(502, execd:send("GET", ("/proxy/%d/"):format(port)).status)
+    assert.equal(401, execd:send("GET", "/proxy/44772/ping").status)
+    assert.equal(401, execd:send("GET", "/ping").status)
   end)
 
   it("answers for itself: methods, WebSockets, unknown sandboxes", function()
@@ -243,11 +245,14 @@ describe("the development server's way to a port", function()
     assert.same({ 500, "GENERAL::UNKNOWN_ERROR" }, { answer.status, answer.value.code })
   end)
 
-  it("leaves queries and paths alone in the gateway, and queries in execd's proxy", function()
-    for _, sent in ipairs { "/a%2Fb/%3F%23%25?a=1&b=2&a=3&c&q=x%20y+z", "/new%0Aline" } do
-      assert.equal(sent, gateway():send("GET", sent).value.target)
+  it("leaves queries alone in execd's proxy, and decodes the slashes of paths", function()
+    for sent, arrives in pairs {
+      ["/%3F%23%25?a=1&b=2&a=3&c&q=x%20y+z"] = "/%3F%23%25?a=1&b=2&a=3&c&q=x%20y+z", ["/new%0Aline"] = "/new%0Aline",
+      ["/a%2Fb%3F%25?a=1&b&a=%20"] = "/a/b%3F%25?a=1&b&a=%20",
+    } do
+      assert.equal(arrives, gateway():send("GET", sent).value.target)
+      assert.equal(arrives, inner():send("GET", sent).value.target)
     end
-    assert.equal("/a/b%3F%25?a=1&b&a=%20", inner():send("GET", "/a%2Fb%3F%25?a=1&b&a=%20").value.target)
   end)
 
   for name, query in pairs { ["the gateway"] = "", ["the server's proxy"] = "?use_server_proxy=true" } do

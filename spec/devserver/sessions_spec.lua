@@ -199,7 +199,7 @@ describe("a bash session", function()
   end)
 
   it("ends with its sandbox, without keeping the server from ending", function()
-    local one = process.devserver { grace = 0.05, args = { "--isolation", "none" } }
+    local one = process.devserver { grace = 0.05, isolation = "none" }
     local other = execd_client.sandbox(one)
     local id = json.decode(other:send("POST", "/session", {}).body).session_id
     local child = other:begin("POST", ("/session/%s/run"):format(id), { command = "setsid sleep 8 & echo here" })
@@ -253,9 +253,11 @@ describe("POST /command with argv", function()
 end)
 
 describe("the cwd of a command", function()
-  it("may name variables of the request", function()
-    local list = sandbox:stream("/command", { command = "pwd", cwd = "/$WHERE", envs = { WHERE = "usr" } })
+  it("may name variables of the sandbox, and none of the request", function()
+    local other = execd_client.sandbox(server, { env = { WHERE = "usr" } })
+    local list = other:stream("/command", { command = "pwd", cwd = "/$WHERE" })
     assert.truthy(execd_client.text(list, "stdout"):find("/usr$") or execd_client.text(list, "stdout"):find("/root$"))
-    assert.equal(400, sandbox:send("POST", "/command", { command = "pwd", cwd = "/$WHERE" }).status)
+    other:delete()
+    assert.equal(400, sandbox:send("POST", "/command", { command = "pwd", cwd = "/$WHERE", envs = { WHERE = "usr" } }).status)
   end)
 end)

@@ -27,11 +27,12 @@ local SERVER = [[
       return connection:respond(200, JSON, json.encode { endpoint = request.headers.host .. "/sidecar/" .. id,
         headers = { ["OPENSANDBOX-EGRESS-AUTH"] = "token-of-" .. id } })
     elseif request.path:find("/v1/sandboxes/", 1, true) then
-      if request.method == "GET" then
-        state.asked = (state.asked or 0) + 1
-        local paused = state.asked == 1 and "Paused" or "Running"
-        return connection:respond(200, JSON, json.encode { id = "ID", status = { state = paused } })
+      if request.method == "GET" then -- a pause is over after one look
+        local current = state.paused and "Paused" or "Running"
+        state.paused = false
+        return connection:respond(200, JSON, json.encode { id = "ID", status = { state = current } })
       end
+      state.paused = request.path:find("/pause$") ~= nil
       return connection:respond(202, JSON, "")
     elseif request.path == "/v1/sandboxes" then
       return connection:respond(202, JSON, '{"id":"new","status":{"state":"Running"}}')

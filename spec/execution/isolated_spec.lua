@@ -1,8 +1,11 @@
 --- Isolated sessions: runs, runs in the background, files, and execds that have none of it.
 
+local capabilities = require "opensandbox.http.capabilities"
 local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
+local recordings = require "spec.support.recordings"
+local replay_server = require "spec.support.replay_server"
 local Fixture = require "spec.support.fixture"
 local wait_until = require "spec.support.wait_until"
 local temporary = require "spec.support.temporary"
@@ -26,14 +29,15 @@ describe("an isolated session of a sandbox", function()
   end
 
   it("can be had where the capabilities say so", function()
-    local capabilities = assert(client:get_isolation_capabilities(execd))
-    assert.is_true(capabilities.available)
-    assert.is_false(capabilities.raw.commit_supported)
+    local found = assert(client:get_isolation_capabilities(execd))
+    assert.is_true(found.available)
+    assert.is_false(found.raw.commit_supported)
   end)
 
-  it("keeps its directory and its variables, and gives output and exit codes", function()
+  it("starts in its workspace, keeps its directory and its variables, and gives output and exit codes", function()
     local session = open()
     assert.equal("opensandbox.Isolated: " .. session.id, tostring(session))
+    assert.matches("/workspace\n$", assert(session:run("pwd")).stdout)
     local texts = {}
     local result = assert(session:run("a=1; mkdir -p sub; cd sub; echo out; echo err >&2; echo", {
       on_stdout = function(text) texts[#texts + 1] = text end }))
@@ -44,42 +48,41 @@ describe("an isolated session of a sandbox", function()
     assert.equal(3, result.exit_code)
     assert.equal("ExitError", result.error.name)
     assert.matches("^1\n.*/workspace/sub\n$", result.stdout)
-    result = assert(session:run("echo $own $a; a=2", { env = { own = "mine" } }))
+    result = assert(session:run("echo $own $a; cat; a=2", { env = { own = "mine" }, cwd = ".." }))
     assert.equal("mine 1\n", result.stdout)
-    assert.equal("1\n", assert(session:run("echo $a")).stdout)
+    assert.matches("^2\n.*/workspace\n$", assert(session:run("echo $a$own; pwd")).stdout)
     assert.is_true(session:close())
   end)
 
-  it("interrupts a run when its time is over or the task is cancelled, and goes on", function()
+  it("says that it has ended: after a timeout, a cancelled run, an exit", function()
     local session = open()
     local result = assert(session:run("echo before; sleep 60", { timeout = 0.4 }))
-    assert.same({ true, "before\n" }, { result.timed_out, result.stdout })
-    assert.is_true(result.exit_code ~= 0)
+    assert.same({ true, true, "before\n" }, { result.timed_out, result.session_ended, result.stdout })
+    assert.is_true(session:close())
+    session = open()
     local began = false
     local task = opensandbox.spawn(function()
       return session:run("echo go; sleep 60", { on_stdout = function() began = true end })
     end)
     wait_until(function() return began end)
     assert.is_true(task:cancel())
-    assert.equal("cancelled", select(2, task:wait(5)).kind)
-    assert.equal("after\n", assert(session:run("echo after", { timeout = 10 })).stdout)
+    local err = select(2, task:wait(5))
+    assert.same({ "cancelled", true, "go\n" }, { err.kind, err.session_ended, err.result.stdout })
     assert.is_true(session:close())
-  end)
-
-  it("ends with an exit, and says so then and later", function()
-    local session = open()
-    for _ = 1, 2 do
-      local result, err = session:run("echo so far; exit 4")
+    session = open()
+    for i, code in ipairs { "session_ended", "SESSION_NOT_FOUND" } do
+      result, err = session:run("echo so far; exit 4")
       assert.is_nil(result)
-      assert.same({ "state", "session_ended", "isolated:run" }, { err.kind, err.code, err.op })
-      assert.matches("make another session", err.hint)
+      assert.same({ "state", "isolated:run" }, { err.kind, err.op })
+      assert.is_true(err.code == code or i == 2 and err.code == "session_ended", err.code)
+      assert.matches("Create another session", err.hint)
     end
     assert.is_true(session:close())
   end)
 
   it("runs in the background, with status, log, events and end", function()
     local session = open()
-    local run = assert(session:start("echo one; sleep 0.2; echo $two >&2; exit 3", { env = { two = "2" } }))
+    local run = assert(session:start("echo one; sleep 0.2; cat; echo $two >&2; exit 3", { env = { two = "2" } }))
     assert.is_true(assert(run:status()).running)
     assert.equal(session.id, run:status().session_id)
     local texts, last = {}, nil
@@ -98,6 +101,9 @@ describe("an isolated session of a sandbox", function()
     local text, cursor = run:logs(4)
     assert.same({ "2\n", 6 }, { text, cursor })
     assert.equal("opensandbox.IsolatedRun: " .. run.id, tostring(run))
+    local there = assert(session:start("pwd", { cwd = "/" }))
+    assert.equal(0, assert(there:wait()).exit_code)
+    assert.equal("/\n", (there:logs()))
     local err = select(2, assert(session:start("sleep 60")):wait { timeout = 0.1 })
     assert.same({ "timeout", "isolated_run:wait" }, { err.kind, err.op })
     assert.matches("the run has not ended", err.message)
@@ -116,24 +122,59 @@ describe("an isolated session of a sandbox", function()
     assert.same({ "closed", "files:read" }, { err.kind, err.op })
   end)
 
-  it("has whole directories, too, and verifies what it is sent", function()
-    local session = open()
+  it("has whole directories, too, by paths of its workspace, and verifies what it is sent", function()
+    local session = open { workspace = "/workspace/own" }
     local scratch = temporary.path()
-    assert(session.files:write("/workspace/tree/one.txt", "one"))
-    assert(session.files:write("/workspace/tree/below/two.txt", "two", { verify = true }))
+    assert(session.files:write("/workspace/own/tree/one.txt", "one"))
+    assert(session.files:write("tree/below/two.txt", "two", { verify = true }))
     assert(session:run("cd /; kept=yes"))
-    assert(session.files:download_dir("/workspace/tree", scratch))
-    assert(session.files:upload_dir(scratch, "/workspace/again"))
-    assert.equal("two", assert(session.files:read("/workspace/again/below/two.txt")))
+    assert(session.files:download_dir("tree", scratch))
+    assert(session.files:upload_dir(scratch, "/workspace/own/again", { verify = true }))
+    assert(session.files:upload_dir(scratch, "again/../once more"))
+    assert.equal("two", assert(session.files:read("/workspace/own/again/below/two.txt")))
+    assert.equal("one", assert(session.files:read("once more/one.txt")))
+    temporary.remove(scratch)
+    assert(assert(session:start("true")):wait())
+    assert(session.files:download_dir(".", scratch, { verify = true }))
+    assert.same({ "again", "once more", "tree" }, temporary.names(scratch))
     assert.equal("yes\n", assert(session:run("echo $kept")).stdout)
+    wait_until(function()
+      local list = assert(session.files:list ".")
+      for i, info in ipairs(list) do list[i] = info.path:match("[^/]*$") end
+      return table.concat(list, " ") == ".execd again once more tree"
+    end, "an archive stays in the workspace")
+    temporary.remove(scratch)
+    for _, method in ipairs { "upload_dir", "download_dir" } do
+      local count, err = session.files[method](session.files, "/etc", "/etc/x")
+      assert.is_nil(count)
+      assert.same({ "state", "outside_workspace", "files:" .. method }, { err.kind, err.code, err.op })
+    end
+    assert.is_true(session:close())
+  end)
+
+  it("has whole directories without tar, too", function()
+    local session = open { workspace = "/workspace/bare" }
+    local scratch = temporary.path()
+    assert(session:run [[
+      mkdir bin
+      for p in sh cksum touch readlink ln rm mkdir; do ln -s $(command -v $p) bin/$p; done
+      export PATH=$PWD/bin
+      mkdir -p tree/below; echo one > tree/below/one; ln -s below/one tree/link
+    ]])
+    local count = assert(session.files:download_dir("tree", scratch, { verify = true }))
+    assert.same({ 1, 1 }, { count.files, count.symlinks })
+    count = assert(session.files:upload_dir(scratch, "again", { verify = true }))
+    assert.same({ 1, 1 }, { count.files, count.symlinks })
+    assert.equal("one\n", assert(session.files:read "again/below/one"))
+    assert.equal("symlink", assert(session.files:stat "again/link").type)
     temporary.remove(scratch)
     assert.is_true(session:close())
   end)
 
-  it("is told of, listed, attached to and ended", function()
-    local session = open { idle_timeout = 600.5, profile = "balanced", env_passthrough = { mode = "deny", keys = { "SECRET" } } }
+  it("is described, listed, attached to and ended", function()
+    local session = open { max_idle = 600.5, profile = "balanced", env_passthrough = { mode = "deny", keys = { "SECRET" } } }
     local info = assert(session:info())
-    assert.same({ session.id, "active", "balanced", 601 }, { info.id, info.status, info.profile, info.idle_timeout })
+    assert.same({ session.id, "active", "balanced", 601 }, { info.id, info.status, info.profile, info.max_idle })
     assert.same({ path = "/workspace", mode = "rw" }, info.workspace)
     assert.is_true(math.abs(info.created_at - session.created_at) < 1)
     local found
@@ -168,7 +209,7 @@ local SERVER = [[
   function runs.page(connection) connection:respond(200, { ["Content-Type"] = "text/html" }, "<html></html>") end
   function runs.broken(connection)
     runs.silent(connection)
-    connection:event { type = "error", text = "x", error = { ename = "RuntimeError", evalue = "write stdin: broken pipe" } }
+    connection:event { type = "error", text = "x", error = { ename = "RuntimeError", evalue = "read stdout: token too long" } }
     connection:finish()
   end
   return {
@@ -178,7 +219,10 @@ local SERVER = [[
       if version == "old" then return unknown(connection) end
       local body = request.body ~= "" and json.decode(request.body) or {}
       if path == "/session" then
-        if version == "bare" then
+        if version == "new" and not body.workspace then
+          local message = "Key: 'CreateIsolatedSessionRequest.Workspace.Path' Error:Field validation for 'Path' failed on the "
+          return answer(connection, 400, { code = "INVALID_REQUEST_BODY", message = message .. "'required' tag" })
+        elseif version == "bare" then
           return answer(connection, 503, { code = "SERVICE_UNAVAILABLE", message = "isolation unavailable" })
         end
         state.body = body
@@ -186,14 +230,20 @@ local SERVER = [[
       elseif path == "/sessions" then
         if version == "first" then return unknown(connection) end
         return answer(connection, 200, { sessions = json.array {} })
+      elseif path == "/session/s1" then
+        if request.method == "DELETE" then return connection:respond(200, {}, "") end
+        return answer(connection, 200, { status = "active", overlays = version == "newest" and json.array {} or nil })
+      elseif path:find("/runs/none$") then
+        if version == "first" then return unknown(connection) end
+        return answer(connection, 404, { code = "SESSION_NOT_FOUND", message = "session not found" })
       elseif path:find("/runs/") then
         -- Repeats a byte that was read before.
         return connection:respond(200, { ["Execd-Isolated-Tail-Cursor"] = "6" }, "cdef")
       elseif path:find("/run$") and body.background and version == "new" then
         return answer(connection, 202, { session_id = "s1", run_id = "r1" })
       end
-      if runs[body.code] then return runs[body.code](connection) end
-      runs.silent(connection)
+      local name = body.code:match("eval '(%w+)\n'") -- as isolated_script.lua writes it
+      runs[name](connection)
     end,
     on_close = function(connection, who)
       if who:find("^client") then state.left = (state.left or 0) + 1 end
@@ -220,11 +270,11 @@ describe("an isolated session's route", function()
   it("gets the options of a session in its own names, and what is left out not at all", function()
     local info = assert(client:create_isolated_session(at "new", { workspace = "/w" }))
     assert.same({ "s1", 0.5 }, { info.id, info.created_at % 1 })
-    assert.same({ workspace = { path = "/w" } }, server:state().body)
+    assert.same({ workspace = { path = "/w", mode = "rw" } }, server:state().body)
     assert(client:create_isolated_session(at "new", {
       workspace = { path = "/w" }, mode = "overlay", profile = "strict", extra_writable = { "/x" }, share_net = false,
       binds = { { source = "/a", dest = "/b", readonly = true }, { source = "/c" } },
-      env_passthrough = { mode = "allow", keys = { "K" } }, uid = 1000, gid = 1001, uid_mode = "userns", idle_timeout = 1.2,
+      env_passthrough = { mode = "allow", keys = { "K" } }, uid = 1000, gid = 1001, uid_mode = "userns", max_idle = 1.2,
     }))
     assert.same({
       workspace = { path = "/w", mode = "overlay" }, profile = "strict", extra_writable = { "/x" }, share_net = false,
@@ -243,7 +293,13 @@ describe("an isolated session's route", function()
       { { workspace = "/w", binds = { { dest = "/x" } } }, "the source of bind 1 must be a string" },
       { { workspace = "/w", binds = { source = "/x" } }, "option 'binds' must be a list" },
       { { workspace = "/w", env_passthrough = { keys = { "K" } } }, "option 'env_passthrough' needs a mode" },
-      { { workspace = "/w", idle_timout = 3 }, "unknown option 'idle_timout' (did you mean 'idle_timeout'?)" },
+      { { workspace = "/w", max_idl = 3 }, "unknown option 'max_idl' (did you mean 'max_idle'?)" },
+      { { workspace = "w" }, "option 'workspace' must be an absolute path, not \"w\"" },
+      { { overlays = {} }, "option 'overlays' must be a list of" },
+      { { overlays = { { path = "o" } } }, "the path of overlay 1 must be an absolute path" },
+      { { overlays = { { path = "/o", mode = "x" } } }, "the mode of overlay 1 must be" },
+      { { overlays = { { path = "/o", mode = "ro", persist = true } } }, "overlay 1 has 'persist'" },
+      { { overlays = { { path = "/o" } }, mode = "rw" }, "option 'mode' is the mode of the workspace" },
     } do
       local ok, problem = pcall(client.create_isolated_session, client, at "new", case[1])
       assert.is_false(ok)
@@ -279,28 +335,58 @@ describe("an isolated session's route", function()
       local info, err = client:create_isolated_session(first, { workspace = "/w", binds = { { source = "/a" } } })
       assert.is_nil(info)
       assert.same({ "unsupported", "create_isolated_session" }, { err.code, err.op })
-      assert.matches("binds and uid_mode: they need execd 1.0.21", err.message)
+      assert.matches("binds and uid_mode: that needs execd 1.0.21", err.message)
       assert.equal(1, count())
     end
     assert(client:create_isolated_session(first, { workspace = "/w" }))
   end)
 
-  it("of an execd that knows no background streams: it is left, once", function()
+  it("of an execd that knows no runs in the background starts none there, and asks once", function()
     local first = at "first"
     for _ = 1, 2 do
       local run, err = client:start_isolated(first, "s1", "true")
       assert.is_nil(run)
-      assert.same({ "unsupported", "start_isolated" }, { err.code, err.op })
+      assert.same({ "state", "unsupported", "start_isolated" }, { err.kind, err.code, err.op })
       assert.matches("execd 1.0.22", err.message)
-      wait_until(function() return server:state().left == 1 end, "the connection stays open")
       assert.equal(1, count())
+      assert.equal("GET", server:requests()[1].method)
     end
+  end)
+
+  it("with overlays is created where execd reports them, and deleted where it has ignored them", function()
+    local overlays = { { path = "/", persist = false }, { path = "/data", mode = "ro" } }
+    assert(client:create_isolated_session(at "newest", { workspace = "/w", overlays = overlays }))
+    assert.same({ workspace = { path = "/w", mode = "rw" }, overlays = overlays }, server:state().body)
+    assert(client:create_isolated_session(at "newest", { overlays = overlays }))
+    assert.same({ overlays = overlays }, server:state().body)
+    for _, opts in ipairs { { workspace = "/w", overlays = overlays }, { overlays = overlays } } do
+      local info, err = client:create_isolated_session(at "new", opts)
+      assert.is_nil(info)
+      assert.same({ "state", "unsupported", "create_isolated_session" }, { err.kind, err.code, err.op })
+      assert.matches("no overlays in isolated sessions, and sessions without a workspace: that needs execd 1.1.1", err.message)
+    end
+    local deleted = 0
+    for _, request in ipairs(server:requests()) do deleted = deleted + (request.method == "DELETE" and 1 or 0) end
+    assert.equal(1, deleted)
   end)
 
   it("of a log may repeat bytes: they count once", function()
     assert.same({ id = "r1", session_id = "s1" }, assert(client:start_isolated(at "new", "s1", "true")))
     local text, cursor = client:get_isolated_run_logs(at "new", "s1", "r1", 3)
     assert.same({ "def", 6 }, { text, cursor })
+  end)
+
+  it("of a run refuses variables that a shell cannot have, and empty code", function()
+    for _, method in ipairs { "run_isolated", "start_isolated" } do
+      for _, case in ipairs { { "true", { env = { ["A-B"] = "x" } }, "option 'env': \"A-B\" is not a name of a shell variable" },
+        { "true", { env = { ["1"] = "x" } }, "is not a name of a shell variable" }, { " \n", {}, "the code must not be empty" } } do
+        local ok, problem = pcall(client[method], client, at "new", "s1", case[1], case[2])
+        assert.is_false(ok)
+        assert.is_truthy(problem:find(case[3], 1, true), problem)
+        assert.is_truthy(problem:find("isolated_spec.lua:", 1, true), problem)
+      end
+    end
+    assert.equal(0, count())
   end)
 
   it("of a run that says nothing is given up soon after its time", function()
@@ -310,8 +396,9 @@ describe("an isolated session's route", function()
     assert.is_nil(result)
     assert.is_true(taken > 2.9 and taken < 8, taken)
     assert.same({ "timeout", "timeout", "so far\n" }, { err.kind, err.timeout_option, err.result.stdout })
-    assert.matches("timeout of 1 s ran out, and 2 s later the code still ran", err.message)
-    assert.matches("delete the session", err.hint)
+    assert.is_true(err.session_ended)
+    assert.matches("timeout of 1 s ran out, and 2 s later execd had not ended the run", err.message)
+    assert.matches("The session ends with the connection", err.hint)
     wait_until(function() return server:state().left == 1 end, "the connection stays open")
   end)
 
@@ -321,7 +408,8 @@ describe("an isolated session's route", function()
     local err = select(2, client:run_isolated(at "new", "s1", "silent", { timeout = 0.5 }))
     assert.equal("timeout", err.timeout_option)
     err = select(2, client:run_isolated(at "new", "s1", "silent", { idle_timeout = 0.1 }))
-    assert.same({ "timeout", "idle_timeout", "so far\n" }, { err.kind, err.timeout_option, err.result.stdout })
+    assert.same({ "timeout", "idle_timeout", "so far\n", true },
+      { err.kind, err.timeout_option, err.result.stdout, err.session_ended })
   end)
 
   it("of a run that fails or is cut is an error with what arrived", function()
@@ -332,11 +420,14 @@ describe("an isolated session's route", function()
     end
     local err = fails "broken"
     assert.same({ "state", "run_failed", "so far\n" }, { err.kind, err.code, err.result.stdout })
+    assert.is_nil(err.session_ended)
     err = fails "cut"
-    assert.same({ "stream", "cut", "so far\n" }, { err.kind, err.code, err.result.stdout })
+    assert.same({ "stream", "cut", "so far\n", true }, { err.kind, err.code, err.result.stdout, err.session_ended })
     assert.matches("ended before the code did$", err.message)
     assert.matches("without a single event$", fails("nothing").message)
-    assert.equal("unexpected_response", fails("page").code)
+    err = fails "page"
+    assert.equal("unexpected_response", err.code)
+    assert.is_nil(err.session_ended)
   end)
 
   it("for files is below the session's, with the headers of the sandbox's", function()
@@ -345,5 +436,111 @@ describe("an isolated session's route", function()
       client:isolated_endpoint(execd, "a/b"))
     assert.equal("http://h:1/v1/isolated/session/s1", client:isolated_endpoint("http://h:1/", "s1").url)
     assert.is_false((pcall(client.isolated_endpoint, client, nil, "s1")))
+  end)
+end)
+
+-- The recorded execd: what its answers mean.
+describe("of the recorded execd", function()
+  local server, client
+  setup(function() server = replay_server.start() end)
+  teardown(function() server:stop() end)
+  before_each(function()
+    -- The codes that are sent are not the recorded ones: see isolated_script.lua.
+    client = opensandbox.new(server.url, "key", { retry = false, headers = { ["X-Replay-Loose"] = "1" } })
+  end)
+  after_each(function() client:close() end)
+
+  -- The endpoint that answers with a recording, and the ids in the path of its request.
+  local function recorded(name)
+    local path = assert(recordings.load("isolated/" .. name)).request.path
+    return server:base("isolated/" .. name), path:match("/session/([^/?]+)"), path:match("/runs/([^/?]+)")
+  end
+
+  local function run(name, timeout)
+    local execd, id = recorded(name)
+    return client:run_isolated(execd, id, "code", { timeout = timeout })
+  end
+
+  it("a run that ends in its own way has its exit code, and the session goes on", function()
+    for name, expected in pairs {
+      ["run-echo"] = { 0, "hello\n" }, ["run-true"] = { 0, "" }, ["run-no-newline"] = { 0, "no newline at end\n" },
+      ["run-child-killed"] = { 137 }, ["run-not-found"] = { 127 }, ["run-subshell-set-e"] = { 1, "one\n" },
+      ["run-env-exit"] = { 7, "before\n" }, ["run-env-set-e"] = { 1, "" }, ["run-braces-devnull"] = { 0, "/usr\n" },
+    } do
+      local result = assert(run(name, 10))
+      assert.same({ expected[1], expected[2] or result.stdout }, { result.exit_code, result.stdout }, name)
+      assert.is_nil(result.session_ended)
+      assert.is_nil(result.timed_out)
+    end
+  end)
+
+  it("a run whose time is over has ended its session, whatever the code does about it", function()
+    for name, output in pairs {
+      ["run-timeout"] = "before\n", ["run-timeout-int-ignored"] = "", ["run-timeout-int-trapped"] = "got INT\nend\n",
+      ["run-timeout-python"] = "interrupted\n", ["run-unclosed-quote"] = "",
+    } do
+      local result = assert(run(name, 1))
+      assert.same({ true, true, -1, output }, { result.timed_out, result.session_ended, result.exit_code, result.stdout }, name)
+    end
+  end)
+
+  it("a run whose shell is gone has ended its session", function()
+    for _, name in ipairs { "run-exit", "run-set-e", "run-syntax-error", "run-env-syntax-error", "run-exec", "run-kill-shell",
+      "run-exit-beside-background", "run-deleted-meanwhile" } do
+      local result, err = run(name, 60)
+      assert.is_nil(result)
+      assert.same({ "state", "session_ended", true, true },
+        { err.kind, err.code, err.session_ended, err.result.session_ended }, name)
+      assert.is_nil(err.result.exit_code)
+    end
+  end)
+
+  it("every call to a session that has ended says so", function()
+    for _, name in ipairs { "run-after-timeout", "run-exit-then-run", "run-disconnect-then-run", "idle-run-gone", "unknown-run" } do
+      local err = select(2, run(name))
+      assert.same({ "state", "SESSION_NOT_FOUND", 404 }, { err.kind, err.code, err.status })
+      assert.matches("Create another session", err.hint)
+    end
+    assert.equal("state", select(2, client:get_isolated_session(recorded "exit-then-info")).kind)
+    assert.is_true(client:delete_isolated_session(recorded "delete-again"))
+    assert.equal("state", select(2, client:get_isolated_run(recorded "background-dead-status")).kind)
+  end)
+
+  it("runs in the background have their status and their output by bytes", function()
+    for name, expected in pairs {
+      ["background-status-running"] = { true }, ["background-status-finished"] = { false, 5 }, ["background-exit"] = { false, 4 },
+      ["background-killed"] = { false, 137 },
+    } do
+      local status = assert(client:get_isolated_run(recorded(name)))
+      assert.same({ expected[1], expected[2] }, { status.running, status.exit_code })
+    end
+    local execd, id, run_id = recorded "background-logs-next"
+    assert.same({ "two\n", 8 }, { client:get_isolated_run_logs(execd, id, run_id, 4) })
+    execd, id, run_id = recorded "background-logs-past-end"
+    assert.equal("", (client:get_isolated_run_logs(execd, id, run_id, 99999)))
+    execd, id = recorded "background-ro"
+    capabilities.set(client, execd, "isolated background", true)
+    local err = select(2, client:start_isolated(execd, id, "code"))
+    assert.same({ 400, "INVALID_REQUEST_BODY" }, { err.status, err.code })
+  end)
+
+  it("sessions are created and described with all their options", function()
+    local execd, id = recorded "info-all-options"
+    local info = assert(client:get_isolated_session(execd, id))
+    assert.same({ "active", "balanced", { path = "/workspace/alt", mode = "rw" }, 300, 300, 1000, "setpriv" },
+      { info.status, info.profile, info.workspace, info.max_idle, info.idle_remaining, info.uid, info.uid_mode })
+    for _, name in ipairs { "create-rw", "create-overlay", "create-ro", "create-all-options", "create-private-net-ok" } do
+      assert.matches("^%x+%-", assert(client:create_isolated_session((recorded(name)), { workspace = "/w" })).id)
+    end
+    for name, expected in pairs {
+      ["create-bind-not-allowed"] = { 400, "RUNTIME_ERROR" }, ["create-extra-writable-missing"] = { 400, "RUNTIME_ERROR" },
+      ["create-bind-dest-missing"] = { 500, "RUNTIME_ERROR" }, ["create-userns"] = { 503, "NOT_SUPPORTED" },
+    } do
+      local err = select(2, client:create_isolated_session((recorded(name)), { workspace = "/w" }))
+      assert.same({ "http", expected[1], expected[2] }, { err.kind, err.status, err.code })
+    end
+    local err = select(2, client:create_isolated_session((recorded "create-no-workspace"), { overlays = { { path = "/" } } }))
+    assert.same({ "state", "unsupported" }, { err.kind, err.code })
+    assert.is_true(assert(client:get_isolation_capabilities((recorded "capabilities"))).available)
   end)
 end)

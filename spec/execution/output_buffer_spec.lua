@@ -1,6 +1,7 @@
 --- A command's output as it is kept: whole within the limit, beyond it the first and the last half.
 
 local output_buffer = require "opensandbox.execution.output_buffer"
+local new_random = require "spec.support.random"
 
 -- What should be kept of a text.
 local function model(text, limit)
@@ -113,11 +114,8 @@ describe("what is kept", function()
   end)
 
   it("is what a naive model keeps, on random pieces and limits", function()
-    local state = 42
-    local function random(limit)
-      state = (state * 16807) % 2147483647
-      return state % limit
-    end
+    local random_from_1 = new_random(42)
+    local function random(limit) return random_from_1(limit) - 1 end
     local source = counted(200000)
     for try = 1, 300 do
       local pieces, limit = {}, random(({ 10, 1000, 70000, 200000 })[random(4) + 1])

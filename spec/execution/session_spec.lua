@@ -134,6 +134,8 @@ local SERVER = [[
       elseif request.method == "DELETE" then
         if state.broken then return connection:respond(500, JSON, '{"code":"RUNTIME_ERROR","message":"no"}') end
         return connection:respond(200, {}, "")
+      elseif request.method == "GET" then -- why a run failed
+        return connection:respond(200, JSON, '{"id":"sb","status":{"state":"Running"}}')
       elseif request.path:find("/session$") then
         return connection:respond(200, JSON, json.encode { session_id = ID })
       end

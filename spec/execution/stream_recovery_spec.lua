@@ -1,19 +1,11 @@
 --- A command whose stream breaks: the right result all the same, or an error that carries what arrived; never a wrong result.
 
 local broken_stream_server = require "spec.support.broken_stream_server"
+local new_random = require "spec.support.random"
 local opensandbox = require "opensandbox"
 local recordings = require "spec.support.recordings"
 
 local server, client, number
-
--- The generator of Park and Miller: the same numbers on every Lua.
-local function generator(seed)
-  local state = seed
-  return function(limit)
-    state = (state * 16807) % 2147483647
-    return state % limit + 1
-  end
-end
 
 local function body_of(name) return recordings.load("execd/" .. name).response.body end
 
@@ -22,7 +14,7 @@ local function run(name, fault, position, output_files, options, callbacks)
   number = number + 1
   local url = ("%s/%s/%s/%d/%s/%d"):format(server.url, name, fault, position, output_files or "kept", number)
   -- Only silence has to be waited for. On a busy machine the other faults take their time.
-  local told, opts = { stdout = {}, stderr = {} }, { idle_timeout = fault == "silence" and 0.15 or 10 }
+  local told, opts = { stdout = {}, stderr = {} }, { idle_timeout = fault == "silence" and 1 or 10 }
   for option, value in pairs(options or {}) do opts[option] = value end
   if callbacks then
     for _, stream in ipairs { "stdout", "stderr" } do
@@ -34,10 +26,10 @@ local function run(name, fault, position, output_files, options, callbacks)
 end
 
 -- What the uncut stream gives: all that can be compared.
-local truths = {}
-local function truth(name)
-  if not truths[name] then truths[name] = assert(run(name, "whole", 0)) end
-  return truths[name]
+local expected_results = {}
+local function expected_of(name)
+  if not expected_results[name] then expected_results[name] = assert(run(name, "whole", 0)) end
+  return expected_results[name]
 end
 
 local function describe_run(name, fault, position, output_files)
@@ -53,7 +45,7 @@ end
 
 local function check(name, fault, position, output_files, callbacks)
   local what = describe_run(name, fault, position, output_files)
-  local expected = truth(name)
+  local expected = expected_of(name)
   local ends = event_ends(name)
   local anew = fault == "repeat" or fault == "restart" -- what follows is glued to the last event, unless that had ended
   local has_id = position >= ends[1] + (anew and 2 or 0)
@@ -99,6 +91,7 @@ describe("a command whose stream is cut before, inside and after each event", fu
   for _, fault in ipairs { "chunk", "eof", "reset", "repeat", "restart" } do
     it(("still gives its result, found out by status and files (%s)"):format(fault), function()
       for _, name in ipairs { "command-exit-3", "command-carriage-returns", "command-killed" } do
+        expected_of(name)
         local ends = event_ends(name)
         local positions, before = { 0 }, 0
         for _, last in ipairs(ends) do
@@ -107,21 +100,21 @@ describe("a command whose stream is cut before, inside and after each event", fu
           end
           before = last + 2
         end
-        for index, position in ipairs(positions) do
+        opensandbox.map(positions, function(position, index)
           local settled, has_id, err = check(name, fault, position, "kept", index % 2 == 0)
           -- Where callbacks were told the same twice, the whole cannot be told any more.
           local told_twice = err and err.cause and err.cause.code == "output_differs" and fault == "repeat"
           assert.is_true(settled or not has_id or told_twice, describe_run(name, fault, position, "kept") .. ": " .. tostring(err))
-        end
+        end)
       end
     end)
   end
 
   it("and whose peer goes silent still gives its result", function()
     local ends = event_ends("command-stderr")
-    for _, position in ipairs { ends[1] - 1, ends[1], ends[2], ends[3] + 5, ends[4] } do
-      check("command-stderr", "silence", position, "kept", true)
-    end
+    expected_of "command-stderr"
+    local positions = { ends[1] - 1, ends[1], ends[2], ends[3] + 5, ends[4] }
+    opensandbox.map(positions, function(position) check("command-stderr", "silence", position, "kept", true) end)
   end)
 
   it("is an error with its exit code and what arrived where execd keeps no output", function()
@@ -151,7 +144,7 @@ describe("the output of a command whose stream broke", function()
 
   it("is kept within max_output like any other, and callbacks get all of it", function()
     local name = "command-carriage-returns"
-    local all = truth(name).stdout
+    local all = expected_of(name).stdout
     local result, _, told = run(name, "chunk", event_ends(name)[4], "kept", { max_output = 6 }, true)
     assert.equal(all:sub(1, 3) .. all:sub(-3), result.stdout)
     assert.equal(#all - 6, result.stdout_dropped)
@@ -169,7 +162,7 @@ end)
 
 describe("of a thousand random breaks,", function()
   it("none gives a wrong result", function()
-    local random = generator(20261125)
+    local random = new_random(20261125)
     local names = {}
     for name in pairs(broken_stream_server.commands) do names[#names + 1] = name end
     table.sort(names)
@@ -182,7 +175,7 @@ describe("of a thousand random breaks,", function()
         output_files = ({ "kept", "kept", "gone", "broken", "ignores_range" })[random(5)], callbacks = random(2) == 1,
       }
     end
-    for _, name in ipairs(names) do truth(name) end
+    for _, name in ipairs(names) do expected_of(name) end
     local settled, lost = 0, 0
     opensandbox.map(plans, function(plan)
       if check(plan.name, plan.fault, plan.position, plan.output_files, plan.callbacks) then

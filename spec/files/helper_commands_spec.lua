@@ -12,7 +12,7 @@ end
 
 local function run(result, err, ignores_output, seconds)
   local job = { op = "files:x", deadline = deadline.new(seconds) }
-  return helper_commands.run(target_of(result, err), job, "script", "x_failed", "it failed", ignores_output)
+  return helper_commands.run(target_of(result, err), job, "script", "x_failed", "it failed", { ignores_output = ignores_output })
 end
 
 describe("a helper command", function()

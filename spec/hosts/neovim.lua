@@ -7,9 +7,6 @@ local uv = vim.loop
 local root = vim.env.OPENSANDBOX_ROOT
 local url, key = vim.env.OPEN_SANDBOX_DOMAIN, vim.env.OPEN_SANDBOX_API_KEY
 
--- Neovim has no lua-cjson of its own; what this machine may have does not count.
-package.preload.cjson = function() error("not here", 0) end
-
 -- The library's handles on the loop: uv.walk() does not bear Neovim's own.
 local handles = {}
 for _, name in ipairs { "new_timer", "new_poll" } do
@@ -81,6 +78,19 @@ function scenarios.workflow()
     local seen = workflow(opensandbox, url, key)
     seen.beat = beat.stop()
     seen.empty_object = require("opensandbox.base.json").encode { a = {} }
+    finish(seen)
+  end)
+end
+
+function scenarios.websocket()
+  local opensandbox = require "opensandbox"
+  local websocket = dofile(root .. "/spec/hosts/websocket.lua")
+  spawn(opensandbox, function()
+    local beat = heartbeat()
+    local client = opensandbox.new(url, key)
+    local seen = websocket.run(opensandbox, client, vim.env.WEBSOCKET_URL)
+    client:close()
+    seen.beat = beat.stop()
     finish(seen)
   end)
 end
@@ -179,7 +189,6 @@ function scenarios.fast()
 end
 
 function scenarios.health()
-  package.preload.cjson = nil
   local began = uv.hrtime()
   vim.cmd "checkhealth opensandbox"
   local seconds = (uv.hrtime() - began) / 1e9

@@ -174,6 +174,12 @@ function shared.exit()
   ngx.exit(200)
 end
 
+--- A WebSocket to the server of the query.
+function shared.websocket()
+  local websocket = require "spec.hosts.websocket"
+  ngx.say(json.encode(websocket.run(opensandbox, client, ngx.unescape_uri(ngx.var.arg_url))))
+end
+
 --- What is under way in this worker.
 function shared.state()
   local inflight = client.http.transport.multi:inflight()

@@ -2,7 +2,14 @@
 -- heartbeat of the loop's own is measured, and prints what was seen as lines of `name=value`.
 
 local opensandbox = require "opensandbox"
+local websocket = require "spec.hosts.websocket"
 local workflow = require "spec.hosts.workflow"
+
+-- The heartbeat measures waiting. So the files that are loaded when they are first used are loaded now.
+for _, name in ipairs { "sandbox", "files", "lifecycle.sandbox_routes", "lifecycle.readiness", "execution.run_command",
+  "execution.command_routes", "execution.metrics_routes", "files.file_routes", "files.download_routes", "files.upload_routes" } do
+  require("opensandbox." .. name)
+end
 
 local HEARTBEAT = 0.01 -- seconds
 
@@ -125,6 +132,13 @@ function scenarios.cancel()
   seen.raced = raced
   seen.afterwards = run(sandbox, "echo fine")
   sandbox.client:close()
+end
+
+-- A WebSocket to the server that the environment names.
+function scenarios.websocket()
+  local client = runner.client()
+  for name, value in pairs(websocket.run(opensandbox, client, os.getenv("OPENSANDBOX_TEST_WEBSOCKET"))) do seen[name] = value end
+  client:close()
 end
 
 -- Nothing is closed: two requests are left in the background. The loop ends all the same.

@@ -538,7 +538,7 @@ async def egress(box):
         await guarded.patch_egress_rules([NetworkRule(action="allow", target="*.example.com")])
         equal(rules(await guarded.get_egress_policy()), [("allow", "*.example.com"), ("allow", "index.example")])
         await guarded.patch_egress_rules([NetworkRule(action="deny", target="index.example")])
-        equal(rules(await guarded.get_egress_policy()), [("deny", "index.example"), ("allow", "*.example.com")])
+        equal(rules(await guarded.get_egress_policy()), [("allow", "*.example.com"), ("deny", "index.example")])
         await guarded.delete_egress_rules(["index.example", "not.there"])
         got = await guarded.get_egress_policy()
         equal((got.default_action, rules(got)), ("deny", [("allow", "*.example.com")]))
@@ -552,7 +552,7 @@ async def diagnostics(box):
             return logs.content and logs
         logs = await until(written, "log")
         equal((logs.sandbox_id, logs.kind, logs.delivery, logs.content), (talking.id, "logs", "inline", "begun\n"))
-        check((await talking.get_diagnostic_events("lifecycle")).content, "it has been created")
+        check((await talking.get_diagnostic_events("runtime")).content, "its state")
         async with fails(400):
             await talking.get_diagnostic_logs("nothing")
 
@@ -687,8 +687,7 @@ async def isolated_files(box):
         await session.files.write_file("/workspace/dir/text", "one two one")
         equal(lines((await session.run("cat /workspace/dir/text")).logs.stdout), ["one two one"])
         equal(await session.files.read_file("/workspace/dir/text"), "one two one")
-        equal([entry.path for entry in await session.files.search(SearchEntry(path="/workspace", pattern="**/te*"))],
-              ["/workspace/dir/text"])
+        equal([entry.path for entry in await session.files.search(SearchEntry(path="/workspace", pattern="te*"))], ["dir/text"])
         # Without counts: these SDKs ask for them here without saying verbose=true, and then miss them.
         await session.files.replace_contents([
             ContentReplaceEntry(path="/workspace/dir/text", old_content="one", new_content="1")])

@@ -10,7 +10,7 @@ for _, isolation in ipairs { "auto", "none" } do
     local server, client, sandbox
 
     setup(function()
-      server = process.devserver { grace = 0.1, args = { "--isolation", isolation } }
+      server = process.devserver { grace = 0.1, isolation = isolation }
       client = opensandbox.new(server.url, server.key)
     end)
     teardown(function()
@@ -29,7 +29,7 @@ for _, isolation in ipairs { "auto", "none" } do
       assert.equal("Paused", sandbox:info().state)
 
       local _, err = sandbox:pause()
-      assert.equal(500, err.status)
+      assert.equal(409, err.status)
       assert.is_false(count:done())
       assert.is_nil((count:wait(0.6)))  -- longer than it would have needed
       assert.is_false(count:done())
@@ -58,7 +58,7 @@ for _, isolation in ipairs { "auto", "none" } do
       assert(sandbox:kill())
       assert.is_true(core.now() - began < 2)
       local _, err = waiting:wait()
-      assert.equal("stream", err.kind)
+      assert.same({ "state", "sandbox_gone", "stream" }, { err.kind, err.code, err.cause.kind })
     end)
 
     it("refuses commands at once, with what to do, when one connects to it while it is paused", function()
@@ -119,8 +119,10 @@ for _, isolation in ipairs { "auto", "none" } do
       assert.equal("0600", assert(sandbox.files:stat("/work/a/b/new/x")).mode)
       local _, err = sandbox.files:move("/work/none", "/work/y")
       assert.same({ "FILE_NOT_FOUND", "files:move" }, { err.code, err.op })
-      assert(sandbox.files:rmdir("/work/a"))
-      assert.is_false(sandbox.files:exists("/work/a"))
+      assert.equal("directory_not_empty", (select(2, sandbox.files:rmdir("/work/a/b/new"))).code)
+      assert(sandbox.files:remove("/work/a/b/new/x"))
+      assert(sandbox.files:rmdir("/work/a/b/new"))
+      assert.is_false(sandbox.files:exists("/work/a/b/new"))
     end)
   end)
 end
@@ -184,6 +186,26 @@ describe("many sandboxes", function()
   end)
 end)
 
+describe("ending many sandboxes", function()
+  it("has one time limit", function()
+    local server = fault_server.start [[
+      return function(request, connection)
+        if request.method == "DELETE" then return connection:silence() end
+        connection:respond(200, { ["Content-Type"] = "application/json" }, '{"items":[{"id":"a"},{"id":"b"}]}')
+      end
+    ]]
+    local client = opensandbox.new(server.url, "")
+    local began = core.now()
+    local count, err = client:kill_all { timeout = 0.3 }
+    assert.is_nil(count)
+    assert.is_true(core.now() - began < 2)
+    assert.same({ "timeout", "timeout", "kill_all" }, { err.kind, err.timeout_option, err.op })
+    assert.truthy(err.message:find("timeout of 0.3 s", 1, true), err.message)
+    client:close()
+    server:stop()
+  end)
+end)
+
 describe("a server", function()
   it("tells its version and whether it is well, below whatever path its API lies", function()
     local server = process.devserver()
@@ -195,6 +217,44 @@ describe("a server", function()
     end
     server:stop()
   end)
+end)
+
+describe("a call of the lifecycle API", function()
+  local T = { timeout = 0.2 }
+  local CAPACITY = { buffer_min = 0, buffer_max = 1, pool_min = 0, pool_max = 1 }
+  local calls = {
+    get_sandbox = { "a", T }, list_sandboxes = { T }, delete_sandbox = { "a", T }, renew_sandbox = { "a", 60, T },
+    pause_sandbox = { "a", T }, resume_sandbox = { "a", T }, patch_metadata = { "a", { b = "c" }, T },
+    get_endpoint = { "a", 80, T },
+    discover_execd = { "a", T }, discover_egress = { "a", T }, wait_ready = { "a", T }, health = { T }, get_version = { T },
+    record_create_event = { { success = true, duration = 1 }, T },
+    create_snapshot = { "a", T }, get_snapshot = { "a", T },
+    list_snapshots = { T }, delete_snapshot = { "a", T }, wait_snapshot = { "a", T }, get_diagnostic_logs = { "a", "all", T },
+    get_diagnostic_events = { "a", "all", T },
+    list_pools = { T }, get_pool = { "a", T }, update_pool = { "a", CAPACITY, T }, delete_pool = { "a", T },
+    create_pool = { { name = "a", template = {}, capacity = CAPACITY, timeout = T.timeout } },
+  }
+  local server, client
+
+  setup(function()
+    server = fault_server.start [[ return function(_, connection) connection:silence() end ]]
+    client = opensandbox.new(server.url, "")
+  end)
+  teardown(function()
+    client:close()
+    server:stop()
+  end)
+
+  for method, arguments in pairs(calls) do
+    it(("ends after its timeout, and names that option: %s"):format(method), function()
+      local began = core.now()
+      local value, err = client[method](client, (table.unpack or unpack)(arguments)) -- luacheck: std max
+      assert.is_nil(value)
+      assert.is_true(core.now() - began < 2)
+      assert.same({ "timeout", "timeout", method }, { err.kind, err.timeout_option, err.op })
+      assert.truthy(err.message:find("timeout of 0.2 s", 1, true), err.message)
+    end)
+  end
 end)
 
 describe("an option that an older server would pass over", function()

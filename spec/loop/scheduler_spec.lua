@@ -5,6 +5,7 @@ local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local scheduler = require "opensandbox.loop.scheduler"
+local wait_until = require "spec.support.wait_until"
 
 -- Plain Lua, though the helpers have loaded luv; and what the scheduler tells its host.
 local changes = 0
@@ -16,14 +17,6 @@ local MANY, FEWER = 10000, 1000
 local IS_JIT = rawget(_G, "jit") ~= nil
 
 local server
-
-local function wait_until(done)
-  local deadline = now() + 10
-  while not done() do
-    assert.is_true(now() < deadline, "it did not happen in 10 s")
-    sleep(0.005)
-  end
-end
 
 describe("the scheduler as an event loop sees it", function()
   local client

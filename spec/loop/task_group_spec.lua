@@ -12,7 +12,7 @@ describe("a task group", function()
     local group = task_group.new()
     local fine = group:spawn(function() opensandbox.sleep(0.01) end)
     local broken = group:spawn(function() error("the task's own fault", 0) end)
-    assert.is_true(group.tasks[fine] and group.tasks[broken])
+    assert.is_truthy(group.tasks[fine] and group.tasks[broken])
     broken:join(5) -- so that its error counts as noticed
     assert.is_nil(group.tasks[broken])
     fine:join(5)

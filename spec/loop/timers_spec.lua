@@ -1,14 +1,7 @@
 --- The set of timed things: whatever is added and removed, the earliest is at hand.
 
+local new_random = require "spec.support.random"
 local new_timers = require "opensandbox.loop.timers"
-
--- A generator of our own: the same numbers on every Lua and in every run.
-local function generator(seed)
-  return function(most)
-    seed = (seed * 16807) % 2147483647
-    return seed % most + 1
-  end
-end
 
 local function earliest(things)
   local at
@@ -21,7 +14,7 @@ end
 describe("timers", function()
   it("have the earliest at hand, as a list that is searched has", function()
     for seed = 1, 20 do
-      local random = generator(seed)
+      local random = new_random(seed)
       local timers, model, list = new_timers(), {}, {}
       for _ = 1, 500 do
         local action = random(10)
@@ -31,14 +24,14 @@ describe("timers", function()
           model[thing] = true
           list[#list + 1] = thing
         else
-          local thing = action <= 8 and table.remove(list, random(#list)) or timers:first()
+          local thing = action <= 8 and table.remove(list, random(#list)) or timers[1]
           timers:remove(thing)
           model[thing] = nil
           for i = #list, 1, -1 do
             if list[i] == thing then table.remove(list, i) end
           end
         end
-        local first = timers:first()
+        local first = timers[1]
         assert.equal(earliest(model), first and first.at)
         assert.is_true(first == nil or model[first] == true)
         assert.equal(#list, timers.count)
@@ -47,12 +40,12 @@ describe("timers", function()
   end)
 
   it("come out in order", function()
-    local random = generator(7)
+    local random = new_random(7)
     local timers = new_timers()
     for _ = 1, 1000 do timers:add({}, random(500)) end
     local last, count = 0, 0
-    while timers:first() do
-      local first = timers:first()
+    while timers[1] do
+      local first = timers[1]
       assert.is_true(first.at >= last)
       last, count = first.at, count + 1
       timers:remove(first)
@@ -68,12 +61,12 @@ describe("timers", function()
     timers:add(b, 1)
     timers:remove(b)
     timers:remove(b)
-    assert.equal(a, timers:first())
+    assert.equal(a, timers[1])
     timers:remove(a)
-    assert.is_nil(timers:first())
+    assert.is_nil(timers[1])
     timers:remove(a)
     timers:add(a, 5)
-    assert.equal(a, timers:first())
+    assert.equal(a, timers[1])
   end)
 
   it("hold on to nothing that was removed", function()
@@ -83,7 +76,7 @@ describe("timers", function()
       held[thing] = true
       timers:add(thing, i % 7)
     end
-    while timers:first() do timers:remove(timers:first()) end
+    while timers[1] do timers:remove(timers[1]) end
     collectgarbage()
     collectgarbage()
     assert.is_nil(next(held))

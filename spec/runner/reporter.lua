@@ -31,7 +31,8 @@ busted.subscribe({ "test", "start" }, function(element)
 end)
 
 busted.subscribe({ "pending" }, function(element, _, message)
-  reasons[element] = type(message) == "string" and message or nil
+  -- busted puts a position before it.
+  reasons[element] = type(message) == "string" and message:gsub("^[^\n]-:%d+: ", "") or nil
   return nil, true
 end)
 

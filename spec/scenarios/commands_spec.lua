@@ -6,6 +6,7 @@ local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local Fixture = require "spec.support.fixture"
+local wait_until = require "spec.support.wait_until"
 
 local fixture, client, sandbox
 
@@ -14,17 +15,6 @@ setup(function()
   client, sandbox = fixture.client, fixture.sandbox
 end)
 teardown(function() fixture:close() end)
-
--- Calls `ready` until it gives something; fails after 10 seconds.
-local function eventually(ready, why)
-  local deadline = core.now() + 10
-  while true do
-    local value = ready()
-    if value then return value end
-    assert.is_true(core.now() < deadline, why)
-    opensandbox.sleep(0.05)
-  end
-end
 
 -- A command's events by their type.
 local function watched(command, options)
@@ -133,14 +123,14 @@ describe("a command in the background", function()
     local command = assert(sandbox:start("echo first-line; sleep 0.3; echo second-line"))
     assert.equal(command.id, assert(command:status()).id)
     local text, cursor = "", 0
-    eventually(function()
+    wait_until(function()
       local more, following = assert(command:logs(cursor))
       assert.equal(cursor + #more, following)
       text, cursor = text .. more, following
       return text:find("second-line", 1, true)
     end, "the log lacks a line")
     assert.equal("first-line\nsecond-line\n", text)
-    local status = eventually(function()
+    local status = wait_until(function()
       local status = assert(command:status())
       return not status.running and status
     end, "it goes on")
@@ -155,7 +145,7 @@ describe("an interrupted command", function()
     local command = assert(sandbox:start("sleep 300"))
     assert.is_true(assert(command:status()).running)
     assert(client:interrupt_command(fixture:execd(), command.id))
-    local status = eventually(function()
+    local status = wait_until(function()
       local status = assert(command:status())
       return not status.running and status
     end, "the command still runs")
@@ -169,7 +159,7 @@ describe("an interrupted command", function()
         if event.type == "init" then ids[1] = event.text end
       end }))
     end)
-    eventually(function() return ids[1] end, "there was no init event")
+    wait_until(function() return ids[1] end, "there was no init event")
     assert(client:interrupt_command(fixture:execd(), ids[1]))
     local result = assert(waiting:wait { timeout = 20 })
     assert.is_true(core.now() - began < 20)
@@ -188,7 +178,7 @@ describe("a client that goes away in the middle of a stream", function()
         on_stdout = function(text) seen = text end,
       })
     end)
-    eventually(function() return seen end, "the command did not begin")
+    wait_until(function() return seen end, "the command did not begin")
     waiting:cancel()
     other:close()
     assert(client:ping(fixture:execd()))

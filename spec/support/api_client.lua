@@ -71,4 +71,4 @@ function Endpoint:send(method, path, options)
   return answer
 end
 
-return { new = new }
+return { new = new, encoded = encoded }

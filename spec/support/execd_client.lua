@@ -1,9 +1,11 @@
 --- Sandboxes of a development server, spoken to without the library's own client; and what is compared of an answer.
 
 local json = require "opensandbox.base.json"
-local http_client = require "spec.support.http_client"
+local api_client = require "spec.support.api_client"
 local process = require "spec.support.process"
 local recordings = require "spec.support.recordings"
+
+local EXECD_PORT = 44772
 
 local execd_client = {}
 
@@ -12,40 +14,25 @@ Sandbox.__index = Sandbox
 
 --- Makes a sandbox on a server that `process.devserver` started.
 function execd_client.sandbox(server, changes)
-  local body = {
-    image = { uri = "python:3.11" }, resourceLimits = { cpu = "1" }, entrypoint = { "tail", "-f", "/dev/null" },
-  }
-  for name, value in pairs(changes or {}) do body[name] = value end
-  local self = setmetatable({ server = server }, Sandbox)
-  local answer = self:api("POST", "", assert(json.encode(body)))
-  assert(answer.status == 202, answer.body)
-  self.id = json.decode(answer.body).id
-  self.endpoint = json.decode(self:api("GET", ("/%s/endpoints/44772"):format(self.id)).body)
-  return self
+  local lifecycle = api_client.new(server)
+  local id = lifecycle:create(changes).id
+  return setmetatable({ lifecycle = lifecycle, id = id, endpoint = lifecycle:endpoint(id, EXECD_PORT) }, Sandbox)
 end
 
 --- A request to the lifecycle API, below /v1/sandboxes.
 function Sandbox:api(method, path, body)
-  return assert(http_client.request {
-    url = self.server.url .. "/v1/sandboxes" .. path, method = method, body = body,
-    headers = { ["OPEN-SANDBOX-API-KEY"] = self.server.key, ["Content-Type"] = body and "application/json" or nil },
-  })
+  return self.lifecycle:call(method, "/v1/sandboxes" .. path, body)
 end
 
 function Sandbox:delete()
   return self:api("DELETE", "/" .. self.id).status
 end
 
-local function encoded(body)
-  return type(body) == "table" and assert(json.encode(body)) or body
-end
-
 --- A request to its execd. A body that is a table is sent as JSON.
 function Sandbox:send(method, path, body, options)
   options = options or {}
-  return assert(http_client.request {
-    url = "http://" .. self.endpoint.endpoint .. path, method = method, body = encoded(body),
-    headers = options.headers or self.endpoint.headers, timeout = options.timeout or 20, on_chunk = options.on_chunk,
+  return self.endpoint:send(method, path, {
+    body = body, headers = options.headers, timeout = options.timeout, on_chunk = options.on_chunk,
   })
 end
 
@@ -58,7 +45,7 @@ function Sandbox:begin(method, path, body)
   end
   if body then
     argv[#argv + 1] = "-d"
-    argv[#argv + 1] = encoded(body)
+    argv[#argv + 1] = api_client.encoded(body)
   end
   return process.start { argv = argv }
 end

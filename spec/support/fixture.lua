@@ -17,9 +17,8 @@ end
 -- @param changes to the options of the sandbox's create
 -- @return `server`, `client`, `sandbox`, `root` (the sandbox's "/" as its commands see it) and the methods below
 local function new(changes)
-  local isolation = os.getenv("OPENSANDBOX_TEST_ISOLATION")
   local self = setmetatable({ clients = {} }, Fixture)
-  self.server = process.devserver { grace = 0.2, args = isolation and { "--isolation", isolation } or nil }
+  self.server = process.devserver { grace = 0.2 }
   self.client = self:another_client()
   self.sandbox = self:create(changes)
   self.root = self.sandbox:run("pwd").stdout:gsub("/*\n$", "")

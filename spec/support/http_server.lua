@@ -82,7 +82,12 @@ function Connection:read_head()
   request.pieces = pieces
   self.reader = http_message.body(request.headers, "none", function(piece)
     request.body_bytes = request.body_bytes + #piece
-    if request.body_bytes <= BODY_LIMIT then pieces[#pieces + 1] = piece end
+    if request.body_bytes <= BODY_LIMIT then
+      pieces[#pieces + 1] = piece
+    elseif pieces[1] then
+      pieces = {}
+      request.pieces = pieces
+    end
   end)
   return true
 end

@@ -184,8 +184,8 @@ function process.module_paths()
 end
 
 --- Starts the development server on a free port.
--- @param options `grace` (seconds a command's stream stays open after its end), `args` (further arguments), `env`,
--- `timeout`
+-- @param options `grace` (seconds a command's stream stays open after its end), `isolation` (default: what the variable
+-- OPENSANDBOX_TEST_ISOLATION names, if anything), `args` (further arguments), `env`, `timeout`
 -- @return `url`, `key`, `pid`, `child` and the method `stop`
 function process.devserver(options)
   options = options or {}
@@ -193,6 +193,11 @@ function process.devserver(options)
   if options.grace then
     argv[#argv + 1] = "--grace"
     argv[#argv + 1] = tostring(options.grace)
+  end
+  local isolation = options.isolation or os.getenv("OPENSANDBOX_TEST_ISOLATION")
+  if isolation then
+    argv[#argv + 1] = "--isolation"
+    argv[#argv + 1] = isolation
   end
   for _, argument in ipairs(options.args or {}) do argv[#argv + 1] = argument end
   local env = process.module_paths()
@@ -210,6 +215,21 @@ function process.devserver(options)
   end
   function server.stop(self) return self.child:stop() end
   return server
+end
+
+--- Starts a development server that isolates its sandboxes with bubblewrap.
+-- @tparam[opt] table options as for `process.devserver`
+-- @treturn[1] table
+-- @treturn[2] nil
+-- @treturn[2] string why bubblewrap does not work here
+function process.isolated_devserver(options)
+  local args = { "--isolation", "bwrap" }
+  for _, argument in ipairs(options and options.args or {}) do args[#args + 1] = argument end
+  local ok, result = pcall(process.devserver, { grace = options and options.grace, args = args })
+  if ok then return result end
+  local reason = result:match("isolation with bubblewrap does not work here[^\n]*")
+  if reason then return nil, reason end
+  error(result, 2)
 end
 
 return process

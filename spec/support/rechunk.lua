@@ -3,24 +3,15 @@
 -- The bytes stay; where one chunk ends and the next begins changes. A piece is due when its last byte was recorded,
 -- since a real server cannot have sent it earlier.
 
-local rechunk = {}
+local new_random = require "spec.support.random"
 
--- The generator of Park and Miller: the same numbers on every Lua, which math.random does not promise.
-local function generator(seed)
-  local state = math.floor(seed) % 2147483646 + 1
-  local function random(limit)
-    state = (state * 16807) % 2147483647
-    return state % limit + 1
-  end
-  for _ = 1, 10 do random(1) end   -- the first numbers of small seeds resemble each other
-  return random
-end
+local rechunk = {}
 
 -- Functions that give the length of the next piece.
 local function lengths(how, total)
   if how == "whole" then return function() return total end end
   if how == "bytes" then return function() return 1 end end
-  local random = generator(how)
+  local random = new_random(how)
   local spans = { 3, 30, 300, 3000 }
   return function() return random(spans[random(#spans)]) end
 end

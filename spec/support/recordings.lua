@@ -10,7 +10,7 @@ local directory = debug.getinfo(1, "S").source:gsub("^@", ""):gsub("support/[^/]
 
 -- Reads the JSON of a recording.
 local function read(name)
-  if not name:find("^[%w-]+/[%w-]+$") then return nil, "not the name of a recording: " .. name end
+  if not name:find("^[%w.-]+/[%w-]+$") then return nil, "not the name of a recording: " .. name end
   local file = io.open(directory .. name .. ".json", "rb")
   if not file then return nil, "no recording " .. name end
   local recording, problem = json.decode(file:read("*a"))
@@ -64,16 +64,26 @@ function recordings.session(name)
   return session
 end
 
---- The names of the recorded sessions, sorted.
-function recordings.sessions()
-  local names, scan = {}, assert(uv.fs_scandir(directory .. "terminal"))
+--- Returns the names of the recordings of an area, sorted and without the area.
+---@param area string
+---@return string[]
+function recordings.names(area)
+  local names, scan = {}, assert(uv.fs_scandir(directory .. area))
   local file = uv.fs_scandir_next(scan)
   while file do
-    local name = file:match("^(.*)%.json$")
-    if name and (read("terminal/" .. name)).connections then names[#names + 1] = "terminal/" .. name end
+    names[#names + 1] = file:match("^(.*)%.json$")
     file = uv.fs_scandir_next(scan)
   end
   table.sort(names)
+  return names
+end
+
+--- Returns the names of the recorded sessions, sorted.
+function recordings.sessions()
+  local names = {}
+  for _, name in ipairs(recordings.names("terminal")) do
+    if (read("terminal/" .. name)).connections then names[#names + 1] = "terminal/" .. name end
+  end
   return names
 end
 

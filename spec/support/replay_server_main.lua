@@ -93,8 +93,8 @@ server_main.run(function(config)
   function handler.on_request(request, connection)
     local kind, names, path = request.path:match("^/([%w-]+)/([^/?]+)(.*)$")
     local problems = {}
-    for name in (names or ""):gmatch("[^+]+") do
-      name = kind .. "/" .. name
+    for part in (names or ""):gmatch("[^+]+") do
+      local name = kind .. "/" .. part
       local found = recording(name)
       if type(found) == "string" then
         problems[#problems + 1] = found

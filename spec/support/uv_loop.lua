@@ -58,6 +58,22 @@ function uv_loop.sleep(seconds)
   uv_loop.wait(function() return false end, seconds)
 end
 
+--- Runs the loop until `done()` is true, and returns what it returned; raises at the caller's line when that takes too long. It asks again
+--- and again, also for what brings no event to this loop.
+-- @param done
+-- @param what (optional) what is waited for
+-- @param seconds (20)
+function uv_loop.wait_until(done, what, seconds)
+  seconds = seconds or 20
+  local deadline = uv_loop.now() + seconds * 1000
+  while true do
+    local value = done()
+    if value then return value end
+    if uv_loop.now() > deadline then error(("not within %g s%s"):format(seconds, what and ": " .. what or ""), 2) end
+    uv_loop.sleep(0.01)
+  end
+end
+
 -- With its first signal and its first stream the loop opens descriptors that it keeps; better now than while a test
 -- counts them.
 uv_loop.sleep(0)

@@ -1,17 +1,23 @@
---- Waiting for something that the library's background work brings about.
+--- Waiting for something that the library's background work, or a server, brings about.
 
 local core = require "opensandbox.core"
 local opensandbox = require "opensandbox"
 
-local LONGEST = 10 -- seconds
+local MAX_WAIT = 20       -- seconds
+local POLL_INTERVAL = 0.005 -- seconds
 
---- Lets all clients and tasks go on until `done()` is true; an error at the caller's line when that takes too long.
+--- Lets all clients and tasks go on until `done()` is true, and returns what it returned; raises at the caller's line when that takes too
+--- long.
 ---@param done fun(): any
----@param why? string what did not happen
+---@param why? string | fun(): string what did not happen
 return function(done, why)
-  local deadline = core.now() + LONGEST
-  while not done() do
-    if core.now() > deadline then error(why or ("it did not happen in %d s"):format(LONGEST), 2) end
-    opensandbox.sleep(0.005)
+  local deadline = core.now() + MAX_WAIT
+  while true do
+    local value = done()
+    if value then return value end
+    if core.now() > deadline then
+      error(type(why) == "function" and why() or why or ("it did not happen in %d s"):format(MAX_WAIT), 2)
+    end
+    opensandbox.sleep(POLL_INTERVAL)
   end
 end

@@ -24,6 +24,7 @@ local printable = require "opensandbox.base.printable"
 ---@field retry_after? number seconds the server asks to wait
 ---@field hint? string what to do about it
 ---@field result? opensandbox.CommandResult for a command: the output that had arrived
+---@field session_ended? boolean for a run in an isolated session: the session has ended with it
 ---@field cause? opensandbox.Error the error behind this one
 
 local errors = {}

@@ -40,7 +40,7 @@ function json.array(list)
 end
 
 local function writable_number(value)
-  if value ~= value or value == 1 / 0 or value == -1 / 0 then return value end -- the encoder refuses it
+  if value ~= value or value == 1 / 0 or value == -1 / 0 then error("NaN and infinity cannot be written", 0) end
   if value % 1 == 0 and math.abs(value) < 2 ^ 63 then
     -- Some readers do not accept 1e+15 as an integer.
     return math.abs(value) < 1e14 and value or raw(("%d"):format(value))
@@ -52,7 +52,7 @@ end
 -- Returns the value in a form that the encoder can write. Copies only the tables in which something must change.
 local function writable(value, depth)
   if type(value) == "number" then return writable_number(value) end
-  if type(value) ~= "table" then return value end
+  if type(value) ~= "table" or value == json.null then return value end
   if depth > MAX_DEPTH then error("the value is nested too deeply, or contains itself", 0) end
   if next(value) == nil then
     return raw(getmetatable(value) == array_mt and "[]" or "{}") -- vim.json writes an empty object as an array

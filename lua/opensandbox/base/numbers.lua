@@ -29,9 +29,9 @@ end
 function numbers.parse(text)
   local digits = text:match("^[+-]?(%d*%.?%d*)$") or text:match("^[+-]?(%d*%.?%d*)[eE][+-]?%d+$")
   if not digits or not digits:find("%d") then return nil end
-  local value = tonumber(text)
-  if value then return value end
-  return tonumber((text:gsub("%.", decimal_separator():gsub("%%", "%%%%"))))
+  local value, point = tonumber(text), text:find(".", 1, true)
+  if value or not point then return value end
+  return tonumber(text:sub(1, point - 1) .. decimal_separator() .. text:sub(point + 1))
 end
 
 return numbers

@@ -231,10 +231,14 @@ function options.proxy_safe_segment(op, what, value, instead)
 end
 
 --- Checks the number of a TCP port.
+---@param op string
+---@param port any
+---@param what? string its name in messages
 ---@return integer
-function options.port(op, port)
-  options.argument(op, "the port", port, "natural")
-  if port < 1 or port > 65535 then options.raise(op, "the port must be between 1 and 65535, not " .. numbers.format(port)) end
+function options.port(op, port, what)
+  what = what or "the port"
+  options.argument(op, what, port, "natural")
+  if port < 1 or port > 65535 then options.raise(op, what .. " must be between 1 and 65535, not " .. numbers.format(port)) end
   return port
 end
 

@@ -28,6 +28,17 @@ function paths.check_directory(op, cwd)
   if cwd ~= nil then paths.check(op, cwd, "option 'cwd'") end
 end
 
+--- Returns an absolute path without ".", ".." and double slashes. Symlinks are not followed.
+---@param path string
+---@return string
+function paths.clean(path)
+  local steps = {}
+  for step in path:gmatch("[^/]+") do
+    if step == ".." then steps[#steps] = nil elseif step ~= "." then steps[#steps + 1] = step end
+  end
+  return "/" .. table.concat(steps, "/")
+end
+
 local letters = { "r", "w", "x", "r", "w", "x", "r", "w", "x" }
 local values = { 400, 200, 100, 40, 20, 10, 4, 2, 1 }
 

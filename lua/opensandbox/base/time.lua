@@ -16,12 +16,12 @@ end
 
 --- Reads an RFC 3339 instant, with any number of fraction digits and any zone.
 ---@param text? string
----@return number? seconds since 1970, nil if the text is not an instant
+---@return number? seconds since 1970, nil for a text that is not an instant
 function time.parse(text)
   if type(text) ~= "string" then return nil end
   local year, month, day, hour, minute, second, rest = text:match("^(%d%d%d%d)-(%d%d)-(%d%d)[Tt ](%d%d):(%d%d):(%d%d)(.*)$")
   if not year then return nil end
-  local fraction, zone = rest:match("^(%.%d+)(.*)$")
+  local digits, zone = rest:match("^%.(%d+)(.*)$")
   zone = zone or rest
   local offset = 0
   if zone ~= "" and zone ~= "Z" and zone ~= "z" then
@@ -31,18 +31,18 @@ function time.parse(text)
   end
   local days = days_from_civil(tonumber(year), tonumber(month), tonumber(day))
   local whole = days * 86400 + hour * 3600 + minute * 60 + second - offset
-  if fraction then return whole + numbers.parse("0" .. fraction) end
+  if digits then return whole + numbers.parse("0." .. digits) end
   return whole
 end
 
---- Writes an instant in UTC with microseconds.
+--- Writes an instant in UTC with microseconds, which are left out when they are zero.
 ---@param seconds number since 1970
 ---@return string
 function time.format(seconds)
   local whole = math.floor(seconds)
   local micro = math.floor((seconds - whole) * 1e6 + 0.5)
   if micro >= 1e6 then whole, micro = whole + 1, 0 end
-  return os.date("!%Y-%m-%dT%H:%M:%S", whole) .. (".%06dZ"):format(micro)
+  return os.date("!%Y-%m-%dT%H:%M:%S", whole) .. (micro > 0 and (".%06d"):format(micro) or "") .. "Z"
 end
 
 local months = {

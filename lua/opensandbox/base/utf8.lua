@@ -21,6 +21,22 @@ function utf8.character_length(text, position)
   return length
 end
 
+--- Returns the number of bytes at the end of a text that are the beginning of a character: the rest of it may be in the next piece.
+---@param text string
+---@return integer length 0 to 3
+function utf8.incomplete_length(text)
+  for length = 1, math.min(3, #text) do
+    local byte = text:byte(-length)
+    if byte >= 0xC0 then
+      local needed = byte >= 0xF0 and 4 or byte >= 0xE0 and 3 or 2
+      return byte <= 0xF4 and needed > length and length or 0
+    elseif byte < 0x80 then
+      return 0
+    end
+  end
+  return 0
+end
+
 --- Replaces each character of a text without ASCII characters.
 ---@param run string
 ---@param replace fun(character: string?): string returns the replacement; it gets nil for a byte that belongs to no character

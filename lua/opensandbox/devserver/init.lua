@@ -1,17 +1,17 @@
---- A server for development and tests that speaks the lifecycle API and the execd API on loopback ports and runs
--- commands as processes of this machine, each sandbox in a directory of its own.
+--- A server for development and tests. It speaks the lifecycle API and the execd API on loopback ports, and runs commands as
+-- processes of this machine, each sandbox in a directory of its own.
 --
--- It behaves as the real services do. It is not for real work: it has no images and no resource limits, and network
--- policies and credentials are kept and shown, but not enforced.
+-- It behaves as the real services do. It is not for real work: it has no images and no resource limits, and it stores and returns
+-- network policies and credentials, but does not enforce them.
 
 local uv = require "luv"
 local filesystem = require "opensandbox.devserver.execd.filesystem"
-local guard = require "opensandbox.devserver.base.safe_callback"
+local safe_callback = require "opensandbox.devserver.base.safe_callback"
 local http = require "opensandbox.devserver.http.server"
 local isolation = require "opensandbox.devserver.isolation.detect"
-local lifecycle = require "opensandbox.devserver.lifecycle.routes"
-local ports = require "opensandbox.devserver.lifecycle.gateway"
-local random = require "opensandbox.devserver.base.random"
+local lifecycle = require "opensandbox.devserver.lifecycle.api"
+local gateway = require "opensandbox.devserver.lifecycle.gateway"
+local random = require "opensandbox.base.random"
 local sandboxes = require "opensandbox.devserver.lifecycle.sandboxes"
 local snapshots = require "opensandbox.devserver.lifecycle.snapshots"
 
@@ -22,7 +22,7 @@ devserver.VERSION = require "opensandbox.version"
 local Server = {}
 Server.__index = Server
 
--- The directory of all sandboxes, and whether it is ours to remove.
+-- Returns the directory of all sandboxes, and whether the server created it and so removes it.
 local function make_directory(wanted)
   if not wanted then
     return uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp"):gsub("/+$", "") .. "/opensandbox-XXXXXX"), true
@@ -49,20 +49,28 @@ local function milliseconds(seconds)
   return math.floor(seconds * 1000)
 end
 
---- Starts a server. Not from inside a callback of the event loop: it tries the isolation out, and waits for the result.
--- @param options `port` (8080; 0 for a free one), `gateway_port` (0), `key` (random), `root` (a fresh temporary
--- directory), `isolation` ("auto", "bwrap" or "none"), `grace` (seconds a command's stream stays open after its end: 1),
--- `create_delay` and `delete_delay` (seconds that creates and deletes take: 0)
--- @treturn[1] table the server: `url`, `key`, `gateway_url`, `root`, `isolation` (what people should know), `stop()`
--- @treturn[2] nil
--- @treturn[2] string why it cannot start
+---@class opensandbox.devserver.Options
+---@field port? integer of the API; default 8080, 0 for a free one
+---@field gateway_port? integer of the sandboxes; default 0, a free one
+---@field key? string the API key; default a random one
+---@field root? string the directory of the sandboxes; default a new temporary one, which is removed at the end
+---@field isolation? "auto"|"bwrap"|"none" default "auto": bubblewrap where it works
+---@field grace? number seconds that the stream of a command stays open after its end; default 1, as on real servers
+---@field create_delay? number seconds that a create takes; default 0
+---@field delete_delay? number seconds that a delete takes; default 0
+---@field collect_interval? number seconds between two collections of idle isolated sessions; default 60
+
+--- Starts a server. Must not be called from a callback of the event loop, because it runs the loop to try the isolation.
+---@param options? opensandbox.devserver.Options
+---@return table? server `url`, `key`, `gateway_url`, `root`, `isolation` (a text for people), `stop(callback)`
+---@return string? problem why it cannot start
 function devserver.start(options)
   options = options or {}
   local directory, ours = make_directory(options.root)
   if not directory then return nil, ("cannot use the directory %s (--root): %s"):format(options.root, ours) end
   local self = setmetatable({ root = directory, owns_root = ours, key = options.key or random.hex(16) }, Server)
 
-  -- Without a handler, writing to a client that has gone would end the process. Children do not inherit it.
+  -- Without a handler, a write to a client that has gone would kill the process. Child processes do not inherit the handler.
   self.broken_pipe = uv.new_signal()
   self.broken_pipe:start("sigpipe", function() end)
 
@@ -77,16 +85,17 @@ function devserver.start(options)
   self.store = sandboxes.new {
     directory = directory, strategy = strategy, grace = milliseconds(options.grace or 1),
     create_delay = milliseconds(options.create_delay or 0), delete_delay = milliseconds(options.delete_delay or 0),
+    collect_interval = milliseconds(options.collect_interval or 60),
   }
 
   self.snapshots = snapshots.new(directory .. "/snapshots")
 
   local problem
-  self.gateway, problem = listen("--gateway-port", options.gateway_port or 0, ports.gateway(self.store))
+  self.gateway, problem = listen("--gateway-port", options.gateway_port or 0, gateway.handler(self.store))
   if self.gateway then
     self.store.gateway_port = self.gateway.port
     self.api, problem = listen("--port", options.port or 8080, lifecycle.handler {
-      store = self.store, snapshots = self.snapshots, key = self.key, gateway_port = self.gateway.port, version = devserver.VERSION,
+      store = self.store, snapshots = self.snapshots, key = self.key, gateway_port = self.gateway.port,
     })
   end
   if problem then
@@ -103,15 +112,15 @@ function Server:_finish()
   if self.owns_root then filesystem.remove_all(self.root) end
 end
 
---- Stops listening, ends all sandboxes and removes their files.
--- @param callback called when nothing is left
+--- Stops listening, and removes all sandboxes with their processes and files.
+---@param callback? fun() called when nothing is left
 function Server:stop(callback)
   if self.stopped then return end
   self.stopped = true
   for _, listener in ipairs { self.gateway or false, self.api or false } do
     if listener then listener:stop() end
   end
-  self.store:close(guard.wrap(function()
+  self.store:close(safe_callback.wrap(function()
     self.snapshots:close()
     self:_finish()
     if callback then callback() end

@@ -4,6 +4,7 @@
 -- checks here never show the values that they refuse.
 
 local base64 = require "opensandbox.base.base64"
+local headers = require "opensandbox.http.headers"
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 
@@ -147,20 +148,20 @@ local function reference(op, what, name, context)
 end
 
 local function header_name(op, what, name)
-  require_that(op, type(name) == "string" and name:find("^[%w!#$%%&'*+%-.^_`|~]+$"), what .. " must be the name of a header")
+  require_that(op, headers.is_name(name), what .. " must be the name of a header")
   return name
 end
 
 local function custom_headers(op, what, given, context)
-  local headers = {}
+  local list = {}
   for i, entry in ipairs(check_list(op, what, given)) do
     local entry_name = what .. " " .. i
     check_table(op, entry_name, entry, { "name", "credential" })
-    headers[i] = { name = header_name(op, entry_name .. ": name", entry.name),
+    list[i] = { name = header_name(op, entry_name .. ": name", entry.name),
       credential = reference(op, entry_name .. ": credential", entry.credential, context) }
   end
-  require_that(op, #headers > 0, what .. " must not be empty")
-  return json.array(headers)
+  require_that(op, #list > 0, what .. " must not be empty")
+  return json.array(list)
 end
 
 local function substitutions(op, what, given, context)

@@ -13,6 +13,7 @@ local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local polling = require "opensandbox.loop.polling"
+local run_result = require "opensandbox.execution.run_result"
 local tables = require "opensandbox.base.tables"
 local url = require "opensandbox.base.url"
 
@@ -70,7 +71,8 @@ function code_routes.create_code_context(self, execd, language, opts)
   paths.check_directory(op, opts.cwd)
   local request = { op = op, method = "POST", path = "/code/context", json = { language = language, cwd = opts.cwd },
     timeout = opts.timeout or CREATE_TIMEOUT, decode = context_of }
-  request = create_rollback(self, request, function(context) self:delete_code_context(execd, context.id) end)
+  create_rollback(self, request, function(context) return self:delete_code_context_request(execd, context.id) end,
+    { best_effort = true })
   local context, err = self.http:call_endpoint(execd, request)
   if err and err.timer == "timeout" then
     err.hint = ("execd retries for ever if it finds no kernel for %q: check that the sandbox's image has a code interpreter with "
@@ -108,6 +110,16 @@ function code_routes.list_code_contexts(self, execd, language)
     end
     return contexts
   end })
+end
+
+--- Internal: returns the prepared request that deletes a code context, for deletes in the background.
+---@param self opensandbox.Client
+---@param execd opensandbox.Endpoint|string
+---@param id string
+---@return table request
+function code_routes.delete_code_context_request(self, execd, id)
+  local op = "delete_code_context"
+  return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = context_path(op, id), may_repeat = true })
 end
 
 --- Stops a kernel: DELETE /code/contexts/{id}. If the context does not exist, that is a success.
@@ -180,8 +192,7 @@ local function by_mime_type(values)
   for mime, value in pairs(json.normalise(values)) do
     mime = tostring(mime)
     if is_binary(mime) and type(value) == "string" then value = base64.decode(value) or value end
-    if mime == "text" then mime = "text/plain" end
-    result[mime] = value
+    result[mime == "text" and "text/plain" or mime] = value
   end
   return result
 end
@@ -209,8 +220,9 @@ function CodeExecution.decode_text(text) return text end
 function CodeExecution:result()
   local all = execution.base.result(self)
   local last = self.results[#self.results]
-  return {
-    text = last and last["text/plain"], results = self.results, execution_count = self.execution_count, error = self.error_event,
+  local text = last and last["text/plain"]
+  return run_result {
+    text = type(text) == "string" and text or nil, results = self.results, execution_count = self.execution_count, error = self.error_event,
     stdout = all.stdout, stderr = all.stderr, stdout_dropped = all.stdout_dropped, stderr_dropped = all.stderr_dropped,
     duration = all.duration,
   }

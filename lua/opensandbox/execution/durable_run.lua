@@ -9,6 +9,7 @@ local execution = require "opensandbox.execution.execution"
 local log_follower = require "opensandbox.execution.log_follower"
 local loop = require "opensandbox.loop"
 local output_buffer = require "opensandbox.execution.output_buffer"
+local run_result = require "opensandbox.execution.run_result"
 
 local durable_run = {}
 
@@ -44,7 +45,7 @@ function DurableRun:result(status)
   local outcome = status and command_requests.outcome(status) or {}
   local text, dropped = self.stdout:text()
   local duration = outcome.duration or core.now() - self.started_at
-  return {
+  return run_result {
     id = self.id, exit_code = outcome.exit_code, signal = outcome.signal, error = outcome.error, duration = duration,
     timed_out = execution.timed_out(outcome.exit_code, duration, self.opts.timeout),
     stdout = text, stdout_dropped = dropped, stderr = "", stderr_dropped = 0,

@@ -19,6 +19,7 @@ local call = require "opensandbox.http.call"
 local core = require "opensandbox.core"
 local json = require "opensandbox.base.json"
 local output_buffer = require "opensandbox.execution.output_buffer"
+local run_result = require "opensandbox.execution.run_result"
 
 local execution = {}
 
@@ -160,7 +161,7 @@ function Execution:result()
   local stdout, stdout_dropped = self.stdout:text()
   local stderr, stderr_dropped = self.stderr:text()
   local duration = self.duration or core.now() - self.started_at
-  return {
+  return run_result {
     id = self.id, exit_code = self.exit_code, signal = self.signal, duration = duration,
     timed_out = self.timed_out or execution.timed_out(self.exit_code, duration, self.opts.timeout),
     stdout = stdout, stderr = stderr, stdout_dropped = stdout_dropped, stderr_dropped = stderr_dropped,
@@ -265,6 +266,12 @@ local function on_stream_broken(self, err)
         (self.id or self:result().stdout ~= "") and "" or ", without a single event") }
   end
   local was_abandoned = err.kind == "cancelled" or err.kind == "closed" -- `abandon` has been called
+  local explained = was_abandoned and err or ex:explain(err)
+  if explained ~= err then
+    explained.result = self:result()
+    explained.command_id = explained.result.id
+    return nil, explained
+  end
   if err.kind == "timeout" and err.timer == "timeout" then
     self:on_timeout(err)
   elseif self.id and not was_abandoned then

@@ -1,20 +1,22 @@
---- Isolated sessions of execd (from 1.0.20): a shell in namespaces of its own, with a workspace and files of its own. A client method for
---- each route; isolated_run.lua has those for what runs in a session.
+--- Isolated sessions of execd (from 1.0.20): a shell in its own namespaces, with a workspace and files.
+--
+-- This file has a client method for each route of sessions; isolated_run_routes.lua has those for runs.
 
+local create_rollback = require "opensandbox.http.create_rollback"
 local errors = require "opensandbox.base.errors"
 local http_client = require "opensandbox.http.http_client"
+local isolated_errors = require "opensandbox.execution.isolated_errors"
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
-local support = require "opensandbox.execution.isolated_errors"
 local tables = require "opensandbox.base.tables"
 local time = require "opensandbox.base.time"
-local undo = require "opensandbox.http.create_rollback"
 local url = require "opensandbox.base.url"
 
-local isolated = {}
+local isolated_routes = {}
 
 local BASE = "/v1/isolated/session"
+local DEFAULT_MODE = "rw" -- the shell and the files API see different files in an overlay, which is the server's default
 
 local function session_path(op, id)
   return BASE .. "/" .. url.escape(options.path_segment(op, "the session id", id))
@@ -27,41 +29,49 @@ end
 ---@field message? string what is missing
 ---@field setpriv_available? boolean whether uid and gid can be given
 ---@field userns_available? boolean whether uid_mode can be "userns"
----@field raw table the server's answer
+---@field raw table the server's response
 
---- What isolation this sandbox can have: GET /v1/isolated/capabilities.
+--- Returns the isolation that this sandbox can have: GET /v1/isolated/capabilities.
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@return opensandbox.IsolationCapabilities? capabilities
 ---@return opensandbox.Error? err
-function isolated.get_isolation_capabilities(self, execd)
-  return support.call(self, execd, "isolated", { op = self.op or "get_isolation_capabilities", method = "GET",
-    path = "/v1/isolated/capabilities", decode = function(answer)
-      if type(answer.available) ~= "boolean" then return nil, "capabilities" end
-      return { available = answer.available, isolator = answer.isolator, version = answer.version, message = answer.message,
-        setpriv_available = answer.setpriv_available, userns_available = answer.userns_available, raw = answer }
-    end })
+function isolated_routes.get_isolation_capabilities(self, execd)
+  local request = { op = self.op or "get_isolation_capabilities", method = "GET", path = "/v1/isolated/capabilities" }
+  function request.decode(response)
+    if type(response.available) ~= "boolean" then return nil, "capabilities" end
+    return { available = response.available, isolator = response.isolator, version = response.version, message = response.message,
+      setpriv_available = response.setpriv_available, userns_available = response.userns_available, raw = response }
+  end
+  return isolated_errors.call(self, execd, "isolated", request)
 end
 
+---@class opensandbox.IsolatedMount a directory that a session can use
+---@field path string absolute; created if it is missing
+---@field mode? string "rw": changes are made in the sandbox's directory. "overlay": changes are lost when the session ends. "ro": read-only
+---@field persist? boolean for the mode "overlay" in `overlays`: false keeps changes in memory, where the files API does not see them; default true
+
 ---@class opensandbox.IsolatedSessionOpts
----@field workspace string|table a path, or { path, mode }; made if it is missing
----@field mode? string of the workspace: "overlay" (the server's default: what is written goes with the session), "rw" or "ro"
----@field profile? string "strict" (default: a private /tmp) or "balanced"
+---@field workspace? string|opensandbox.IsolatedMount a path, or { path, mode }; the shell starts in it. Required unless there are `overlays`
+---@field mode? string of the workspace: "rw" (default), "overlay" or "ro"
+---@field overlays? opensandbox.IsolatedMount[] further directories, which may include "/"; their default mode is "overlay" (execd 1.1.1)
+---@field profile? string "strict" (default: a private /tmp) or "balanced" (the sandbox's /tmp)
 ---@field extra_writable? string[] paths
----@field binds? table[] { source, dest, readonly }: sources must exist, and destinations, too (execd 1.0.21)
+---@field binds? table[] { source, dest, readonly }: sources and destinations must exist (execd 1.0.21)
 ---@field share_net? boolean false: a network of its own (default true)
 ---@field env_passthrough? table { mode = "allow" or "deny", keys }: which of the sandbox's variables it sees (default: all but secrets)
 ---@field uid? integer
 ---@field gid? integer
 ---@field uid_mode? string "setpriv" (default) or "userns" (execd 1.0.21)
----@field idle_timeout? number seconds without a run after which it ends (default: never)
+---@field max_idle? number seconds without a run after which the session ends; default: never. execd checks every 60 s
 
 local create_options = {
-  workspace = "any", mode = "nonempty string", profile = "nonempty string", extra_writable = "string list", binds = "table",
-  share_net = "boolean",
-  env_passthrough = "table", uid = "natural", gid = "natural", uid_mode = "nonempty string", idle_timeout = "seconds",
+  workspace = "any", mode = "nonempty string", overlays = "table", profile = "nonempty string", extra_writable = "string list",
+  binds = "table", share_net = "boolean", env_passthrough = "table", uid = "natural", gid = "natural",
+  uid_mode = "nonempty string", max_idle = "seconds",
 }
 local workspace_options = { path = "nonempty string", mode = "nonempty string" }
+local overlay_options = { path = "nonempty string", mode = "nonempty string", persist = "boolean" }
 local bind_options = { source = "nonempty string", dest = "nonempty string", readonly = "boolean" }
 local passthrough_options = { mode = "nonempty string", keys = "string list" }
 
@@ -73,15 +83,41 @@ local function choice(op, what, value, ...)
   options.raise(op, ("%s must be \"%s\", not %q"):format(what, table.concat({ ... }, "\", \""), value))
 end
 
+-- Checks that a path is absolute. A relative path would be taken as one below "/".
+local function absolute(op, path, what)
+  paths.check(op, path, what)
+  if path:sub(1, 1) ~= "/" then options.raise(op, ("%s must be an absolute path, not %q"):format(what, path)) end
+  return path
+end
+
 local function workspace_in(op, opts)
   local given = opts.workspace
+  if given == nil and opts.overlays then
+    if opts.mode then options.raise(op, "option 'mode' is the mode of the workspace: give each of the overlays its own") end
+    return nil
+  end
   if type(given) ~= "table" then given = { path = given } end
   given = options.check(op, given, workspace_options)
   if given.mode and opts.mode and given.mode ~= opts.mode then
     options.raise(op, "option 'mode' and the mode of option 'workspace' differ")
   end
-  return { path = paths.check(op, given.path, "option 'workspace'"),
-    mode = choice(op, "the mode of the workspace", opts.mode or given.mode, "rw", "overlay", "ro") }
+  return { path = absolute(op, given.path, "option 'workspace'"),
+    mode = choice(op, "the mode of the workspace", opts.mode or given.mode or DEFAULT_MODE, "rw", "overlay", "ro") }
+end
+
+local function overlays_in(op, given)
+  local overlays = json.array {}
+  for i, overlay in ipairs(given) do
+    options.argument(op, "overlay " .. i, overlay, "table")
+    overlay = options.check(op, overlay, overlay_options)
+    local mode = choice(op, "the mode of overlay " .. i, overlay.mode, "overlay", "rw", "ro")
+    if overlay.persist ~= nil and (mode or "overlay") ~= "overlay" then
+      options.raise(op, ("overlay %d has 'persist', which only the mode \"overlay\" has"):format(i))
+    end
+    overlays[i] = { path = absolute(op, overlay.path, "the path of overlay " .. i), mode = mode, persist = overlay.persist }
+  end
+  if #overlays == 0 then options.raise(op, "option 'overlays' must be a list of { path, mode, persist }") end
+  return overlays
 end
 
 local function binds_in(op, given)
@@ -100,21 +136,21 @@ local function passthrough_in(op, given)
   given = options.check(op, given, passthrough_options)
   local mode = choice(op, "the mode of option 'env_passthrough'", given.mode, "allow", "deny")
   if not mode then options.raise(op, "option 'env_passthrough' needs a mode, \"allow\" or \"deny\"") end
-  return { mode = mode, keys = given.keys and json.array(tables.merge(given.keys)) }
+  return { mode = mode, keys = given.keys and json.array(tables.copy_list(given.keys)) }
 end
 
---- Checks the options of a new session and gives its body.
----@return table
-local function body_of(op, opts)
+-- Checks the options of a new session and returns the body of the request.
+local function create_body(op, opts)
   options.argument(op, "the options", opts, "table")
   opts = options.check(op, opts, create_options)
   return {
-    workspace = workspace_in(op, opts), profile = choice(op, "option 'profile'", opts.profile, "strict", "balanced"),
-    extra_writable = opts.extra_writable and #opts.extra_writable > 0 and json.array(tables.merge(opts.extra_writable)) or nil,
+    workspace = workspace_in(op, opts), overlays = opts.overlays and overlays_in(op, opts.overlays),
+    profile = choice(op, "option 'profile'", opts.profile, "strict", "balanced"),
+    extra_writable = opts.extra_writable and #opts.extra_writable > 0 and json.array(tables.copy_list(opts.extra_writable)) or nil,
     binds = opts.binds and binds_in(op, opts.binds), share_net = opts.share_net,
     env_passthrough = passthrough_in(op, opts.env_passthrough), uid = opts.uid, gid = opts.gid,
     uid_mode = choice(op, "option 'uid_mode'", opts.uid_mode, "setpriv", "userns"),
-    idle_timeout_seconds = opts.idle_timeout and math.ceil(opts.idle_timeout) or nil,
+    idle_timeout_seconds = opts.max_idle and math.ceil(opts.max_idle) or nil,
   }
 end
 
@@ -124,104 +160,142 @@ end
 ---@field created_at? number Unix seconds
 ---@field last_run_at? number Unix seconds
 ---@field idle_remaining? number seconds
----@field workspace? table { path, mode }, and the other options of its creation, as execd 1.0.22 and newer know them
----@field raw? table the server's answer
+---@field max_idle? number seconds
+---@field workspace? opensandbox.IsolatedMount for a session with one directory (execd 1.0.22), as the other options of its creation
+---@field overlays? opensandbox.IsolatedMount[] all directories, the workspace first (execd 1.1.1)
+---@field raw? table the server's response
 
 ---@return opensandbox.IsolatedSessionInfo? info
 ---@return string? missing
-local function session_info(answer, id)
-  id = id or answer.session_id
-  if type(id) ~= "string" or type(answer.status) ~= "string" then return nil, "isolated session" end
+local function session_info(object, id)
+  id = id or object.session_id
+  if type(id) ~= "string" or type(object.status) ~= "string" then return nil, "isolated session" end
   return {
-    id = id, status = answer.status, created_at = time.parse(answer.created_at), last_run_at = time.parse(answer.last_run_at),
-    idle_remaining = answer.idle_remaining_seconds, workspace = answer.workspace, profile = answer.profile,
-    extra_writable = answer.extra_writable, binds = answer.binds, share_net = answer.share_net,
-    env_passthrough = answer.env_passthrough, uid = answer.uid, gid = answer.gid, uid_mode = answer.uid_mode,
-    idle_timeout = answer.idle_timeout_seconds, raw = answer,
+    id = id, status = object.status, created_at = time.parse(object.created_at), last_run_at = time.parse(object.last_run_at),
+    idle_remaining = object.idle_remaining_seconds, max_idle = object.idle_timeout_seconds, workspace = object.workspace,
+    overlays = object.overlays, profile = object.profile, extra_writable = object.extra_writable, binds = object.binds,
+    share_net = object.share_net, env_passthrough = object.env_passthrough, uid = object.uid, gid = object.gid,
+    uid_mode = object.uid_mode, raw = object,
   }
 end
 
---- The isolated sessions there are: GET /v1/isolated/sessions (execd 1.0.21).
+--- Returns the existing isolated sessions: GET /v1/isolated/sessions (execd 1.0.21).
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@return opensandbox.IsolatedSessionInfo[]? list
 ---@return opensandbox.Error? err
-function isolated.list_isolated_sessions(self, execd)
-  return support.call(self, execd, "isolated list", { op = self.op or "list_isolated_sessions", method = "GET",
-    path = "/v1/isolated/sessions", decode = function(answer)
-      if type(answer.sessions) ~= "table" then return nil, "list of isolated sessions" end
-      local list = {}
-      for i, item in ipairs(answer.sessions) do
-        list[i] = type(item) == "table" and session_info(item) or nil
-        if not list[i] then return nil, "isolated sessions" end
-      end
-      return list
-    end })
+function isolated_routes.list_isolated_sessions(self, execd)
+  local request = { op = self.op or "list_isolated_sessions", method = "GET", path = "/v1/isolated/sessions" }
+  function request.decode(response)
+    if type(response.sessions) ~= "table" then return nil, "list of isolated sessions" end
+    local list = {}
+    for i, item in ipairs(response.sessions) do
+      list[i] = type(item) == "table" and session_info(item) or nil
+      if not list[i] then return nil, "isolated sessions" end
+    end
+    return list
+  end
+  return isolated_errors.call(self, execd, "isolated list", request)
 end
 
---- Makes a session: POST /v1/isolated/session. The sandbox must have been created with
+-- Checks that a new session has its overlays, because an older execd ignores them. Otherwise the session is deleted.
+local function check_overlays(self, op, execd, info)
+  local created, err = self:for_op(op):get_isolated_session(execd, info.id)
+  if created and created.overlays then return info end
+  self:delete_isolated_session(execd, info.id)
+  return nil, err or isolated_errors.unsupported(op, execd, "isolated overlays")
+end
+
+local function create_session(self, op, execd, body)
+  local request = { op = op, method = "POST", path = BASE, json = body }
+  function request.decode(response)
+    if type(response.session_id) ~= "string" then return nil, "session id" end
+    return { id = response.session_id, created_at = time.parse(response.created_at) }
+  end
+  create_rollback(self, request, function(created) return self:delete_isolated_session_request(execd, created.id) end,
+    { best_effort = true })
+  local info, err = isolated_errors.call(self, execd, "isolated", request)
+  if not body.overlays then return info, err end
+  if info then return check_overlays(self, op, execd, info) end
+  if err.status == 400 and err.message:find("Workspace", 1, true) then
+    err = isolated_errors.unsupported(op, execd, "isolated overlays", err)
+  end
+  return nil, err
+end
+
+--- Creates a session: POST /v1/isolated/session. The sandbox must have been created with
 --- `extensions = { ["bootstrap.execd.isolation"] = "enable" }`.
+---
+--- The shell starts in "/"; `sandbox:isolated` enters the workspace. In the mode "rw" the shell, the files API of the session and
+--- the sandbox see the same files. In an overlay they do not. The shell does not see a change of the files API to a name that the
+--- shell has looked up before. The files API still returns files that the shell has deleted. All changes are lost when the
+--- session ends.
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
----@param opts opensandbox.IsolatedSessionOpts|table
+---@param opts opensandbox.IsolatedSessionOpts
 ---@return opensandbox.IsolatedSessionInfo? info its id, and created_at
 ---@return opensandbox.Error? err
-function isolated.create_isolated_session(self, execd, opts)
+function isolated_routes.create_isolated_session(self, execd, opts)
   local op = self.op or "create_isolated_session"
-  local body = body_of(op, opts)
+  local body = create_body(op, opts)
   if body.binds or body.uid_mode then
-    -- execd 1.0.20 would pass over them without a word. It has no list either.
-    local list, err = self:list_isolated_sessions(execd)
-    if not list then
-      err.op = op
-      return nil, err
-    end
+    -- execd 1.0.20 would ignore them. It has no list either.
+    local list, err = self:for_op(op):list_isolated_sessions(execd)
+    if not list then return nil, err end
   end
-  local request = { op = op, method = "POST", path = BASE, json = body, decode = function(answer)
-    if type(answer.session_id) ~= "string" then return nil, "session id" end
-    return { id = answer.session_id, created_at = time.parse(answer.created_at) }
-  end }
-  return support.call(self, execd, "isolated",
-    undo(self, request, function(made) self:delete_isolated_session(execd, made.id) end))
+  return create_session(self, op, execd, body)
 end
 
---- How a session is doing: GET /v1/isolated/session/{id}.
+--- Returns the status of a session: GET /v1/isolated/session/{id}.
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return opensandbox.IsolatedSessionInfo? info
 ---@return opensandbox.Error? err
-function isolated.get_isolated_session(self, execd, id)
+function isolated_routes.get_isolated_session(self, execd, id)
   local op = self.op or "get_isolated_session"
-  return support.call(self, execd, "isolated", { op = op, method = "GET", path = session_path(op, id),
-    decode = function(answer) return session_info(answer, id) end })
+  return isolated_errors.call(self, execd, "isolated", { op = op, method = "GET", path = session_path(op, id),
+    decode = function(response) return session_info(response, id) end })
 end
 
---- Ends a session and what runs in it: DELETE /v1/isolated/session/{id}. One that is gone already is a success.
+--- Internal: returns the prepared request that deletes a session, for deletes in the background.
+---@param self opensandbox.Client
+---@param execd opensandbox.Endpoint|string
+---@param id string
+---@return table request
+function isolated_routes.delete_isolated_session_request(self, execd, id)
+  local op = "delete_isolated_session"
+  return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = session_path(op, id), may_repeat = true })
+end
+
+--- Deletes a session, and stops what runs in it: DELETE /v1/isolated/session/{id}. One that does not exist is a success.
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return true? ok
 ---@return opensandbox.Error? err
-function isolated.delete_isolated_session(self, execd, id)
+function isolated_routes.delete_isolated_session(self, execd, id)
   local op = self.op or "delete_isolated_session"
-  local _, err = support.call(self, execd, "isolated", { op = op, method = "DELETE", path = session_path(op, id),
+  local _, err = isolated_errors.call(self, execd, "isolated", { op = op, method = "DELETE", path = session_path(op, id),
     shielded = true })
   if err and not errors.is_absence(err) then return nil, err end
   return true
 end
 
---- The endpoint of a session's own files: every file method of the client works with it. Nothing is sent. What a session with an overlay
---- writes is only to be seen through it; owners are not told, and those given are passed over.
+--- Returns the endpoint of a session's files, with which every file method of the client works. Nothing is sent.
+---
+--- The methods then behave as execd's routes. Every path is taken as one below the workspace. `search_files` returns paths
+--- relative to the workspace. Owners are neither reported nor changed. The files of `sandbox:isolated` do not have these
+--- differences.
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return opensandbox.Endpoint
-function isolated.isolated_endpoint(self, execd, id)
+function isolated_routes.isolated_endpoint(self, execd, id)
   local op = self.op or "isolated_endpoint"
   local path = session_path(op, id)
   execd = http_client.check_endpoint(op, execd)
   return tables.merge(execd, { url = execd.url .. path })
 end
 
-return isolated
+return isolated_routes

@@ -4,33 +4,14 @@
 
 local backoffs = require "opensandbox.loop.backoff"
 local loop = require "opensandbox.loop"
+local utf8 = require "opensandbox.base.utf8"
 
 local Follower = {}
 Follower.__index = Follower
 
--- Returns the number of bytes at the end of a text that begin a character of UTF-8 and do not complete it.
-local function incomplete_length(text)
-  for count = 1, math.min(3, #text) do
-    local byte = text:byte(-count)
-    if byte >= 0xC2 and byte <= 0xF4 then
-      local length = byte >= 0xF0 and 4 or byte >= 0xE0 and 3 or 2
-      return count < length and count or 0
-    end
-    if byte < 0x80 or byte > 0xBF then return 0 end
-  end
-  return 0
-end
-
--- Returns the complete characters of what was held back and of the next piece, and holds back the rest.
-local function complete_characters(self, piece)
-  local text = self.held .. piece
-  local incomplete = incomplete_length(text)
-  self.held = text:sub(#text - incomplete + 1)
-  return text:sub(1, #text - incomplete)
-end
-
---- Waits for output. After an error it can be called again.
----@return string? text the output since the last call; no character is divided
+--- Waits for output. After an error it can be called again. A character is not cut: its first bytes are held back until the rest of it
+--- has arrived, or until the command has ended.
+---@return string? text the output since the last call
 ---@return integer? cursor the byte offset behind it
 ---@return opensandbox.CommandStatus? status instead of text: the last status, after all output was read
 ---@return opensandbox.Error? err
@@ -40,12 +21,16 @@ function Follower:next()
     local log, err = self.logs(self.cursor)
     if not log then return nil, nil, nil, err end
     self.cursor = log.cursor
-    local text = complete_characters(self, log.text)
-    if text ~= "" then return text, log.cursor - #self.held end
-    if log.text == "" and self.last_status then
+    if log.text ~= "" then
+      local text = self.held .. log.text
+      local incomplete = utf8.incomplete_length(text)
+      self.held = text:sub(#text - incomplete + 1)
+      if incomplete < #text then return text:sub(1, #text - incomplete), log.cursor - incomplete end
+    elseif self.last_status then
       -- The command had ended before this log was requested, so nothing more will be written.
-      text, self.held = self.held, ""
-      if text ~= "" then return text, log.cursor end
+      local rest = self.held
+      self.held = ""
+      if rest ~= "" then return rest, log.cursor end
       return nil, nil, self.last_status
     end
     if not self.last_status then
@@ -65,6 +50,6 @@ end
 ---@param source table op; logs(cursor) and status(), which return what the functions of command_requests.lua return; cursor (where to begin); owner (see loop.wait)
 ---@return table follower
 return function(source)
-  source.held = ""
+  source.held = "" -- the first bytes of a character
   return setmetatable(source, Follower)
 end

@@ -17,7 +17,8 @@ local ping_options = { timeout = "seconds" }
 function metrics_routes.ping(self, endpoint, opts)
   local op = self.op or "ping"
   opts = options.check(op, opts, ping_options)
-  local _, err = self.http:call_endpoint(endpoint, { op = op, method = "GET", path = "/ping", timeout = opts.timeout })
+  local _, err = self.http:call_endpoint(endpoint, { op = op, method = "GET", path = "/ping", timeout = opts.timeout,
+    explained = false }) -- because its callers ask for the state themselves
   if err then return nil, err end
   return true
 end

@@ -39,7 +39,18 @@ function session_routes.create_session(self, execd, opts)
     if type(object.session_id) ~= "string" then return nil, "session id" end
     return object.session_id
   end }
-  return self.http:call_endpoint(execd, create_rollback(self, request, function(id) self:delete_session(execd, id) end))
+  create_rollback(self, request, function(id) return self:delete_session_request(execd, id) end, { best_effort = true })
+  return self.http:call_endpoint(execd, request)
+end
+
+--- Internal: returns the prepared request that deletes a session, for deletes in the background.
+---@param self opensandbox.Client
+---@param execd opensandbox.Endpoint|string
+---@param id string
+---@return table request
+function session_routes.delete_session_request(self, execd, id)
+  local op = "delete_session"
+  return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = session_path(op, id), may_repeat = true })
 end
 
 --- Deletes a session and kills its processes: DELETE /session/{id}. If the session does not exist, that is a success.

@@ -94,6 +94,7 @@ return function(self, err)
   local status, problem = last_status(self,
     deadlines.since(self.started_at, timeout and timeout + execution.SERVER_TIMEOUT_GRACE))
   if not status then
+    if problem and problem.kind == "state" then return nil, problem end -- the sandbox does not run
     if problem and problem.kind == "cancelled" then err = problem end
     if not problem then
       err = self.exchange:error(errors.timeout_fields { code = "timeout", option = "timeout", seconds = timeout, timer = "timeout",

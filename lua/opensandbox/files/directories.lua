@@ -38,8 +38,10 @@ local directories = {}
 local Job = {}
 Job.__index = Job
 
-local function new_job(target, op, from, to, opts)
-  local patterns = ignore.new(opts.ignore or {})
+local function new_job(target, op, from, to, opts, own_patterns)
+  local lines = tables.copy_list(own_patterns)
+  for _, line in ipairs(opts.ignore or {}) do lines[#lines + 1] = line end
+  local patterns = ignore.new(lines)
   local deferred = {}
   local function run_deferred()
     while #deferred > 0 do table.remove(deferred)() end
@@ -171,7 +173,7 @@ function directories.download_dir(self, from, to, opts)
   options.argument(op, "the local path", to, "nonempty string")
   options.argument(op, "the path", from, "nonempty string")
   opts = options.check(op, opts, download_options)
-  return run(new_job(self.target, op, from, to, opts), download)
+  return run(new_job(self.target, op, from, to, opts, self.target.ignore), download)
 end
 
 return directories

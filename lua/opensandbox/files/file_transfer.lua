@@ -8,7 +8,6 @@ local directory_writer = require "opensandbox.files.directory_writer"
 local errors = require "opensandbox.base.errors"
 local helper_commands = require "opensandbox.files.helper_commands"
 local paths = require "opensandbox.base.paths"
-local remote_paths = require "opensandbox.files.remote_paths"
 local shell = require "opensandbox.base.shell"
 local task = require "opensandbox.loop.task"
 local temporary_files = require "opensandbox.files.temporary_files"
@@ -101,7 +100,7 @@ local function make_symlinks(job)
   end
   for _, script in ipairs(helper_commands.join_within_limit(lines, "\n")) do
     local result, err = helper_commands.run(job.target, job, LINK_SCRIPT .. script, "link_failed",
-      "a symlink could not be made in the sandbox", true)
+      "a symlink could not be made in the sandbox", { ignores_output = true })
     if not result then return nil, err end
   end
   return true
@@ -135,7 +134,7 @@ local function set_times(job)
   for _, script in ipairs(helper_commands.join_within_limit(touch_lines(job), "\n")) do
     local result
     result, err = helper_commands.run(job.target, job, "export TZ=UTC0\n" .. script .. "\n:", "touch_failed",
-      "modification times could not be set", true)
+      "modification times could not be set", { ignores_output = true })
     if not result then return nil, err end
   end
   return true
@@ -181,7 +180,7 @@ end
 
 -- Returns the entries that are not ignored, by safe names.
 local function select_entries(job, writer, list)
-  local root, entries = remote_paths.clean(job.from), {}
+  local root, entries = paths.clean(job.from), {}
   root = root == "/" and root or root .. "/"
   for _, info in ipairs(list) do
     if info.path:sub(1, #root) ~= root then return nil, writer:unsafe(info.path, "is not below the directory") end
@@ -221,7 +220,7 @@ local function resolve_links(job, entries)
   for _, names in ipairs(helper_commands.join_within_limit(words, " ")) do
     local script = LSTAT_SCRIPT:format(names, helper_commands.quoted_path(output))
     local result, err = helper_commands.run(job.target, job, script, "link_failed",
-      "the target of a symlink in the sandbox cannot be read", true)
+      "the target of a symlink in the sandbox cannot be read", { ignores_output = true })
     if not result then return nil, err end
   end
   local reader, err = job:call("download_file", output, {

@@ -50,12 +50,14 @@ end
 ---@param script string
 ---@param code string of the error
 ---@param failure string what failed, for the message of the error
----@param ignores_output? boolean the exit code is enough: a lost output is no error
+---@param opts? { ignores_output?: boolean, sink?: fun(bytes: string) } ignores_output: the exit code is enough, so that a lost output is no error; sink: called with what it writes to stdout, for a target with `pipe`
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err its `result` is that of the command
-function helper_commands.run(target, job, script, code, failure, ignores_output)
-  local result, err = target.run(job.op, script, { cwd = "/", timeout = job.deadline:remaining() })
-  if not result and ignores_output and err.code == "output_lost" then result = err.result end
+function helper_commands.run(target, job, script, code, failure, opts)
+  local sink = opts and opts.sink
+  local run = sink and target.pipe or target.run
+  local result, err = run(job.op, script, { cwd = "/", timeout = job.deadline:remaining() }, sink)
+  if not result and opts and opts.ignores_output and err.code == "output_lost" then result = err.result end
   if not result then return nil, err end
   if result.exit_code == 0 then return result end
   if result.timed_out then return nil, job.deadline:error(job.op) end

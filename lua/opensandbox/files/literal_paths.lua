@@ -94,13 +94,6 @@ local function with_alias(target, op, path, is_created, fn)
   return value, err
 end
 
---- Returns whether execd would change a path.
----@param path any
----@return boolean
-function literal_paths.is_needed(path)
-  return type(path) == "string" and paths.expansion(path) ~= nil
-end
-
 --- Uploads one file.
 ---@param target opensandbox.FileTarget
 ---@param op string the method that the user called
@@ -161,7 +154,7 @@ end
 local function list_from_parent(target, op, path, depth)
   local absolute, err = remote_paths.absolute(target, op, path)
   if not absolute then return nil, err end
-  absolute = remote_paths.clean(absolute)
+  absolute = paths.clean(absolute)
   local parent, levels = plain_parent(absolute)
   local list
   list, err = call(target, op, "list_directory", parent, { depth = levels + depth })

@@ -12,6 +12,7 @@ local remote_paths = {}
 ---@return string? path
 ---@return opensandbox.Error? err
 function remote_paths.absolute(target, op, path)
+  if target.absolute then return target.absolute(op, path) end
   if path:find("^/") then return path end
   local home, rest = path:match("^~(/*)(.*)$")
   if home == "" and rest ~= "" then home = nil end -- "~name" is the name of a file
@@ -23,17 +24,6 @@ function remote_paths.absolute(target, op, path)
       message = info and "the path in the response holds a NUL byte" or "the response holds no file" }
   end
   return info.path .. "/" .. (home and rest or path)
-end
-
---- Returns an absolute path without ".", ".." and double slashes, as execd reports paths.
----@param path string
----@return string
-function remote_paths.clean(path)
-  local segments = {}
-  for segment in path:gmatch("[^/]+") do
-    if segment == ".." then segments[#segments] = nil elseif segment ~= "." then segments[#segments + 1] = segment end
-  end
-  return "/" .. table.concat(segments, "/")
 end
 
 return remote_paths

@@ -1,10 +1,11 @@
 --- Transfers a directory as one tar archive: one transfer, and one command in the sandbox.
 
 local checksum = require "opensandbox.files.checksum"
+local core = require "opensandbox.core"
 local directory_writer = require "opensandbox.files.directory_writer"
 local errors = require "opensandbox.base.errors"
 local helper_commands = require "opensandbox.files.helper_commands"
-local random = require "opensandbox.base.random"
+local local_target = require "opensandbox.files.local_target"
 local shell = require "opensandbox.base.shell"
 local tar = require "opensandbox.files.tar"
 local temporary_files = require "opensandbox.files.temporary_files"
@@ -50,7 +51,7 @@ local function unpack_remote(job, path, sum)
   local check = sum and check_script:format(tostring(sum), EXIT_CHECKSUM_MISMATCH) or ""
   local script = unpack_script:format(helper_commands.quoted_path(path), check, directory, directory)
   local result, err = helper_commands.run(job.target, job, script, "tar_failed", "the archive could not be unpacked in the sandbox",
-    true)
+    { ignores_output = true })
   if result then return true end
   local is_mismatch = sum and err.result and err.result.exit_code == EXIT_CHECKSUM_MISMATCH
   if is_mismatch then return checksum.compare(job.op, "the archive", sum, err.result.stdout:match("^[^\n]*")) end
@@ -80,29 +81,51 @@ function tar_transfer.upload(job)
   return job.count
 end
 
-local pack_script = [[
-umask 077
-f=%s
-[ -d %s ] || exit %d
-tar -cf "$f"%s -C %s . || { code=$?; rm -f "$f"; exit $code; }
-%s]]
-
--- Makes the archive in the sandbox. Returns its checksum if that is wanted.
-local function pack_remote(job, path)
-  local from = helper_commands.quoted_path(job.from)
+-- Returns the command that makes the archive.
+local function pack_command(job, archive)
   local excluded = {}
   for _, name in ipairs(job.patterns:literal_names()) do excluded[#excluded + 1] = " --exclude=" .. shell.quote(name) end
-  local script = pack_script:format(helper_commands.quoted_path(path), from, EXIT_NOT_A_DIRECTORY, table.concat(excluded), from,
-    job.opts.verify and 'cksum < "$f"' or ":")
-  local result, err = helper_commands.run(job.target, job, script, "tar_failed", "the archive could not be made in the sandbox",
-    not job.opts.verify)
-  if result then return true, checksum.parse_cksum(result.stdout)[1] end
+  return ("tar -cf %s%s -C %s ."):format(archive, table.concat(excluded), helper_commands.quoted_path(job.from))
+end
+
+local function pack_error(job, err)
   if err.result and err.result.exit_code == EXIT_NOT_A_DIRECTORY then
     err.code, err.message = "not_a_directory", ("%s is not a directory of the sandbox"):format(job.from)
   elseif err.result and err.result.stderr:find("changed as we read it", 1, true) then
     err.hint = "Try again when nothing writes there, or leave the file out by its name in 'ignore'"
   end
-  return nil, err
+  return err
+end
+
+local PACK_FAILURE = "the archive could not be made in the sandbox"
+
+local function directory_test(job)
+  return ("[ -d %s ] || exit %d"):format(helper_commands.quoted_path(job.from), EXIT_NOT_A_DIRECTORY)
+end
+
+local pack_script = [[
+umask 077
+f=%s
+%s
+%s || { code=$?; rm -f "$f"; exit $code; }
+%s]]
+
+-- Makes the archive in the sandbox. Returns its checksum if that is wanted.
+local function pack_remote(job, path)
+  local script = pack_script:format(helper_commands.quoted_path(path), directory_test(job), pack_command(job, '"$f"'),
+    job.opts.verify and 'cksum < "$f"' or ":")
+  local result, err = helper_commands.run(job.target, job, script, "tar_failed", PACK_FAILURE,
+    { ignores_output = not job.opts.verify })
+  if result then return true, checksum.parse_cksum(result.stdout)[1] end
+  return nil, pack_error(job, err)
+end
+
+-- Checks that there is a directory, where the archive is made later.
+local function check_remote(job)
+  local result, err = helper_commands.run(job.target, job, directory_test(job), "tar_failed", PACK_FAILURE,
+    { ignores_output = true })
+  if result then return true end
+  return nil, pack_error(job, err)
 end
 
 -- Returns the sink that writes the entries of an archive.
@@ -162,28 +185,70 @@ local function stream(job, path)
   end
 end
 
+-- Returns the path of a local file for the archive. The file is removed at the end.
+local function local_archive(job)
+  local path = (job.to:gsub("(.)/+$", "%1"):match("^.*/") or "") .. local_target.part_name()
+  job:defer(function() os.remove(path) end)
+  return path
+end
+
+-- Compares the checksum of a local archive, if that is wanted. Returns a function that returns its chunks.
+local function chunks_of(job, path, remote_sum)
+  if job.opts.verify then
+    local sum, err = checksum.of_file(job.op, path)
+    if not sum then return nil, err end
+    local ok
+    ok, err = checksum.compare(job.op, "the archive", sum, remote_sum or "not known")
+    if not ok then return nil, err end
+  end
+  local handle, problem = io.open(path, "rb")
+  if not handle then return nil, errors.local_file(job.op, path, problem) end
+  job:defer(function() handle:close() end)
+  return function()
+    local bytes
+    bytes, problem = handle:read(CHUNK_SIZE)
+    return bytes, problem and errors.local_file(job.op, path, problem)
+  end
+end
+
 -- Downloads the archive to a local file and compares its checksum. Returns a function that returns its chunks.
 local function verified(job, path, remote_sum)
-  local part = ("%s.%s.part"):format(job.to:gsub("(.)/+$", "%1"), random.hex(6))
-  job:defer(function() os.remove(part) end)
+  local part = local_archive(job)
   local ok, err = job:call("save_file", path, part, {
     idle_timeout = job:idle_timeout(), mode = "0600",
     on_progress = job.opts.on_progress and function(done, total) job:progress(done, total) end,
   })
   if not ok then return nil, err end
-  local sum
-  sum, err = checksum.of_file(job.op, part)
-  if not sum then return nil, err end
-  ok, err = checksum.compare(job.op, "the archive", sum, remote_sum or "not known")
-  if not ok then return nil, err end
-  local handle, problem = io.open(part, "rb")
+  return chunks_of(job, part, remote_sum)
+end
+
+-- Receives the archive as the output of the command that makes it, in a local file. The checksum is that of a second archive,
+-- because the first one is nowhere in the sandbox. Returns a function that returns its chunks.
+local function piped(job)
+  local part = local_archive(job)
+  local handle, problem = core.create(part)
+  if handle then handle, problem = io.open(part, "wb") end
   if not handle then return nil, errors.local_file(job.op, part, problem) end
-  job:defer(function() handle:close() end)
-  return function()
-    local bytes
-    bytes, problem = handle:read(CHUNK_SIZE)
-    return bytes, problem and errors.local_file(job.op, part, problem)
+  job:defer(function()
+    if io.type(handle) == "file" then handle:close() end
+  end)
+  local done, command = 0, pack_command(job, "-")
+  local result, err = helper_commands.run(job.target, job, command, "tar_failed", PACK_FAILURE, { sink = function(bytes)
+    done = done + #bytes
+    if not problem then problem = select(2, handle:write(bytes)) end -- the command is not stopped: that may stop more than it
+    job:progress(done)
+  end })
+  local ok, close_problem = handle:close()
+  problem = problem or not ok and close_problem
+  if not result then return nil, pack_error(job, err) end
+  if problem then return nil, errors.local_file(job.op, part, problem) end
+  local remote_sum
+  if job.opts.verify then
+    result, err = helper_commands.run(job.target, job, command .. " | cksum", "tar_failed", PACK_FAILURE)
+    if not result then return nil, err end
+    remote_sum = checksum.parse_cksum(result.stdout)[1]
   end
+  return chunks_of(job, part, remote_sum)
 end
 
 --- Downloads the directory `job.from` of the sandbox into the local directory `job.to`.
@@ -192,14 +257,19 @@ end
 ---@return opensandbox.Error? err
 function tar_transfer.download(job)
   local path = temporary_files.path(job.target, ".tar")
-  job:defer(function() temporary_files.remove(job.target, job.endpoint, path) end)
-  local ok, remote_sum = pack_remote(job, path)
+  local ok, remote_sum
+  if job.target.pipe then
+    ok, remote_sum = check_remote(job)
+  else
+    job:defer(function() temporary_files.remove(job.target, job.endpoint, path) end)
+    ok, remote_sum = pack_remote(job, path)
+  end
   if not ok then return nil, remote_sum end
   local writer, err = directory_writer.new(job.op, job.to)
   if not writer then return nil, err end
   job:defer(function() writer:discard() end)
   local read
-  read, err = (job.opts.verify and verified or stream)(job, path, remote_sum)
+  read, err = (job.target.pipe and piped or job.opts.verify and verified or stream)(job, path, remote_sum)
   if not read then return nil, err end
   local archive = tar.reader(sink_of(job, writer))
   while true do

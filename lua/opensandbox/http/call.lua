@@ -2,15 +2,18 @@
 
 local core = require "opensandbox.core"
 local deadlines = require "opensandbox.loop.deadline"
-local error_body = require "opensandbox.http.error_body"
 local exchange = require "opensandbox.http.exchange"
 local headers = require "opensandbox.http.headers"
 local json = require "opensandbox.base.json"
+local lazy = require "opensandbox.base.lazy"
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
 local retry = require "opensandbox.http.retry"
 local url = require "opensandbox.base.url"
 local utf8 = require "opensandbox.base.utf8"
+
+-- Files that are loaded when a response is first an error.
+local parts = lazy.modules { error_body = "opensandbox.http.error_body" }
 
 local call = {}
 
@@ -27,10 +30,10 @@ local hints = {
 ---@param ex opensandbox.Exchange its head has arrived
 ---@return opensandbox.Error
 function call.http_error(ex)
-  local body, err = ex:body(error_body.MAX_SIZE, true)
+  local body, err = ex:body(parts.error_body.MAX_SIZE, true)
   if err and err.kind ~= "stream" then return err end -- after a cut body the status is still known
   local function redact(text) return ex:redact(text) end
-  local code, message = error_body.parse(ex.status, body or "", ex.headers["content-type"], redact)
+  local code, message = parts.error_body.parse(ex.status, body or "", ex.headers["content-type"], redact)
   local hint = hints[ex.status]
   if ex.request.to_endpoint and ex.status == 401 then
     hint = "Check the endpoint's headers: use what client:discover_execd returns"
@@ -110,7 +113,7 @@ local function with_retries(http, request, attempt, seconds, shared_budget)
     local delay = retry.delay(http.retry, attempts, err, deadline:remaining())
     if not delay then
       err.attempts = attempts
-      return nil, err
+      return nil, http:explain_error(request, err)
     end
     err = loop.sleep(request.op, delay, request.shielded)
     if err then return nil, err end
@@ -148,7 +151,7 @@ end
 ---@return any value the result of decode or parse_body, or the body's bytes
 ---@return opensandbox.Error? err
 function call.run(http, request)
-  request.budget = request.timeout
+  request.budget = request.budget or request.timeout
   local bounded = request.timeout > 0
   return with_retries(http, request, request_once, bounded and request.timeout or http.timeouts.timeout, bounded)
 end

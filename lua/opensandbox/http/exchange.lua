@@ -7,9 +7,13 @@ local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local errors = require "opensandbox.base.errors"
 local headers = require "opensandbox.http.headers"
+local lazy = require "opensandbox.base.lazy"
 local loop = require "opensandbox.loop"
-local transfer_error = require "opensandbox.http.transfer_error"
+local scheduler = require "opensandbox.loop.scheduler"
 local url = require "opensandbox.base.url"
+
+-- Files that are loaded when a transfer first fails.
+local parts = lazy.modules { transfer_error = "opensandbox.http.transfer_error" }
 
 ---@class opensandbox.Exchange
 ---@field http opensandbox.HttpClient
@@ -24,6 +28,8 @@ Exchange.__index = Exchange
 
 local exchange = {}
 
+local READ_SIZE = 1024 * 1024 -- bytes
+local EMPTY_CHUNK_DELAY = 0.01 -- seconds until a reader function that returned "" is called again
 local MIN_SECRET_LENGTH = 4 -- bytes: shorter secrets are not redacted, because they would match ordinary text
 
 -- The fields of a request that the core takes.
@@ -35,7 +41,7 @@ local core_fields = {
 
 --- Starts a request.
 ---@param http opensandbox.HttpClient
----@param request table op, method, url, headers (name -> value), body | parts and readers, may_repeat, max_event (bytes of an event; the response is an event stream), connect_timeout, timeout, idle_timeout (seconds), budget (seconds of all attempts together), option_names (options by the core's time limits), sandbox_id, secrets (values never to be shown), shielded, on_abandon, on_transfer_progress; for the fields of a WebSocket see websocket.lua
+---@param request table op, method, url, headers (name -> value), body | parts and readers, may_repeat, max_event (bytes of an event; the response is an event stream), connect_timeout, timeout, idle_timeout (seconds), budget (seconds of all attempts together), option_names (options by the core's time limits), sandbox_id, secrets (values never to be shown), explained (false: its errors are not explained by the state of the sandbox), shielded, on_start (called with the exchange), on_abandon, on_transfer_progress; for the fields of a WebSocket see websocket.lua
 ---@return opensandbox.Exchange
 function exchange.start(http, request)
   local lines = {}
@@ -45,6 +51,7 @@ function exchange.start(http, request)
   local transfer = http.transport:start(core_request)
   local self = setmetatable({ http = http, request = request, transfer = transfer, started = core.now() }, Exchange)
   self.wait = { registry = http.transport.waiters, key = transfer:id(), shielded = request.shielded, owner = self }
+  if request.on_start then request.on_start(self) end
   return self
 end
 
@@ -74,13 +81,20 @@ function Exchange:error(fields)
   return errors.new(fields)
 end
 
+--- Explains an error by the state of the sandbox, see HttpClient:explain_error.
+---@param err opensandbox.Error
+---@return opensandbox.Error err
+function Exchange:explain(err)
+  return self.http:explain_error(self.request, err)
+end
+
 --- Makes the error for a transfer that failed.
 ---@return opensandbox.Error? err nil while the transfer runs, and after it is complete
 function Exchange:failure()
   local outcome, message, sent = self.transfer:outcome()
   if not outcome or outcome == "complete" then return nil end
   local request = self.request
-  return self:error(transfer_error.fields(outcome, message, {
+  return self:error(parts.transfer_error.fields(outcome, message, {
     url = request.url, sent = sent, has_head = self.status ~= nil, proxy = self.http.transport.defaults.proxy,
     seconds = function(timer) return timer == "timeout" and request.budget or request[timer] end,
     option_name = function(timer) return request.option_names and request.option_names[timer] or timer end,
@@ -95,26 +109,14 @@ function Exchange:call_user(callback, ...)
   error(value, 0)
 end
 
--- Waits. Returns an error if the wait was interrupted; the exchange is abandoned then.
-local function wait_for(self, wait)
-  local interruption, reason = loop.wait(wait)
-  if not interruption then return nil end
-  local not_sent = not self:sent()
-  self:abandon()
-  return loop.interrupted(self.request.op, interruption, reason,
-    self:error { kind = "cancelled", code = "cancelled", message = "the task was cancelled", not_sent = not_sent })
-end
-
--- Sends the bytes that the current part of the body waits for. Returns whether a reader function was called, and an error if it failed.
+-- Sends the bytes that the current part of the body waits for. Returns whether a reader function was called, an error if it failed, and
+-- whether it had no bytes yet.
 function Exchange:send_body_chunks()
   local readers = self.request.readers
   local part = readers and self.transfer:wants()
   if not part then return false end
   while part do
     local bytes, problem = self:call_user(readers[part])
-    if bytes == "" then -- nothing yet: the network, the time limits and other tasks go on before the next call
-      return true, wait_for(self, { seconds = 0, shielded = self.request.shielded, owner = self })
-    end
     if bytes ~= nil and type(bytes) ~= "string" then
       problem = "the reader returned a " .. type(bytes) .. " instead of a string"
     end
@@ -124,6 +126,7 @@ function Exchange:send_body_chunks()
         message = "the content could not be read: " .. tostring(problem) }
     end
     if self.transfer:outcome() then return true end -- the reader function may have closed the client
+    if bytes == "" then return true, nil, true end
     self.transfer:write(part, bytes)
     part = self.transfer:wants()
   end
@@ -159,6 +162,54 @@ function Exchange:on_progress(fn)
   self:call_user(fn, self.transfer:progress())
 end
 
+-- Stands for the transfer of an exchange that was handed over.
+local closed_transfer = {
+  outcome = function() return "closed", "it was closed", true end, sent = function() return true end,
+  head = function() end, read = function() end, frame = function() end, event = function() end, wants = function() end,
+  progress = function() return 0, 0 end, close = function() end, detach = function() end,
+}
+
+--- Hands the exchange over to a new owner, although other code waits for it. That code receives an error of kind `closed`.
+---@return opensandbox.Exchange exchange for the new owner
+function Exchange:hand_over()
+  local wait = self.wait
+  local registry, key = wait.registry, wait.key
+  local waiter = key and registry[key] -- a transfer has no id once its client is closed
+  local heir = setmetatable({ http = self.http, request = self.request, transfer = self.transfer, started = self.started,
+    status = self.status, headers = self.headers, pieces = self.pieces, size = self.size }, Exchange)
+  heir.wait = { registry = registry, key = key, shielded = true, owner = heir }
+  heir:take_over()
+  if waiter then registry[key], wait.registry = nil, nil end -- the waiter must not remove its successor
+  self.transfer = closed_transfer
+  if waiter then scheduler.wake(waiter) end
+  return heir
+end
+
+--- Receives the whole response in code that cannot wait in the loop, as in a finalizer: drives the transport until then.
+---@param deadline opensandbox.Deadline
+---@param limit integer bytes of the body
+---@return integer? status nil when the response is not complete
+---@return string? body
+function Exchange:finish_blocking(deadline, limit)
+  local transfer, pieces, size = self.transfer, self.pieces or {}, self.size or 0
+  while true do
+    local bytes = transfer:read(READ_SIZE)
+    if bytes then
+      size = size + #bytes
+      if size > limit then return nil end
+      pieces[#pieces + 1] = bytes
+    elseif transfer:outcome() then
+      break
+    elseif deadline:has_passed() then
+      return nil
+    else
+      self.http.transport:step(deadline:remaining())
+    end
+  end
+  if transfer:outcome() ~= "complete" then return nil end
+  return self.status or (transfer:head()), table.concat(pieces)
+end
+
 --- Returns the facts about a response for the user's hook `on_response`.
 ---@return table
 function Exchange:summary()
@@ -170,12 +221,18 @@ end
 --- Waits until the transfer has progressed.
 ---@return opensandbox.Error? err when the exchange has failed
 function Exchange:wait_for_progress()
-  local called_user, err = self:send_body_chunks()
+  local called_user, err, is_starved = self:send_body_chunks()
   if err then return err end
   -- A reader function can make calls of its own. What happened to this transfer meanwhile will not be reported again.
-  if called_user then return nil end
-  err = wait_for(self, self.wait)
-  if err then return err end
+  if called_user and not is_starved then return nil end
+  self.wait.seconds = is_starved and EMPTY_CHUNK_DELAY or nil
+  local interruption, reason = loop.wait(self.wait)
+  if interruption then
+    local not_sent = not self:sent()
+    self:abandon()
+    return loop.interrupted(self.request.op, interruption, reason,
+      self:error { kind = "cancelled", code = "cancelled", message = "the task was cancelled", not_sent = not_sent })
+  end
   self.http:notify_activity(self)
   if self.request.on_transfer_progress then self:call_user(self.request.on_transfer_progress, self.transfer:progress()) end
 end
@@ -221,12 +278,15 @@ end
 ---@return opensandbox.Error? err
 ---@return boolean? truncated
 function Exchange:body(limit, truncate)
-  local pieces, size = {}, 0
+  local pieces = self.pieces or {} -- in a field, because another owner may continue to read
+  local size = self.size or 0
+  self.pieces = pieces
   while true do
-    local bytes, err = self:read(1048576)
+    local bytes, err = self:read(READ_SIZE)
     if err then return nil, err end
     if not bytes then return table.concat(pieces) end
     size = size + #bytes
+    self.size = size
     if size > limit and truncate then
       self:close()
       pieces[#pieces + 1] = bytes

@@ -5,10 +5,17 @@ local time = require "opensandbox.base.time"
 
 local headers = {}
 
+--- Returns whether a value is the name of a header.
+---@param name any
+---@return boolean
+function headers.is_name(name)
+  return type(name) == "string" and name:find("^[%w!#$%%&'*+.^_`|~-]+$") ~= nil
+end
+
 --- Checks a header of a request.
 ---@return string? problem nil if it is valid
 function headers.validate(name, value)
-  if type(name) ~= "string" or not name:find("^[%w!#$%%&'*+.^_`|~-]+$") then
+  if not headers.is_name(name) then
     return ("'%s' is not a header name"):format(tostring(name))
   end
   if type(value) ~= "string" or value:find("%c") then
@@ -44,8 +51,8 @@ end
 ---@return table<string, string> headers by lower-case name; the values of several headers with one name are joined by commas
 function headers.parse(text)
   local values = {}
-  for name, value in text:gmatch("\n([^:\r\n]+):[ \t]*([^\r\n]*)") do
-    name = name:lower()
+  for given, value in text:gmatch("\n([^:\r\n]+):[ \t]*([^\r\n]*)") do
+    local name = given:lower()
     local last = value:find("[^ \t][ \t]*$") or 0 -- unlike a search for the trailing spaces, this reads each byte once
     values[name] = values[name] or {}
     table.insert(values[name], value:sub(1, last))

@@ -5,13 +5,17 @@
 local call = require "opensandbox.http.call"
 local exchange = require "opensandbox.http.exchange"
 local headers = require "opensandbox.http.headers"
+local lazy = require "opensandbox.base.lazy"
 local options = require "opensandbox.base.options"
 local scheduler = require "opensandbox.loop.scheduler"
+local server_clock = require "opensandbox.http.server_clock"
 local tables = require "opensandbox.base.tables"
 local transport = require "opensandbox.loop.transport"
 local url = require "opensandbox.base.url"
 local utf8 = require "opensandbox.base.utf8"
-local websocket = require "opensandbox.http.websocket"
+
+-- Files that are loaded when a method first needs them.
+local parts = lazy.modules { websocket = "opensandbox.http.websocket" }
 
 ---@class opensandbox.HttpClient
 ---@field base_url string of the lifecycle API, with credentials
@@ -19,6 +23,7 @@ local websocket = require "opensandbox.http.websocket"
 ---@field timeouts table<string, number> seconds by the name of the client's option
 ---@field retry table the policy, see retry.lua
 ---@field transport opensandbox.Transport
+---@field clock opensandbox.ServerClock of the lifecycle server
 local HttpClient = {}
 HttpClient.__index = HttpClient
 
@@ -37,7 +42,7 @@ local function header_secrets(given)
 end
 
 --- Makes the HTTP side of a client.
----@param config table base_url, parsed_url (of url.parse), key, headers, user_headers, timeouts, retry, transport_options, on_request, on_response, on_exit (see transport.new)
+---@param config table base_url, parsed_url (of url.parse), key, headers, user_headers, timeouts, retry, transport_options, on_request, on_response, on_exit (see transport.new), explain_error (see HttpClient:explain_error)
 ---@return opensandbox.HttpClient
 function http_client.new(config)
   return setmetatable({
@@ -46,15 +51,24 @@ function http_client.new(config)
     timeouts = config.timeouts,
     retry = config.retry,
     transport = transport.new(config.transport_options, config.on_exit),
+    clock = server_clock.new(),
     _unversioned_url = (config.base_url:gsub("/v1$", "")), -- of the routes that have no version
     _parsed_url = config.parsed_url,
     _key = config.key,
     _headers = config.headers,
     _header_secrets = header_secrets(config.user_headers),
+    _explain_error = config.explain_error,
     _on_request = config.on_request,
     _on_response = config.on_response,
+    _response_listener = setmetatable({}, { __mode = "v" }),
     _activity_listeners = setmetatable({}, { __mode = "v" }), -- by sandbox id
   }, HttpClient)
+end
+
+--- Sets a listener, whose `on_server_response()` is called whenever the lifecycle server responds. It is held weakly.
+---@param listener table
+function HttpClient:set_response_listener(listener)
+  self._response_listener.listener = listener
 end
 
 --- Sets a listener, whose `on_activity(exchange)` is called whenever data arrives for a sandbox. It is held weakly.
@@ -83,9 +97,22 @@ function HttpClient:notify_request(request)
   end
 end
 
---- Reports to the user's hook that the head of a response has arrived.
+--- Reports that the head of a response has arrived: to the server's clock, to the listener and to the user's hook.
 function HttpClient:notify_response(ex)
+  if not ex.request.to_endpoint then
+    self.clock:observe(ex.headers.date)
+    if self._response_listener.listener then self._response_listener.listener:on_server_response() end
+  end
   if self._on_response then self._on_response(ex:summary()) end
+end
+
+--- Explains an error of a call to a sandbox's endpoint, because only the lifecycle server knows why a sandbox does not answer.
+---@param request table
+---@param err opensandbox.Error
+---@return opensandbox.Error err a better one, or the same
+function HttpClient:explain_error(request, err)
+  if not request.to_endpoint or request.explained == false then return err end
+  return self._explain_error(request.op, err, request.shielded)
 end
 
 -- Adds the encoded `json`, the client's headers, the connect timeout and the secrets that must never be shown.
@@ -187,12 +214,12 @@ end
 
 --- Opens a WebSocket to an endpoint of a sandbox.
 ---@param endpoint opensandbox.Endpoint|string
----@param request table as for endpoint_request and websocket.open, without a method
+---@param request table as for endpoint_request and parts.websocket.open, without a method
 ---@return opensandbox.WebSocket? connection
 ---@return opensandbox.Error? err
 function HttpClient:open_websocket(endpoint, request)
   request.method = "GET"
-  return websocket.open(self, self:endpoint_request(endpoint, request))
+  return parts.websocket.open(self, self:endpoint_request(endpoint, request))
 end
 
 --- Sends a prepared request and does not wait for its response.
@@ -212,8 +239,9 @@ function HttpClient:send_to_endpoint(endpoint, request, wait_on_close)
 end
 
 --- Stops all requests.
-function HttpClient:close()
-  self.transport:close()
+---@param seconds? number the longest wait for the responses of detached requests with wait_on_close, default 2
+function HttpClient:close(seconds)
+  self.transport:close(seconds)
 end
 
 return http_client

@@ -1,40 +1,161 @@
 --- Owned resources: sandboxes, and objects inside sandboxes, that this client created and must delete.
 --
--- A resource does not refer to the object that people hold, so that it can outlive that object in its finalizer.
+-- A resource leaves the set when the server has answered its DELETE, or when it is released. A background task sends the DELETE. If it fails,
+-- because the network fails for a while, it is repeated when the server answers anything again. No task waits for that, because it would
+-- keep a host's event loop from ending. Closing the client repeats the DELETE as long as its time allows. Collecting the client, or closing
+-- the Lua state, does the same in a finalizer.
+--
+-- A resource does not refer to the object that people hold, so that it can outlive that object in its finalizer. It belongs to the process
+-- that created it: a forked child does not delete the resources of its parent.
+
+local backoffs = require "opensandbox.loop.backoff"
+local call = require "opensandbox.http.call"
+local core = require "opensandbox.core"
+local deadlines = require "opensandbox.loop.deadline"
+local exchange = require "opensandbox.http.exchange"
+local finalizer = require "opensandbox.base.finalizer"
+local loop = require "opensandbox.loop"
+local scheduler = require "opensandbox.loop.scheduler"
 
 ---@class opensandbox.OwnedResource
----@field on_release? fun() called once when the resource is deleted or released; may run in a finalizer
+---@field best_effort? boolean one call must do, because the resource ends with its sandbox anyway
+---@field retry_at? number on the clock of core.now(), after a DELETE that failed
+---@field on_release? fun() called once when the resource is deleted or released
 ---@field parent_is_owned? fun(): boolean a resource inside a sandbox that is deleted itself needs no request
 local OwnedResource = {}
 OwnedResource.__index = OwnedResource
 
 ---@class opensandbox.OwnedResources
+---@field closing boolean the client is being closed: new resources are deleted at once
 local OwnedResources = {}
 OwnedResources.__index = OwnedResources
 
 local owned_resource = {}
 
---- A set of owned resources.
+local INITIAL_BACKOFF = 0.25    -- seconds from a failed DELETE to the next one
+local MAX_BACKOFF = 30          -- seconds
+local BACKOFF_FACTOR = 2
+local MAX_CLOSING_BACKOFF = 0.1 -- seconds, while the client is being closed
+local LAST_DELETE_TIMEOUT = 0.2 -- seconds for DELETEs when the time for closing is over
+local FINALIZER_TIMEOUT = 2     -- seconds for all finalizers that run one after the other
+
+--- Makes a set of owned resources.
 ---@param http opensandbox.HttpClient
+---@param cleanup opensandbox.TaskGroup
 ---@return opensandbox.OwnedResources
-function owned_resource.set(http)
-  return setmetatable({ http = http, members = {} }, OwnedResources)
+function owned_resource.set(http, cleanup)
+  local self = setmetatable({
+    http = http, cleanup = cleanup, closing = false,
+    members = {}, -- the process that created each resource
+    creates = setmetatable({}, { __mode = "k" }), -- requests whose response was not received yet, see create_rollback.lua
+    sleepers = {},                                -- waiters of background tasks, see sleep
+  }, OwnedResources)
+  http:set_response_listener(self)
+  -- Finalizers run in the reverse order of their creation: this one before that of the transport, and after those of the members.
+  self.finalizer = finalizer(function() self:close_blocking(self:finalizer_deadline()) end)
+  return self
 end
 
 --- Adds a resource.
 ---@param delete_request fun(): table? makes the prepared request that deletes it; nil when that is no longer needed
 ---@return opensandbox.OwnedResource
 function OwnedResources:add(delete_request)
-  local resource = setmetatable({ set = self, delete_request = delete_request }, OwnedResource)
-  self.members[resource] = true
+  local resource = setmetatable({ set = self, delete_request = delete_request, task = nil, retry_at = nil,
+    backoff = backoffs.new(INITIAL_BACKOFF, MAX_BACKOFF, BACKOFF_FACTOR) }, OwnedResource)
+  self.members[resource] = core.process()
+  if self.closing then resource:delete() end
   return resource
 end
 
---- Deletes all resources without waiting. Closing the transport waits for the requests.
-function OwnedResources:delete_all()
-  for resource in pairs(self.members) do
-    if not (resource.parent_is_owned and resource.parent_is_owned()) then resource:delete() end
+-- Returns a list of the keys of a table, because finalizers may change the table while it is traversed.
+local function keys_of(set)
+  local list = {}
+  for key in pairs(set) do list[#list + 1] = key end
+  return list
+end
+
+-- Returns the resources of this process that must be deleted by a request of their own.
+local function members_of(self)
+  local list = {}
+  for _, resource in ipairs(keys_of(self.members)) do
+    local ends_with_parent = resource.parent_is_owned and resource.parent_is_owned()
+    if resource:is_ours() and not ends_with_parent then list[#list + 1] = resource end
   end
+  return list
+end
+
+--- Called when the server has answered a request: starts the DELETEs again that failed before.
+function OwnedResources:on_server_response()
+  local now = core.now()
+  for _, resource in ipairs(members_of(self)) do
+    if resource.retry_at and now >= resource.retry_at then resource:delete() end
+  end
+end
+
+--- Starts to delete all resources, and continues the creates under way in the background. The tasks are in the client's cleanup group.
+function OwnedResources:close()
+  self.closing = true
+  for _, create in ipairs(keys_of(self.creates)) do create:continue_in_background() end
+  for _, resource in ipairs(members_of(self)) do resource:delete() end
+  for _, waiter in pairs(self.sleepers) do scheduler.wake(waiter) end
+end
+
+-- Returns whether a status answers a DELETE for good, because a repetition would not change it.
+local function is_final(status)
+  return status < 500 and status ~= 429 and status ~= 408
+end
+
+-- Sends one DELETE for each resource, and drives the transport until all are answered or the deadline has come.
+local function delete_all_blocking(self, deadline)
+  local exchanges = {}
+  for _, resource in ipairs(members_of(self)) do
+    local prepared, request = pcall(resource.delete_request) -- a hook of the user may raise
+    if prepared and request then exchanges[resource] = exchange.start(self.http, request) end
+  end
+  for resource, ex in pairs(exchanges) do
+    local status = ex:finish_blocking(deadline, call.MAX_BODY_SIZE)
+    ex:close()
+    if resource.best_effort or (status and is_final(status)) then resource:release() end
+  end
+  return next(exchanges) ~= nil
+end
+
+--- Does the same in code that cannot wait in the loop, as in a finalizer: drives the transport until all is answered.
+---@param deadline opensandbox.Deadline
+function OwnedResources:close_blocking(deadline)
+  self.closing = true
+  for _, create in ipairs(keys_of(self.creates)) do create:settle_blocking(deadline) end
+  -- What became known at the last moment gets a DELETE, too.
+  if deadline:has_passed() then deadline = deadlines.new(LAST_DELETE_TIMEOUT) end
+  while not deadline:has_passed() and delete_all_blocking(self, deadline) do
+    self.http.transport:step(deadline:clamp(MAX_CLOSING_BACKOFF))
+  end
+end
+
+--- Gives up the resources that are left, because the transport is closed.
+function OwnedResources:abandon()
+  self.members = {}
+end
+
+--- Waits in a background task. Closing the client ends the wait, because there is little time then.
+---@param seconds number
+function OwnedResources:sleep(seconds)
+  if self.closing then seconds = math.min(seconds, MAX_CLOSING_BACKOFF) end
+  loop.wait { seconds = seconds, registry = self.sleepers, key = {}, shielded = true }
+end
+
+--- The deadline for a finalizer that blocks. When the Lua state closes, many of them run one after the other, and share one time limit.
+---@return opensandbox.Deadline
+function OwnedResources:finalizer_deadline()
+  local last = self.deadline
+  if not last or core.now() - last.at > FINALIZER_TIMEOUT then self.deadline = deadlines.new(FINALIZER_TIMEOUT) end
+  return self.deadline
+end
+
+--- Returns whether this process created the resource and still owns it.
+---@return boolean
+function OwnedResource:is_ours()
+  return self.set.members[self] == core.process()
 end
 
 --- Ends the ownership: the resource was deleted, or stays.
@@ -45,12 +166,26 @@ function OwnedResource:release()
   if self.on_release then self.on_release() end
 end
 
---- Deletes the resource without waiting. Closing the client waits for the request. May run in a finalizer.
+-- A task: deletes a resource. While the client is being closed, it tries until it is stopped.
+local function delete(self)
+  local set = self.set
+  while self:is_ours() do
+    local request = self.delete_request()
+    if not request then return self:release() end
+    request.timeout, request.explained = request.timeout or set.http.timeouts.timeout, false
+    local _, err = call.run(set.http, request)
+    if not err or self.best_effort or (err.kind == "http" and is_final(err.status)) then return self:release() end
+    self.retry_at = core.now() + self.backoff:next()
+    if err.kind == "closed" or not set.closing then return end
+    set:sleep(MAX_CLOSING_BACKOFF)
+  end
+end
+
+--- Starts to delete the resource in the background. May run in a finalizer.
 function OwnedResource:delete()
-  if not self.set.members[self] then return end
-  self:release()
-  local request = self.delete_request()
-  if request then self.set.http:send_detached(request, true) end
+  if not self:is_ours() or (self.task and not self.task:done()) then return end
+  self.retry_at = nil
+  self.task = self.set.cleanup:spawn(function() delete(self) end)
 end
 
 return owned_resource

@@ -23,8 +23,8 @@ end
 -- Returns whether no_proxy names a host or a domain above it.
 local function is_excluded(host)
   local list = from_environment { "no_proxy", "NO_PROXY" }
-  for entry in (list or ""):gmatch("[^,%s]+") do
-    entry = entry:gsub("^%.", ""):lower()
+  for given in (list or ""):gmatch("[^,%s]+") do
+    local entry = given:gsub("^%.", ""):lower()
     if entry == "*" or entry == host or host:sub(-#entry - 1) == "." .. entry then return true end
   end
   return false

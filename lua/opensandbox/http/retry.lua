@@ -5,17 +5,23 @@
 
 local retry = {}
 
+---@class opensandbox.RetryOpts
+---@field max_attempts? integer default 3
+---@field base_delay? number seconds; the delay before attempt n+1 is random between 0 and base_delay * 2^(n-1), default 0.2
+---@field max_delay? number seconds, default 5
+---@field max_retry_after? number seconds; a longer Retry-After is not waited for, default 30
+
 local DEFAULTS = {
   max_attempts = 3,
-  base_delay = 0.2,     -- seconds; the delay before attempt n+1 is random between 0 and base_delay * 2^(n-1)
-  max_delay = 5,        -- seconds; Retry-After may ask for up to max_retry_after
+  base_delay = 0.2,     -- seconds
+  max_delay = 5,        -- seconds
   max_retry_after = 30, -- seconds
 }
 
 retry.option_types = { max_attempts = "natural", base_delay = "seconds", max_delay = "seconds", max_retry_after = "seconds" }
 
 --- Makes the policy for `options.retry`.
----@param given table|false|nil fields that replace the defaults above; false means a single attempt
+---@param given opensandbox.RetryOpts|false|nil false means a single attempt
 ---@return table policy
 function retry.policy(given)
   local policy = {}

@@ -8,15 +8,16 @@ local transfer_error = {}
 local SERVER_HINT = "Check that the server runs and that the URL (OPEN_SANDBOX_DOMAIN, or the first argument of opensandbox.new) "
   .. "is right"
 
--- By the core's outcome: kind and text of the error, a hint, and the core's time limit. `connecting`: the outcome is about the connection,
--- so the request was not sent.
+-- By the core's outcome: kind and text of the error, a hint, and the core's time limit.
 local outcomes = {
-  resolve_failed = { kind = "transport", text = "the host name cannot be resolved", connecting = true,
+  resolve_failed = { kind = "transport", text = "the host name cannot be resolved",
     hint = "Check the host in the URL (OPEN_SANDBOX_DOMAIN, or the first argument of opensandbox.new)" },
-  connect_failed = { kind = "transport", text = "connection refused or unreachable", connecting = true, hint = SERVER_HINT },
-  tls_failed = { kind = "transport", text = "TLS failed", connecting = true,
+  proxy_failed = { kind = "transport", text = "the proxy cannot be reached, or refuses to connect",
+    hint = "Check the proxy, unset it, or set the option proxy (\"\" for none)" },
+  connect_failed = { kind = "transport", text = "connection refused or unreachable", hint = SERVER_HINT },
+  tls_failed = { kind = "transport", text = "TLS failed",
     hint = "Check the certificate, or the tls options (ca_file, verify)" },
-  connect_timeout = { kind = "timeout", text = "no connection in time", timer = "connect_timeout", connecting = true },
+  connect_timeout = { kind = "timeout", text = "no connection in time", timer = "connect_timeout" },
   timeout = { kind = "timeout", text = "not finished in time", timer = "timeout" },
   idle_timeout = { kind = "timeout", text = "no byte arrived in time", timer = "idle_timeout" },
   send_failed = { kind = "transport", text = "the connection broke while the request was sent" },
@@ -30,6 +31,8 @@ local outcomes = {
   closed = { kind = "closed", text = "the client is closed" },
   forked = { kind = "closed", text = "the process forked while the request ran" },
   no_memory = { kind = "transport", text = "not enough memory" },
+  no_descriptors = { kind = "transport", text = "too many open files in this process, or in the system",
+    hint = "Close what is not used any more, or raise the limit (ulimit -n)" },
   failed = { kind = "transport", text = "the request failed" },
 }
 
@@ -48,19 +51,6 @@ local function scheme_hint(outcome, message, target, has_head)
   end
 end
 
--- The proxy that could not be reached, if the message is about one.
-local function failed_proxy(message, target, option)
-  local proxy = find_proxy(target, option)
-  if not proxy then return nil end
-  local is_about_it = message:find("proxy", 1, true) or message:find("CONNECT tunnel", 1, true)
-    or (message:find(proxy.host, 1, true) and message:find(("port %d"):format(proxy.port), 1, true))
-  return is_about_it and proxy or nil
-end
-
-local function too_many_files(message)
-  return message:find("Too many open files", 1, true) or message:find("EMFILE", 1, true)
-end
-
 --- Returns the fields of the error for a transfer that failed.
 ---@param outcome string of the core
 ---@param message string of the core
@@ -73,13 +63,9 @@ function transfer_error.fields(outcome, message, facts)
     return { kind = known.kind, code = outcome, message = known.text, not_sent = not_sent }
   elseif outcome == "receive_failed" and facts.has_head then
     return { kind = "stream", code = "cut", message = "the response was cut off: " .. message, not_sent = not_sent }
-  elseif known.connecting and facts.sent then
-    -- The connection that carried the request broke, and libcurl could not make another one.
-    return { kind = "transport", code = "receive_failed", not_sent = false,
-      message = ("the connection broke after the request was sent, and another one failed (%s): %s"):format(known.text, message) }
   end
   local hint = scheme_hint(outcome, message, facts.url, facts.has_head)
-  local proxy = (known.connecting or known.kind == "transport") and failed_proxy(message, facts.url, facts.proxy)
+  local proxy = outcome == "proxy_failed" and find_proxy(facts.url, facts.proxy)
   if known.timer then
     local fields = errors.timeout_fields { code = outcome, text = known.text, option = facts.option_name(known.timer),
       seconds = facts.seconds(known.timer), timer = known.timer, not_sent = not_sent, retryable = not_sent }
@@ -87,12 +73,7 @@ function transfer_error.fields(outcome, message, facts)
     return fields
   end
   local text = known.text
-  if proxy then
-    text = ("the proxy %s (%s) failed"):format(proxy.url, proxy.source)
-    hint = "Check the proxy, unset it, or set the option proxy (\"\" for none)"
-  elseif too_many_files(message) then
-    text, hint = "this process has too many open files", "Close what is not used any more, or raise the limit (ulimit -n)"
-  end
+  if proxy then text = ("the proxy %s (%s) failed"):format(proxy.url, proxy.source) end
   return {
     kind = known.kind, code = outcome, message = text .. ": " .. message, hint = hint or known.hint,
     not_sent = not_sent, retryable = not_sent and known.kind ~= "closed" and known.kind ~= "state",

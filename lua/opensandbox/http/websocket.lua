@@ -1,7 +1,7 @@
---- A WebSocket connection: messages both ways, and how it ends.
+--- A WebSocket connection.
 --
--- The connection is an exchange whose request has switched to the protocol. One task can receive while others send. Messages move while
--- some code of this Lua state waits in the library, or the host's loop runs; pings are answered then, too.
+-- The connection is an exchange whose request has switched to the protocol. One task can receive while others send. Messages are moved,
+-- and pings are answered, while any code of this Lua state waits in the library, and while the host's loop runs.
 
 local call = require "opensandbox.http.call"
 local core = require "opensandbox.core"
@@ -25,12 +25,12 @@ Connection.__name = "opensandbox.WebSocket"
 
 --- Opens a connection. A refusal is an error as of any call: 401, 404 and 409 arrive with the server's code.
 ---@param http opensandbox.HttpClient
----@param request table prepared by it: op, method ("GET"), path and headers; and: timeout (seconds until it is open; default the client's), idle_timeout (seconds without a byte of the server after which it is given up, default 60; it is pinged before), close_timeout (seconds of the closing handshake, default 5), max_message (bytes, default 16 MiB), receive_high_water and send_high_water (bytes queued, default 256 KiB each), option_names (as for exchange.start)
+---@param request table prepared by it: op, method ("GET"), path and headers; and: timeout (seconds until it is open; default the client's), idle_timeout (seconds without a byte of the server after which the connection ends, default 60; the server is pinged before), close_timeout (seconds of the closing handshake, default 5), max_message (bytes, default 16 MiB), receive_high_water and send_high_water (bytes queued, default 256 KiB each), option_names (as for exchange.start)
 ---@return opensandbox.WebSocket? connection
 ---@return opensandbox.Error? err
 function websocket.open(http, request)
   request.websocket = true
-  if request.may_repeat == nil then request.may_repeat = false end -- the first connection may start something
+  if request.may_repeat == nil then request.may_repeat = false end -- a connection may start a program
   request.timeout = request.timeout or http.timeouts.timeout
   request.idle_timeout = request.idle_timeout or IDLE_TIMEOUT
   request.close_timeout = request.close_timeout or CLOSE_TIMEOUT
@@ -52,7 +52,7 @@ function Connection:for_op(op)
   return setmetatable({ op = op }, { __index = self })
 end
 
---- An error of this connection: `fields` over what is known of it.
+--- An error of this connection: `fields`, completed by the facts about the connection.
 ---@return opensandbox.Error
 function Connection:error(fields)
   local err = self.exchange:error(fields)
@@ -87,8 +87,8 @@ local function wait(self, seconds, shielded)
   ex.http:notify_activity(ex)
 end
 
--- Waits until `attempt` returns something other than nil, or the time is over; `text` says what did not happen then. Gives the attempt's
--- results, or nil and an error.
+-- Waits until `attempt` returns a value other than nil, and returns its results. When the time has passed, returns nil and an error with
+-- `text`.
 local function wait_for(self, attempt, timeout, text)
   local limit = timeout and core.now() + timeout
   local waited = false
@@ -112,17 +112,17 @@ local function receive(transfer)
   if transfer:outcome() then return false end
 end
 
---- The next message. What came before an end is received first.
+--- The next message. All messages before the end of the connection are received.
 ---@param timeout? number seconds; nil: without a limit
----@return string? kind "text" or "binary"; nil at the end, after the server's close frame: see close_status
----@return string|opensandbox.Error? bytes or the error when it did not end by a close frame, or no message came in time (kind `timeout`: the connection stays open)
+---@return string? kind "text" or "binary"; nil after the last message, when the server has closed the connection: see close_status
+---@return string|opensandbox.Error? bytes or an error: the connection ended without a close frame, or no message came in time (kind `timeout`; the connection stays open)
 function Connection:receive(timeout)
   local kind, bytes = wait_for(self, receive, timeout, "no message came")
   if kind == false then return nil, failure(self) end
   return kind, bytes
 end
 
---- Sends a message: queues it, and waits only while the queue is full. It is sent as soon as the loop runs, or this Lua state waits.
+--- Queues a message, and waits only while the queue is full. The message is sent when the loop runs, or this Lua state waits.
 ---@param kind string "text" (bytes must be UTF-8) or "binary"
 ---@param bytes string
 ---@param timeout? number seconds; nil: without a limit
@@ -154,18 +154,18 @@ function Connection:flush(timeout)
   return nil, err or failure(self) or self:error { kind = "closed", code = "closed", message = "the connection is closed" }
 end
 
---- Closes the connection: sends a close frame and waits for that of the server, at most `close_timeout`. Messages that were not received
---- are dropped. Closing once more does nothing.
+--- Closes the connection: sends a close frame and waits for that of the server, at most `close_timeout`. Drops messages that were not
+--- received. Closing a second time has no effect.
 ---@param code? integer default 1000
 ---@param reason? string at most 123 bytes of UTF-8
 ---@return true? ok
----@return opensandbox.Error? err the server did not close in the ordinary way; the connection is closed all the same
+---@return opensandbox.Error? err the server sent no close frame; the connection is closed nevertheless
 function Connection:close(code, reason)
   local transfer = self.exchange.transfer
   transfer:send_close(code or NORMAL_CLOSURE, reason)
   scheduler.notify()
   while not transfer:outcome() do
-    while transfer:receive() do end -- so that its close frame is not held up behind them
+    while transfer:receive() do end -- its close frame is behind them
     local err = wait(self, nil, true)
     if err then return nil, err end
   end
@@ -186,8 +186,8 @@ function Connection:abort()
   self.exchange:close()
 end
 
---- The server's close frame, which ends the connection.
----@return integer? code 1005: it has none; nil: no close frame has come
+--- The server's close frame.
+---@return integer? code 1005: the frame has none; nil: no close frame was received
 ---@return string? reason
 function Connection:close_status()
   return self.exchange.transfer:close_status()

@@ -39,6 +39,9 @@ create_options.types = {
   template_id = "nonempty string", extensions = "string map",
 }
 
+--- The options of `client:create` that are not sent, and that a pool has too.
+create_options.object_types = { ready_timeout = "seconds", on_state = "function", keep_alive = "seconds or false" }
+
 local DEFAULT_LIFETIME = 600 -- seconds, as in the official clients, so that a forgotten sandbox ends
 local DEFAULT_ENTRYPOINT = { "tail", "-f", "/dev/null" }
 local DEFAULT_LIMITS = { cpu = "1", memory = "2Gi" }
@@ -81,8 +84,8 @@ local function to_camel_case(value)
   if type(value) ~= "table" then return value end
   local copy = {}
   for key, item in pairs(value) do
-    if type(key) == "string" then key = key:gsub("_(%l)", string.upper) end
-    copy[key] = to_camel_case(item)
+    local name = type(key) == "string" and key:gsub("_(%l)", string.upper) or key
+    copy[name] = to_camel_case(item)
   end
   return copy
 end

@@ -40,10 +40,7 @@ end
 local function check_ports(op, what, ports)
   options.argument(op, what, ports, "table")
   if #ports == 0 then options.raise(op, what .. " must not be empty") end
-  for _, port in ipairs(ports) do
-    options.argument(op, what .. ": each", port, "natural")
-    if port < 1 or port > 65535 then options.raise(op, ("%s must be between 1 and 65535, not %s"):format(what, port)) end
-  end
+  for _, port in ipairs(ports) do options.port(op, port, what .. ": each") end
 end
 
 --- Checks a list of rules.

@@ -1,6 +1,7 @@
 --- Objects of the lifecycle API: camelCase and RFC 3339 in its responses, snake_case and Unix seconds here.
 
 local headers = require "opensandbox.http.headers"
+local ports = require "opensandbox.lifecycle.ports"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
@@ -11,8 +12,8 @@ local objects = {}
 objects.CREATE_LABEL = "opensandbox-lua-create"
 
 --- The ports of the two services of a sandbox.
-objects.EXECD_PORT = 44772
-objects.EGRESS_PORT = 18080
+objects.EXECD_PORT = ports.EXECD
+objects.EGRESS_PORT = ports.EGRESS
 
 ---@class opensandbox.SandboxInfo
 ---@field id string

@@ -42,6 +42,12 @@ function Wait:request_timeout()
   return limit:clamp(math.max(limit.seconds * MAX_REQUEST_SHARE, MIN_REQUEST_TIMEOUT))
 end
 
+-- Remembers a failure that can pass. The time limit cuts off the last request, so an
+-- earlier failure is more informative.
+function Wait:remember(err)
+  if not (self.cause and self.limit:has_passed()) then self.cause = err end
+end
+
 -- Looks the state up. Returns nothing when the cause of a failure can pass.
 function Wait:get_info()
   if self.given_info then
@@ -51,9 +57,9 @@ function Wait:get_info()
   end
   local info, err = self.client:get_sandbox(self.id, { timeout = self:request_timeout() })
   if info then return info end
-  if errors.is_absence(err) then return nil, sandbox_state.gone(self.op, self.id, err) end
+  if sandbox_state.is_absence(err) then return nil, sandbox_state.gone(self.op, self.id, err) end
   if not err.retryable then return nil, err end
-  self.cause = err
+  self:remember(err)
 end
 
 -- Sends one ping. Returns the endpoint that answered, or nil and the error.
@@ -86,9 +92,12 @@ function Wait:check()
     self.given_execd = nil -- the endpoint may have changed
     execd, err = self:ping()
   end
-  self.cause = err
-  if execd then return state == "Running" and info or nil end
+  if execd then
+    self.cause = nil
+    return state == "Running" and info or nil
+  end
   if not is_transient(err) then return nil, err end
+  self:remember(err)
 end
 
 function Wait:timeout_error()

@@ -1,5 +1,4 @@
---- Requests to the lifecycle API about one sandbox, for the client methods and for what is sent without them: deletes and renewals in the
---- background.
+--- Requests to the lifecycle API about one sandbox, for the client methods, and for deletes and renewals in the background.
 
 local options = require "opensandbox.base.options"
 local time = require "opensandbox.base.time"
@@ -14,6 +13,12 @@ local sandbox_requests = {}
 ---@return string
 function sandbox_requests.path(op, id, rest)
   return "/sandboxes/" .. url.escape(options.path_segment(op, "the sandbox id", id)) .. (rest or "")
+end
+
+--- GET /sandboxes/{id}.
+---@return table request for HttpClient:call and HttpClient:lifecycle_request
+function sandbox_requests.get(op, id)
+  return { op = op, method = "GET", path = sandbox_requests.path(op, id), sandbox_id = id }
 end
 
 --- DELETE /sandboxes/{id}.

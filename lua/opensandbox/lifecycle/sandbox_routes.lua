@@ -9,7 +9,6 @@ local json = require "opensandbox.base.json"
 local objects = require "opensandbox.lifecycle.objects"
 local options = require "opensandbox.base.options"
 local pagination = require "opensandbox.lifecycle.pagination"
-local random = require "opensandbox.base.random"
 local readiness = require "opensandbox.lifecycle.readiness"
 local requests = require "opensandbox.lifecycle.sandbox_requests"
 local server_version = require "opensandbox.lifecycle.server_version"
@@ -17,6 +16,8 @@ local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
 local sandbox_routes = {}
+
+local MAX_CLOCK_ERROR = 2 -- seconds: the Date header has whole seconds
 
 local call_options = { timeout = "seconds" }
 
@@ -31,29 +32,10 @@ local call_options = { timeout = "seconds" }
 function sandbox_routes.create_sandbox(self, opts)
   local op = self.op or "create_sandbox"
   opts = create_options.check(op, opts)
-  local client = self:for_op(op)
-  local known, version_problem = server_version(client, op, opts)
-  if not known then return nil, version_problem end
-  local label = random.hex(16)
-  local info, err = self.http:call {
-    op = op, method = "POST", path = "/sandboxes", json = create_options.body(opts, label), decode = objects.sandbox_info,
-    timeout = self.http.timeouts.create_timeout, option_names = { timeout = "create_timeout" },
-    on_abandon = function(ex)
-      if ex:sent() then create_recovery.delete_in_background(client, op, label) end
-    end,
-  }
-  if info then return info end
-  if create_recovery.outcome_unknown(err) then
-    local found, problem = create_recovery.find_by_label(client, op, label)
-    if found then return found end
-    if problem and problem.kind == "cancelled" then
-      create_recovery.delete_in_background(client, op, label)
-      return nil, problem
-    end
-    err.hint = ("Whether the sandbox was created is not known. It would carry the metadata %s=%s"):format(
-      objects.CREATE_LABEL, label)
-  end
-  return nil, err
+  local client, limit = self:for_op(op), deadline.new(self.http.timeouts.create_timeout, "create_timeout")
+  local known, err = server_version(client, op, opts, limit:clamp(self.http.timeouts.timeout))
+  if not known then return nil, limit:has_passed() and limit:error(op, err) or err end
+  return create_recovery.create(client, op, opts, limit)
 end
 
 --- Returns one sandbox: GET /sandboxes/{id}.
@@ -65,8 +47,9 @@ end
 function sandbox_routes.get_sandbox(self, id, opts)
   local op = self.op or "get_sandbox"
   opts = options.check(op, opts, call_options)
-  local info, err = self.http:call { op = op, method = "GET", path = requests.path(op, id), decode = objects.sandbox_info,
-    sandbox_id = id, timeout = opts.timeout }
+  local request = requests.get(op, id)
+  request.decode, request.timeout = objects.sandbox_info, opts.timeout
+  local info, err = self.http:call(request)
   local renewer = self.http:activity_listener(id)
   if renewer and info then renewer:set_expiry(info.expires_at) end
   return info, err
@@ -120,24 +103,37 @@ function sandbox_routes.delete_sandbox(self, id, opts)
   return true
 end
 
---- Sets the lifetime of a sandbox to `seconds` from now: POST /sandboxes/{id}/renew-expiration.
+-- Sends one renewal. Returns the new expiry, or nil and the error, and by how much the assumed time of the server was wrong.
+local function renew_once(self, op, id, seconds, limit)
+  local clock = self.http.clock
+  local now, sent_at = clock:now(), core.now()
+  local request = requests.renew(op, id, now + seconds)
+  request.timeout, request.budget = limit:remaining(), limit.seconds
+  function request.decode(object) return time.parse(object.expiresAt) or now + seconds end
+  local renewed, err = self.http:call(request)
+  return renewed, err, clock:now() - (core.now() - sent_at) - now
+end
+
+--- Sets the lifetime of a sandbox to `seconds` from now: POST /sandboxes/{id}/renew-expiration. The server's clock counts, not the clock
+--- of this machine.
 ---@param self opensandbox.Client
 ---@param id string
 ---@param seconds number
 ---@param opts? { timeout?: number } timeout of the call, in seconds
----@return number? expires_at Unix seconds
+---@return number? expires_at Unix seconds, on the server's clock
 ---@return opensandbox.Error? err
 function sandbox_routes.renew_sandbox(self, id, seconds, opts)
   local op = self.op or "renew_sandbox"
   seconds = options.argument(op, "the time", seconds, "seconds")
   opts = options.check(op, opts, call_options)
-  local expires_at = core.wall_clock() + seconds
-  local request = requests.renew(op, id, expires_at)
-  request.timeout = opts.timeout
-  function request.decode(object) return time.parse(object.expiresAt) or expires_at end
+  local limit = deadline.new(opts.timeout or self.http.timeouts.timeout)
   local renewer = self.http:activity_listener(id)
-  local before = renewer and renewer:set_expiry(expires_at) -- before the call, so that it does not renew for less meanwhile
-  local renewed, err = self.http:call(request)
+  -- Set before the call, so that the renewer does not renew for less meanwhile.
+  local before = renewer and renewer:set_expiry(self.http.clock:now() + seconds)
+  local renewed, err, clock_error = renew_once(self, op, id, seconds, limit)
+  if math.abs(clock_error) > MAX_CLOCK_ERROR and (renewed or err.kind == "http") then -- the response contained the right time
+    renewed, err = renew_once(self, op, id, seconds, limit)
+  end
   if renewer then renewer:set_expiry(renewed or before) end
   return renewed, err
 end
@@ -234,7 +230,7 @@ end
 ---@return opensandbox.Endpoint? execd
 ---@return opensandbox.Error? err
 function sandbox_routes.discover_execd(self, id, opts)
-  return self:get_endpoint(id, objects.EXECD_PORT, opts)
+  return self:for_op(self.op or "discover_execd"):get_endpoint(id, objects.EXECD_PORT, opts)
 end
 
 --- Returns the endpoint of a sandbox's egress API: GET /sandboxes/{id}/endpoints/18080. Only a sandbox that was created with a
@@ -245,7 +241,7 @@ end
 ---@return opensandbox.Endpoint? egress
 ---@return opensandbox.Error? err
 function sandbox_routes.discover_egress(self, id, opts)
-  return self:get_endpoint(id, objects.EGRESS_PORT, opts)
+  return self:for_op(self.op or "discover_egress"):get_endpoint(id, objects.EGRESS_PORT, opts)
 end
 
 ---@class opensandbox.WaitReadyOpts

@@ -1,10 +1,15 @@
 --- What the state of a sandbox means for a call that needs a running one: errors of kind `state` with the remedy.
 
+local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"
+local objects = require "opensandbox.lifecycle.objects"
+local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
 
 local sandbox_state = {}
 
 local QUESTION_TIMEOUT = 5 -- seconds: the answer only improves an error
+local QUESTION_TIMEOUT_AFTER_TIMEOUT = 1 -- seconds, because the time of the call is over already
+local MAX_ANSWER_AGE = 1 -- seconds
 
 local final_states = { Failed = true, Terminated = true, Stopping = true }
 local idle_states = { Paused = true, Pausing = true }
@@ -37,6 +42,13 @@ function sandbox_state.error(op, info)
     hint = idle_states[info.state] and RESUME or nil }
 end
 
+--- Returns whether an error means that the sandbox does not exist. Kubernetes also returns 404 for a sandbox without an address yet.
+---@param err opensandbox.Error
+---@return boolean
+function sandbox_state.is_absence(err)
+  return err.status == 404 and err.code:find("SANDBOX_NOT_FOUND", 1, true) ~= nil
+end
+
 --- The error for a sandbox that does not exist any more, or never did.
 ---@param op string
 ---@param id string
@@ -48,31 +60,50 @@ function sandbox_state.gone(op, id, cause)
     message = "the sandbox is gone, because it was deleted or its lifetime is over: " .. cause.message }
 end
 
--- Returns whether an error of an endpoint may come from a sandbox that does not run. A 404 of execd about a file or a session does not.
+local gateway_codes = { ["GENERAL::UNKNOWN_ERROR"] = true, BACKEND_CONNECTION_FAILED = true }
+local gateway_statuses = { [502] = true, [503] = true, [504] = true }
+
+-- Returns whether an error of an endpoint may come from a sandbox that does not run. A response with a code of execd's own does not: only
+-- gateways and the server's proxy answer for a sandbox that is down.
 local function may_be_down(err)
-  if err.kind == "http" then
-    return err.status == 502 or err.status == 503 or err.status == 504
-      or (err.status == 404 and (err.code == "HTTP_404" or err.code:find("SANDBOX", 1, true) ~= nil))
-  end
-  return err.kind == "transport" or err.kind == "timeout" or err.kind == "stream"
+  if err.kind ~= "http" then return err.kind == "transport" or err.kind == "timeout" or err.kind == "stream" end
+  local is_gateway = err.code == "HTTP_" .. err.status or err.code:find("SANDBOX", 1, true) ~= nil or gateway_codes[err.code]
+  if err.status == 404 then return is_gateway and not errors.is_unknown_route(err) end
+  return is_gateway and gateway_statuses[err.status]
 end
 
-local asked = setmetatable({}, { __mode = "k" }) -- errors whose cause was looked up
+-- The last answers of servers, by HTTP client and sandbox id: { at, info, problem }. Many calls may fail at the same time.
+local answers = setmetatable({}, { __mode = "k" })
 
---- Explains an error of a call to a sandbox's endpoint: GET /sandboxes/{id}, once for each error.
+-- Looks a sandbox up, or returns an answer that is new enough.
+local function look_up(client, request)
+  local by_id = answers[client.http] or {}
+  local answer = by_id[request.sandbox_id]
+  if not answer or core.now() - answer.at > MAX_ANSWER_AGE then
+    local info, problem = client.http:call(request)
+    answer = { at = core.now(), info = info, problem = problem }
+    answers[client.http] = { [request.sandbox_id] = answer } -- the others are soon too old
+  end
+  return answer.info, answer.problem
+end
+
+--- Explains an error of a call to a sandbox's endpoint by the state of the sandbox: GET /sandboxes/{id}.
 ---@param client opensandbox.Client
 ---@param op string the method that the user called
----@param id? string of the sandbox; nil where it is not known
 ---@param err opensandbox.Error
+---@param shielded? boolean a cancelled task may wait for the answer, as for that of the call
 ---@return opensandbox.Error err of kind `state` when the sandbox is gone, paused or failed, with the given error as its cause; else the given one
-function sandbox_state.explain(client, op, id, err)
-  if not id or asked[err] or not may_be_down(err) then return err end
-  asked[err] = true
-  local info, problem = client:for_op(op):get_sandbox(id, { timeout = QUESTION_TIMEOUT })
+function sandbox_state.explain(client, op, err, shielded)
+  local id = err.sandbox_id
+  if not id or not may_be_down(err) then return err end
+  local request = sandbox_requests.get(op, id)
+  request.shielded, request.decode = shielded, objects.sandbox_info
+  request.timeout = err.kind == "timeout" and QUESTION_TIMEOUT_AFTER_TIMEOUT or QUESTION_TIMEOUT
+  local info, problem = look_up(client, request)
   local explanation
   if problem and problem.kind == "cancelled" then
     return problem
-  elseif problem and errors.is_absence(problem) then
+  elseif problem and sandbox_state.is_absence(problem) then
     explanation = sandbox_state.gone(op, id, problem)
   elseif info and (final_states[info.state] or idle_states[info.state]) then
     explanation = sandbox_state.error(op, info)

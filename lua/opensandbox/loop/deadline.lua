@@ -34,7 +34,7 @@ end
 ---@param cause? opensandbox.Error
 ---@return opensandbox.Error
 function Deadline:error(op, cause)
-  return errors.timeout { op = op, code = "timeout", text = "not finished in time", option = "timeout", seconds = self.seconds,
+  return errors.timeout { op = op, code = "timeout", text = "not finished in time", option = self.option, seconds = self.seconds,
     timer = "timeout", cause = cause }
 end
 
@@ -42,17 +42,19 @@ local deadline = {}
 
 --- Makes a time limit that starts now.
 ---@param seconds? number nil: no limit
+---@param option? string the caller's option that is the limit, default "timeout"
 ---@return opensandbox.Deadline
-function deadline.new(seconds)
-  return deadline.since(core.now(), seconds)
+function deadline.new(seconds, option)
+  return deadline.since(core.now(), seconds, option)
 end
 
 --- Makes a time limit that started earlier.
 ---@param start number on the clock of core.now()
 ---@param seconds? number nil: no limit
+---@param option? string the caller's option that is the limit, default "timeout"
 ---@return opensandbox.Deadline
-function deadline.since(start, seconds)
-  return setmetatable({ seconds = seconds, at = seconds and start + seconds }, Deadline)
+function deadline.since(start, seconds, option)
+  return setmetatable({ seconds = seconds, option = option or "timeout", at = seconds and start + seconds }, Deadline)
 end
 
 return deadline

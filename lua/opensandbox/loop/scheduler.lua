@@ -95,7 +95,7 @@ function scheduler:events() return "r" end
 function scheduler:timeout()
   if first <= last then return 0 end
   local next_time
-  local due = timers:first()
+  local due = timers[1]
   if due then next_time = math.max(due.at - core.now(), 0) end
   for transport in pairs(transports) do
     local seconds = transport.multi:timeout()
@@ -122,7 +122,7 @@ end
 
 --- Returns whether a later step can have an effect: a transfer runs, a timer is set, or a waiter is ready.
 function scheduler.has_work()
-  if first <= last or timers:first() then return true end
+  if first <= last or timers[1] then return true end
   for transport in pairs(transports) do
     if is_busy(transport) then return true end
   end
@@ -133,7 +133,7 @@ end
 function scheduler.wake(waiter)
   if not waiter.parked or waiter.woken then return end
   waiter.woken = true
-  timers:remove(waiter)
+  if waiter.position then timers:remove(waiter) end
   waiter:notify()
 end
 
@@ -151,7 +151,7 @@ function scheduler.unpark(waiter)
   if not wait then return nil end
   waiter.parked = nil
   if not waiter.blocks then parked = parked - 1 end
-  timers:remove(waiter)
+  if waiter.position then timers:remove(waiter) end
   if wait.registry then wait.registry[wait.key] = nil end
   return wait
 end
@@ -185,11 +185,11 @@ local function wake_waiters()
     end
   end
   local now = core.now()
-  local due = timers:first()
+  local due = timers[1]
   while due and due.at <= now do
     scheduler.wake(due)
     woken = woken + 1
-    due = timers:first()
+    due = timers[1]
   end
   return woken
 end

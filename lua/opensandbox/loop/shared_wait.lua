@@ -1,6 +1,6 @@
---- Several coroutines that wait for the news of one transfer: one receives from it, say, while another sends.
+--- Lets several coroutines wait for the news of one transfer: one may receive while another sends.
 --
--- A transport has one waiter for each transfer. This object takes that place while anyone waits, and wakes all of them.
+-- A transport has one waiter for each transfer. While any coroutine waits, this object is that waiter, and wakes all of them.
 
 local loop = require "opensandbox.loop"
 local scheduler = require "opensandbox.loop.scheduler"
@@ -19,13 +19,13 @@ function shared_wait.new(transport, id)
   return setmetatable({ transport_waiters = transport.waiters, id = id, waiters = {}, parked = true }, SharedWait)
 end
 
---- For the scheduler, to which this object is a waiter: wakes all who wait.
+--- Internal: wakes all coroutines that wait. The scheduler calls it as the method of a waiter.
 function SharedWait:notify()
   self.woken = false
   for _, waiter in pairs(self.waiters) do scheduler.wake(waiter) end
 end
 
---- Waits until there is news of the transfer, or the time has passed.
+--- Waits until the transfer has news, or the time has passed.
 ---@param seconds? number nil: without a limit
 ---@param shielded? boolean as for loop.wait
 ---@return string? interruption as of loop.wait
@@ -39,7 +39,7 @@ function SharedWait:wait(seconds, shielded)
   return interruption, reason
 end
 
---- Leaves the transport when nobody waits any more. The loop calls this for a coroutine that its host has ended.
+--- Internal: leaves the transport when no coroutine waits any more. The loop calls it for a coroutine that the host has ended.
 function SharedWait:abandon()
   if next(self.waiters) == nil then self.transport_waiters[self.id] = nil end
 end

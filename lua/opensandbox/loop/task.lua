@@ -1,5 +1,6 @@
 --- Tasks: functions that run concurrently in one thread. While one task waits for the network, a time or another task, the others run.
 
+local class = require "opensandbox.base.class"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local deadlines = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
@@ -250,5 +251,7 @@ function Task:abandon()
   self.cancelling = true
   finish(self, false, cancelled_error())
 end
+
+class.check_colon(Task, "task")
 
 return task

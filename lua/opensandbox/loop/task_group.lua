@@ -1,7 +1,11 @@
 --- A group of background tasks that clean up for a client. They stop or delete resources whose owner was cancelled or collected, and
 --- closing the client waits for them.
 
-local task = require "opensandbox.loop.task"
+local core = require "opensandbox.core"
+local lazy = require "opensandbox.base.lazy"
+
+-- Files that are loaded when a method first needs them.
+local parts = lazy.modules { task = "opensandbox.loop.task" }
 
 ---@class opensandbox.TaskGroup
 local TaskGroup = {}
@@ -19,21 +23,23 @@ end
 ---@param fn fun()
 ---@return opensandbox.Task
 function TaskGroup:spawn(fn)
-  local spawned = task.spawn_detached(fn, function(ended) self.tasks[ended] = nil end)
-  self.tasks[spawned] = true
+  local spawned = parts.task.spawn_detached(fn, function(ended) self.tasks[ended] = nil end)
+  self.tasks[spawned] = core.process()
   return spawned
 end
 
---- Waits until all tasks have ended, including those that are added during the wait.
+--- Waits until all tasks have ended, including those that are added during the wait. The tasks of a parent process are not waited for.
 ---@param deadline opensandbox.Deadline
 ---@return boolean ended false if the time ran out first
 function TaskGroup:join(deadline)
-  local member = next(self.tasks)
+  local member, process = next(self.tasks)
   while member do
-    member:join(deadline:remaining())
-    if not member:done() then return false end
+    if process == core.process() then
+      member:join(deadline:remaining())
+      if not member:done() then return false end
+    end
     self.tasks[member] = nil -- a host can end a task without notice
-    member = next(self.tasks)
+    member, process = next(self.tasks)
   end
   return true
 end

@@ -1,5 +1,5 @@
---- A set of entries with times, ordered as a binary heap: the earliest entry is found at once. An entry is a table; its fields `at` and
---- `position` belong to the set.
+--- A set of entries with times, ordered as a binary heap: the entry that is due first is at index 1. An entry is a table; its fields `at`
+--- and `position` belong to the set.
 
 local Timers = {}
 Timers.__index = Timers
@@ -54,12 +54,6 @@ function Timers:remove(entry)
   else
     sift_down(self, last, position)
   end
-end
-
---- Returns the entry that is due first.
----@return table? entry nil when the set is empty
-function Timers:first()
-  return self[1]
 end
 
 return function()

@@ -34,9 +34,16 @@ function Transport:start(request)
   return self.multi:request(request)
 end
 
+--- Moves the data of this transport only, waiting at most `seconds`, and wakes nobody. For code that cannot wait in the loop.
+---@param seconds number
+function Transport:step(seconds)
+  self.multi:step(seconds)
+end
+
 --- Stops all transfers. Code that waits for one of them continues with an error of kind `closed`.
-function Transport:close()
-  self.multi:close()
+---@param seconds? number the longest wait for detached requests with wait_on_close, default 2
+function Transport:close(seconds)
+  self.multi:close(seconds)
   for _, waiter in pairs(self.waiters) do scheduler.wake(waiter) end
 end
 

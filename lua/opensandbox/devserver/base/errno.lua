@@ -10,20 +10,23 @@ local TEXTS = {
   EXDEV = "invalid cross-device link", E2BIG = "argument list too long", EMFILE = "too many open files",
 }
 
---- The text of an error code such as "ENOENT".
+--- Returns the text of an error code such as "ENOENT".
 function errno.text(code)
   return TEXTS[code] or tostring(code)
 end
 
---- An error as a value: `code`, and `message` like "open /tmp/x: no such file or directory".
--- @param code "ENOENT", or nil for an error that is a message only
+--- Creates an error: `code`, and `message` like "open /tmp/x: no such file or directory".
+---@param code? string "ENOENT"; without a code, `operation` is the whole message
+---@param operation string
+---@param path? string
+---@return table
 function errno.new(code, operation, path)
   local message = code and errno.text(code) or operation
   if code and path then message = ("%s %s: %s"):format(operation, path, message) end
   return { code = code, message = message }
 end
 
---- The error with words before it.
+--- Returns the error with words before its message.
 function errno.wrap(words, problem)
   return { code = problem.code, message = words .. ": " .. problem.message }
 end

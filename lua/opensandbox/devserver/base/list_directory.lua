@@ -1,17 +1,18 @@
 --- The names in a directory of this machine.
 --
--- Not by uv.fs_scandir: luv 1.44 keeps the request of a synchronous scan for ever, which costs a server 14 KiB a sandbox.
+-- uv.fs_scandir is not used, because luv 1.44 never frees the request of a synchronous scan, which costs 14 KiB a sandbox.
 
 local uv = require "luv"
 
-local AT_A_TIME = 256
+local BATCH_SIZE = 256
 
--- @treturn[1] {string,...} in no order
--- @treturn[2] nil
--- @treturn[2] string what is wrong
--- @treturn[2] string the error's code
+--- Returns the names in a directory, in no order.
+---@param path string
+---@return string[]? names
+---@return string? problem
+---@return string? code of the error
 return function(path)
-  local directory, problem, code = uv.fs_opendir(path, nil, AT_A_TIME)
+  local directory, problem, code = uv.fs_opendir(path, nil, BATCH_SIZE)
   if not directory then return nil, problem, code end
   local names = {}
   while true do

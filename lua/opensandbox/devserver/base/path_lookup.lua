@@ -1,14 +1,15 @@
---- Finds programs as the processes of a sandbox would.
+--- Finds programs as the processes of a sandbox do.
 
 local uv = require "luv"
 
-local programs = {}
+local path_lookup = {}
 
---- The path of a program by which a sandbox's process can start it.
--- @param name as a command line has it; one with a slash is taken as it is
--- @param path the PATH to look in
--- @treturn string the path, or nil when there is no such program
-function programs.find(sandbox, name, path)
+--- Returns the path by which a process of a sandbox can start a program.
+---@param sandbox table
+---@param name string as in a command line; a name with a slash is returned as it is
+---@param path? string the variable PATH
+---@return string? path nil when there is no such program
+function path_lookup.find(sandbox, name, path)
   if name:find("/", 1, true) then return name end
   for directory in (path or ""):gmatch("[^:]+") do
     local candidate = directory .. "/" .. name
@@ -18,4 +19,4 @@ function programs.find(sandbox, name, path)
   end
 end
 
-return programs
+return path_lookup

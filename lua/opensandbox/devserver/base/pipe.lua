@@ -1,23 +1,23 @@
 --- Pipes between the server and a process of a sandbox.
 --
--- Real pipes, not luv's own, which are sockets: a program can open /dev/stdout and /dev/stderr by name only when they are
--- pipes or files. And read by the server when it wants: before it looks at what a process says on one pipe, it can take
--- everything the process wrote before on another.
+-- They are pipes of the kernel. luv's own are sockets, and a program cannot open those by the names /dev/stdout and /dev/stderr.
+-- The server reads them when it wants: before it handles a message on one pipe, it can read everything that the process wrote on
+-- another one before.
 
 local uv = require "luv"
-local guard = require "opensandbox.devserver.base.safe_callback"
+local safe_callback = require "opensandbox.devserver.base.safe_callback"
 
-local PIECE = 64 * 1024   -- what a pipe holds
+local CAPACITY = 64 * 1024 -- bytes that a pipe holds
 
 local pipe = {}
 
 local Reader = {}
 Reader.__index = Reader
 
---- A pipe that the server reads.
--- @param on_data called with each piece, and with nil at the end
--- @treturn table the reader
--- @treturn number the descriptor for the process, to be closed here once the process has it
+--- Creates a pipe that the server reads.
+---@param on_data fun(data?: string) called with each piece, and with nil at the end
+---@return table reader
+---@return integer fd for the process; to be closed by the caller after the process has been started
 function pipe.reader(on_data)
   local ends = assert(uv.pipe({ nonblock = true }, {}))
   local self = setmetatable({ fd = ends.read, poll = assert(uv.new_poll(ends.read)), on_data = on_data }, Reader)
@@ -25,10 +25,10 @@ function pipe.reader(on_data)
   return self, ends.write
 end
 
--- Hands one piece over; whether there may be another.
-function Reader:_take()
+-- Reads one piece. Returns whether there may be another one.
+function Reader:_read()
   if self.closed then return false end
-  local data, _, code = uv.fs_read(self.fd, PIECE, -1)
+  local data, _, code = uv.fs_read(self.fd, CAPACITY, -1)
   if not data and code == "EAGAIN" then return false end
   if not data or data == "" then
     self:close()
@@ -39,20 +39,20 @@ function Reader:_take()
   return true
 end
 
---- Lets what the process writes wait in the pipe.
+--- Stops reading, so that the process waits when the pipe is full.
 function Reader:pause()
   if not self.closed then self.poll:stop() end
 end
 
 function Reader:resume()
   if self.closed then return end
-  self.poll:start("r", guard.wrap(function() self:_take() end))
+  self.poll:start("r", safe_callback.wrap(function() self:_read() end))
 end
 
---- Takes what has been written until now.
+--- Reads what has been written so far.
 function Reader:drain()
-  -- Two pieces hold it all; who writes without end does not keep the server here.
-  if self:_take() then self:_take() end
+  -- Two pieces are all that a pipe can hold. A process that writes on must not keep the server here.
+  if self:_read() then self:_read() end
 end
 
 function Reader:close()
@@ -63,9 +63,9 @@ function Reader:close()
   uv.fs_close(self.fd)
 end
 
---- A pipe that the server writes.
--- @treturn userdata the luv pipe to write to
--- @treturn number the descriptor for the process, to be closed here once the process has it
+--- Creates a pipe that the server writes.
+---@return userdata pipe of luv
+---@return integer fd for the process; to be closed by the caller after the process has been started
 function pipe.writer()
   local ends = assert(uv.pipe({}, { nonblock = true }))
   local handle = uv.new_pipe(false)

@@ -4,7 +4,7 @@
 -- updated before every start. One millisecond is added, because that clock counts whole milliseconds.
 
 local uv = require "luv"
-local guard = require "opensandbox.devserver.base.safe_callback"
+local safe_callback = require "opensandbox.devserver.base.safe_callback"
 
 local MAX_DELAY = 2 ^ 50 -- milliseconds; libuv adds this to its clock, and the sum must stay an exact number
 
@@ -18,7 +18,7 @@ Timer.__index = Timer
 function Timer:start(milliseconds, callback, on_error)
   uv.update_time()
   local delay = milliseconds > 0 and math.ceil(math.min(milliseconds, MAX_DELAY)) + 1 or 0
-  self.handle:start(delay, 0, guard.wrap(callback, on_error))
+  self.handle:start(delay, 0, safe_callback.wrap(callback, on_error))
 end
 
 --- Calls `callback` after each interval. Replaces what was started before.
@@ -27,7 +27,7 @@ end
 ---@param on_error? fun() called when the callback raises
 function Timer:start_interval(milliseconds, callback, on_error)
   uv.update_time()
-  self.handle:start(milliseconds + 1, milliseconds, guard.wrap(callback, on_error))
+  self.handle:start(milliseconds + 1, milliseconds, safe_callback.wrap(callback, on_error))
 end
 
 function Timer:stop()

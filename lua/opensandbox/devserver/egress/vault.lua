@@ -1,7 +1,7 @@
---- The credential vault of a sandbox: which credentials there are, and which requests would get them.
+--- The credential vault of a sandbox: its credentials, and the requests that would receive them.
 --
--- Nothing is put into requests here, so the values are checked and forgotten. A vault is never changed: a patch makes a new
--- one, so that it takes effect as a whole or not at all.
+-- No request is changed here, so the values are checked and not stored. A vault is immutable: a patch makes a new one, so that the
+-- patch takes effect as a whole or not at all.
 
 local json = require "opensandbox.base.json"
 local policy = require "opensandbox.devserver.egress.policy"
@@ -18,8 +18,8 @@ local RESERVED = {
   ["x-forwarded-proto"] = true,
 }
 
--- The members of each type of auth, besides `type` and `substitutions`.
-local AUTH = {
+-- By type of auth, its members besides `type` and `substitutions`.
+local AUTH_MEMBERS = {
   bearer = { "credential" }, basic = { "credential" }, apiKey = { "name", "credential" }, customHeaders = { "headers" },
   passthrough = {},
 }
@@ -27,57 +27,72 @@ local AUTH = {
 local Vault = {}
 Vault.__index = Vault
 
--- Ends the reading of a request; `protected` takes it up.
+-- Raises a refusal, which `catch` returns.
 local function refuse(message, ...)
   error({ refusal = message:format(...) }, 0)
 end
 
--- @treturn[2] nil
--- @treturn[2] string why the request is refused
-local function protected(fn)
+-- Calls `fn`; returns its result, or nil and the text of a refusal.
+local function catch(fn)
   local ok, result = pcall(fn)
   if ok then return result end
   if type(result) ~= "table" then error(result, 0) end
-  return nil, result.refusal
+  return nil, result.refusal, result.is_decoding
 end
 
-local function object(value, what, members)
-  if type(value) ~= "table" or value[1] ~= nil then refuse("%s must be an object", what) end
+-- Raises what Go's decoder reports, with the words of the route before it.
+local function refuse_json(message, ...)
+  error({ refusal = "json: " .. message:format(...), is_decoding = true }, 0)
+end
+
+local function object(value, noun, members)
+  if type(value) ~= "table" or value[1] ~= nil then refuse_json("cannot unmarshal a value into Go value of %s", noun) end
   for name in pairs(value) do
     local known = false
     for _, member in ipairs(members) do known = known or member == name end
-    if not known then refuse("json: unknown field %q", tostring(name)) end
+    if not known then refuse_json("unknown field %q", tostring(name)) end
   end
   return value
 end
 
-local function text(value, what)
-  if type(value) ~= "string" or value == "" then refuse("%s is required, as a string", what) end
+local function text(value, noun)
+  if value ~= nil and type(value) ~= "string" then refuse_json("cannot unmarshal a value into Go value of type string") end
+  if not value or value == "" then refuse("%s cannot be empty", noun) end
   return value
 end
 
--- An array whose items `check` takes; an absent or empty one is the default, if there is one.
-local function list(value, what, check, default)
-  if value ~= nil and not validation.is_list(value) then refuse("%s must be an array", what) end
-  if not value or #value == 0 then return default or refuse("%s must not be empty", what) end
+-- Reads an array with a function for its items. An absent or empty one is the default, if there is one.
+local function list(value, noun, check, default)
+  if value ~= nil and not validation.is_list(value) then refuse_json("cannot unmarshal a value into Go value of an array") end
+  if not value or #value == 0 then return default or refuse("%s cannot be empty", noun) end
   local items = json.array {}
-  for index, item in ipairs(value) do items[index] = check(item, what) end
+  for index, item in ipairs(value) do items[index] = check(item, noun) end
   return items
 end
 
 local function one_of(allowed)
-  return function(value, what)
-    if not allowed[value] then refuse("%s: unsupported value %s", what, tostring(value)) end
+  return function(value, noun)
+    if not allowed[value] then refuse("unsupported %s %q", noun, tostring(value)) end
     return value
+  end
+end
+
+local function check_port(binding)
+  return function(port)
+    if not PORTS[port] then
+      refuse("binding %q: unsupported port %s: only ports 80 and 443 are supported (derived from scheme)", binding, tostring(port))
+    end
   end
 end
 
 local function read_credential(given)
   object(given, "a credential", { "name", "source" })
   local name = text(given.name, "credential name")
-  local source = object(given.source, "source of credential " .. name, { "type", "value" })
-  if (source.type or "inline") ~= "inline" then refuse("credential %s: unsupported source type", name) end
-  text(source.value, "value of credential " .. name)
+  local source = object(given.source or {}, "a source", { "type", "value" })
+  if (source.type or "inline") ~= "inline" then
+    refuse("credential %q: unsupported credential source type %q", name, tostring(source.type))
+  end
+  text(source.value, ("credential %q: inline credential value"):format(name))
   return { name = name, source_type = "inline" }
 end
 
@@ -89,11 +104,11 @@ local function header_name(value)
   return value
 end
 
--- The type and the name that are shown, and the names of all credentials that are used.
-local function read_auth(given)
+-- Returns the type and the name that the API shows, and the names of all credentials that the binding uses.
+local function read_auth(given, binding)
   local kind = type(given) == "table" and given.type or nil
-  local members = AUTH[kind]
-  if not members then refuse("unsupported auth type %s", tostring(kind)) end
+  local members = AUTH_MEMBERS[kind]
+  if not members then refuse("binding %q: unsupported auth type %q", binding, tostring(kind or "")) end
   local allowed = { "type", "substitutions" }
   for _, member in ipairs(members) do allowed[#allowed + 1] = member end
   object(given, "auth", allowed)
@@ -126,8 +141,8 @@ end
 local function read_binding(given)
   object(given, "a binding", { "name", "match", "auth" })
   local name = text(given.name, "binding name")
-  local match = object(given.match, "match of binding " .. name, { "hosts", "schemes", "ports", "methods", "paths" })
-  list(match.ports, "ports", one_of(PORTS), {})   -- they follow from the schemes
+  local match = object(given.match or {}, "a match", { "hosts", "schemes", "ports", "methods", "paths" })
+  list(match.ports, "ports", check_port(name), {}) -- not stored, because they follow from the schemes
   local binding = { name = name, match = {
     hosts = list(match.hosts, "hosts", function(host)
       if not text(host, "host"):gsub("^%*%.", ""):find("^[%w][%w%.%-]*$") then refuse("invalid host %q", host) end
@@ -141,12 +156,12 @@ local function read_binding(given)
       return path
     end, json.array { "/*" }),
   } }
-  binding.auth, binding.used = read_auth(given.auth)
+  binding.auth, binding.used = read_auth(given.auth, name)
   return binding
 end
 
--- Whether any item of one list goes with any of the other.
-local function meet(a, b, same)
+-- Returns whether `same` is true for an item of one list and one of the other.
+local function intersect(a, b, same)
   for _, x in ipairs(a) do
     for _, y in ipairs(b) do
       if same(x, y) then return true end
@@ -158,7 +173,7 @@ end
 local function equal(a, b) return a == b end
 local function same_host(a, b) return policy.covers(a, b) or policy.covers(b, a) end
 
--- Whether there may be a path that matches both patterns: what comes before their first stars decides.
+-- Returns whether there may be a path that matches both patterns. Only the parts before their first stars are compared.
 local function same_path(a, b)
   local start, other = a:match("^[^*]*"), b:match("^[^*]*")
   if start == a and other == b then return a == b end
@@ -169,8 +184,8 @@ local function same_path(a, b)
 end
 
 local function overlap(a, b)
-  return meet(a.hosts, b.hosts, same_host) and meet(a.schemes, b.schemes, equal) and meet(a.methods, b.methods, equal)
-    and meet(a.paths, b.paths, same_path)
+  return intersect(a.hosts, b.hosts, same_host) and intersect(a.schemes, b.schemes, equal)
+    and intersect(a.methods, b.methods, equal) and intersect(a.paths, b.paths, same_path)
 end
 
 local function sorted(map)
@@ -180,27 +195,27 @@ local function sorted(map)
   return items
 end
 
---- What a policy does not allow, although a binding needs it; nil when there is nothing.
+--- Returns what a binding needs and a policy does not allow; nil when the policy allows everything.
 function Vault:uncovered(current)
   for _, binding in ipairs(sorted(self.bindings)) do
     for _, host in ipairs(binding.match.hosts) do
       if not policy.allows(current, host) then
-        return ("binding %s: host %s is not covered by an allow rule of the egress policy"):format(binding.name, host)
+        return ("binding %q host %q is not allowed by egress policy"):format(binding.name, host)
       end
     end
   end
 end
 
--- Refuses a vault whose parts do not go together.
+-- Refuses a vault whose parts contradict each other.
 local function check(self, current)
   local bindings = sorted(self.bindings)
   for index, binding in ipairs(bindings) do
     for _, name in ipairs(binding.used) do
-      if not self.credentials[name] then refuse("binding %s: unknown credential %s", binding.name, name) end
+      if not self.credentials[name] then refuse("binding %q references unknown credential %q", binding.name, name) end
     end
     for other = index + 1, #bindings do
       if overlap(binding.match, bindings[other].match) then
-        refuse("ambiguous bindings: %s and %s match the same requests", binding.name, bindings[other].name)
+        refuse("bindings %q and %q can match the same request", binding.name, bindings[other].name)
       end
     end
   end
@@ -209,19 +224,19 @@ local function check(self, current)
   return self
 end
 
--- Applies the operations on credentials or bindings to a copy of them. A name occurs in one operation only.
-local function changed(map, operations, what, read, revision)
+-- Applies the operations on credentials or bindings to a copy of them. A name may occur in one operation only.
+local function changed(map, operations, noun, read, revision)
   local copy, touched = {}, {}
   for name, item in pairs(map) do copy[name] = item end
-  object(operations, what .. "s", { "delete", "replace", "add" })
+  object(operations, noun .. "s", { "delete", "replace", "add" })
   for _, operation in ipairs { "delete", "replace", "add" } do
     list(operations[operation], operation, function(given)
-      local item = operation == "delete" and { name = text(given, what .. " name") } or read(given)
+      local item = operation == "delete" and { name = text(given, noun .. " name") } or read(given)
       local name = item.name
-      if touched[name] then refuse("%s %s occurs more than once", what, name) end
+      if touched[name] then refuse("duplicate %s name %q", noun, name) end
       touched[name] = true
       if (copy[name] ~= nil) == (operation == "add") then
-        refuse("%s %s %s", what, name, operation == "add" and "already exists" or "does not exist")
+        refuse("%s %q %s", noun, name, operation == "add" and "already exists" or "does not exist")
       end
       item.revision = revision
       copy[name] = operation ~= "delete" and item or nil
@@ -238,36 +253,39 @@ local function build(credentials, bindings, operations, revision, current)
   }, Vault), current)
 end
 
---- Makes the first revision.
--- @param given the body of the request
--- @param current the policy that must allow what the bindings need
--- @treturn[2] nil
--- @treturn[2] string what is wrong with it
+--- Creates the first revision.
+---@param given table the body of the request
+---@param current table the policy, which must allow all hosts of the bindings
+---@return table? vault
+---@return string? problem
+---@return boolean? is_decoding the body does not have the right shape
 local function new(given, current)
-  return protected(function()
+  return catch(function()
     object(given, "the body", { "credentials", "bindings" })
     return build({}, {}, { credentials = { add = given.credentials }, bindings = { add = given.bindings } }, 1, current)
   end)
 end
 
---- The next revision.
--- @treturn[2] nil
--- @treturn[2] number the status of the refusal
--- @treturn[2] string why
+--- Creates the next revision.
+---@return table? vault
+---@return string? problem
+---@return boolean? is_decoding the body does not have the right shape
+---@return boolean? conflict the expected revision is not the current one
 function Vault:patched(given, current)
   local conflict = false
-  local vault, problem = protected(function()
+  local vault, problem, is_decoding = catch(function()
     object(given, "the body", { "expectedRevision", "credentials", "bindings" })
     local expected = given.expectedRevision
-    if expected ~= nil and (type(expected) ~= "number" or expected % 1 ~= 0) then refuse("expectedRevision must be an integer") end
+    local is_integer = type(expected) == "number" and expected % 1 == 0
+    if expected ~= nil and not is_integer then refuse_json("cannot unmarshal expectedRevision") end
     conflict = expected ~= nil and expected ~= self.revision
-    if conflict then refuse("revision mismatch: expected %d, is %d", expected, self.revision) end
+    if conflict then refuse("expectedRevision %d does not match current revision %d", expected, self.revision) end
     return build(self.credentials, self.bindings, given, self.revision + 1, current)
   end)
-  return vault, conflict and 409 or 400, problem
+  return vault, problem, is_decoding, conflict
 end
 
---- What may be shown of it: no value, and not which credential goes where.
+--- Returns what the API shows: no values, and not which binding uses which credential.
 function Vault:state()
   local credentials, bindings = json.array {}, json.array {}
   for index, item in ipairs(sorted(self.credentials)) do

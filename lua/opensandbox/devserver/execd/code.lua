@@ -1,79 +1,80 @@
 --- The code routes: contexts that keep what code has defined, and running code in them.
 --
--- The streams are those of execd with its kernels: `execution_complete` is not the end and no proof of success; it comes when a
--- kernel first says that it is idle, which it soon does, whatever the code does.
+-- The streams are like those of execd with its Jupyter kernels: `execution_complete` is neither the end nor a proof of success. It is
+-- sent when a kernel first reports that it is idle, which happens soon, whatever the code does.
 
 local uv = require "luv"
 local json = require "opensandbox.base.json"
-local frames = require "opensandbox.devserver.execd.events"
-local kernel = require "opensandbox.devserver.execd.interpreter"
-local random = require "opensandbox.devserver.base.random"
-local run = require "opensandbox.devserver.execd.run_request"
-local stream = require "opensandbox.devserver.execd.event_stream"
+local events = require "opensandbox.devserver.execd.events"
+local interpreter = require "opensandbox.devserver.execd.interpreter"
+local go_json = require "opensandbox.devserver.execd.go_json"
+local random = require "opensandbox.base.random"
+local run_request = require "opensandbox.devserver.execd.run_request"
+local event_stream = require "opensandbox.devserver.execd.event_stream"
 local timer = require "opensandbox.devserver.base.timer"
 
-local SOON_IDLE = 100  -- milliseconds
--- Languages that execd knows. Those without a kernel here fail where a sandbox's image without their kernel would.
+local IDLE_DELAY = 100 -- milliseconds after which a kernel reports that it is idle
+-- Languages of execd. Those without an interpreter here fail like those whose kernel an image does not have.
 local KNOWN = { bash = true, python = true, java = true, javascript = true, typescript = true, go = true, sql = true }
 local WITHOUT_CONTEXTS = { command = true, ["background-command"] = true, sql = true }
 
 local Execution = {}
 Execution.__index = Execution
 
-local function execution(context, events)
+local function execution(context, stream)
   local self = setmetatable({
-    context = context, events = events, timer = timer.new(),
-    chunks = { stdout = frames.chunks("stdout"), stderr = frames.chunks("stderr") },
+    context = context, stream = stream, timer = timer.new(),
+    chunks = { stdout = events.chunks("stdout"), stderr = events.chunks("stderr") },
   }, Execution)
-  context.kernel:when_ready(function()
-    self.began = uv.hrtime()
+  context.interpreter:when_ready(function()
+    self.start_time = uv.hrtime()
     if self.ended then return end
-    self.timer:start(SOON_IDLE, function() events:send(self:_completed {}) end)
+    self.timer:start(IDLE_DELAY, function() stream:send(self:_completed {}) end)
   end)
   return self
 end
 
--- Adds the frame that says that the code is complete, unless it has been sent.
+-- Adds the event of completion to a list, unless it has been sent.
 function Execution:_completed(list)
   if not self.completed then
     self.completed = true
-    list[#list + 1] = frames.complete(math.floor((uv.hrtime() - self.began) / 1e6))
+    list[#list + 1] = events.complete(math.floor((uv.hrtime() - self.start_time) / 1e6))
   end
   return list
 end
 
 function Execution:output(kind, data)
-  local list, process = {}, self.context.kernel
+  local list, process = {}, self.context.interpreter
   self.chunks[kind]:feed(data, list)
-  self.events:send(list)
-  if self.events:full(function() process:hold(false) end) then process:hold(true) end
+  self.stream:send(list)
+  if self.stream:full(function() process:resume_output() end) then process:pause_output() end
 end
 
 function Execution:count(value)
-  self.events:send { frames.field("execution_count", "execution_count", value) }
+  self.stream:send { events.field("execution_count", "execution_count", value) }
 end
 
 function Execution:result(value)
-  self.events:send { frames.field("result", "results", value) }
+  self.stream:send { events.field("result", "results", value) }
 end
 
 function Execution:error(value)
   local list = self:_completed {}
-  list[#list + 1] = frames.text("status", "error")
-  list[#list + 1] = frames.field("error", "error", value)
-  self.events:send(list)
+  list[#list + 1] = events.text("status", "error")
+  list[#list + 1] = events.field("error", "error", value)
+  self.stream:send(list)
 end
 
--- The end. Only a shell has a status that says more than messages have said.
+-- Called at the end. Only a shell has a status besides its messages.
 function Execution:done(status)
   self.ended = true
   self.timer:close()
   local list = {}
   for _, kind in ipairs { "stdout", "stderr" } do self.chunks[kind]:finish(list) end
-  self.events:send(list)
-  if not status then return self.events:fail("error running codes kernel died") end
+  self.stream:send(list)
+  if not status then return self.stream:fail("error running codes kernel died") end
   if status ~= 0 then self:error(('{"ename":"","evalue":"%d","traceback":[]}'):format(status)) end
-  self.events:stop(self:_completed {})
+  self.stream:stop(self:_completed {})
 end
 
 local Contexts = {}
@@ -89,21 +90,22 @@ function Contexts:get(id)
   end
 end
 
---- Makes a context.
--- @treturn[1] table
--- @treturn[2] nil
--- @treturn[2] string why it cannot be had
+--- Creates a context.
+---@param language string
+---@param place table its directory
+---@return table? context
+---@return string? problem
 function Contexts:create(language, place)
-  if not kernel.knows(language) then return nil, ("no kernel for '%s' on this machine"):format(language) end
-  -- Like the kernel for bash, which gives its shell a terminal, it does not tell standard error from output.
-  local process, problem = kernel.new(self.sandbox, { language = language, cwd = place, merged = language == "bash" })
+  if not interpreter.knows(language) then return nil, ("no kernel for '%s' on this machine"):format(language) end
+  -- Jupyter's kernel for bash gives its shell a terminal, so standard error is not separate from output.
+  local process, problem = interpreter.new(self.sandbox, { language = language, cwd = place, merged = language == "bash" })
   if not process then return nil, problem end
-  local context = { id = random.uuid(), language = language, kernel = process }
+  local context = { id = random.uuid(), language = language, interpreter = process }
   table.insert(self.list, context)
   return context
 end
 
---- The context of a language that code without a context runs in; made when it is first asked for.
+--- Returns the context of a language for code without a context. It is created at its first use.
 function Contexts:default(language)
   local problem
   if not self.defaults[language] then
@@ -116,13 +118,13 @@ function Contexts:remove(id, callback)
   local context, index = self:get(id)
   table.remove(self.list, index)
   if self.defaults[context.language] == context then self.defaults[context.language] = nil end
-  context.kernel:close(callback)
+  context.interpreter:close(callback)
 end
 
---- Interrupts what a context runs; whether there is such a context.
+--- Interrupts the code that a context runs. Returns whether there is such a context.
 function Contexts:interrupt(id)
   local context = self:get(id)
-  if context then context.kernel:interrupt() end
+  if context then context.interpreter:interrupt() end
   return context ~= nil
 end
 
@@ -139,17 +141,17 @@ end
 local INVALID_FORMAT = "error parsing request, MAYBE invalid body format. "
 local CONTEXT = { { "id", "string" }, { "language", "string" }, { "cwd", "string" } }
 
--- Where execd tries again and again for a kernel that its image does not have, this server answers.
+-- execd retries for ever when its image does not have the kernel; this server answers with an error.
 routes["POST /code/context"] = function(call)
   call:json_body("object", function(body)
-    local problem = run.type_problem(body, "CodeContextRequest", CONTEXT)
+    local problem = go_json.type_problem(body, "CodeContextRequest", CONTEXT)
     if problem then return invalid(call, INVALID_FORMAT .. problem) end
     local place, context
-    place, problem = run.make_directory(call.sandbox, body.cwd)
+    place, problem = run_request.make_directory(call.sandbox, body.cwd)
     if place then context, problem = call.sandbox.contexts:create(body.language or "", place) end
     if not context then return failed(call, "error creating code context. " .. problem) end
-    context.kernel:when_ready(function()
-      if not context.kernel.alive then return failed(call, "error creating code context. the kernel ended at once") end
+    context.interpreter:when_ready(function()
+      if not context.interpreter.alive then return failed(call, "error creating code context. the interpreter ended at once") end
       local cwd = body.cwd ~= "" and body.cwd or nil
       call.response:json(200, { id = context.id, language = context.language, cwd = cwd })
     end)
@@ -166,11 +168,11 @@ routes["GET /code/contexts"] = function(call)
     end
   end
   for _, context in ipairs(call.sandbox.contexts.list) do add(context) end
-  for _, context in pairs(call.sandbox.contexts.defaults) do add(context) end -- for the second time, as execd does
+  for _, context in pairs(call.sandbox.contexts.defaults) do add(context) end -- a second time, as in execd
   call.response:json(200, found)
 end
 
--- The context that the path names, or the answer that there is none.
+-- Returns the context of the path. A request for an unknown one is answered here.
 local function named(call)
   local context = call.sandbox.contexts:get(call.parameters.id)
   if context then return context end
@@ -203,29 +205,29 @@ routes["DELETE /code/contexts"] = function(call)
   one_less()
 end
 
--- Runs code in a context, in the process that it has or in a new one when that has ended.
+-- Runs code in the process of a context, or in a new one when that has ended. A context runs one piece of code at a time.
 local function execute(call, context, code)
-  local events = stream.new(call.response, call.sandbox, context.id)
-  if context.kernel.run then return events:fail("error running codes session is busy") end
-  local ok, problem = context.kernel.alive, nil
-  if not ok then ok, problem = context.kernel:start() end
-  if not ok then return events:fail("error running codes " .. problem) end
-  context.kernel:execute(code, execution(context, events))
+  local stream = event_stream.new(call.response, call.sandbox, context.id)
+  if context.interpreter.run then return stream:fail("error running codes session is busy") end
+  local ok, problem = context.interpreter.alive, nil
+  if not ok then ok, problem = context.interpreter:start() end
+  if not ok then return stream:fail("error running codes " .. problem) end
+  context.interpreter:execute(code, execution(context, stream))
 end
 
 routes["POST /code"] = function(call)
   call:json_body("object", function(body)
     local contexts = call.sandbox.contexts
     local wanted = body.context or {}
-    local problem = run.type_problem(body, "RunCodeRequest", { { "code", "string" }, { "context", "object" } })
-      or run.type_problem(wanted, "CodeContext", CONTEXT)
+    local problem = go_json.type_problem(body, "RunCodeRequest", { { "code", "string" }, { "context", "object" } })
+      or go_json.type_problem(wanted, "CodeContext", CONTEXT)
     if problem then return invalid(call, INVALID_FORMAT .. problem) end
     if (body.code or "") == "" then
-      return invalid(call, "invalid request, validation error " .. run.rule_problem("RunCodeRequest", "Code", "required"))
+      return invalid(call, "invalid request, validation error " .. go_json.rule_problem("RunCodeRequest", "Code", "required"))
     end
     local language, id = wanted.language or "", wanted.id or ""
     if language == "" or language == "command" or language == "background-command" then
-      return run.command(call, {
+      return run_request.command(call, {
         command = body.code, background = language == "background-command", cwd = call.sandbox.paths:resolve("/"),
       }, 0)
     elseif not KNOWN[language] then

@@ -1,18 +1,20 @@
---- The commands of one sandbox: starting them, what became of them, where their output is.
+--- The commands of one sandbox: how they are started, how they ended, and where their output is.
 --
--- Output goes to files, as execd does it: a command never blocks on a slow reader, what it leaves running in the
--- background may write on, and the bytes can be fetched later.
+-- Output goes to files, as in execd: a command never blocks on a slow reader, processes that it leaves running may write on, and the
+-- bytes can be downloaded later.
 
 local uv = require "luv"
 local errno = require "opensandbox.devserver.base.errno"
-local guard = require "opensandbox.devserver.base.safe_callback"
+local safe_callback = require "opensandbox.devserver.base.safe_callback"
 local json = require "opensandbox.base.json"
-local programs = require "opensandbox.devserver.base.path_lookup"
-local random = require "opensandbox.devserver.base.random"
-local time = require "opensandbox.devserver.base.time"
+local path_lookup = require "opensandbox.devserver.base.path_lookup"
+local random = require "opensandbox.base.random"
+local clock = require "opensandbox.devserver.base.clock"
+local go_text = require "opensandbox.devserver.execd.go_text"
 local timer = require "opensandbox.devserver.base.timer"
 
-local ARGUMENT_LIMIT = 128 * 1024   -- the kernel's for one argument, the terminating zero included
+local MAX_ARGUMENT_SIZE = 128 * 1024 -- of the kernel, for one argument with its terminating zero
+local OUTPUT_MODE = 493              -- 0755
 local SIGNALS = {
   [1] = "hangup", [2] = "interrupt", [3] = "quit", [4] = "illegal instruction", [5] = "trace/breakpoint trap",
   [6] = "aborted", [7] = "bus error", [8] = "floating point exception", [9] = "killed", [10] = "user defined signal 1",
@@ -23,7 +25,7 @@ local SIGNALS = {
 local Command = {}
 Command.__index = Command
 
---- Calls back when the command has ended; at once when it has already.
+--- Calls back when the command has ended, at once when it has ended already.
 function Command:when_ended(callback)
   if not self.running then return callback() end
   table.insert(self.waiting, callback)
@@ -34,7 +36,7 @@ function Command:signal(name)
   if self.running then self.send_signal(name) end
 end
 
-function Command:_ended(code, signal)
+function Command:_on_exit(code, signal)
   if self.timer then self.timer:close() end
   self.running = false
   self.exit_code = signal > 0 and -1 or code
@@ -43,18 +45,17 @@ function Command:_ended(code, signal)
   elseif code > 0 then
     self.problem = "exit status " .. code
   end
-  self.milliseconds = math.floor((uv.hrtime() - self.began) / 1e6)
-  self.finished = { time.now() }
-  for _, callback in ipairs(self.waiting) do guard.call(nil, callback) end
+  self.milliseconds = math.floor((uv.hrtime() - self.start_time) / 1e6)
+  self.finished = clock.now()
+  for _, callback in ipairs(self.waiting) do safe_callback.call(nil, callback) end
   self.waiting = {}
 end
 
---- The command as `GET /command/status/{id}` shows it.
+--- Returns the command as `GET /command/status/{id}` shows it.
 function Command:status()
-  local function instant(at) return at and time.format(at[1], at[2] * 1000, 9, true) end
   return {
     id = self.id, content = self.content, running = self.running, exit_code = self.exit_code, error = self.problem,
-    started_at = instant(self.started), finished_at = instant(self.finished),
+    started_at = go_text.instant(self.started), finished_at = go_text.instant(self.finished),
   }
 end
 
@@ -69,11 +70,11 @@ function Commands:get(id)
   return self.by_id[id]
 end
 
--- Makes an output file of a command in the sandbox's /tmp.
+-- Creates an output file of a command in the sandbox's /tmp.
 local function output_file(sandbox, name)
   local place = sandbox.paths:resolve("/tmp/" .. name, true)
   if not place then return nil, "ENOTDIR" end
-  local fd, _, code = uv.fs_open(place.path, "ax", 420)
+  local fd, _, code = uv.fs_open(place.path, "ax", OUTPUT_MODE)
   return fd, code, place.path
 end
 
@@ -81,16 +82,16 @@ local function start_problem(program, code)
   return ("fork/exec %s: %s"):format(program, errno.text(code))
 end
 
--- The arguments that run a request's shell command or its program, and the path that messages name; nil, and why there are none.
+-- Returns the arguments that run a request's shell command or its program, and the path that messages name; nil and what is wrong.
 local function arguments(sandbox, request, env)
   local strategy = sandbox.strategy
   if not request.argv then
-    -- By its name, because messages of the shell begin with it; by its path where the name may not be found.
+    -- The shell is called by its name, because its messages begin with it; by its path when PATH is another one.
     local usual = env.PATH == strategy:environment(sandbox.root).PATH
     return { usual and strategy.shell:match("[^/]+$") or strategy.shell, "-c", request.command }, strategy.shell
   end
   local name = request.argv[1]
-  local path = programs.find(sandbox, name, env.PATH)
+  local path = path_lookup.find(sandbox, name, env.PATH)
   if not path then return nil, ('exec: "%s": executable file not found in $PATH'):format(name) end
   if path:find("/", 1, true) and path:sub(1, 1) ~= "/" then
     path = strategy:name_of(request.cwd):gsub("/$", "") .. "/" .. path
@@ -105,12 +106,11 @@ local function arguments(sandbox, request, env)
 end
 
 --- Starts a command.
--- @param request `command` for the shell, or `argv`; `background`, `timeout` (milliseconds), `uid`, `gid`, `envs`; `cwd` is a
+---@param request table `command` for the shell, or `argv`; `background`, `timeout` (milliseconds), `uid`, `gid`, `envs`; `cwd` is a
 -- resolved path
--- @treturn[1] table the command; its `files` are its output files in the order stdout, stderr
--- @treturn[2] nil
--- @treturn[2] string why it cannot be started
--- @treturn[2] string the id it would have had
+---@return table? command its `files` are its output files in the order stdout, stderr
+---@return string? problem why it cannot be started
+---@return string? id the one that it would have had
 function Commands:start(request)
   local sandbox, strategy = self.sandbox, self.sandbox.strategy
   local id = random.hex(16)
@@ -120,13 +120,17 @@ function Commands:start(request)
   local function fail(code) return nil, start_problem(program, code), id end
   for _, argument in ipairs(argv) do
     if argument:find("\0", 1, true) then return fail("EINVAL") end
-    if #argument >= ARGUMENT_LIMIT then return fail("E2BIG") end
+    if #argument >= MAX_ARGUMENT_SIZE then return fail("E2BIG") end
+  end
+  for name, value in pairs(request.envs or {}) do
+    if (name .. value):find("\0", 1, true) then return nil, "exec: environment variable contains NUL", id end
+    if #name + #value + 1 >= MAX_ARGUMENT_SIZE then return fail("E2BIG") end
   end
 
   local command = setmetatable({
     id = id, content = request.argv and json.encode(json.array(request.argv)) or request.command,
     background = request.background or false, running = true, waiting = {},
-    files = {}, began = uv.hrtime(), started = { time.now() },
+    files = {}, start_time = uv.hrtime(), started = clock.now(),
   }, Command)
   local outputs = {}
   for index, name in ipairs(request.background and { ".output" } or { ".stdout", ".stderr" }) do
@@ -138,10 +142,10 @@ function Commands:start(request)
     outputs[index], command.files[index] = fd, path
   end
 
-  local send, code = strategy:spawn(sandbox.box, {
+  local send, code = strategy:spawn(sandbox.container, {
     argv = argv, env = env, cwd = request.cwd, uid = request.uid,
     gid = request.gid, stdout = outputs[1], stderr = outputs[2] or outputs[1],
-    on_exit = function(...) command:_ended(...) end,
+    on_exit = function(...) command:_on_exit(...) end,
   })
   for _, fd in ipairs(outputs) do uv.fs_close(fd) end
   if not send then return fail(code) end

@@ -7,7 +7,7 @@ local filesystem = require "opensandbox.devserver.execd.filesystem"
 
 local routes = {}
 
--- Adds the entries of a directory, each directory followed by what is in it, down to `depth` levels.
+-- Adds the entries of a directory, each directory followed by its own entries, down to `depth` levels.
 local function list(sandbox, place, depth, found)
   if depth == 0 then return true end
   local entries, problem = filesystem.entries(sandbox, place)
@@ -46,7 +46,7 @@ routes["GET /directories/list"] = function(call)
   call.response:json(200, found)
 end
 
--- Makes a directory; permissions are given to it only when it was not there, its owner to all that were made.
+-- Creates a directory. It receives the permissions only when it was missing; the owner is set on every directory that was created.
 local function make(sandbox, path, permission)
   local existed = filesystem.stat(sandbox, path) ~= nil
   local place, problem = filesystem.locate(sandbox, path)
@@ -81,10 +81,10 @@ routes["DELETE /directories"] = function(call)
         ok, problem = nil, errno.new("EINVAL", "RemoveAll", place.named)
       elseif place then
         local code
-        if place.read_only then ok, code = nil, "EROFS" else ok, code = filesystem.remove_all(place.path) end
+        if place.read_only then ok, code = nil, place.read_only else ok, code = filesystem.remove_all(place.path) end
         if not ok then problem = errno.new(code, "unlinkat", place.named) end
       else
-        -- A path through a file leads to nothing, and nothing needs no removing.
+        -- A path through a file is a missing one.
         ok = problem.code == "ENOTDIR" or nil
       end
     end

@@ -1,17 +1,16 @@
---- An event stream: of a command, what it writes, as it writes it, and how it ended; of other runs, what their owner sends.
+--- An event stream: the output of a command as it is written, and how the command ended; or events that the owner of a run sends.
 --
--- A command's output files are read when the system reports a change. All output is read no faster than the client takes
--- the events.
+-- A command's output files are read when the system reports a change. No output is read faster than the client receives the events.
 
 local uv = require "luv"
-local frames = require "opensandbox.devserver.execd.events"
-local guard = require "opensandbox.devserver.base.safe_callback"
+local events = require "opensandbox.devserver.execd.events"
+local safe_callback = require "opensandbox.devserver.base.safe_callback"
 local timer = require "opensandbox.devserver.base.timer"
 
-local PING_INTERVAL = 3000
-local POLL_INTERVAL = 100      -- where the system does not report changes
-local PIECE = 64 * 1024
-local WAITING_LIMIT = 1024 * 1024
+local PING_INTERVAL = 3000     -- milliseconds
+local POLL_INTERVAL = 100      -- milliseconds, where the system does not report changes
+local CHUNK_SIZE = 64 * 1024
+local MAX_WAITING = 1024 * 1024 -- bytes that the client has not received yet
 local HEADERS = {
   { "Cache-Control", "no-cache" }, { "Content-Type", "text/event-stream" }, { "X-Accel-Buffering", "no" },
 }
@@ -19,9 +18,10 @@ local HEADERS = {
 local Stream = {}
 Stream.__index = Stream
 
---- Begins a stream. What is set as its `on_gone` is called once when the client goes before the end.
--- @param sandbox its `grace` is how long, in milliseconds, the connection is held open after the end
--- @param id what the first event says; without it, there are neither that nor pings
+--- Begins a stream. Its field `on_gone` is called once when the client goes away before the end.
+---@param response table
+---@param sandbox table its `grace` is how long the connection stays open after the end, in milliseconds
+---@param id? string of the first event; without it, neither that event nor pings are sent
 local function new(response, sandbox, id)
   local self = setmetatable({ response = response, grace = sandbox.grace, handles = {}, sources = {} }, Stream)
   local headers = {}
@@ -39,9 +39,9 @@ local function new(response, sandbox, id)
   end
   response:stream(200, headers)
   if not id then return self end
-  self:send { frames.text("init", id), frames.text("ping", "pong") }
+  self:send { events.text("init", id), events.text("ping", "pong") }
   self:every(PING_INTERVAL, function()
-    if not sandbox.paused then self:send { frames.text("ping", "pong") } end
+    if not sandbox.paused then self:send { events.text("ping", "pong") } end
   end)
   return self
 end
@@ -55,7 +55,7 @@ end
 function Stream:send(list)
   if self.closed or #list == 0 then return end
   self.response:write(list, function()
-    if self.blocked and self.response.waiting < WAITING_LIMIT then self:_release() end
+    if self.blocked and self.response.waiting < MAX_WAITING then self:_release() end
   end)
 end
 
@@ -65,10 +65,10 @@ function Stream:_release()
   if resume then resume() end
 end
 
---- Whether the client has so much to take that its producer should wait; then `resume` is called when it may go on, which
--- it also may when the client has gone.
+--- Returns whether so much waits for the client that its producer should pause. Then `resume` is called when the producer may continue,
+-- also when the client has gone.
 function Stream:full(resume)
-  if self.closed or self.response.waiting <= WAITING_LIMIT then return false end
+  if self.closed or self.response.waiting <= MAX_WAITING then return false end
   self.blocked = resume
   return true
 end
@@ -78,22 +78,22 @@ function Stream:follow(command)
   self.command = command
   for index, kind in ipairs { "stdout", "stderr" } do
     local path = command.files[index]
-    self.sources[index] = { fd = assert(uv.fs_open(path, "r", 0)), offset = 0, lines = frames.lines(kind) }
+    self.sources[index] = { fd = assert(uv.fs_open(path, "r", 0)), offset = 0, lines = events.lines(kind) }
     local watcher = uv.new_fs_event()
     self.handles[#self.handles + 1] = watcher
-    if not watcher:start(path, {}, guard.wrap(function() self:pump() end)) and index == 1 then
+    if not watcher:start(path, {}, safe_callback.wrap(function() self:pump() end)) and index == 1 then
       self:every(POLL_INTERVAL, function() self:pump() end)
     end
   end
   command:when_ended(function() self:pump() end)
-  self:pump()   -- what was written before the watchers began
+  self:pump() -- output that was written before the watchers started
 end
 
--- Adds what the output files have gained to `list`; whether there was anything.
+-- Adds the events of new output to `list`. Returns whether there was any.
 function Stream:read(list)
   local any = false
   for _, source in ipairs(self.sources) do
-    local data = uv.fs_read(source.fd, PIECE, source.offset)
+    local data = uv.fs_read(source.fd, CHUNK_SIZE, source.offset)
     if data and data ~= "" then
       any = true
       source.offset = source.offset + #data
@@ -105,7 +105,7 @@ end
 
 function Stream:pump()
   if self.closed or self.blocked or self.ended then return end
-  -- Asked before the last read: what was written before the end is then surely read.
+  -- Checked before the last read, so that everything that was written before the end is read.
   local running = self.command.running
   local list = {}
   while self:read(list) do
@@ -117,14 +117,14 @@ function Stream:pump()
   for _, source in ipairs(self.sources) do source.lines:finish(list) end
   local command = self.command
   if command.problem then
-    list[#list + 1] = frames.failure(("%d"):format(command.exit_code), command.problem)
+    list[#list + 1] = events.failure(("%d"):format(command.exit_code), command.problem)
   else
-    list[#list + 1] = frames.complete(command.milliseconds)
+    list[#list + 1] = events.complete(command.milliseconds)
   end
   self:finish(list)
 end
 
---- Sends the last events, and ends the stream after the grace time.
+--- Sends the last events, and closes the stream after the grace time.
 function Stream:finish(list)
   self.ended = true
   if self.grace == 0 then return self:stop(list) end
@@ -135,7 +135,7 @@ function Stream:finish(list)
   end)
 end
 
---- Sends the last events, and ends the stream at once.
+--- Sends the last events, and closes the stream at once.
 function Stream:stop(list)
   if self.closed then return end
   self:send(list)
@@ -143,12 +143,12 @@ function Stream:stop(list)
   self.response:finish()
 end
 
---- Ends the stream at once with a message that is not an event, as execd does for what fails after the first event.
+--- Closes the stream at once with a message that is not an event, as execd does for a failure after the first event.
 function Stream:fail(message)
-  self:stop { frames.untyped(message) }
+  self:stop { events.untyped(message) }
 end
 
--- Gives back everything but the response. The command goes on.
+-- Releases everything but the response. The command runs on.
 function Stream:close()
   if self.closed then return end
   self.closed = true

@@ -1,12 +1,12 @@
---- The events of a stream: JSON written as execd's encoder writes it, and output cut into lines or chunks.
+--- The events of a stream: JSON as execd's encoder writes it, and output cut into lines or chunks.
 
 local json = require "opensandbox.base.json"
-local time = require "opensandbox.devserver.base.time"
+local clock = require "opensandbox.devserver.base.clock"
 local utf8 = require "opensandbox.base.utf8"
 
-local frames = {}
+local events = {}
 
--- A run of bytes beyond ASCII: invalid ones become U+FFFD each, the two line separators of Unicode are escaped.
+-- Writes bytes beyond ASCII: each invalid one becomes U+FFFD, and the two line separators of Unicode are escaped.
 local function beyond_ascii(run)
   return utf8.map(run, function(character)
     if not character then return "\\ufffd" end
@@ -17,64 +17,68 @@ end
 
 local ESCAPES = { ["<"] = "\\u003c", [">"] = "\\u003e", ["&"] = "\\u0026", ["\\/"] = "/" }
 
---- A string as JSON, whatever bytes it holds.
-function frames.quote(text)
+--- Writes a string of any bytes as JSON.
+function events.quote(text)
   if not text:find("[%c\"\\<>&\127-\255]") then return '"' .. text .. '"' end
   local quoted = json.encode(text):gsub("[<>&]", ESCAPES):gsub("\\[/\\]", ESCAPES)
   return (quoted:gsub("[\128-\255]+", beyond_ascii))
 end
 
---- An event that has a text: init, ping, stdout, stderr.
-function frames.text(kind, text, now)
-  return ('{"type":"%s","text":%s,"timestamp":%.0f}\n\n'):format(kind, frames.quote(text), now or time.milliseconds())
+--- Writes an event with a text: init, ping, stdout, stderr.
+function events.text(kind, text, now)
+  return ('{"type":"%s","text":%s,"timestamp":%.0f}\n\n'):format(kind, events.quote(text), now or clock.milliseconds())
 end
 
---- The terminal event of success; a time of 0 ms is left out, like every zero.
-function frames.complete(milliseconds)
+--- Writes the terminal event of success. A time of 0 ms is left out, as Go's encoder leaves out zeros.
+function events.complete(milliseconds)
   local spent = (milliseconds or 0) > 0 and ('"execution_time":%.0f,'):format(milliseconds) or ""
-  return ('{"type":"execution_complete",%s"timestamp":%.0f}\n\n'):format(spent, time.milliseconds())
+  return ('{"type":"execution_complete",%s"timestamp":%.0f}\n\n'):format(spent, clock.milliseconds())
 end
 
---- An error event.
--- @param traceback the JSON of a list, or "null"
--- @param text what some errors say besides
-function frames.error(name, value, traceback, text)
+--- Writes an error event.
+---@param name string
+---@param value string
+---@param traceback string the JSON of a list, or "null"
+---@param text? string a text besides the error
+function events.error(name, value, traceback, text)
   return table.concat {
-    '{"type":"error",', text and '"text":' .. frames.quote(text) .. "," or "",
-    ('"timestamp":%.0f,"error":{"ename":'):format(time.milliseconds()), frames.quote(name), ',"evalue":', frames.quote(value),
+    '{"type":"error",', text and '"text":' .. events.quote(text) .. "," or "",
+    ('"timestamp":%.0f,"error":{"ename":'):format(clock.milliseconds()), events.quote(name), ',"evalue":', events.quote(value),
     ',"traceback":', traceback, "}}\n\n",
   }
 end
 
---- The terminal event of failure. `value` is the exit code, -1 for a signal, or why the command could not be started.
-function frames.failure(value, trace)
-  return frames.error("CommandExecError", value, "[" .. frames.quote(trace) .. "]")
+--- Writes the terminal event of failure.
+---@param value string the exit code, -1 for a signal, or why the command could not be started
+---@param trace string
+function events.failure(value, trace)
+  return events.error("CommandExecError", value, "[" .. events.quote(trace) .. "]")
 end
 
---- What ends a stream that fails after its first event: no type, and no line end.
-function frames.untyped(message)
-  return '{"code":"RUNTIME_ERROR","message":' .. frames.quote(message) .. "}"
+--- Writes the end of a stream that fails after its first event: it has no type, and no line end.
+function events.untyped(message)
+  return '{"code":"RUNTIME_ERROR","message":' .. events.quote(message) .. "}"
 end
 
---- An event with a field that is JSON already, written by an encoder that escapes less than execd's.
-function frames.field(kind, name, encoded)
+--- Writes an event with a field that is JSON already, by an encoder that escapes less than execd's.
+function events.field(kind, name, encoded)
   local escaped = encoded:gsub("[<>&]", ESCAPES):gsub("[\128-\255]+", beyond_ascii)
-  return ('{"type":"%s","timestamp":%.0f,"%s":'):format(kind, time.milliseconds(), name) .. escaped .. "}\n\n"
+  return ('{"type":"%s","timestamp":%.0f,"%s":'):format(kind, clock.milliseconds(), name) .. escaped .. "}\n\n"
 end
 
 local Lines = {}
 Lines.__index = Lines
 
---- Cuts bytes into events of one kind, however the bytes are split.
-function frames.lines(kind)
+--- Creates a splitter of bytes into events of one kind, a line each. The bytes may be split anywhere.
+function events.lines(kind)
   return setmetatable({ kind = kind, partial = {}, skip_lf = false }, Lines)
 end
 
---- Adds the frames of the lines that `data` completes to `list`.
+--- Adds the events of the lines that `data` completes to `list`.
 function Lines:feed(data, list)
-  local position, now = 1, time.milliseconds()
+  local position, now = 1, clock.milliseconds()
   local prefix, suffix = '{"type":"' .. self.kind .. '","text":', (',"timestamp":%.0f}\n\n'):format(now)
-  local quote, find, byte = frames.quote, string.find, string.byte
+  local quote, find, byte = events.quote, string.find, string.byte
   if self.skip_lf and data ~= "" then
     self.skip_lf = false
     if byte(data, 1) == 10 then position = 2 end
@@ -97,29 +101,29 @@ function Lines:feed(data, list)
   if position <= #data then self.partial[#self.partial + 1] = data:sub(position) end
 end
 
---- Adds the frame of a last line that has no end.
+--- Adds the event of a last line that has no end.
 function Lines:finish(list)
   local rest = table.concat(self.partial)
   self.partial = {}
-  if rest ~= "" then list[#list + 1] = frames.text(self.kind, rest) end
+  if rest ~= "" then list[#list + 1] = events.text(self.kind, rest) end
 end
 
 local Records = {}
 Records.__index = Records
 
-local LONGEST_RECORD = 16 * 1024 * 1024
+local MAX_RECORD_SIZE = 16 * 1024 * 1024
 
---- Cuts bytes into events as sessions do it: at line feeds only, without blank lines.
-function frames.records(kind)
+--- Creates a splitter as sessions have it: it splits at line feeds only, and drops blank lines.
+function events.records(kind)
   return setmetatable({ kind = kind, partial = {}, size = 0 }, Records)
 end
 
 function Records:_add(line, list)
   if line:sub(-1) == "\r" then line = line:sub(1, -2) end
-  if line ~= "" then list[#list + 1] = frames.text(self.kind, line) end
+  if line ~= "" then list[#list + 1] = events.text(self.kind, line) end
 end
 
---- Adds the frames of the lines that `data` completes to `list`; false when a line is longer than can be.
+--- Adds the events of the lines that `data` completes to `list`. Returns false when a line is longer than the limit.
 function Records:feed(data, list)
   local position = 1
   while true do
@@ -133,10 +137,10 @@ function Records:feed(data, list)
     self.partial[#self.partial + 1] = data:sub(position)
     self.size = self.size + #data - position + 1
   end
-  return self.size <= LONGEST_RECORD
+  return self.size <= MAX_RECORD_SIZE
 end
 
---- Adds the frame of a last line that has no end.
+--- Adds the event of a last line that has no end.
 function Records:finish(list)
   local line = table.concat(self.partial)
   self.partial, self.size = {}, 0
@@ -146,12 +150,12 @@ end
 local Chunks = {}
 Chunks.__index = Chunks
 
---- Makes events of bytes as they come, with their line ends; only a character is never cut in two.
-function frames.chunks(kind)
+--- Creates a splitter that makes an event of each piece, with its line ends. It never splits a character.
+function events.chunks(kind)
   return setmetatable({ kind = kind, rest = "" }, Chunks)
 end
 
--- How many bytes at the end begin a character that is not complete.
+-- Returns how many bytes at the end begin a character that is not complete.
 local function incomplete(text)
   for back = 1, math.min(3, #text) do
     local byte = text:byte(-back)
@@ -169,12 +173,12 @@ function Chunks:feed(data, list)
   data = self.rest .. data
   local open = incomplete(data)
   self.rest = data:sub(#data - open + 1)
-  if #data > open then list[#list + 1] = frames.text(self.kind, data:sub(1, #data - open)) end
+  if #data > open then list[#list + 1] = events.text(self.kind, data:sub(1, #data - open)) end
 end
 
 function Chunks:finish(list)
-  if self.rest ~= "" then list[#list + 1] = frames.text(self.kind, self.rest) end
+  if self.rest ~= "" then list[#list + 1] = events.text(self.kind, self.rest) end
   self.rest = ""
 end
 
-return frames
+return events

@@ -23,7 +23,7 @@ routes["GET /files/info"] = function(call)
   call.response:json(200, found)
 end
 
--- Adds the files below `entry` that match, in byte order.
+-- Adds the files below an entry that match, in byte order.
 local function search(sandbox, entry, matches, found)
   if entry.stat.type ~= "directory" then
     if matches(entry.name) then found[#found + 1] = filesystem.describe(sandbox, entry.place.named, entry.stat) end
@@ -46,7 +46,7 @@ routes["GET /files/search"] = function(call)
   if not stat then return call:fail(problem) end
   local pattern = call:parameter("pattern") or ""
   if pattern == "" then pattern = "**" end
-  local matches, wrong = glob.compile(pattern)
+  local matches, wrong = glob.compile(pattern, true)
   if not matches then
     return call:fail(errno.new(nil, ("invalid pattern %s: %s"):format(pattern, wrong)), "error searching files.")
   end
@@ -77,7 +77,7 @@ local function move(sandbox, item)
   if filesystem.stat(sandbox, item.dest) then
     return nil, errno.new(nil, "destination path already exists: " .. item.dest)
   end
-  local read_only = (source.read_only or target.read_only) and "EROFS"
+  local read_only = source.read_only or target.read_only
   local ok, _, code
   if not read_only then ok, _, code = uv.fs_rename(source.path, target.path) end
   if ok then return true end
@@ -92,7 +92,7 @@ routes["POST /files/mv"] = function(call)
       if not ok then return call:fail(problem) end
     end
     call.response:empty(200)
-  end)
+  end, { go_type = "[]model.RenameFileItem" })
 end
 
 routes["POST /files/permissions"] = function(call)
@@ -112,7 +112,7 @@ local function read_all(fd)
   end
 end
 
--- Replaces every occurrence, byte for byte; the file is written even when there is none.
+-- Replaces every occurrence, byte by byte. The file is written even when there is none.
 local function replace(sandbox, path, item)
   local stat, place = filesystem.stat(sandbox, path)
   if not stat then return nil, place end
@@ -166,7 +166,7 @@ end
 local function delete(sandbox, path)
   local stat, problem = filesystem.stat(sandbox, path)
   if not stat then
-    if problem.code == "ENOENT" then return true end   -- a link to nothing included, and it stays
+    if problem.code == "ENOENT" then return true end -- as in execd also for a dangling link, which stays
     return nil, problem
   end
   if stat.type == "directory" then return nil, errno.new(nil, "path is a directory: " .. path) end

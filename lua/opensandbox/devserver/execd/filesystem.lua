@@ -1,11 +1,11 @@
---- Operations on the files of a sandbox that the file routes share: every path goes through the sandbox's mapping, and
--- every failure is an error in execd's words.
+--- Operations on the files of a sandbox that the file routes share. Every path goes through the sandbox's mapping, and every failure
+-- is an error in execd's words.
 
 local uv = require "luv"
-local list_names = require "opensandbox.devserver.base.list_directory"
+local list_directory = require "opensandbox.devserver.base.list_directory"
 local spawn = require "opensandbox.devserver.base.spawn"
 local errno = require "opensandbox.devserver.base.errno"
-local time = require "opensandbox.devserver.base.time"
+local go_text = require "opensandbox.devserver.execd.go_text"
 
 local filesystem = {}
 
@@ -31,7 +31,7 @@ local function account_file(path)
   return accounts[path]
 end
 
---- The primary group of a user, 0 for an unknown one.
+--- Returns the primary group of a user, 0 for an unknown user.
 function filesystem.primary_group(uid)
   local users = account_file("/etc/passwd")
   local name = users.names[uid]
@@ -39,10 +39,12 @@ function filesystem.primary_group(uid)
 end
 
 --- Expands a path of a request and finds it on this machine.
--- @param keep_last whether a link at the end stays itself
--- @treturn[1] table as `Paths:resolve` gives it; `named` is the absolute path without links resolved
--- @treturn[2] nil
--- @treturn[2] table the error
+---@param sandbox table
+---@param path string
+---@param keep_last? boolean a link in the last place stays itself
+---@param operation? string for the message of an error
+---@return table? place as `Paths:resolve` returns it; `named` is the absolute path with its links
+---@return table? problem
 function filesystem.locate(sandbox, path, keep_last, operation)
   local expanded, problem = sandbox.paths:expand(path)
   if not expanded then return nil, problem end
@@ -53,16 +55,21 @@ function filesystem.locate(sandbox, path, keep_last, operation)
   return place
 end
 
---- Calls a luv file system function on a place; its error names the path as the sandbox knows it.
--- @param writes whether it changes the place
+--- Calls a function of luv on a place. The error names the path as the sandbox knows it.
+---@param operation string for the message of an error
+---@param fn function
+---@param place table
+---@param writes? boolean whether the function changes the place
+---@return any result
+---@return table? problem
 function filesystem.call(operation, fn, place, writes, ...)
-  if writes and place.read_only then return nil, errno.new("EROFS", operation, place.named) end
+  if writes and place.read_only then return nil, errno.new(place.read_only, operation, place.named) end
   local result, _, code = fn(place.path, ...)
   if result == nil then return nil, errno.new(code, operation, place.named) end
   return result
 end
 
---- Stat of a path, following links.
+--- Returns the stat of a path, following links, and its place; nil and the error.
 function filesystem.stat(sandbox, path)
   local place, problem = filesystem.locate(sandbox, path)
   if not place then return nil, problem end
@@ -72,10 +79,9 @@ function filesystem.stat(sandbox, path)
   return stat, place
 end
 
---- Makes a directory with all that lead to it.
--- @treturn[1] table the topmost one that was made, or false
--- @treturn[2] nil
--- @treturn[2] table the error
+--- Creates a directory and its missing parents.
+---@return table|false|nil first the place of the topmost one that was created, false when there was none to create
+---@return table? problem
 function filesystem.make_all(sandbox, path, mode)
   local stat, place = filesystem.stat(sandbox, path)
   if stat then
@@ -95,10 +101,10 @@ function filesystem.make_all(sandbox, path, mode)
   return first or place
 end
 
---- The number that decimal digits are in base eight: 644 is rw-r--r--. Special bits are dropped, as execd does.
--- @treturn[1] number
--- @treturn[2] nil
--- @treturn[2] table the error
+--- Reads decimal digits as an octal number: 644 is rw-r--r--. Special bits are dropped, as execd does.
+---@param digits number
+---@return integer? mode
+---@return table? problem
 function filesystem.mode(digits)
   local text = ("%.0f"):format(digits)
   local value = text:match("^[0-7]+$") and tonumber(text, 8)
@@ -106,7 +112,7 @@ function filesystem.mode(digits)
   return value % 512
 end
 
--- Looks a name up; an error unless it is absent.
+-- Returns the number of a name, -1 for an absent name; nil and the error for an unknown one.
 local function lookup(path, kind, unknown, name)
   if not name or name == "" then return -1 end
   local account = account_file(path).numbers[name]
@@ -114,7 +120,7 @@ local function lookup(path, kind, unknown, name)
   return nil, errno.new(nil, ("failed to lookup %s %s: %s %s"):format(kind, name, unknown, name))
 end
 
--- In a namespace of one user, that user is 0 inside and another number outside.
+-- In a user namespace of one user, that user is 0 inside and another number outside.
 local function stored_as(id, own)
   return id == 0 and own or id
 end
@@ -123,9 +129,8 @@ local function seen_as(id, own)
   return id == own and 0 or id
 end
 
---- Gives a place to an owner and a group, by name. An isolated session's files have none.
+--- Sets the owner and the group of a place, by name.
 function filesystem.set_ownership(sandbox, place, permission)
-  if sandbox.is_view then return true end
   local uid, problem = lookup("/etc/passwd", "user", "user: unknown user", permission.owner)
   if not uid then return nil, problem end
   local gid
@@ -139,7 +144,7 @@ function filesystem.set_ownership(sandbox, place, permission)
   return true
 end
 
---- Applies `{mode, owner, group}` to a path; what is absent or zero stays as it is.
+--- Applies `{mode, owner, group}` to a path. Absent members and a mode of 0 change nothing.
 function filesystem.set_permission(sandbox, path, permission)
   local place, problem = filesystem.locate(sandbox, path, false, "chmod")
   if not place then return nil, problem end
@@ -153,39 +158,31 @@ function filesystem.set_permission(sandbox, path, permission)
   return filesystem.set_ownership(sandbox, place, permission)
 end
 
---- Whether a value can be permissions of a request.
-function filesystem.is_permission(value)
-  return type(value) == "table" and (value.mode == nil or (type(value.mode) == "number" and value.mode % 1 == 0))
-    and (value.owner == nil or type(value.owner) == "string") and (value.group == nil or type(value.group) == "string")
-end
+--- The members of permissions of a request, for go_json.
+filesystem.PERMISSION_FIELDS = { { "owner", "string" }, { "group", "string" }, { "mode", "int" } }
 
-local NEVER = "0001-01-01T00:00:00Z"   -- Go's zero, where nobody has looked
 local TYPES = { file = "file", directory = "directory", link = "symlink" }
 
---- A file's description as the API gives it: for an isolated session without owner, group and time of creation.
--- @param sandbox
--- @param named the absolute path to show
--- @param stat what lstat said
+--- Returns the description of a file as the API shows it.
+---@param sandbox table
+---@param named string the path to show
+---@param stat table the result of lstat
 function filesystem.describe(sandbox, named, stat)
   local uid = seen_as(stat.uid, sandbox.strategy.own_uid)
   local gid = seen_as(stat.gid, sandbox.strategy.own_gid)
-  local function instant(at) return time.format(at.sec, at.nsec, 9, true) end
-  local view = sandbox.is_view
   return {
     path = named, type = TYPES[stat.type] or "other", size = stat.size,
-    modified_at = instant(stat.mtime), created_at = view and NEVER or instant(stat.ctime),
-    owner = view and "" or account_file("/etc/passwd").names[uid] or tostring(uid),
-    group = view and "" or account_file("/etc/group").names[gid] or tostring(gid),
+    modified_at = go_text.instant(stat.mtime.sec, stat.mtime.nsec), created_at = go_text.instant(stat.ctime.sec, stat.ctime.nsec),
+    owner = account_file("/etc/passwd").names[uid] or tostring(uid), group = account_file("/etc/group").names[gid] or tostring(gid),
     mode = tonumber(("%o"):format(stat.mode % 512)),
   }
 end
 
---- The entries of a directory in byte order, each with its place and what lstat says.
--- @treturn[1] {{name,place,stat},...}
--- @treturn[2] nil
--- @treturn[2] table the error
+--- Returns the entries of a directory in byte order.
+---@return table[]? entries each has `name`, `place` and `stat` (the result of lstat)
+---@return table? problem
 function filesystem.entries(sandbox, place)
-  local found, problem = filesystem.call("open", list_names, place)
+  local found, problem = filesystem.call("open", list_directory, place)
   if not found then return nil, problem end
   local list = {}
   for index, name in ipairs(found) do list[index] = { name = name } end
@@ -202,8 +199,10 @@ function filesystem.entries(sandbox, place)
   return list
 end
 
---- Copies what is in a directory of this machine into another, with everything that belongs to it.
--- @param callback called with nil, or with what went wrong
+--- Copies the contents of a directory of this machine into another one, with owners, modes and times.
+---@param from string
+---@param to string
+---@param callback fun(problem?: string)
 function filesystem.copy_all(from, to, callback)
   local log = assert(uv.fs_open("/dev/null", "w", 0))
   local pid, code = spawn {
@@ -214,18 +213,18 @@ function filesystem.copy_all(from, to, callback)
   if not pid then callback(code) end
 end
 
---- Removes a tree of this machine, which need not exist.
--- @treturn[1] true
--- @treturn[2] nil
--- @treturn[2] string the error's code
--- @treturn[2] string the path at which it stopped
+--- Removes a tree of this machine. A missing one is removed already.
+---@param path string
+---@return true? ok
+---@return string? code of the error
+---@return string? where the path at which it stopped
 function filesystem.remove_all(path)
   local stat = uv.fs_lstat(path)
   if not stat then return true end
   if stat.type == "directory" then
-    -- An owner can always open its own directory again, and must, to empty it.
+    -- The owner may be without rights to its own directory, and needs them to empty it.
     if stat.mode % 512 < 448 then uv.fs_chmod(path, 448) end
-    local found, _, code = list_names(path)
+    local found, _, code = list_directory(path)
     if not found then return nil, code, path end
     for _, name in ipairs(found) do
       local ok, problem, where = filesystem.remove_all(path .. "/" .. name)

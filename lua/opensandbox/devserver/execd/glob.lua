@@ -1,4 +1,4 @@
---- Glob patterns for the base names of files: `*`, `?`, `[a-z]`, `[^a]`, `[!a]`, `{a,b}`, `\x` and `!(a|b)`.
+--- Glob patterns for the base names of files: `*`, `?`, `[a-z]`, `[^a]`, `[!a]`, `\x`, and in the extended form `{a,b}` and `!(a|b)`.
 
 local glob = {}
 
@@ -12,14 +12,16 @@ end
 
 local parse_sequence
 
--- Parses alternatives up to `closing`; `position` is the first character of the first one.
+local function syntax_error() error("syntax error in pattern", 0) end
+
+-- Parses alternatives up to `closing`. They begin at `position`.
 local function parse_alternatives(source, position, separator, closing)
   local alternatives = {}
   repeat
     local tokens
     tokens, position = parse_sequence(source, position, separator, closing)
     alternatives[#alternatives + 1] = tokens
-    if not source[position] then error("syntax error in pattern", 0) end
+    if not source[position] then syntax_error() end
     position = position + 1
   until source[position - 1] == closing
   return alternatives, position
@@ -33,18 +35,18 @@ local function parse_set(source, position)
   end
   local first = true
   while source[position] ~= "]" or first do
-    local function one()
+    local function next_character()
       if source[position] == "\\" then position = position + 1 end
       local character = source[position]
-      if not character then error("syntax error in pattern", 0) end
+      if not character then syntax_error() end
       position = position + 1
       return character
     end
-    local low = one()
+    local low = next_character()
     local high = low
     if source[position] == "-" and source[position + 1] ~= "]" then
       position = position + 1
-      high = one()
+      high = next_character()
     end
     set[#set + 1] = { low, high }
     first = false
@@ -58,24 +60,24 @@ function parse_sequence(source, position, separator, closing)
     local character = source[position]
     local token
     position = position + 1
-    if character == "*" and #tokens == 0 and source[position] == "*" and source[position + 1] == "/" then
-      position = position + 2   -- any directories, and a base name has none
+    if source.extended and character == "*" and #tokens == 0 and source[position] == "*" and source[position + 1] == "/" then
+      position = position + 2 -- any directories, and a base name has none
     elseif character == "*" then
       token = { kind = "any" }
     elseif character == "?" then
       token = { kind = "one" }
     elseif character == "[" then
       token, position = parse_set(source, position)
-    elseif character == "{" then
+    elseif source.extended and character == "{" then
       token = { kind = "choice" }
       token.alternatives, position = parse_alternatives(source, position, ",", "}")
-    elseif character == "!" and source[position] == "(" then
+    elseif source.extended and character == "!" and source[position] == "(" then
       token = { kind = "not" }
       token.alternatives, position = parse_alternatives(source, position + 1, "|", ")")
     else
       if character == "\\" then
         character, position = source[position], position + 1
-        if not character then error("syntax error in pattern", 0) end
+        if not character then syntax_error() end
       end
       token = { kind = "literal", character = character }
     end
@@ -94,23 +96,23 @@ end
 
 local match
 
--- Whether `name` from `from` to before `to` is matched by one of the alternatives.
-local function matches_one(alternatives, name, from, to)
+-- Returns whether one of the alternatives matches `name` from `from` to before `to`.
+local function matches_any(alternatives, name, from, to)
   for _, tokens in ipairs(alternatives) do
     if match(tokens, 1, name, from, function(position) return position == to end) then return true end
   end
   return false
 end
 
--- Matches tokens from `index` on at `position`; `continue` decides about the place where they end.
-function match(tokens, index, name, position, continue)
+-- Matches tokens from `index` on at `position`. `accept` decides about the position where they end.
+function match(tokens, index, name, position, accept)
   local token = tokens[index]
-  if not token then return continue(position) end
-  local function rest(at) return match(tokens, index + 1, name, at, continue) end
+  if not token then return accept(position) end
+  local function rest(at) return match(tokens, index + 1, name, at, accept) end
   local character = name[position]
   if token.kind == "any" or token.kind == "not" then
     for to = position, #name + 1 do
-      if (token.kind == "any" or not matches_one(token.alternatives, name, position, to)) and rest(to) then
+      if (token.kind == "any" or not matches_any(token.alternatives, name, position, to)) and rest(to) then
         return true
       end
     end
@@ -127,11 +129,14 @@ function match(tokens, index, name, position, continue)
 end
 
 --- Compiles a pattern.
--- @treturn[1] function whether a name matches
--- @treturn[2] nil
--- @treturn[2] string what is wrong with the pattern
-function glob.compile(pattern)
-  local ok, tokens = pcall(parse_sequence, characters(pattern), 1)
+---@param pattern string
+---@param extended boolean the pattern may hold `{a,b}` and `!(a|b)`, and begin with `**/`, as in the files API of the sandbox
+---@return (fun(name: string): boolean)? matches
+---@return string? problem
+function glob.compile(pattern, extended)
+  local source = characters(pattern)
+  source.extended = extended
+  local ok, tokens = pcall(parse_sequence, source, 1)
   if not ok then return nil, tokens end
   return function(text)
     local name = characters(text)

@@ -1,14 +1,13 @@
---- A process of a sandbox that runs one piece of code after the other and keeps its state: what is behind a context of the
--- code routes, and behind an isolated session.
+--- A process of a sandbox that runs one piece of code after the other and keeps its state: the interpreter of a code context.
 --
--- The process reads code on descriptor 3 and writes messages, a word and what belongs to it on a line, on descriptor 4;
--- its standard output and error are the code's.
+-- The process reads code on descriptor 3, and writes messages on descriptor 4: a word and its value on a line. Its standard output and
+-- error are those of the code.
 
 local uv = require "luv"
 local json = require "opensandbox.base.json"
-local guard = require "opensandbox.devserver.base.safe_callback"
+local safe_callback = require "opensandbox.devserver.base.safe_callback"
 local pipe = require "opensandbox.devserver.base.pipe"
-local programs = require "opensandbox.devserver.base.path_lookup"
+local path_lookup = require "opensandbox.devserver.base.path_lookup"
 
 local LANGUAGES = {
   python = {
@@ -21,15 +20,15 @@ local LANGUAGES = {
   },
 }
 
-local Kernel = {}
-Kernel.__index = Kernel
+local Interpreter = {}
+Interpreter.__index = Interpreter
 
--- What a process writes goes to the run that is under way; what it writes between runs goes nowhere.
-function Kernel:_output(kind, data)
+-- Output belongs to the current run. Output between runs is dropped.
+function Interpreter:_output(kind, data)
   if data and self.run then self.run:output(kind, data) end
 end
 
-function Kernel:_messages(data)
+function Interpreter:_messages(data)
   local position = 1
   while data do
     local at = data:find("\n", position, true)
@@ -37,7 +36,7 @@ function Kernel:_messages(data)
     if not at then return end
     local line = table.concat(self.partial)
     self.partial, position = {}, at + 1
-    -- What was written before the message belongs before it.
+    -- Output that was written before the message is handled before it.
     for _, reader in ipairs(self.outputs) do reader:drain() end
     local word, value = line:match("^(%S*) ?(.*)$")
     local run = self.run
@@ -48,27 +47,25 @@ function Kernel:_messages(data)
       run:done(tonumber(value))
     elseif run and run[word] then
       run[word](run, value)
-    elseif self.on_message then
-      self.on_message(word, value)
     end
   end
 end
 
--- Calls those who wait for the process to be ready, or to have ended before.
-function Kernel:_settled()
+-- Calls the callbacks of `when_ready`.
+function Interpreter:_settled()
   self.ready = true
   local callbacks = self.starting
   self.starting = {}
-  for _, callback in ipairs(callbacks) do guard.call(nil, callback) end
+  for _, callback in ipairs(callbacks) do safe_callback.call(nil, callback) end
 end
 
 --- Calls back when the process can run code, or has ended.
-function Kernel:when_ready(callback)
+function Interpreter:when_ready(callback)
   if self.ready then return callback() end
   table.insert(self.starting, callback)
 end
 
-function Kernel:_exited()
+function Interpreter:_on_exit()
   self.alive = false
   self.messages:drain()
   for _, reader in ipairs(self.outputs) do
@@ -81,18 +78,16 @@ function Kernel:_exited()
   self.run = nil
   if run then run:done(nil) end
   self:_settled()
-  if self.on_exit then self.on_exit() end
-  for _, callback in ipairs(self.waiting) do guard.call(nil, callback) end
+  for _, callback in ipairs(self.waiting) do safe_callback.call(nil, callback) end
   self.waiting = {}
 end
 
---- Starts the process, again when it has ended.
--- @treturn[1] true
--- @treturn[2] nil
--- @treturn[2] string why it cannot be started
-function Kernel:start()
+--- Starts the process, or starts it again after it has ended.
+---@return true? ok
+---@return string? problem
+function Interpreter:start()
   local sandbox, language = self.sandbox, LANGUAGES[self.language]
-  local program = programs.find(sandbox, language.program, self.env.PATH)
+  local program = path_lookup.find(sandbox, language.program, self.env.PATH)
   if not program then return nil, ("%s is not installed on this machine"):format(language.program) end
   local argv = { program }
   for _, argument in ipairs(language.arguments) do argv[#argv + 1] = argument end
@@ -111,9 +106,9 @@ function Kernel:start()
   self.messages, writing = pipe.reader(function(data) self:_messages(data) end)
   inherited[#inherited + 1], inherited[#inherited + 2] = reading, writing
   local code
-  self.send_signal, code = sandbox.strategy:spawn(sandbox.box, {
+  self.send_signal, code = sandbox.strategy:spawn(sandbox.container, {
     argv = argv, env = self.env, cwd = self.cwd, stdout = stdout, stderr = stderr, pipes = { reading, writing },
-    uid = self.uid, gid = self.gid, on_exit = function() self:_exited() end,
+    on_exit = function() self:_on_exit() end,
   })
   for _, fd in ipairs(inherited) do uv.fs_close(fd) end
   if self.send_signal then
@@ -126,53 +121,57 @@ function Kernel:start()
   return nil, code
 end
 
---- Runs code. One piece at a time: `run` says which.
--- @param run a table with the methods `output(kind, data)` and `done(status)`, which is nil when the process has ended; and one
--- for each message there can be, by its word
-function Kernel:execute(code, run)
+--- Runs code. The caller checks the field `run`, because a process runs one piece of code at a time.
+---@param code string
+---@param run table has the methods `output(kind, data)`, `done(status)` (nil when the process has ended), and one for each message, named
+-- by its word
+function Interpreter:execute(code, run)
   self.run = run
   self.requests:write(LANGUAGES[self.language].encode(code))
 end
 
---- Lets the process wait before it writes more, or go on.
-function Kernel:hold(held)
-  for _, reader in ipairs(self.outputs) do
-    if held then reader:pause() else reader:resume() end
-  end
+--- Stops reading the output, so that the process waits when its pipes are full.
+function Interpreter:pause_output()
+  for _, reader in ipairs(self.outputs) do reader:pause() end
 end
 
---- Interrupts what it runs.
-function Kernel:interrupt()
+function Interpreter:resume_output()
+  for _, reader in ipairs(self.outputs) do reader:resume() end
+end
+
+--- Interrupts the code.
+function Interpreter:interrupt()
   if self.alive then self.send_signal("sigint") end
 end
 
---- Ends it, and calls back when it has ended.
-function Kernel:close(callback)
+--- Kills the process.
+---@param callback? fun() called when it has ended
+function Interpreter:close(callback)
   if not self.alive then return callback and callback() end
   if callback then table.insert(self.waiting, callback) end
   self.send_signal("sigkill")
 end
 
-local kernel = {}
+local interpreter = {}
 
---- Whether there are processes for a language.
-function kernel.knows(language)
+--- Returns whether there is an interpreter for a language.
+function interpreter.knows(language)
   return LANGUAGES[language] ~= nil
 end
 
---- Starts a process.
--- @param options `language` ("python" or "bash"), `cwd` (a resolved path), `env`; `merged` (standard error goes where standard
--- output goes), `uid`, `gid`, `on_message(word, value)` for what does not belong to a run, `on_exit()`
--- @treturn[1] table
--- @treturn[2] nil
--- @treturn[2] string why it cannot be started
-function kernel.new(sandbox, options)
-  local self = setmetatable({ sandbox = sandbox, waiting = {} }, Kernel)
-  for name, value in pairs(options) do self[name] = value end
-  self.env = self.env or sandbox:variables()
+--- Starts an interpreter.
+---@param sandbox table
+---@param options table `language` ("python" or "bash"), `cwd` (a resolved path), `merged` (standard error goes to standard output)
+---@return table? interpreter
+---@return string? problem
+function interpreter.new(sandbox, options)
+  local self = setmetatable({
+    sandbox = sandbox, language = options.language, cwd = options.cwd, merged = options.merged, env = sandbox:variables(),
+    waiting = {},
+  }, Interpreter)
   local ok, problem = self:start()
   if not ok then return nil, problem end
   return self
 end
 
-return kernel
+return interpreter

@@ -1,7 +1,6 @@
---- The program that a context for bash, and an isolated session, runs: code comes in with a zero byte behind it, the exit
--- status goes out.
+--- The program that a context for bash runs. It reads code that ends with a zero byte, and writes the exit status.
 --
--- An interrupt ends the code with 130. In a function of the code it ends the function; what follows its call goes on.
+-- An interrupt ends the code with 130. In a function of the code, it ends the function only.
 
 return [==[
 exec 251<&3 3<&- 252>&4 4>&-

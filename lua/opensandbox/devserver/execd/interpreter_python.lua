@@ -1,7 +1,7 @@
---- The program that a context for Python runs: code comes in as lines of JSON, what becomes of it goes out as messages.
+--- The program that a context for Python runs. It reads code as lines of JSON, and writes messages about results and errors.
 --
--- It shows results and errors as IPython's kernel does, as far as clients look at them. Output goes through the ordinary
--- pipes, so that of child processes is seen, too.
+-- Results and errors look like those of IPython's kernel, as far as clients use them. Output goes through ordinary pipes, so the output
+-- of child processes is included.
 
 return [==[
 import ast, base64, builtins, inspect, json, linecache, os, signal, sys, threading, traceback, types

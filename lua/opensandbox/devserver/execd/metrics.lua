@@ -1,14 +1,14 @@
---- Load and memory of this machine: GET /metrics and /metrics/watch. Like execd's, they are the whole machine's.
+--- Load and memory of this machine: GET /metrics and /metrics/watch. As in execd, they are those of the whole machine.
 
 local uv = require "luv"
 local json = require "opensandbox.base.json"
-local time = require "opensandbox.devserver.base.time"
+local clock = require "opensandbox.devserver.base.clock"
 local timers = require "opensandbox.devserver.base.timer"
 
-local SAMPLE = 1000   -- milliseconds over which the load is measured, and between two measurements of a watch
+local SAMPLE_TIME = 1000 -- milliseconds over which the load is measured, and between two measurements of a watch
 local MIB = 1048576
 
--- Time that the processors spent working, and in all.
+-- Returns the time that the processors were busy, and the whole time.
 local function processor_times()
   local busy, all = 0, 0
   for _, processor in ipairs(uv.cpu_info() or {}) do
@@ -20,18 +20,18 @@ local function processor_times()
   return busy, all
 end
 
--- Measures, and hands over the result a second later.
+-- Measures the load, and calls back with the result after the sample time.
 local function measure(timer, callback)
-  local seconds, microseconds = time.now()
+  local now = clock.milliseconds()
   local busy, all = processor_times()
-  timer:start(SAMPLE, function()
+  timer:start(SAMPLE_TIME, function()
     local busy_now, all_now = processor_times()
     local passed = all_now - all
     local total = uv.get_total_memory()
     callback {
       cpu_count = #(uv.cpu_info() or {}), cpu_used_pct = passed > 0 and 100 * (busy_now - busy) / passed or 0,
       mem_total_mib = total / MIB, mem_used_mib = (total - uv.get_free_memory()) / MIB,
-      timestamp = seconds * 1000 + math.floor(microseconds / 1000),
+      timestamp = now,
     }
   end)
 end
@@ -54,7 +54,7 @@ routes["GET /metrics/watch"] = function(call)
     { "Cache-Control", "no-cache" }, { "Content-Type", "text/event-stream" }, { "X-Accel-Buffering", "no" },
   })
   local function again()
-    timer:start(SAMPLE, function()
+    timer:start(SAMPLE_TIME, function()
       measure(timer, function(answer)
         call.response:write { json.encode(answer) .. "\n" }
         again()

@@ -1,83 +1,48 @@
---- What the routes that run something share: what is wrong with their bodies, the directory they run in, and running a command.
+--- What the routes that run something share: the directory they run in, and running a command.
 
 local uv = require "luv"
 local errno = require "opensandbox.devserver.base.errno"
+local event_stream = require "opensandbox.devserver.execd.event_stream"
+local events = require "opensandbox.devserver.execd.events"
 local filesystem = require "opensandbox.devserver.execd.filesystem"
-local frames = require "opensandbox.devserver.execd.events"
-local stream = require "opensandbox.devserver.execd.event_stream"
 
-local run = {}
+local run_request = {}
 
-local kinds = {}
-
-function kinds.string(value) return type(value) == "string" end
-function kinds.boolean(value) return type(value) == "boolean" end
-function kinds.object(value) return type(value) == "table" end
-function kinds.integer(value) return type(value) == "number" and value % 1 == 0 end
-function kinds.unsigned(value) return kinds.integer(value) and value >= 0 and value < 2 ^ 32 end
-
-function kinds.strings(value)
-  if type(value) ~= "table" then return false end
-  for name, item in pairs(value) do
-    if type(name) ~= "string" or type(item) ~= "string" then return false end
-  end
-  return true
-end
-
-function kinds.list(value)
-  if type(value) ~= "table" then return false end
-  for name, item in pairs(value) do
-    if type(name) ~= "number" or type(item) ~= "string" then return false end
-  end
-  return true
-end
-
---- What is wrong with the types of a body's fields; nil when nothing is.
--- @param structure the name that execd has for such a body
--- @param fields pairs of a name and a kind: string, boolean, object, integer, unsigned, strings (a map), list (of strings)
-function run.type_problem(body, structure, fields)
-  for _, field in ipairs(fields) do
-    local name, kind = field[1], field[2]
-    if body[name] ~= nil and not kinds[kind](body[name]) then
-      return ("json: cannot unmarshal %s into Go struct field %s.%s"):format(type(body[name]), structure, name)
-    end
-  end
-end
-
---- What execd says of a field that breaks a rule.
-function run.rule_problem(structure, field, rule)
-  return ("Key: '%s.%s' Error:Field validation for '%s' failed on the '%s' tag"):format(structure, field, field, rule)
-end
-
---- The working directory as a resolved path, or what is wrong with it.
--- @param envs variables of the request, for `$NAME` in the path
-function run.directory(sandbox, cwd, envs)
+--- Returns the working directory of a request as a resolved path; nil and what is wrong with it.
+---@param sandbox table
+---@param cwd? string default `/`
+---@return table? place
+---@return string? problem
+function run_request.directory(sandbox, cwd)
   if (cwd or "") == "" then return sandbox.paths:resolve("/") end
-  local expanded, problem = sandbox.paths:expand(cwd, envs)
-  if not expanded then return nil, problem.message end
+  local expanded, problem = sandbox.paths:expand(cwd)
+  if not expanded then return nil, ("cannot resolve working directory %q: %s"):format(cwd, problem.message) end
   local place, code = sandbox.paths:resolve(expanded)
   local stat = place and uv.fs_stat(place.path)
   if not stat then
     local text = errno.text(code or "ENOENT")
     return nil, ("working directory does not exist: %s: stat %s: %s"):format(cwd, expanded, text)
   elseif stat.type ~= "directory" then
-    return nil, "working directory is not a directory: " .. cwd
+    return nil, "working directory path is not a directory: " .. cwd
   end
   return place
 end
 
---- The same for the directory of something that lasts, which is made when it is not there.
-function run.make_directory(sandbox, cwd)
+--- Does the same for the directory of a session or a context, and creates it when it is missing.
+function run_request.make_directory(sandbox, cwd)
   if (cwd or "") == "" then return sandbox.paths:resolve("/") end
   local made, problem = filesystem.make_all(sandbox, cwd, 511)
   if made == nil then return nil, problem.message end
-  return run.directory(sandbox, cwd)
+  return run_request.directory(sandbox, cwd)
 end
 
---- Answers with what a file holds from a byte on, and where it ends; one that is not there yet is empty.
--- @param header the name of the header that says where
--- @param limit how many bytes at most; all of them when absent
-function run.tail(call, path, cursor, header, limit)
+--- Answers with the bytes of a file from a position on, and with its end in a header. A missing file is empty.
+---@param call table
+---@param path? string on this machine
+---@param cursor integer
+---@param header string the name of the header
+---@param limit? integer bytes at most
+function run_request.tail(call, path, cursor, header, limit)
   local fd, problem, code = nil, nil, "ENOENT"
   if path then fd, problem, code = uv.fs_open(path, "r", 0) end
   if not fd and code ~= "ENOENT" then return call.response:fail(500, "RUNTIME_ERROR", problem) end
@@ -89,22 +54,23 @@ function run.tail(call, path, cursor, header, limit)
 end
 
 --- Starts a command and answers with its stream.
--- @param request `command` or `argv`, `background`, `timeout`, `uid`, `gid`, `envs`; `cwd` is a resolved path
--- @param grace how long the stream stays open after the end; the sandbox's own when absent
-function run.command(call, request, grace)
+---@param call table
+---@param request table `command` or `argv`, `background`, `timeout`, `uid`, `gid`, `envs`; `cwd` is a resolved path
+---@param grace? integer milliseconds that the stream stays open after the end; default the sandbox's
+function run_request.command(call, request, grace)
   local sandbox = call.sandbox
-  local command, reason, id = sandbox.commands:start(request)
-  local events = stream.new(call.response, sandbox, command and command.id or id)
-  events.grace = grace or events.grace
+  local command, problem, id = sandbox.commands:start(request)
+  local stream = event_stream.new(call.response, sandbox, command and command.id or id)
+  stream.grace = grace or stream.grace
   if not command and request.background then
-    events:fail(reason)
+    stream:fail("error running commands failed to start commands: " .. problem)
   elseif not command then
-    events:finish { frames.failure(reason, reason) }
+    stream:finish { events.failure(problem, problem) }
   elseif request.background then
-    events:finish { frames.complete() }
+    stream:finish { events.complete() }
   else
-    events:follow(command)
+    stream:follow(command)
   end
 end
 
-return run
+return run_request

@@ -1,20 +1,20 @@
---- `POST /files/upload`: pairs of a `metadata` and a `file` part, paired by their order.
+--- `POST /files/upload`: `metadata` and `file` parts, which are paired by their order.
 --
--- A file may come before the metadata that names it, so contents wait in a spool directory beside the sandbox's root. A
--- new file is then renamed into its place; one that exists is written over, because it keeps its mode and its links.
+-- A file may come before the metadata that names it, so contents wait in a spool directory beside the sandbox's root. A new file is then
+-- renamed into its place. An existing file is written over, because it keeps its mode and its links.
 
 local uv = require "luv"
 local json = require "opensandbox.base.json"
 local errno = require "opensandbox.devserver.base.errno"
 local filesystem = require "opensandbox.devserver.execd.filesystem"
-local guard = require "opensandbox.devserver.base.safe_callback"
+local safe_callback = require "opensandbox.devserver.base.safe_callback"
+local go_json = require "opensandbox.devserver.execd.go_json"
 local multipart = require "opensandbox.devserver.http.multipart"
-local random = require "opensandbox.devserver.base.random"
+local random = require "opensandbox.base.random"
 local utf8 = require "opensandbox.base.utf8"
 
-local METADATA_LIMIT = 10 * 1024 * 1024
-local PIECE = 16 * 1024 * 1024
-local VIEW_MODE = 644   -- of the files of an isolated session
+local MAX_METADATA_SIZE = 10 * 1024 * 1024
+local CHUNK_SIZE = 16 * 1024 * 1024
 
 local Upload = {}
 Upload.__index = Upload
@@ -45,7 +45,7 @@ function Upload:data(bytes)
   if not part or self.problem then return end
   if part.pieces then
     part.size = part.size + #bytes
-    if part.size <= METADATA_LIMIT then part.pieces[#part.pieces + 1] = bytes end
+    if part.size <= MAX_METADATA_SIZE then part.pieces[#part.pieces + 1] = bytes end
     return
   end
   local written = 0
@@ -68,7 +68,7 @@ function Upload:finished()
   self.current = nil
 end
 
--- Removes what is left in the spool.
+-- Removes the files that are left in the spool.
 function Upload:clean()
   for _, file in ipairs(self.files) do
     if file.fd then uv.fs_close(file.fd) end
@@ -76,7 +76,7 @@ function Upload:clean()
   end
 end
 
--- What is wrong with the parts as a whole.
+-- Returns what is wrong with the parts as a whole.
 function Upload:check(complete)
   if self.problem then return self.problem end
   if not complete then return answer(400, "INVALID_FILE", "multipart form is empty") end
@@ -90,15 +90,20 @@ end
 
 local function parse_metadata(part)
   local value, problem = json.decode(utf8.replace_invalid(table.concat(part.pieces)))
-  if not problem and not (filesystem.is_permission(value) and (value.path == nil or type(value.path) == "string")) then
-    problem = "json: cannot unmarshal a member of another type"
+  if problem then
+    problem = (problem:find("T_END", 1, true) or problem:find("end", 1, true)) and "unexpected end of JSON input" or problem
+  elseif type(value) ~= "table" then
+    problem = go_json.value_problem(value, "model.FileMetadata")
+  else
+    problem = go_json.type_problem(value, "FileMetadata", { { "path", "string" } })
+      or go_json.type_problem(value, "FileMetadata.Permission", filesystem.PERMISSION_FIELDS)
   end
   if problem then return nil, answer(400, "INVALID_FILE_METADATA", "invalid metadata format. " .. problem) end
   if (value.path or "") == "" then return nil, answer(400, "INVALID_FILE_METADATA", "metadata path is empty") end
   return value
 end
 
--- Copies a spooled file over an existing one; `done` gets a problem or nothing.
+-- Copies a spooled file over an existing one. `done` receives a problem or nothing.
 local function overwrite(file, place, done)
   local target, problem = filesystem.call("open", uv.fs_open, place, true, "w", 511)
   if not target then return done(failed(("error opening destination file %s."):format(place.named), problem)) end
@@ -110,7 +115,7 @@ local function overwrite(file, place, done)
     done(outcome)
   end
   local function step()
-    uv.fs_sendfile(target, source, offset, PIECE, guard.wrap(function(message, count)
+    uv.fs_sendfile(target, source, offset, CHUNK_SIZE, safe_callback.wrap(function(message, count)
       if message then
         local wrong = errno.new(message:match("^%u+"), "write", place.named)
         return finish(failed(("error copying file %s."):format(place.named), wrong))
@@ -123,12 +128,8 @@ local function overwrite(file, place, done)
   step()
 end
 
--- Puts the file of one pair into its place; `done` gets a problem or nothing.
-function Upload:store(index, done)
-  local sandbox, file = self.sandbox, self.files[index]
-  local wanted, problem = parse_metadata(self.metadata[index])
-  if not wanted then return done(problem) end
-  if sandbox.is_view and (wanted.mode or 0) == 0 then wanted.mode = VIEW_MODE end
+-- Puts a file into its place in the sandbox. `done` receives a problem or nothing.
+local function store_in_sandbox(sandbox, file, wanted, done)
   local function permit(outcome)
     if outcome then return done(outcome) end
     local ok, wrong = filesystem.set_permission(sandbox, wanted.path, wanted)
@@ -136,14 +137,17 @@ function Upload:store(index, done)
   end
 
   local parent = wanted.path:match("^(.*)/[^/]*$") or ""
-  local made
-  made, problem = filesystem.make_all(sandbox, parent == "" and "/" or parent, 511)
+  local made, problem = filesystem.make_all(sandbox, parent == "" and "/" or parent, 511)
   if made == nil then return done(failed(("error creating target directory %s."):format(parent), problem)) end
   local place
   place, problem = filesystem.locate(sandbox, wanted.path, false, "open")
   if not place then return done(failed(("error opening destination file %s."):format(wanted.path), problem)) end
-  if place.read_only or uv.fs_stat(place.path) then return overwrite(file, place, permit) end
-  local ok, _, code = uv.fs_rename(file.path, place.path)
+  local exists = uv.fs_stat(place.path)
+  if exists or place.read_only == "EROFS" then return overwrite(file, place, permit) end
+  local ok, code = nil, "ENOENT" -- the error of a new file in /proc and /dev
+  local _
+  if not place.read_only then ok, _, code = uv.fs_rename(file.path, place.path) end
+  if code == "EXDEV" then return overwrite(file, place, permit) end
   if not ok then
     local wrong = errno.new(code, "open", place.named)
     return done(failed(("error opening destination file %s."):format(place.named), wrong))
@@ -153,17 +157,22 @@ end
 
 function Upload:store_all(index, done)
   if index > #self.files then return done() end
-  self:store(index, function(problem)
-    if problem then return done(problem) end
+  local wanted, problem = parse_metadata(self.metadata[index])
+  if not wanted then return done(problem) end
+  self.store(self.sandbox, self.files[index], wanted, function(failure)
+    if failure then return done(failure) end
     self:store_all(index + 1, done)
   end)
 end
 
 local routes = {}
 
-routes["POST /files/upload"] = function(call)
+--- Handles an upload.
+---@param call table
+---@param store fun(sandbox: table, file: table, wanted: table, done: fun(problem?: table)) puts a file into its place
+local function handle(call, store)
   local response = call.response
-  local upload = setmetatable({ sandbox = call.sandbox, metadata = {}, files = {} }, Upload)
+  local upload = setmetatable({ sandbox = call.sandbox, metadata = {}, files = {}, store = store }, Upload)
   local kind = call.request.headers["content-type"] or ""
   local boundary = kind:match('^multipart/form%-data;.*boundary="([^"]+)"')
     or kind:match("^multipart/form%-data;.*boundary=([^;%s]+)")
@@ -186,4 +195,6 @@ routes["POST /files/upload"] = function(call)
   end)
 end
 
-return routes
+routes["POST /files/upload"] = function(call) handle(call, store_in_sandbox) end
+
+return { routes = routes, handle = handle, failed = failed }

@@ -1,12 +1,13 @@
---- The body of an HTTP/1.1 message, taken from the bytes as they arrive: of a known length, in chunks, or all there is.
+--- A parser of the body of an HTTP/1.1 message: of a known length, in chunks, or until the connection ends.
 
-local LINE_LIMIT = 64 * 1024
+local MAX_LINE_SIZE = 64 * 1024
 
 local Body = {}
 Body.__index = Body
 
---- @param framing "chunked", "close" (it ends with the connection), or how many bytes it has
--- @treturn table its `done` says whether the body has ended
+--- Creates a parser.
+---@param framing "chunked"|"close"|integer "close": the body ends with the connection; a number: its length in bytes
+---@return table parser its `done` is true when the body has ended
 local function new(framing)
   local self = setmetatable({ state = "bytes", left = framing, done = framing == 0 }, Body)
   if framing == "chunked" then
@@ -32,7 +33,7 @@ end
 
 function steps.size(self, input)
   local size, last = input:match("^(%x+)[^\r\n]*\r\n()")
-  if not size then return nil, #input > LINE_LIMIT or input:find("^[^%x]") ~= nil end
+  if not size then return nil, #input > MAX_LINE_SIZE or input:find("^[^%x]") ~= nil end
   self.left = tonumber(size, 16)
   self.state = self.left > 0 and "bytes" or "trailer"
   return input:sub(last)
@@ -46,15 +47,16 @@ end
 
 function steps.trailer(self, input)
   local line, last = input:match("^([^\r\n]*)\r\n()")
-  if not line then return nil, #input > LINE_LIMIT end
+  if not line then return nil, #input > MAX_LINE_SIZE end
   self.done = line == ""
   return input:sub(last)
 end
 
---- Takes one step forward in the input; `on_data` gets a piece of the body, if it was one.
--- @treturn[1] string what is left of the input
--- @treturn[2] nil when more is needed
--- @treturn[2] boolean whether the input is malformed, so that more would not help
+--- Parses the next element of the input, and calls `on_data` when that is a piece of the body.
+---@param input string
+---@param on_data fun(piece: string)
+---@return string? rest of the input; nil when more input is needed
+---@return boolean? malformed true when more input would not help
 function Body:step(input, on_data)
   return steps[self.state](self, input, on_data)
 end

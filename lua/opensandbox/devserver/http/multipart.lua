@@ -1,17 +1,18 @@
---- Reads multipart bodies piece by piece, so that a part of any size passes through in little memory.
+--- A streaming parser of multipart bodies: a part of any size needs little memory.
 
-local HEADER_LIMIT = 64 * 1024
-local PART_LIMIT = 1000   -- execd's, through Go's library
+local MAX_HEADER_SIZE = 64 * 1024
+local MAX_PARTS = 1000 -- the limit of Go's library, and so of execd
 
 local Parser = {}
 Parser.__index = Parser
 
---- @param boundary from the Content-Type header
--- @param handlers `part(name, filename)` at the start of each part, `data(bytes)`, `finished()` at its end
+--- Creates a parser.
+---@param boundary string from the Content-Type header
+---@param handlers table `part(name, filename)` is called at the start of each part, `data(bytes)`, and `finished()` at its end
 local function new(boundary, handlers)
   return setmetatable({
     delimiter = "\r\n--" .. boundary, handlers = handlers, state = "preamble", parts = 0,
-    buffer = "\r\n",   -- the first boundary may stand at the very beginning
+    buffer = "\r\n", -- because the first boundary may stand at the very beginning
   }, Parser)
 end
 
@@ -20,7 +21,7 @@ local function parameter(disposition, name)
   return value and value:gsub("\\(.)", "%1")
 end
 
--- Emits what comes before the next boundary, keeping back what may be the beginning of one.
+-- Emits the bytes before the next boundary, and keeps those that may begin one.
 function Parser:_until_boundary(emit)
   local first, last = self.buffer:find(self.delimiter, 1, true)
   local count = first and first - 1 or #self.buffer - #self.delimiter + 1
@@ -52,7 +53,7 @@ function steps.boundary(self)
   end
   local blank, line = self.buffer:match("^[ \t]*()(\r\n)")
   if not line then
-    if #self.buffer > HEADER_LIMIT or self.buffer:find("^[ \t]*[^ \t\r]") then self.state = "broken" end
+    if #self.buffer > MAX_HEADER_SIZE or self.buffer:find("^[ \t]*[^ \t\r]") then self.state = "broken" end
     return false
   end
   self.buffer = self.buffer:sub(blank)
@@ -61,14 +62,14 @@ function steps.boundary(self)
 end
 
 function steps.headers(self)
-  -- The line end of the boundary is still there, so that a part without headers ends its headers at once.
+  -- The buffer still begins with the line end of the boundary, so a part without headers has its blank line here.
   local first, last = self.buffer:find("\r\n\r\n", 1, true)
   if not first then
-    if #self.buffer > HEADER_LIMIT then self.state = "broken" end
+    if #self.buffer > MAX_HEADER_SIZE then self.state = "broken" end
     return false
   end
   self.parts = self.parts + 1
-  if self.parts > PART_LIMIT then
+  if self.parts > MAX_PARTS then
     self.state = "broken"
     return false
   end
@@ -89,14 +90,14 @@ end
 function steps.complete() return false end
 function steps.broken() return false end
 
---- Takes the next bytes of the body.
+--- Parses the next bytes of the body.
 function Parser:feed(data)
   if self.state == "complete" or self.state == "broken" then return end
   self.buffer = self.buffer .. data
   while steps[self.state](self) do end   -- luacheck: ignore 542
 end
 
---- Whether the body was a whole one.
+--- Returns whether the body was complete.
 function Parser:finish()
   return self.state == "complete"
 end

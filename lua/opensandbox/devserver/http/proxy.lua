@@ -1,24 +1,29 @@
---- Forwards a request to a program that listens on a port of this machine, and streams its answer back: neither side is
--- read faster than the other one takes.
+--- Forwards a request to a program that listens on a port of this machine, and streams its response back. Neither side is read
+-- faster than the other one receives.
 
 local uv = require "luv"
 local body = require "opensandbox.devserver.http.body"
-local guard = require "opensandbox.devserver.base.safe_callback"
+local safe_callback = require "opensandbox.devserver.base.safe_callback"
 local timer = require "opensandbox.devserver.base.timer"
-local url = require "opensandbox.devserver.base.url"
+local url = require "opensandbox.base.url"
 
-local HEAD_LIMIT = 64 * 1024
-local WAITING_LIMIT = 1024 * 1024
-local READ_GAP = 180000   -- milliseconds of silence after which the real service gives up
+local MAX_HEAD_SIZE = 64 * 1024
+local MAX_WAITING = 1024 * 1024 -- bytes that the client has not received yet
+local READ_TIMEOUT = 180000     -- milliseconds of silence; that of the real service
 
--- What belongs to one connection, not to the request or the answer; and what this server has dealt with or writes itself.
-local DROPPED = {
+-- Headers that belong to one connection, and those that this server handles or writes itself.
+local NOT_FORWARDED = {
   connection = true, ["keep-alive"] = true, ["proxy-authenticate"] = true, ["proxy-authorization"] = true, te = true,
   trailer = true, trailers = true, ["transfer-encoding"] = true, upgrade = true,
   expect = true, ["content-length"] = true, date = true,
 }
 
 local proxy = {}
+
+-- The first line of a response that is not HTTP, fit for a message.
+local function status_line(text)
+  return (text:match("^[^\r\n]*"):sub(1, 80):gsub("[^\32-\126]", "?"))
+end
 
 local Exchange = {}
 Exchange.__index = Exchange
@@ -30,7 +35,10 @@ function Exchange:close()
   self.socket:close()
 end
 
--- Ends what cannot succeed. A client must not take a part of an answer for the whole.
+-- Ends an exchange that cannot succeed. A response that has begun is not completed.
+---@param status integer
+---@param code? string BACKEND_CONNECTION_FAILED: the request was not delivered
+---@param message string
 function Exchange:fail(status, code, message)
   if self.over then return end
   self:close()
@@ -47,7 +55,7 @@ function Exchange:request_head()
     "connection: close",
   }
   for name, value in pairs(headers) do
-    if not DROPPED[name] and name ~= "host" then lines[#lines + 1] = name .. ": " .. value end
+    if not NOT_FORWARDED[name] and name ~= "host" then lines[#lines + 1] = name .. ": " .. value end
   end
   if request.chunked then
     lines[#lines + 1] = "transfer-encoding: chunked"
@@ -57,16 +65,16 @@ function Exchange:request_head()
   return table.concat(lines, "\r\n") .. "\r\n\r\n"
 end
 
--- Writes are queued by libuv until the connection stands.
+-- libuv queues what is written before the connection is established.
 function Exchange:send_request()
   local request, socket = self.request, self.socket
   socket:write(self:request_head())
   if request.complete then return end
   request:receive(function(data)
     if self.over then return end
-    request:hold()
+    request:pause_reading()
     local piece = request.chunked and { ("%x\r\n"):format(#data), data, "\r\n" } or data
-    socket:write(piece, guard.wrap(function() request:release() end))
+    socket:write(piece, safe_callback.wrap(function() request:resume_reading() end))
   end, function(complete)
     if self.over then return end
     if not complete then return self:close() end
@@ -74,28 +82,28 @@ function Exchange:send_request()
   end)
 end
 
--- Begins the answer when its head is there.
-function Exchange:answer_head()
+-- Begins the response when its head is complete.
+function Exchange:parse_head()
   local _, last = self.input:find("\r\n\r\n", 1, true)
   if not last then
-    if #self.input > HEAD_LIMIT then self:fail(502, "GENERAL::UNKNOWN_ERROR", "The backend's response head is too large.") end
+    if #self.input > MAX_HEAD_SIZE then self:fail(502, "BACKEND_RESPONSE_FAILED", "the response head is too large") end
     return false
   end
   local head = self.input:sub(1, last)
   self.input = self.input:sub(last + 1)
   local status = tonumber(head:match("^HTTP/1%.[01] (%d%d%d)"))
   if not status then
-    self:fail(502, "GENERAL::UNKNOWN_ERROR", "The backend's response is not HTTP.")
+    self:fail(502, "BACKEND_RESPONSE_FAILED", ("illegal status line: bytearray(b'%s')"):format(status_line(head)))
     return false
   end
-  if status < 200 then return true end   -- such as "100 Continue", which this server has said itself
+  if status < 200 then return true end -- such as "100 Continue", which this server has sent itself
 
   local headers, length, chunked = {}, nil, false
   for name, value in head:gmatch("\r\n([^%s:]+):[ \t]*([^\r\n]*)") do
     local key = name:lower()
     if key == "content-length" then length = tonumber(value) end
     if key == "transfer-encoding" then chunked = value:lower():find("chunked", 1, true) ~= nil end
-    if not DROPPED[key] then headers[#headers + 1] = { name, value } end
+    if not NOT_FORWARDED[key] then headers[#headers + 1] = { name, value } end
   end
   local empty = self.request.method == "HEAD" or status == 204 or status == 304
   if empty and not length then
@@ -105,11 +113,11 @@ function Exchange:answer_head()
   end
   self.body = body.new(empty and 0 or chunked and "chunked" or length or "close")
   self.response:stream(status, headers, not chunked and length or nil)
-  self.response:write {}   -- the head goes out at once: the first byte may be long in coming
+  self.response:write {} -- sends the head at once, because the first byte of the body may take long
   return true
 end
 
-function Exchange:answer_body()
+function Exchange:parse_body()
   local pieces, malformed = {}, nil
   while not self.body.done do
     local rest
@@ -120,67 +128,71 @@ function Exchange:answer_body()
   local response = self.response
   if #pieces > 0 then
     response:write(pieces, function()
-      if self.waiting and response.waiting < WAITING_LIMIT then self:read() end
+      if self.paused and response.waiting < MAX_WAITING then self:read() end
     end)
   end
   if malformed then return self:fail() end
   if self.body.done then
     self:close()
     return response:finish()
-  elseif response.waiting >= WAITING_LIMIT then
-    self.waiting = true
+  elseif response.waiting >= MAX_WAITING then
+    self.paused = true
     self.timer:stop()
     self.socket:read_stop()
   end
 end
 
-function Exchange:take(data)
+function Exchange:receive(data)
   self.input = self.input .. data
-  while not self.over and not self.body and self:answer_head() do end   -- luacheck: ignore 542
-  if not self.over and self.body then self:answer_body() end
+  while not self.over and not self.body and self:parse_head() do end -- luacheck: ignore 542
+  if not self.over and self.body then self:parse_body() end
 end
 
-function Exchange:ended(problem)
+-- Called when the program has ended the connection.
+function Exchange:on_end(problem)
   if not problem and self.body and self.body.left == math.huge then
     self:close()
     return self.response:finish()
+  elseif not problem and self.input:find("%S") and not self.input:find("^HTTP/") then
+    return self:fail(502, "BACKEND_RESPONSE_FAILED", ("illegal status line: bytearray(b'%s')"):format(status_line(self.input)))
   end
-  self:fail(502, "GENERAL::UNKNOWN_ERROR", "Server disconnected without sending a response.")
+  self:fail(502, "BACKEND_RESPONSE_FAILED", "Server disconnected without sending a response.")
 end
 
-function Exchange:watch()
-  self.timer:start(READ_GAP, function()
-    self:fail(504, "GENERAL::UNKNOWN_ERROR", "The backend sent nothing for 180 seconds.")
+function Exchange:start_timeout()
+  self.timer:start(READ_TIMEOUT, function()
+    self:fail(504, "BACKEND_TIMEOUT", ("the backend sent nothing for %d seconds"):format(READ_TIMEOUT / 1000))
   end)
 end
 
 function Exchange:read()
-  self.waiting = false
-  self:watch()
-  self.socket:read_start(guard.wrap(function(problem, data)
+  self.paused = false
+  self:start_timeout()
+  self.socket:read_start(safe_callback.wrap(function(problem, data)
     if self.over then return end
-    if problem or not data then return self:ended(problem) end
-    self:watch()
-    self:take(data)
+    if problem or not data then return self:on_end(problem) end
+    self:start_timeout()
+    self:receive(data)
   end, function() self:fail(502, "GENERAL::UNKNOWN_ERROR", "An internal error occurred in the proxy.") end))
 end
 
 --- Forwards a request as it is: its `path`, `query`, `headers` and body.
--- @param port where the program listens
--- @param failed called with status, code and message when there is no answer to send back; a code of
--- BACKEND_CONNECTION_FAILED says that the request was not delivered
+---@param request table
+---@param response table
+---@param port integer of the program
+---@param failed fun(status: integer, code: string, message: string) called when there is no response to send back
 function proxy.forward(request, response, port, failed)
   local self = setmetatable({
     request = request, response = response, port = port, failed = failed, input = "", socket = uv.new_tcp(),
     timer = timer.new(),
   }, Exchange)
   local function refused()
-    self:fail(502, "BACKEND_CONNECTION_FAILED", "connection refused")
+    self:fail(502, "BACKEND_CONNECTION_FAILED", "All connection attempts failed")
   end
   if port < 1 or port > 65535 then return refused() end
   response.on_abort = function() self:close() end
-  request:end_with_client()
-  self.socket:connect("127.0.0.1", port, guard.wrap(function(problem)
+  request:close_with_client()
+  self.socket:connect("127.0.0.1", port, safe_callback.wrap(function(problem)
     if self.over then return end
     if problem then return refused() end
     self.socket:nodelay(true)
@@ -189,22 +201,16 @@ function proxy.forward(request, response, port, failed)
   self:send_request()
 end
 
---- Adds the headers that tell the program who asks, where the client has not sent them.
-function proxy.introduce(request)
+--- Adds the headers that name the client, unless it has sent them itself.
+function proxy.add_forwarded_headers(request)
   local headers, peer = request.headers, request.connection.socket:getpeername()
   headers["x-forwarded-proto"] = headers["x-forwarded-proto"] or "http"
   headers["x-forwarded-for"] = headers["x-forwarded-for"] or (peer and peer.ip)
 end
 
---- execd's own `/proxy/{port}/...`: any method; the path is decoded and encoded again, the query is kept.
-function proxy.serve(port, rest, request, response)
-  local function text(status, message)
-    response:send(status, { { "Content-Type", "text/plain; charset=utf-8" } }, message)
-  end
-  if port == "" then return text(400, "port is required") end
-  request.path = rest == "" and "/" or url.encode(url.decode(rest), true)
-  proxy.introduce(request)
-  proxy.forward(request, response, tonumber(port) or 0, function() text(502, "Bad Gateway") end)
+--- Decodes a path and encodes it again, as execd's proxy does: an encoded slash becomes a separator.
+function proxy.reencode(path)
+  return path == "" and "/" or (url.escape(url.unescape(path)):gsub("%%2F", "/"))
 end
 
 return proxy

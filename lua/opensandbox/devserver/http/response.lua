@@ -1,11 +1,11 @@
 --- One HTTP response: whole, streamed in chunks, or a piece of a file.
 --
--- Writes report back when the client has taken them, so that a slow client slows its producer instead of filling the
--- memory.
+-- A write calls back when the client has received it, so that a slow client slows its producer down instead of filling the memory.
 
 local uv = require "luv"
+local date = require "opensandbox.devserver.http.date"
 local json = require "opensandbox.base.json"
-local guard = require "opensandbox.devserver.base.safe_callback"
+local safe_callback = require "opensandbox.devserver.base.safe_callback"
 local utf8 = require "opensandbox.base.utf8"
 
 local REASONS = {
@@ -16,14 +16,15 @@ local REASONS = {
   [422] = "Unprocessable Entity", [431] = "Request Header Fields Too Large", [500] = "Internal Server Error",
   [501] = "Not Implemented", [502] = "Bad Gateway", [503] = "Service Unavailable", [504] = "Gateway Timeout",
 }
-local FILE_PIECE = 256 * 1024
+local CHUNK_SIZE = 256 * 1024 -- of a file
 
 local Response = {}
 Response.__index = Response
 
---- @param socket where to write
--- @param request its `method`, `version` and `keep_alive` decide about body and framing
--- @param on_done called once with whether the connection can carry another request
+--- Creates the response of a request.
+---@param socket userdata
+---@param request table its `method`, `version` and `keep_alive` decide about body and framing
+---@param on_done fun(keep_alive: boolean) called once, with whether the connection can be used for another request
 local function new(socket, request, on_done)
   return setmetatable({
     socket = socket, request = request, on_done = on_done, extra = {}, waiting = 0, keep_alive = request.keep_alive,
@@ -35,11 +36,11 @@ function Response:header(name, value)
   self.extra[#self.extra + 1] = { name, value }
 end
 
--- Everything goes through here. `callback` runs when the bytes have left, never when the client is gone.
+-- Writes bytes. `callback` is called when they have left, and never when the client has gone.
 function Response:_put(data, callback)
   if self.closed then return end
   self.waiting = self.waiting + #data
-  self.socket:write(data, guard.wrap(function(problem)
+  self.socket:write(data, safe_callback.wrap(function(problem)
     self.waiting = self.waiting - #data
     if problem then
       self:abort()
@@ -54,11 +55,11 @@ function Response:_head(status, headers)
   local lines = { ("HTTP/1.1 %d %s"):format(status, REASONS[status] or "Unknown") }
   for _, list in ipairs { headers, self.extra } do
     for _, pair in ipairs(list) do
-      -- A line break in a value would start a header of the caller's choosing.
+      -- A line break in a value would begin another header.
       lines[#lines + 1] = pair[1] .. ": " .. tostring(pair[2]):gsub("[\r\n]", " ")
     end
   end
-  lines[#lines + 1] = "Date: " .. os.date("!%a, %d %b %Y %H:%M:%S GMT")
+  lines[#lines + 1] = "Date: " .. date.format()
   if not self.keep_alive then lines[#lines + 1] = "Connection: close" end
   return table.concat(lines, "\r\n") .. "\r\n\r\n"
 end
@@ -69,7 +70,7 @@ function Response:_done()
   self.on_done(self.keep_alive)
 end
 
---- Cuts the connection: the client must not take what it has for the whole.
+--- Closes the connection without ending the response, so that the client does not regard it as complete.
 function Response:abort()
   if self.closed then return end
   self.keep_alive = false
@@ -87,10 +88,19 @@ function Response:send(status, headers, body)
   self:_put(self.request.method == "HEAD" and head or head .. body, function() self:_done() end)
 end
 
---- Sends a value as JSON. Its content type is that of the API, set when the request comes in.
-function Response:json(status, value)
-  -- The encoder writes every slash as "\\/", which neither service does. Names of files may be anything.
-  self:send(status, { { "Content-Type", self.json_type } }, utf8.replace_invalid((json.encode(value):gsub("\\/", "/"))))
+--- Sends a value as JSON. Two fields are set when the request is dispatched: `json_type`, the content type of the API, and
+-- `max_sized`, the size in bytes above which its server sends a chunked response.
+---@param status integer
+---@param value any
+---@param ending? string bytes after the JSON
+function Response:json(status, value, ending)
+  -- The encoder writes every slash as "\\/", which the services do not. Bytes that are not UTF-8 come from names of files.
+  local body = utf8.replace_invalid((json.encode(value):gsub("\\/", "/"))) .. (ending or "")
+  local headers = { { "Content-Type", self.json_type } }
+  if #body <= (self.max_sized or math.huge) then return self:send(status, headers, body) end
+  self:stream(status, headers)
+  self:write { body }
+  self:finish()
 end
 
 --- Sends an error in the shape that both APIs share.
@@ -103,13 +113,15 @@ function Response:empty(status)
   self:send(status, {}, "")
 end
 
---- Sends a response that is shorter than its headers say, and cuts the connection.
+--- Sends a response that is shorter than its headers say, and closes the connection.
 function Response:cut(status, headers, body)
   self:_put(self:_head(status, headers) .. body, function() self:abort() end)
 end
 
---- Starts a response that is written piece by piece.
--- @param length how many bytes it will have, when that is known
+--- Starts a response that is written in pieces.
+---@param status integer
+---@param headers { [1]: string, [2]: string }[]
+---@param length? integer bytes of the body, when they are known
 function Response:stream(status, headers, length)
   local list = {}
   for _, pair in ipairs(headers) do list[#list + 1] = pair end
@@ -121,12 +133,12 @@ function Response:stream(status, headers, length)
   else
     self.keep_alive = false
   end
-  self.pending = self:_head(status, list)   -- goes out together with the first chunks
+  self.pending = self:_head(status, list)   -- sent together with the first chunks
 end
 
 --- Writes pieces of a streamed response, each as a chunk of its own, in one system call.
--- @param pieces array of non-empty strings
--- @param callback called when they have left
+---@param pieces string[] none of them empty
+---@param callback? fun() called when they have left
 function Response:write(pieces, callback)
   local parts = { self.pending }
   self.pending = nil
@@ -149,8 +161,8 @@ function Response:finish()
   self:_put(tail, function() self:_done() end)
 end
 
---- Sends `length` bytes of an open file from `offset` on, and closes it. When the file turns out shorter the connection
--- is cut.
+--- Sends `length` bytes of an open file from `offset` on, and closes the file. When it turns out to be shorter, the connection is
+-- closed.
 function Response:send_file(status, headers, fd, offset, length)
   local function close()
     if fd then uv.fs_close(fd) end
@@ -162,7 +174,7 @@ function Response:send_file(status, headers, fd, offset, length)
       close()
       return self:_done()
     end
-    local data = uv.fs_read(fd, math.min(length, FILE_PIECE), offset)
+    local data = uv.fs_read(fd, math.min(length, CHUNK_SIZE), offset)
     if not data or data == "" then
       close()
       return self:abort()

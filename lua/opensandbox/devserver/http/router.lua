@@ -1,11 +1,12 @@
---- Finds the handler of a method and a path. Patterns are paths in which `{name}` stands for one segment.
+--- Finds the handler of a method and a path. In the path of a route, `{name}` stands for one segment.
 
-local url = require "opensandbox.devserver.base.url"
+local url = require "opensandbox.base.url"
 
 local Router = {}
 Router.__index = Router
 
---- @param table of `["METHOD /path/{name}"] = handler`
+--- Creates a router.
+---@param table_of_routes table<string, function> keys are like "GET /path/{name}"
 local function new(table_of_routes)
   local routes = {}
   for route, handler in pairs(table_of_routes) do
@@ -17,7 +18,7 @@ local function new(table_of_routes)
     end)
     routes[#routes + 1] = { method = method, pattern = "^" .. pattern .. "$", names = names, handler = handler }
   end
-  -- A literal segment is stronger than a name, whatever order pairs() gave.
+  -- A literal segment comes before a name.
   table.sort(routes, function(a, b)
     if #a.names ~= #b.names then return #a.names < #b.names end
     return a.method .. a.pattern < b.method .. b.pattern
@@ -25,10 +26,9 @@ local function new(table_of_routes)
   return setmetatable({ routes = routes }, Router)
 end
 
---- @treturn[1] function the handler
--- @treturn[1] table the named segments, decoded
--- @treturn[2] nil
--- @treturn[2] {string,...} the methods the path has; empty when there is no such path
+--- Finds a handler.
+---@return function? handler
+---@return table parameters the named segments, decoded; without a handler the methods of that path, none for an unknown path
 function Router:find(method, path)
   local methods = {}
   for _, route in ipairs(self.routes) do
@@ -36,7 +36,7 @@ function Router:find(method, path)
     if found[1] then
       if route.method == method then
         local parameters = {}
-        for index, name in ipairs(route.names) do parameters[name] = url.decode(found[index]) end
+        for index, name in ipairs(route.names) do parameters[name] = url.unescape(found[index]) end
         return route.handler, parameters
       end
       methods[#methods + 1] = route.method

@@ -1,28 +1,29 @@
 --- An HTTP/1.1 server on luv: keep-alive, pipelined and split input, bodies with Content-Length or chunked.
 --
--- A handler takes a body piece by piece in its `on_data`; while it works, nothing more is read, so that a large upload
--- costs little memory.
+-- A handler receives a body in pieces. Nothing more is read while it handles one, so that a large upload needs little memory.
 
 local uv = require "luv"
 local body = require "opensandbox.devserver.http.body"
-local guard = require "opensandbox.devserver.base.safe_callback"
+local safe_callback = require "opensandbox.devserver.base.safe_callback"
 local response = require "opensandbox.devserver.http.response"
 
-local HEAD_LIMIT = 64 * 1024
-local PIPELINE_LIMIT = 256 * 1024
+local MAX_HEAD_SIZE = 64 * 1024
+local MAX_INPUT_SIZE = 256 * 1024 -- input that waits while a request is being answered
 
 local Request = {}
 Request.__index = Request
 
---- Takes the body as it arrives. Without this call, or `body`, a body is read and thrown away.
--- @param on_data called with each piece
--- @param on_end called at the end, with true when the body is complete
+--- Receives the body as it arrives. The body is read and ignored unless this or `body` is called.
+---@param on_data fun(piece: string)
+---@param on_end fun(complete: boolean) `complete` is false when the connection ended before the body did
 function Request:receive(on_data, on_end)
   self.on_data, self.on_end = on_data, on_end
   if self.expects_continue then self.connection.socket:write("HTTP/1.1 100 Continue\r\n\r\n") end
 end
 
---- Takes the whole body as one string. A body over the limit, or one that is cut off, is answered here.
+--- Receives the whole body as one string. A body over the limit is answered with 413 here.
+---@param limit integer bytes
+---@param callback fun(body: string) not called when the body is too large or incomplete
 function Request:body(limit, callback)
   local pieces, size = {}, 0
   self:receive(function(data)
@@ -35,19 +36,19 @@ function Request:body(limit, callback)
   end)
 end
 
---- Leaves what has not been read yet in the connection until `release`: the handler will look at it later.
-function Request:hold()
-  self.connection.held = true
+--- Leaves further input of the connection unread until `resume_reading`.
+function Request:pause_reading()
+  self.connection.reading_paused = true
 end
 
-function Request:release()
-  self.connection.held = false
+function Request:resume_reading()
+  self.connection.reading_paused = false
   self.connection:process()
 end
 
---- Takes the end of the client's side as its going away, as proxies do. Otherwise it may still be there to read.
-function Request:end_with_client()
-  self.ends_with_client = true
+--- Closes the connection when the client ends its sending side, as proxies do. By default such a client still gets its answer.
+function Request:close_with_client()
+  self.closes_with_client = true
 end
 
 local Connection = {}
@@ -60,13 +61,13 @@ function Connection:close()
   if not self.socket:is_closing() then self.socket:close() end
   local request = self.request
   if not request then return end
-  if request.on_end and not request.complete then guard.call(nil, request.on_end, false) end
+  if request.on_end and not request.complete then safe_callback.call(nil, request.on_end, false) end
   local answer = request.response
   answer.closed = true
   if answer.on_abort then answer.on_abort() end
 end
 
--- An answer to input that is not a request; the connection cannot be used further.
+-- Answers input that is not a request, and closes the connection.
 function Connection:refuse(status, text)
   local request = setmetatable({ method = "GET", version = "1.1", connection = self }, Request)
   request.response = response.new(self.socket, request, function() self:close() end)
@@ -85,10 +86,11 @@ local function parse_head(text)
     headers[name] = headers[name] and headers[name] .. ", " .. value or value
   end
   local path, query = target:match("^([^?]*)%??(.*)$")
-  local wish = (headers.connection or ""):lower()
+  local connection = (headers.connection or ""):lower()
   return setmetatable({
     method = method, path = path:gsub("^https?://[^/]*", ""), query = query, version = version, headers = headers,
-    keep_alive = not wish:find("close", 1, true) and (version == "1.1" or wish:find("keep-alive", 1, true) ~= nil),
+    keep_alive = not connection:find("close", 1, true)
+      and (version == "1.1" or connection:find("keep-alive", 1, true) ~= nil),
   }, Request)
 end
 
@@ -110,10 +112,10 @@ function Connection:begin(request)
   if request.complete then self:received() end
 end
 
--- Runs a handler's code; its error becomes a 500, or a cut when the response has begun.
+-- Calls code of a handler. An error in it is answered with 500, or closes the connection when the response has begun.
 function Connection:protected(fn, ...)
   local answer = self.request.response
-  return guard.call(function()
+  return safe_callback.call(function()
     if answer.started then return answer:abort() end
     answer:send(500, { { "Content-Type", "text/plain; charset=utf-8" } }, "Internal Server Error")
   end, fn, ...)
@@ -128,7 +130,7 @@ end
 function Connection:answered(keep_alive)
   if self.closed then return end
   local request = self.request
-  -- A client that waits for "100 Continue" may or may not send the body nobody asked for: unusable either way.
+  -- A client that waits for "100 Continue" may or may not send its body after this answer, so the connection is of no use.
   local unclear = not request.complete and request.expects_continue and not request.on_data
   if not keep_alive or unclear or self.ended then return self:close() end
   request.answered = true
@@ -139,9 +141,14 @@ local steps = {}
 
 function steps.head(self)
   self.input = self.input:gsub("^[\r\n]+", "")
+  -- A request begins with a letter. A client that speaks TLS begins with other bytes, and would wait for an answer in TLS.
+  if self.input:find("^[^A-Za-z]") then
+    self:refuse(400, "400 Bad Request")
+    return false
+  end
   local _, last = self.input:find("\r\n\r\n", 1, true)
   if not last then
-    if #self.input > HEAD_LIMIT then self:refuse(431, "request head too large") end
+    if #self.input > MAX_HEAD_SIZE then self:refuse(431, "request head too large") end
     return false
   end
   local head = self.input:sub(1, last)
@@ -172,30 +179,30 @@ end
 function steps.refused() return false end
 
 function Connection:process()
-  if self.processing then return end   -- an answer given inside a handler continues in the loop below
+  if self.processing then return end -- the loop below continues after an answer that was sent inside of a handler
   self.processing = true
-  while not self.closed and not self.held and steps[self.state](self) do end   -- luacheck: ignore 542
+  while not self.closed and not self.reading_paused and steps[self.state](self) do end   -- luacheck: ignore 542
   self.processing = false
   if self.closed then return end
-  if self.ended and not self.held and not (self.request and self.request.complete) then return self:close() end
-  -- Input that waits for its turn stays in the kernel.
-  local full = #self.input > PIPELINE_LIMIT
-  if full ~= (self.paused or false) then
-    self.paused = full
+  if self.ended and not self.reading_paused and not (self.request and self.request.complete) then return self:close() end
+  -- Further input stays in the kernel.
+  local full = #self.input > MAX_INPUT_SIZE
+  if full ~= (self.full or false) then
+    self.full = full
     if full then self.socket:read_stop() else self:read() end
   end
 end
 
 function Connection:read()
-  self.socket:read_start(guard.wrap(function(problem, data)
+  self.socket:read_start(safe_callback.wrap(function(problem, data)
     if problem then return self:close() end
     if data then
       self.input = self.input == "" and data or self.input .. data
-    elseif self.request and self.request.ends_with_client then
+    elseif self.request and self.request.closes_with_client then
       return self:close()
     else
       self.ended = true
-      -- Like Go's server: to one that is still answering, the end of the client's half means that the client has gone.
+      -- As in Go's server, a handler that is still answering regards the end of the client's side as its going away.
       local answer = self.request and self.request.response
       if answer and answer.on_gone and not answer.closed then answer.on_gone() end
     end
@@ -215,18 +222,17 @@ function Server:stop()
 end
 
 --- Listens on a loopback port.
--- @param port 0 for a free one
--- @param handler called with each request and its response
--- @treturn[1] table the server; its `port` is the real one
--- @treturn[2] nil
--- @treturn[2] string why the port cannot be had
+---@param port integer 0 for a free one
+---@param handler fun(request: table, response: table)
+---@return table? server its `port` is the real one
+---@return string? problem why the port cannot be used
 local function listen(port, handler)
   local socket = uv.new_tcp()
   local self = setmetatable({ socket = socket, handler = handler, connections = {} }, Server)
   local ok, problem = socket:bind("127.0.0.1", port)
   if ok then
-    ok, problem = socket:listen(511, guard.wrap(function(failed)
-      if failed then return guard.log(failed) end
+    ok, problem = socket:listen(511, safe_callback.wrap(function(failed)
+      if failed then return safe_callback.log(failed) end
       local client = uv.new_tcp()
       if not socket:accept(client) then return client:close() end
       client:nodelay(true)

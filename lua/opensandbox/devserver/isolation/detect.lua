@@ -2,7 +2,7 @@
 
 local uv = require "luv"
 local bubblewrap = require "opensandbox.devserver.isolation.bubblewrap"
-local plain = require "opensandbox.devserver.isolation.unisolated"
+local unisolated = require "opensandbox.devserver.isolation.unisolated"
 
 local isolation = {}
 
@@ -10,13 +10,15 @@ local PROBE = "[ -e /.probe ] || { echo 'a command sees the root of this machine
 
 local WARNING = "NOT ISOLATED: commands run as plain processes and can see and change everything that you can"
 
---- Makes the directories of a sandbox that every program expects.
+--- Creates the directories of a sandbox that every program expects.
 function isolation.make_root(root)
   assert(uv.fs_mkdir(root, 493))   -- 0755
-  for _, name in ipairs { "dev", "etc", "home", "proc", "root", "run", "tmp", "usr", "var", "work", "workspace" } do
+  for _, name in ipairs {
+    "data", "dev", "etc", "home", "media", "mnt", "proc", "root", "run", "srv", "tmp", "usr", "var", "work", "workspace",
+  } do
     assert(uv.fs_mkdir(root .. "/" .. name, 493))
   end
-  assert(uv.fs_mkdir(root .. "/var/tmp", 493))
+  for _, name in ipairs { "/var/tmp", "/run/opensandbox" } do assert(uv.fs_mkdir(root .. name, 493)) end
   uv.fs_chmod(root .. "/tmp", 1023)   -- 1777
   uv.fs_chmod(root .. "/var/tmp", 1023)
 end
@@ -27,14 +29,14 @@ local function try(strategy, directory)
   isolation.make_root(root)
   assert(io.open(root .. "/.probe", "w")):close()
   local log = assert(uv.fs_open(directory .. "/probe.log", "a", 384))
-  local box, result = { root = root }, nil
+  local container, result = { root = root }, nil
   local function finish(outcome)
-    strategy:close(box, function() result = result or outcome end)
+    strategy:close(container, function() result = result or outcome end)
   end
   local env = strategy:environment(root)
-  strategy:open(box, { argv = { "tail", "-f", "/dev/null" }, env = env, log = log }, function(problem)
+  strategy:open(container, { argv = { "tail", "-f", "/dev/null" }, env = env, log = log }, function(problem)
     if problem then return finish(problem) end
-    local started, code = strategy:spawn(box, {
+    local started, code = strategy:spawn(container, {
       argv = { strategy.shell, "-c", PROBE }, env = env, cwd = { inside = "/", path = root },
       stdout = log, stderr = log,
       on_exit = function(exit_code, signal)
@@ -44,7 +46,7 @@ local function try(strategy, directory)
     })
     if not started then finish(code) end
   end, function() end)
-  -- Before the server's own loop runs, so running it here disturbs nobody.
+  -- The loop can be run here, because nothing else uses it before the server starts.
   local deadline = uv.hrtime() + 10e9
   while not result and uv.hrtime() < deadline do uv.run("once") end
   local size = uv.fs_fstat(log).size
@@ -66,14 +68,13 @@ local function shell()
   return "/bin/sh"
 end
 
---- @param mode "auto", "bwrap" or "none"
--- @param directory an empty directory for trying
--- @treturn[1] table the strategy
--- @treturn[1] string what people should know about it
--- @treturn[2] nil
--- @treturn[2] string why the wanted mode cannot be had
+--- Chooses a strategy.
+---@param mode "auto"|"bwrap"|"none"
+---@param directory string an empty one, for the trial
+---@return table? strategy
+---@return string notice a text for people; without a strategy why the mode does not work
 function isolation.choose(mode, directory)
-  if mode == "none" then return plain.new(shell()), WARNING .. "." end
+  if mode == "none" then return unisolated.new(shell()), WARNING .. "." end
   local strategy, problem = bubblewrap.new(shell())
   if strategy then problem = try(strategy, directory) end
   if not problem then
@@ -81,7 +82,7 @@ function isolation.choose(mode, directory)
   elseif mode == "bwrap" then
     return nil, "isolation with bubblewrap does not work here: " .. problem
   end
-  return plain.new(shell()), ("%s (bubblewrap does not work here: %s)."):format(WARNING, problem)
+  return unisolated.new(shell()), ("%s (bubblewrap does not work here: %s)."):format(WARNING, problem)
 end
 
 return isolation

@@ -1,16 +1,16 @@
 --- The file of variables that execd gives to every command of a sandbox: lines `NAME=value`, `#` before a comment.
 --
--- A value in single quotes is taken as it is, over several lines too. In any other, `$NAME` and `${NAME}` are expanded;
--- in double quotes, `\` begins an escape.
+-- A value in single quotes is read as it is, over several lines too. In all other values, `$NAME` and `${NAME}` are expanded; in
+-- double quotes, `\` begins an escape. That is how the execd of the server 1.1.1 reads it; the one of August 2026 keeps quotes.
 
 local uv = require "luv"
 
-local variables = {}
+local env_file = {}
 
-local LIMIT = 1024 * 1024   -- bytes of the file that are read
+local MAX_SIZE = 1024 * 1024 -- bytes of the file that are read
 
---- Where the file is inside a sandbox. Commands find it in `$EXECD_ENVS`.
-variables.PATH = "/run/opensandbox/.env"
+--- The path of the file in a sandbox. Commands have it in `$EXECD_ENVS`.
+env_file.PATH = "/run/opensandbox/.env"
 
 local ESCAPES = { n = "\n", r = "\r", t = "\t" }
 
@@ -19,7 +19,7 @@ local function expand(text, known)
   return (text:gsub("%${([%a_][%w_]*)}", value):gsub("%$([%a_][%w_]*)", value))
 end
 
--- A double-quoted text. What is escaped is expanded piece by piece, so that no piece runs into the next.
+-- Reads a double-quoted text. The pieces between escapes are expanded one by one, so that an escape ends a name.
 local function unescape(text, known)
   local parts = {}
   for plain, escaped in (text .. "\\"):gmatch("([^\\]*)\\(.?)") do
@@ -28,7 +28,7 @@ local function unescape(text, known)
   return table.concat(parts)
 end
 
--- The value that begins at `from`, and where what follows it begins.
+-- Returns the value that begins at `from`, and the position behind it.
 local function value_at(text, from, known)
   local value, after = text:match("^'([^']*)'()", from)
   if value then return value, after end
@@ -44,10 +44,11 @@ local function value_at(text, from, known)
   return expand(value:match("^(.-)%s*$"), known), after
 end
 
---- Takes the text of such a file apart.
--- @param known variables that values may name, beside those before them in the file
--- @treturn table the variables by name; of two lines with one name, the last counts
-function variables.parse(text, known)
+--- Parses the text of such a file.
+---@param text string
+---@param known table<string, string> variables that values may name, besides those of earlier lines
+---@return table<string, string> variables of two lines with one name, the last counts
+function env_file.parse(text, known)
   local found = setmetatable({}, { __index = known })
   local position = 1
   while true do
@@ -60,14 +61,16 @@ function variables.parse(text, known)
   return setmetatable(found, nil)
 end
 
---- Reads such a file; where there is none, there are no variables. A pipe in its place is not waited for.
--- @param path on this machine
-function variables.read(path, known)
+--- Reads such a file. A missing one has no variables, and neither has a pipe in its place.
+---@param path string on this machine
+---@param known table<string, string>
+---@return table<string, string> variables
+function env_file.read(path, known)
   local fd = uv.fs_open(path, uv.constants.O_RDONLY + uv.constants.O_NONBLOCK, 0)
   if not fd then return {} end
-  local text = uv.fs_fstat(fd).type == "file" and uv.fs_read(fd, LIMIT, 0) or ""
+  local text = uv.fs_fstat(fd).type == "file" and uv.fs_read(fd, MAX_SIZE, 0) or ""
   uv.fs_close(fd)
-  return variables.parse(text, known)
+  return env_file.parse(text, known)
 end
 
-return variables
+return env_file

@@ -1,103 +1,155 @@
---- Commands as plain processes of this machine: nothing is hidden from them.
---
--- For machines where bubblewrap does not work. Only the file API and the default working directory stay inside the
--- sandbox's directory here.
+--- Sandboxes as plain processes of this machine, for machines where bubblewrap does not work. Nothing is hidden from commands: only
+-- the file API and the default working directory stay in the sandbox's directory.
 
 local uv = require "luv"
+local env_file = require "opensandbox.devserver.isolation.env_file"
 local spawn = require "opensandbox.devserver.base.spawn"
-local variables = require "opensandbox.devserver.isolation.env_file"
 
-local Plain = {}
-Plain.__index = Plain
+local Unisolated = {}
+Unisolated.__index = Unisolated
 
 --- The trees of this machine that the file API shows, read-only.
-Plain.host_trees = { usr = true, etc = true, opt = true, bin = true, sbin = true, lib = true, lib64 = true }
+Unisolated.host_trees = { usr = true, etc = true, opt = true, bin = true, sbin = true, lib = true, lib64 = true }
+
+--- What the capabilities of isolated sessions say about this strategy.
+Unisolated.sessions_notice = "sessions run as plain processes of this machine"
 
 local function new(shell)
-  return setmetatable({ name = "none", shell = shell }, Plain)
+  return setmetatable({ name = "none", shell = shell }, Unisolated)
 end
 
---- The environment that commands start with.
-function Plain.environment(_, root)
+--- Returns the environment that commands start with.
+function Unisolated.environment(_, root)
   return {
     PATH = os.getenv("PATH") or "/usr/bin:/bin", HOME = root, TMPDIR = root .. "/tmp", LANG = "C.UTF-8", TERM = "dumb",
-    EXECD_ENVS = root .. variables.PATH,
+    EXECD_ENVS = root .. env_file.PATH,
   }
 end
 
---- The home directory as the file API names it.
-function Plain.home() return "/" end
+--- Returns the home directory as the file API names it.
+function Unisolated.home() return "/" end
 
-local function kill_all(box)
-  for pid in pairs(box.groups) do uv.kill(-pid, "sigkill") end
+--- Returns the directory of this machine below which /proc and /dev can be read.
+function Unisolated.mounts() return "" end
+
+local function kill_all(container)
+  for pid in pairs(container.groups) do uv.kill(-pid, "sigkill") end
 end
 
 --- Prepares a sandbox and starts its entrypoint.
--- @param box holds what is known of the sandbox's processes
--- @param on_ready called when commands can run, or with a message when they never will
--- @param on_exit called with exit code and signal when the entrypoint has ended
-function Plain:open(box, options, on_ready, on_exit)
-  box.groups, box.live = {}, 0
+---@param container table describes the processes of the sandbox; its `root` is the sandbox's directory
+---@param options table `argv`, `env`, `log` (a descriptor)
+---@param on_ready fun(problem?: string) called when commands can run, or with the reason why they never will
+---@param on_exit fun(code: integer, signal: integer) called when the entrypoint has ended
+function Unisolated:open(container, options, on_ready, on_exit)
+  container.groups, container.live = {}, 0
   local argv = { "/bin/sh", "-c", 'exec "$@"', "sh" }
   for _, argument in ipairs(options.argv) do argv[#argv + 1] = argument end
-  local _, code = self:spawn(box, {
-    argv = argv, env = options.env, cwd = { path = box.root }, stdout = options.log, stderr = options.log,
+  local _, code = self:spawn(container, {
+    argv = argv, env = options.env, cwd = { path = container.root }, stdout = options.log, stderr = options.log,
     on_exit = function(...)
-      kill_all(box)   -- as the end of a container's first process ends all others
+      kill_all(container) -- the end of a container's first process ends all others
       on_exit(...)
     end,
   })
   on_ready(code)
 end
 
---- Whether a process can be started as another user; an error's code when not.
-function Plain.refuses(_, uid, gid)
+--- Returns the code of an error when no process can be started as this user.
+function Unisolated.refuses(_, uid, gid)
   local real = uv.getuid()
   local same = (uid or real) == real and (gid or uv.getgid()) == uv.getgid()
   return real ~= 0 and not same and "EPERM" or nil
 end
 
 --- Starts a command.
--- @param options as for `spawn`, but `cwd` is a resolved path
--- @treturn[1] function sends a signal to the command's process group, or with `true` to its first process only
--- @treturn[2] nil
--- @treturn[2] string the error's code
-function Plain:spawn(box, options)
+---@param container table
+---@param options table as for `spawn`, but `cwd` is a resolved path, and `prefix` may hold arguments before the command
+---@return (fun(name: string, alone?: boolean))? send sends a signal to the command's process group, or only to its first process
+---@return string? code of an error
+function Unisolated:spawn(container, options)
   local refused = self:refuses(options.uid, options.gid)
   if refused then return nil, refused end
+  local argv = {}
+  for _, list in ipairs { options.prefix or {}, options.argv } do
+    for _, argument in ipairs(list) do argv[#argv + 1] = argument end
+  end
   local pid, code
   pid, code = spawn {
-    argv = options.argv, env = options.env, cwd = options.cwd.path, stdout = options.stdout, stderr = options.stderr,
+    argv = argv, env = options.env, cwd = options.cwd.path, stdin = options.stdin, stdout = options.stdout, stderr = options.stderr,
     pipes = options.pipes, uid = options.uid, gid = options.gid,
     on_exit = function(exit_code, signal)
-      box.live = box.live - 1
-      -- What a command left running belongs to the sandbox; its group is forgotten only when it is empty.
-      if not uv.kill(-pid, 0) then box.groups[pid] = nil end
+      container.live = container.live - 1
+      -- Processes that a command left running belong to the sandbox, so its group is forgotten only when it is empty.
+      if not uv.kill(-pid, 0) then container.groups[pid] = nil end
       options.on_exit(exit_code, signal)
-      if box.live == 0 and box.on_empty then box.on_empty() end
+      if container.live == 0 and container.on_empty then container.on_empty() end
     end,
   }
   if not pid then return nil, code end
-  box.groups[pid], box.live = true, box.live + 1
+  container.groups[pid], container.live = true, container.live + 1
   return function(name, alone) uv.kill(alone and pid or -pid, name) end
 end
 
---- How commands name a place.
-function Plain.name_of(_, place) return place.path end
-
---- The place that commands name so.
-function Plain.place_of(_, _, name) return { path = name, inside = name } end
-
---- Stops every process of the sandbox, or lets all go on.
-function Plain.freeze(_, box, frozen)
-  for pid in pairs(box.groups) do uv.kill(-pid, frozen and "sigstop" or "sigcont") end
+--- Returns what an isolated session is asked for and does not have here; nil when it has everything.
+---@param body table of the request
+---@return string?
+function Unisolated.unsupported(_, body)
+  if body.workspace.mode ~= "rw" then return ("workspace mode %s needs bubblewrap"):format(body.workspace.mode) end
+  if next(body.binds or {}) or next(body.extra_writable or {}) then return "binds need bubblewrap" end
+  if body.share_net == false then return "private networks need bubblewrap" end
 end
 
---- Ends every process of the sandbox.
-function Plain.close(_, box, callback)
-  kill_all(box)
-  if box.live == 0 then return callback() end
-  box.on_empty = callback
+local Shell = {}
+Shell.__index = Shell
+
+--- Sends a signal to the shell's process group.
+function Shell:signal(name)
+  if self.send then self.send(name) end
+end
+
+function Shell:kill()
+  self:signal("sigkill")
+end
+
+--- Opens the shell of an isolated session. It is an ordinary process here.
+---@param container table
+---@param options table as for bubblewrap; only the mode "rw" works
+---@return table shell
+function Unisolated:open_shell(container, options)
+  local self_shell = setmetatable({}, Shell)
+  local code
+  self_shell.send, code = self:spawn(container, {
+    argv = options.argv, env = options.env, cwd = { path = container.root }, uid = options.uid, gid = options.gid,
+    stdin = options.stdin, stdout = options.output, stderr = options.output,
+    on_exit = function()
+      self_shell:kill() -- the processes that the shell left behind
+      self_shell.send = nil
+      options.on_exit()
+    end,
+  })
+  options.on_ready(code)
+  return self_shell
+end
+
+--- Returns how commands name a place.
+function Unisolated.name_of(_, place) return place.path end
+
+--- Returns the place that commands name so.
+function Unisolated.place_of(_, _, name) return { path = name, inside = name } end
+
+--- Stops every process of the sandbox, or continues them.
+function Unisolated.freeze(_, container, frozen)
+  for pid in pairs(container.groups) do uv.kill(-pid, frozen and "sigstop" or "sigcont") end
+end
+
+--- Kills every process of the sandbox.
+---@param container table
+---@param callback fun() called when none is left
+function Unisolated.close(_, container, callback)
+  kill_all(container)
+  if container.live == 0 then return callback() end
+  container.on_empty = callback
 end
 
 return { new = new }

@@ -1,78 +1,77 @@
---- What answers at a port of a sandbox, and the two ways there: the gateway and the lifecycle server's own proxy.
+--- The two ways to a port of a sandbox: the gateway, and the proxy of the lifecycle server.
 --
--- execd and the egress sidecar are parts of this server. At any other port it is a program that listens on this machine,
--- for a sandbox has no network of its own.
+-- execd and the egress sidecar are parts of this server. Any other port is one of this machine, because a sandbox has no network of
+-- its own.
 
 local execd = require "opensandbox.devserver.execd.routes"
+local ports = require "opensandbox.lifecycle.ports"
 local proxy = require "opensandbox.devserver.http.proxy"
-local url = require "opensandbox.devserver.base.url"
+local query = require "opensandbox.devserver.http.query"
+local url = require "opensandbox.base.url"
 local utf8 = require "opensandbox.base.utf8"
 
-local ports = { EXECD = 44772, EGRESS = 18080 }
+local gateway = {}
 
-local METHODS = { GET = true, POST = true, PUT = true, DELETE = true, PATCH = true }
-local WITHHELD = { "host", "authorization", "cookie", "open-sandbox-api-key" }
+local HOST = "127.0.0.1"
+local MAPPED_PORT = 8080 -- the one port that a real server on Docker maps to a port of its own
 
--- Hands a request, whose path is that of the program, to what answers at the port.
-local function reach(sandbox, port, request, response)
-  local function failed(status, code, message)
-    response.json_type = "application/json"
-    if code == "BACKEND_CONNECTION_FAILED" then
-      message = ("Could not connect to the backend sandbox %s: %s"):format(sandbox.id, message)
-    end
-    response:fail(status, code, message)
-  end
-  if sandbox.exit or (port == ports.EGRESS and not sandbox.egress) then
-    return failed(502, "BACKEND_CONNECTION_FAILED", "connection refused")
-  end
-  local function answer()
-    sandbox.responses[response] = true
-    if port == ports.EXECD then
-      execd.handle(sandbox, request.path, request, response)
-    elseif port == ports.EGRESS then
-      sandbox.egress:handle(request, response)
-    else
-      proxy.forward(request, response, port, failed)
-    end
-  end
-  if sandbox.paused then return sandbox:hold(request, response, answer) end
-  answer()
+gateway.PROXIED_METHODS = { GET = true, POST = true, PUT = true, DELETE = true, PATCH = true }
+
+local NOT_FORWARDED = { "host", "authorization", "cookie", "open-sandbox-api-key" }
+
+--- Returns the endpoint of a port as `host:port/path`. As on a real server, all ports but one are reached through execd's proxy.
+---@param sandbox table
+---@param port integer
+---@param gateway_port integer
+---@return string
+function gateway.endpoint(sandbox, port, gateway_port)
+  if port == MAPPED_PORT then return ("%s:%d"):format(HOST, port) end
+  return ("%s:%d/%s/proxy/%d"):format(HOST, gateway_port, sandbox.id, port)
 end
 
---- Answers requests to the gateway: `/{sandbox}/{port}/...`, handed on as they are.
--- @treturn function for `http.listen`
-function ports.gateway(store)
+-- Answers with an error of the services in front of a sandbox.
+local function fail(response, status, code, message)
+  response.json_type = "application/json"
+  response:fail(status, code, message)
+end
+
+--- Answers a request to the gateway, `/{sandbox}/...`: the rest of the path is execd's.
+---@param store table
+---@return function handler for `http.listen`
+function gateway.handler(store)
   return function(request, response)
-    local id, port, path = request.path:match("^/([^/]+)/(%d+)%f[/%z](.*)$")
+    local id, path = request.path:match("^/([^/]+)(.*)$")
     local sandbox = id and store:get(id)
     if not sandbox then
       return response:send(404, { { "Content-Type", "text/plain; charset=utf-8" } },
         ("OpenSandbox Ingress: sandbox %s not found"):format(id or ""))
+    elseif sandbox.exit then
+      return fail(response, 502, "BACKEND_CONNECTION_FAILED",
+        ("Could not connect to the backend sandbox %s: All connection attempts failed"):format(id))
     end
-    request.path = path == "" and "/" or path
-    reach(sandbox, tonumber(port), request, response)
+    sandbox:answer(request, response, function() execd.handle(sandbox, path == "" and "/" or path, request, response) end)
   end
 end
 
--- A query as the real service sends it on: read as a form in UTF-8 and written again, the values of a name together.
-local function rewritten(query)
+-- Rewrites a query as the real service does: it is read as a form in UTF-8, and the values of a name are written together.
+local function rewrite_query(text)
   local names, values = {}, {}
-  for _, pair in ipairs(url.pairs(query)) do
+  for _, pair in ipairs(query.pairs(text)) do
     local name = pair[1]
     if not values[name] then
       names[#names + 1], values[name] = name, {}
     end
     table.insert(values[name], pair[2])
   end
-  local function form(text) return (url.encode(utf8.replace_invalid(text)):gsub("%%20", "+")) end
-  local pieces = {}
+  local function form(value) return (url.escape(utf8.replace_invalid(value)):gsub("%%20", "+")) end
+  local parts = {}
   for _, name in ipairs(names) do
-    for _, value in ipairs(values[name]) do pieces[#pieces + 1] = form(name) .. "=" .. form(value) end
+    for _, value in ipairs(values[name]) do parts[#parts + 1] = form(name) .. "=" .. form(value) end
   end
-  return table.concat(pieces, "&")
+  return table.concat(parts, "&")
 end
 
-local function without_dots(path)
+local function remove_dot_segments(path)
   local kept = {}
   for segment in (path .. "/"):gmatch("([^/]*)/") do
     if segment == ".." then
@@ -84,43 +83,67 @@ local function without_dots(path)
   return table.concat(kept, "/")
 end
 
--- A path as the real service sends it on: decoded, and what comes out read as a part of a URL. So "%3F" begins a query,
--- what follows "%23" is lost, and "%25" stands for a percent sign that is decoded once more.
--- @treturn[1] string the path
--- @treturn[1] string the query that was in it
--- @treturn[2] nil
--- @treturn[2] string what is wrong with it
-local function resent(path)
-  local decoded = url.decode(path)
+-- Rewrites a path as the real service does: it is decoded, and the result is read as a part of a URL. So "%3F" begins a query,
+-- everything after "%23" is lost, and "%25" stands for a percent sign that is decoded once more.
+---@return string? path nil for one that is refused
+---@return string query the one in the path; without a path what is wrong
+local function normalize_forwarded_path(path)
+  local decoded = url.unescape(path)
   local bad = decoded:find("[%z\1-\31\127]")
   if bad then return nil, ("Invalid non-printable ASCII character in URL, byte %d."):format(decoded:byte(bad)) end
   local text = decoded:gsub("#.*$", ""):gsub('[ "<>`{}\128-\255]', function(character)
     return ("%%%02X"):format(character:byte())
   end)
-  local before, query = text:match("^([^?]*)%??(.*)$")
-  before = without_dots(before)
-  return before == "" and "/" or before, query
+  local before, inner_query = text:match("^([^?]*)%??(.*)$")
+  before = remove_dot_segments(before)
+  return before == "" and "/" or before, inner_query
 end
 
---- The lifecycle server's proxy, `/sandboxes/{id}/proxy/{port}/...`: no key is asked for, and none is passed on.
-function ports.proxied(store, id, port, path, request, response)
-  local function unknown(status, message) response:fail(status, "GENERAL::UNKNOWN_ERROR", message) end
-  local sandbox = store:get(id)
-  if not METHODS[request.method] then
-    return response:json(405, { detail = "Method Not Allowed" })
-  elseif not sandbox then
-    return response:fail(404, "DOCKER::SANDBOX_NOT_FOUND", ("Sandbox %s not found."):format(id))
+local MESSAGES = {
+  BACKEND_CONNECTION_FAILED = "Could not connect to the backend sandbox %s:%d: %s",
+  BACKEND_RESPONSE_FAILED = "The backend sandbox %s:%d dropped the connection or sent an invalid response: %s",
+  BACKEND_TIMEOUT = "The backend sandbox %s:%d did not answer in time: %s",
+}
+
+-- Hands a request to the service at a port.
+local function dispatch(sandbox, port, request, response)
+  local function failed(status, code, message)
+    fail(response, status, code, MESSAGES[code] and MESSAGES[code]:format(HOST, port, message) or message)
   end
+  if port == ports.EXECD then
+    execd.handle(sandbox, request.path, request, response)
+  elseif port ~= ports.EGRESS then
+    proxy.forward(request, response, port, failed)
+  elseif sandbox.egress then
+    sandbox.egress:handle(request, response)
+  else
+    failed(502, "BACKEND_CONNECTION_FAILED", "All connection attempts failed")
+  end
+end
+
+--- Answers a request to the proxy of the lifecycle server, `/sandboxes/{id}/proxy/{port}/...`. It needs no API key, and the key is
+--- not forwarded.
+---@param sandbox table
+---@param port integer
+---@param path string the one for the service at the port
+---@param request table
+---@param response table
+function gateway.proxy(sandbox, port, path, request, response)
   if (request.headers.upgrade or ""):lower() == "websocket" then
-    return unknown(400, "The development server's proxy does not carry WebSockets.")
+    return response:fail(400, "GENERAL::UNKNOWN_ERROR", "The development server's proxy does not carry WebSockets.")
   end
-  local target, query = resent(path)
-  if not target then return unknown(500, "An internal error occurred in the proxy: " .. query) end
-  request.path, request.query = target, request.query ~= "" and rewritten(request.query) or query
-  proxy.introduce(request)
+  local target, inner_query = normalize_forwarded_path(path)
+  if not target then
+    return response:fail(500, "GENERAL::UNKNOWN_ERROR", "An internal error occurred in the proxy: " .. inner_query)
+  elseif sandbox.exit then
+    return response:fail(500, "DOCKER::NETWORK_MODE_ENDPOINT_UNAVAILABLE",
+      "Container is running but has no assigned IP address.")
+  end
+  request.path, request.query = target, request.query ~= "" and rewrite_query(request.query) or inner_query
+  proxy.add_forwarded_headers(request)
   request.headers["x-forwarded-host"] = request.headers["x-forwarded-host"] or request.headers.host
-  for _, name in ipairs(WITHHELD) do request.headers[name] = nil end
-  reach(sandbox, tonumber(port), request, response)
+  for _, name in ipairs(NOT_FORWARDED) do request.headers[name] = nil end
+  sandbox:answer(request, response, function() dispatch(sandbox, port, request, response) end)
 end
 
-return ports
+return gateway

@@ -1,23 +1,26 @@
---- The sandboxes of the server: making them, finding them, and how they end: deleted, expired, or by their entrypoint.
+--- The sandboxes of the server: how they are created and found, and how they end: deleted, expired, or by their entrypoint.
 
 local uv = require "luv"
+local clock = require "opensandbox.devserver.base.clock"
 local commands = require "opensandbox.devserver.execd.commands"
 local contexts = require "opensandbox.devserver.execd.code"
+local env_file = require "opensandbox.devserver.isolation.env_file"
 local filesystem = require "opensandbox.devserver.execd.filesystem"
-local guard = require "opensandbox.devserver.base.safe_callback"
-local isolated = require "opensandbox.devserver.execd.isolated"
+local images = require "opensandbox.devserver.lifecycle.images"
+local isolated_sessions = require "opensandbox.devserver.execd.isolated_sessions"
 local isolation = require "opensandbox.devserver.isolation.detect"
 local paths = require "opensandbox.devserver.isolation.paths"
-local random = require "opensandbox.devserver.base.random"
+local random = require "opensandbox.base.random"
+local safe_callback = require "opensandbox.devserver.base.safe_callback"
 local sessions = require "opensandbox.devserver.execd.sessions"
-local time = require "opensandbox.devserver.base.time"
+local time = require "opensandbox.base.time"
 local timer = require "opensandbox.devserver.base.timer"
-local variables = require "opensandbox.devserver.isolation.env_file"
 
-local function environment(base, env, changes)
+-- A new map with the members of several; later ones replace earlier ones.
+local function merge(...)
   local merged = {}
-  for _, source in ipairs { base, env or {}, changes or {} } do
-    for name, value in pairs(source) do merged[name] = value end
+  for index = 1, select("#", ...) do
+    for name, value in pairs((select(index, ...)) or {}) do merged[name] = value end
   end
   return merged
 end
@@ -25,71 +28,74 @@ end
 local Sandbox = {}
 Sandbox.__index = Sandbox
 
---- The variables of a command: the sandbox's own, those of the file of variables, and `envs` of the request.
+--- Returns the environment of a command: the sandbox's own, the variables of its file, and those of the request.
+---@param envs? table<string, string>
+---@return table<string, string>
 function Sandbox:variables(envs)
-  local place = self.paths:resolve(variables.PATH)
-  return environment(self.environment, place and variables.read(place.path, self.environment), envs)
+  local place = self.paths:resolve(env_file.PATH)
+  return merge(self.environment, place and env_file.read(place.path, self.environment), envs)
 end
 
---- Its state, with the reason and message of a Docker server.
+--- Returns the state, with the reason and the message of a server on Docker.
 function Sandbox:status()
   local exit = self.exit
+  local function status(state, reason, message)
+    return { state = state, reason = reason, message = message, lastTransitionAt = time.format(exit and exit.at or self.created) }
+  end
   if not exit and self.paused then
-    return { state = "Paused", reason = "CONTAINER_PAUSED", message = "Sandbox container is paused.",
-      lastTransitionAt = time.format(self.created[1], self.created[2], 6) }
+    return status("Paused", "CONTAINER_PAUSED", "Sandbox container is paused.")
   elseif not exit then
-    return { state = "Running", reason = "CONTAINER_RUNNING", message = "Sandbox container is running.",
-      lastTransitionAt = time.format(self.created[1], self.created[2], 6) }
+    return status("Running", "CONTAINER_RUNNING", "Sandbox container is running.")
+  elseif exit.code == 0 then
+    return status("Terminated", "CONTAINER_EXITED", "Sandbox container exited successfully.")
   end
-  local at = time.format(exit.at[1], exit.at[2], 6)
-  if exit.code == 0 then
-    return { state = "Terminated", reason = "CONTAINER_EXITED", message = "Sandbox container exited successfully.",
-      lastTransitionAt = at }
-  end
-  return { state = "Failed", reason = "CONTAINER_EXITED_ERROR",
-    message = ("Sandbox container exited with code %d."):format(exit.code), lastTransitionAt = at }
+  return status("Failed", "CONTAINER_EXITED_ERROR", ("Sandbox container exited with code %d."):format(exit.code))
 end
 
---- Stops all that runs in it. Its execd answers nobody meanwhile, as in a frozen container.
+--- Stops all its processes. Its execd answers no request until `resume`, as in a frozen container.
 function Sandbox:pause()
   self.paused = {}
-  self.strategy:freeze(self.box, true)
+  self.strategy:freeze(self.container, true)
 end
 
---- Lets it go on, and answers those who have asked meanwhile.
+--- Lets its processes continue, and answers the requests that arrived meanwhile.
 function Sandbox:resume()
-  local held = self.paused
+  local waiting = self.paused
   self.paused = nil
-  self.strategy:freeze(self.box, false)
-  for _, answer in ipairs(held) do answer() end
+  self.strategy:freeze(self.container, false)
+  for _, answer in ipairs(waiting) do answer() end
 end
 
---- Keeps a request to a paused sandbox until it goes on.
-function Sandbox:hold(request, response, answer)
+--- Lets `answer` answer a request, when the sandbox is not paused. The response is aborted when the sandbox ends before.
+---@param request table
+---@param response table
+---@param answer fun()
+function Sandbox:answer(request, response, answer)
   self.responses[response] = true
-  request:hold()
-  table.insert(self.paused, guard.wrap(function()
+  if not self.paused then return answer() end
+  request:pause_reading()
+  table.insert(self.paused, safe_callback.wrap(function()
     answer()
-    request:release()
+    request:resume_reading()
   end, function() response:abort() end))
 end
 
---- Cuts every connection to its execd, as the end of a container does.
-function Sandbox:cut()
+--- Closes every connection to its execd, as the end of a container does.
+function Sandbox:abort_responses()
   for response in pairs(self.responses) do response:abort() end
 end
 
 local Store = {}
 Store.__index = Store
 
---- `gateway_port` is set before the first sandbox is made.
--- @param options `directory` (where sandboxes live), `strategy` (the isolation), and in milliseconds `grace`, `create_delay`,
--- `delete_delay`
+--- Creates a store. `gateway_port` is set before the first sandbox is created.
+---@param options table `directory` (of all sandboxes), `strategy` (of isolation); milliseconds: `grace`, `create_delay`,
+-- `delete_delay`, `collect_interval`
 local function new(options)
   return setmetatable({
-    directory = options.directory, strategy = options.strategy, grace = options.grace, by_id = {}, made = 0,
-    existing = 0, -- sandboxes that have a directory, those that are being created or deleted included
-    create_delay = options.create_delay, delete_delay = options.delete_delay,
+    directory = options.directory, strategy = options.strategy, grace = options.grace, by_id = {}, count = 0,
+    existing = 0, -- sandboxes that have a directory, those included that are being created or deleted
+    create_delay = options.create_delay, delete_delay = options.delete_delay, collect_interval = options.collect_interval,
   }, Store)
 end
 
@@ -102,7 +108,7 @@ function Store:get(id)
   return self.by_id[id]
 end
 
---- All sandboxes, the newest first.
+--- Returns all sandboxes, the newest first.
 function Store:list()
   local list = {}
   for _, sandbox in pairs(self.by_id) do list[#list + 1] = sandbox end
@@ -110,95 +116,109 @@ function Store:list()
   return list
 end
 
-function Store:_arm(sandbox)
+function Store:_start_timer(sandbox)
   if sandbox.timer then
     sandbox.timer:close()
     sandbox.timer = nil
   end
   if not sandbox.expires then return end
-  local seconds, microseconds = time.now()
-  local left = sandbox.expires[1] - seconds + (sandbox.expires[2] - microseconds) / 1e6
-  sandbox.timer = timer.after(left * 1000, function() self:remove(sandbox) end)
+  sandbox.timer = timer.after((sandbox.expires - clock.now()) * 1000, function() self:remove(sandbox) end)
 end
 
---- Sets when a sandbox ends, as seconds and microseconds since 1970.
-function Store:renew(sandbox, seconds, microseconds)
-  sandbox.expires = { seconds, microseconds }
-  self:_arm(sandbox)
+--- Sets when a sandbox expires.
+---@param sandbox table
+---@param expires number seconds since 1970
+function Store:renew(sandbox, expires)
+  sandbox.expires = expires
+  self:_start_timer(sandbox)
 end
 
---- Makes a sandbox, also when the client that asked for it goes away meanwhile.
+--- Creates a sandbox, also when the client that asked for it goes away meanwhile.
 --
 -- The first half of the delay stands for the pull of the image: the sandbox does not exist yet. In the second half it exists, and
 -- lists show it, but the create has not been answered.
--- @param request the body of POST /sandboxes, checked
--- @param source a directory whose files it begins with, or nil
--- @param callback gets the sandbox, or nil and a message
-function Store:create(request, source, callback)
+---@param request table the body of POST /sandboxes
+---@param snapshot? table the sandbox begins with its files and metadata
+---@param sidecar? table
+---@param callback fun(sandbox?: table, code?: string, message?: string)
+function Store:create(request, snapshot, sidecar, callback)
   wait(self.create_delay / 2, function()
-    if self.closed then return callback(nil, "the server is stopping") end
-    self:_make(request, source, function(sandbox, problem)
-      if not sandbox then return callback(nil, problem) end
+    local problem = request.image and images.pull_problem(request.image.uri)
+    if problem then return callback(nil, "DOCKER::SANDBOX_IMAGE_PULL_FAILED", problem) end
+    if self.closed then return callback(nil, "DOCKER::SANDBOX_START_FAILED", "the server is stopping") end
+    local sandbox = self:_make(request, snapshot, sidecar)
+    local function started(failure)
+      if failure then return callback(nil, "DOCKER::SANDBOX_START_FAILED", failure) end
       wait(self.create_delay / 2, function() callback(sandbox) end)
+    end
+    if not snapshot then return self:_start(sandbox, started) end
+    -- The files of a snapshot lie over those that every sandbox has.
+    filesystem.copy_all(snapshot.directory, sandbox.root, function(failure)
+      if not failure then return self:_start(sandbox, started) end
+      self:_remove_files(sandbox)
+      started(failure)
     end)
   end)
 end
 
-function Store:_make(request, source, callback)
+-- Makes the object and the directory of a sandbox.
+function Store:_make(request, snapshot, sidecar)
   local id, strategy = random.uuid(), self.strategy
   local directory = self.directory .. "/" .. id
   local root = directory .. "/root"
-  self.made = self.made + 1
-  -- The official code interpreter waits until somebody listens where Jupyter does. What takes its place is this server.
+  self.count, self.existing = self.count + 1, self.existing + 1
+  -- The official code interpreter waits until somebody listens at Jupyter's port. This server stands for Jupyter.
   local jupyter = { JUPYTER_PORT = ("%d"):format(self.gateway_port) }
-  local own = environment(strategy:environment(root), jupyter, request.env)
-  local created = { time.now() }
+  local environment = merge(strategy:environment(root), jupyter, { OPENSANDBOX_ID = id }, request.env)
+  local created = clock.now()
+  local metadata = merge(snapshot and snapshot.metadata, request.metadata)
   local sandbox = setmetatable({
-    id = id, number = self.made, token = random.hex(24), directory = directory, root = root,
-    spool = directory .. "/spool", strategy = strategy, box = { root = root }, grace = self.grace,
-    responses = setmetatable({}, { __mode = "k" }), environment = own, created = created, request = request,
-    metadata = environment(request.metadata or {}),
-    expires = request.timeout and { created[1] + request.timeout, created[2] } or nil,
+    id = id, number = self.count, token = random.hex(24), directory = directory, root = root,
+    spool = directory .. "/spool", strategy = strategy, container = { root = root }, grace = self.grace,
+    responses = setmetatable({}, { __mode = "k" }), environment = environment, created = created, request = request,
+    metadata = metadata, metadata_at_create = merge(metadata), egress = sidecar,
+    expires = request.timeout and created + request.timeout or nil,
+    -- Real containers have the rights for isolated sessions only with this extension.
+    allows_isolation = (request.extensions or {})["bootstrap.execd.isolation"] == "enable",
   }, Sandbox)
-  sandbox.paths = paths.new(root, strategy.host_trees, environment(own, nil, { HOME = strategy:home() }))
-  sandbox.commands, sandbox.sessions = commands.new(sandbox), sessions.new(sandbox)
-  sandbox.contexts, sandbox.isolated = contexts.new(sandbox), isolated.new(sandbox)
-
-  self.existing = self.existing + 1
-  assert(uv.fs_mkdir(directory, 448))   -- 0700: other users of this machine have no business here
-  assert(uv.fs_mkdir(sandbox.spool, 448))
-  -- What was in a snapshot lies over what every sandbox has.
-  isolation.make_root(root)
-  if not source then return self:_start(sandbox, callback) end
-  filesystem.copy_all(source, root, function(problem)
-    if not problem then return self:_start(sandbox, callback) end
-    self:_remove_files(sandbox)
-    callback(nil, problem)
+  sandbox.paths = paths.new(root, strategy.host_trees, merge(environment, { HOME = strategy:home() }), function()
+    return strategy:mounts(sandbox.container)
   end)
+  sandbox.commands, sandbox.sessions = commands.new(sandbox), sessions.new(sandbox)
+  sandbox.contexts, sandbox.isolated = contexts.new(sandbox), isolated_sessions.new(sandbox, self.collect_interval)
+
+  assert(uv.fs_mkdir(directory, 448)) -- 0700, so that other users of this machine cannot enter
+  assert(uv.fs_mkdir(sandbox.spool, 448))
+  isolation.make_root(root)
+  return sandbox
 end
 
--- Starts the entrypoint of a sandbox whose files are there.
+-- Starts the entrypoint of a sandbox. `callback` receives what is wrong when that fails.
 function Store:_start(sandbox, callback)
-  local id, directory, strategy, request = sandbox.id, sandbox.directory, sandbox.strategy, sandbox.request
-  local log = assert(uv.fs_open(directory .. "/entrypoint.log", "a", 384))
-  strategy:open(sandbox.box, { argv = request.entrypoint, env = sandbox.environment, log = log }, function(problem)
-    if problem and not sandbox.exit then
+  local log = assert(uv.fs_open(sandbox.directory .. "/entrypoint.log", "a", 384))
+  self.strategy:open(sandbox.container, {
+    argv = sandbox.request.entrypoint, env = sandbox.environment, log = log,
+  }, function(problem)
+    if problem then
       self:_remove_files(sandbox)
-      return callback(nil, problem)
+      return callback(problem)
     end
-    self.by_id[id] = sandbox
-    if self.closed then return self:remove(sandbox) end   -- the server was stopped meanwhile
-    self:_arm(sandbox)
-    callback(sandbox)
+    sandbox.started = clock.now()
+    self.by_id[sandbox.id] = sandbox
+    if self.closed then return self:remove(sandbox) end -- the server has been stopped meanwhile
+    self:_start_timer(sandbox)
+    callback()
   end, function(code, signal)
-    sandbox.exit = { code = signal > 0 and 128 + signal or code, at = { time.now() } }
-    sandbox:cut()
+    sandbox.exit = { code = signal > 0 and 128 + signal or code, at = clock.now() }
+    sandbox:abort_responses()
+    if self.by_id[sandbox.id] then sandbox.isolated:close_all() end -- else its removal does so
   end)
   uv.fs_close(log)
 end
 
 --- Deletes a sandbox after the delay of deletes; until then it runs.
--- @param callback gets true when nothing of the sandbox is left, false when it was deleted before
+---@param sandbox table
+---@param callback fun(deleted: boolean) called when nothing of the sandbox is left; with false when it was deleted before
 function Store:delete(sandbox, callback)
   wait(self.delete_delay, function()
     if not self.by_id[sandbox.id] then return callback(false) end
@@ -206,24 +226,26 @@ function Store:delete(sandbox, callback)
   end)
 end
 
---- Ends a sandbox with all its processes and removes its files; unknown from now on.
--- @param callback called when nothing of it is left
+--- Removes a sandbox with all its processes and files. It is unknown at once.
+---@param sandbox table
+---@param callback? fun() called when nothing of the sandbox is left
 function Store:remove(sandbox, callback)
   if not self.by_id[sandbox.id] then return callback and callback() end
   self.by_id[sandbox.id] = nil
   if sandbox.timer then sandbox.timer:close() end
-  sandbox:cut()
+  sandbox:abort_responses()
   sandbox.sessions:close_all()
-  sandbox.isolated:close_all()
-  sandbox.strategy:close(sandbox.box, function()
-    self:_remove_files(sandbox)
-    if callback then callback() end
+  sandbox.isolated:close_all(function()
+    sandbox.strategy:close(sandbox.container, function()
+      self:_remove_files(sandbox)
+      if callback then callback() end
+    end)
   end)
 end
 
 function Store:_remove_files(sandbox)
   local ok, code, where = filesystem.remove_all(sandbox.directory)
-  if not ok then guard.log(("cannot remove %s: %s"):format(where, code)) end
+  if not ok then safe_callback.log(("cannot remove %s: %s"):format(where, code)) end
   self.existing = self.existing - 1
   self:_check_empty()
 end
@@ -236,7 +258,7 @@ function Store:_check_empty()
 end
 
 --- Removes all sandboxes, those included that are being created or deleted, and creates no more.
--- @param callback called when nothing of them is left
+---@param callback fun() called when nothing of them is left
 function Store:close(callback)
   self.closed, self.on_empty = true, callback
   for _, sandbox in ipairs(self:list()) do self:remove(sandbox) end

@@ -1,0 +1,103 @@
+--- The processes of a group or of a PID namespace, found in /proc, and signals to them.
+
+local uv = require "luv"
+local list_directory = require "opensandbox.devserver.base.list_directory"
+local timer = require "opensandbox.devserver.base.timer"
+
+local processes = {}
+
+local MAX_ROUNDS = 20     -- of signals to processes that fork meanwhile
+local RETRY_INTERVAL = 10 -- milliseconds
+
+-- Calls `visit(pid, state, parent, group)` for each living process.
+local function each(visit)
+  for _, entry in ipairs(list_directory("/proc") or {}) do
+    local pid = tonumber(entry)
+    local file = pid and io.open("/proc/" .. entry .. "/stat")
+    if file then
+      -- The name, in parentheses, may hold anything; then come the state, the parent and the group.
+      local state, parent, group = (file:read("*a") or ""):match("^.*%) (%S) (%d+) (%d+)")
+      file:close()
+      if state and state ~= "Z" then visit(pid, state, tonumber(parent), tonumber(group)) end
+    end
+  end
+end
+
+-- Signals the processes that `select` names, in rounds, each process once. A process that was started after a round began, by one that
+-- had no signal yet, is found by the next round.
+local function signal_all(select, name)
+  local reached = {}
+  for _ = 1, MAX_ROUNDS do
+    local any = false
+    for _, pid in ipairs(select()) do
+      if not reached[pid] then
+        any, reached[pid] = true, true
+        uv.kill(pid, name)
+      end
+    end
+    if not any then break end
+  end
+  return next(reached) ~= nil
+end
+
+--- Signals a process group without its leader.
+---@param leader integer
+---@param name string like "sigterm"
+---@param alone? boolean only the child of the leader
+---@return boolean any whether there was a process
+function processes.signal_group(leader, name, alone)
+  return signal_all(function()
+    local list = {}
+    each(function(pid, _, parent, group)
+      if pid ~= leader and group == leader and (not alone or parent == leader) then list[#list + 1] = pid end
+    end)
+    return list
+  end, name)
+end
+
+--- Does the same for a group whose leader may have started no process yet.
+---@param leader integer
+---@param name string
+---@param alone? boolean
+---@param is_running fun(): any tells whether the leader is running
+function processes.signal_group_soon(leader, name, alone, is_running)
+  if processes.signal_group(leader, name, alone) then return end
+  local retry, tries = nil, 0
+  retry = timer.every(RETRY_INTERVAL, function()
+    tries = tries + 1
+    if not is_running() or tries > MAX_ROUNDS or processes.signal_group(leader, name, alone) then retry:close() end
+  end)
+end
+
+-- The processes in the PID namespace of `init`.
+local function in_namespace(init, accept)
+  local list = {}
+  local namespace = uv.fs_readlink(("/proc/%d/ns/pid"):format(init))
+  if not namespace then return list end
+  each(function(pid, state)
+    if uv.fs_readlink(("/proc/%d/ns/pid"):format(pid)) == namespace and accept(pid, state) then list[#list + 1] = pid end
+  end)
+  return list
+end
+
+--- Signals every process of a PID namespace except its first one.
+---@param init integer the first process of the namespace
+---@param name string
+function processes.signal_namespace(init, name)
+  signal_all(function()
+    return in_namespace(init, function(pid) return pid ~= init end)
+  end, name)
+end
+
+--- Stops every process of a PID namespace, or continues them.
+---@param init integer
+---@param frozen boolean
+function processes.freeze(init, frozen)
+  for _ = 1, MAX_ROUNDS do
+    local found = in_namespace(init, function(_, state) return (state == "T") ~= frozen end)
+    for _, pid in ipairs(found) do uv.kill(pid, frozen and "sigstop" or "sigcont") end
+    if #found == 0 then break end
+  end
+end
+
+return processes

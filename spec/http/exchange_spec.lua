@@ -1,0 +1,150 @@
+--- An exchange whose caller does other things meanwhile, and texts of servers that mean harm.
+
+local core = require "opensandbox.core"
+local fault_server = require "spec.support.fault_server"
+local opensandbox = require "opensandbox"
+
+require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
+
+describe("the reader function of an upload that makes a call of its own", function()
+  local server, client
+
+  setup(function()
+    -- The upload is answered while the reader function waits for the answer to its ping.
+    server = fault_server.start [[
+      return {
+        on_headers = function(request, connection)
+          local way = request.path:match("^/(%l+)/files/upload")
+          if way == "refuse" then
+            connection:after(50, function()
+              connection:respond(413, { ["Content-Type"] = "application/json" }, '{"code":"TOO_LARGE","message":"no"}')
+            end)
+          elseif way == "reset" then
+            connection:after(50, function() connection:reset() end)
+          end
+        end,
+        on_request = function(request, connection)
+          connection:after(request.path:find("ping") and 300 or 0, function() connection:respond(200, {}, "") end)
+        end,
+      }
+    ]]
+  end)
+
+  teardown(function() server:stop() end)
+  before_each(function() client = opensandbox.new("http://127.0.0.1:1", "key", { transfer_idle_timeout = 20, retry = false }) end)
+  after_each(function() client:close() end)
+
+  -- Uploads pieces, and calls `meanwhile` before the third.
+  local function upload(way, meanwhile)
+    local count = 0
+    return client:upload_files(server.url .. "/" .. way, { { path = "/u", content = function()
+      count = count + 1
+      if count == 3 then meanwhile() end
+      return count < 6 and ("z"):rep(100000) or nil
+    end } })
+  end
+
+  local function ping() assert(client:ping(server.url .. "/other")) end
+
+  local ways = {
+    ["in the main program"] = function(fn, ...) return fn(...) end,
+    ["in a task"] = function(fn, ...) return opensandbox.spawn(fn, ...):wait(10) end,
+  }
+
+  for where, run in pairs(ways) do
+    it("learns what has become of the upload meanwhile, " .. where, function()
+      for way, expected in pairs { refuse = { http = true }, reset = { transport = true, stream = true } } do
+        local began = core.now()
+        local ok, err = run(upload, way, ping)
+        assert.is_nil(ok)
+        assert.is_true(expected[err.kind], tostring(err))
+        assert.is_true(core.now() - began < 5, "it took its time")
+      end
+      assert.is_true(run(upload, "fine", ping))
+    end)
+
+    it("may close the client, " .. where, function()
+      local ok, err = run(upload, "fine", function() client:close() end)
+      assert.is_nil(ok)
+      assert.equal("closed", err.kind, tostring(err))
+    end)
+  end
+
+  it("may have no bytes yet: it is called again, while others go on", function()
+    local count, slept = 0, 0
+    local sleeper = opensandbox.spawn(function()
+      for _ = 1, 5 do
+        opensandbox.sleep(0.002)
+        slept = slept + 1
+      end
+    end)
+    local ok = opensandbox.spawn(function()
+      return client:upload_files(server.url .. "/fine", { { path = "/u", content = function()
+        count = count + 1
+        if slept < 5 then return "" end
+        return count < 1000 and "x" or nil
+      end } })
+    end):wait(10)
+    assert.is_true(ok)
+    assert.is_true(sleeper:done())
+    local sizes = {}
+    for _, request in ipairs(server:requests()) do
+      if request.path == "/fine/files/upload" then sizes[#sizes + 1] = request.body_bytes end
+    end
+    assert.is_true(sizes[#sizes] > 900)
+  end)
+end)
+
+describe("the texts of a server that means harm", function()
+  local server, client
+
+  setup(function()
+    server = fault_server.start [[
+      local SPACES = (" "):rep(200000)
+      return function(request, connection)
+        if request.path:find("redirect") then
+          connection:send("HTTP/1.1 302 F\r\nLocation: http://x/\27[2J\27]0;pwn\7\r\nContent-Length: 0\r\n\r\n"):close()
+        elseif request.path:find("escapes") then
+          connection:send("HTTP/1.1 200 OK\r\nContent-Type: \27[31mred\r\nX-Request-Id: \27[2Jid\r\n"
+            .. "Content-Length: 2\r\n\r\nxx"):close()
+        elseif request.path:find("header") then
+          connection:send("HTTP/1.1 500 No\r\nX-Request-Id: a" .. SPACES:sub(1, 90000) .. "b\r\nContent-Length: 0\r\n\r\n"):close()
+        elseif request.path:find("title") then
+          connection:respond(502, { ["Content-Type"] = "text/html" }, "<html><title>" .. SPACES)
+        else
+          connection:start(200, { ["Content-Type"] = "text/event-stream" })
+          connection:event { type = "init", text = "c1" }
+          connection:event { type = "error",
+            error = { ename = "x", evalue = "a" .. SPACES .. "\27[2Jb", traceback = json.array {} } }
+          connection:finish()
+        end
+      end
+    ]]
+  end)
+
+  teardown(function() server:stop() end)
+  before_each(function() client = opensandbox.new(server.url, "key", { retry = false }) end)
+  after_each(function() client:close() end)
+
+  local function check(value, err)
+    assert.is_nil(value)
+    local began = os.clock()
+    local text = tostring(err)
+    assert.is_true(os.clock() - began < 1)
+    assert.is_true(#text <= 4003 and #err.message <= 1003, ("%d and %d bytes"):format(#text, #err.message))
+    for _, shown in ipairs { text, err.message, err.code, err.request_id or "", "failed: " .. err } do
+      assert.is_nil(shown:find("[%c]"), ("%q"):format(shown))
+    end
+  end
+
+  it("are short, on one line and without control characters in errors, and are read at once", function()
+    for _, name in ipairs { "redirect", "escapes", "header", "title" } do
+      local began = os.clock()
+      check(client:get_sandbox(name))
+      assert.is_true(os.clock() - began < 2, name)
+    end
+    local began = os.clock()
+    check(client:run_command(server.url, "x"))
+    assert.is_true(os.clock() - began < 2)
+  end)
+end)

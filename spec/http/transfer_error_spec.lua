@@ -1,0 +1,144 @@
+--- What is said of a transfer that failed: the true culprit, and the remedy.
+
+local fault_server = require "spec.support.fault_server"
+local opensandbox = require "opensandbox"
+local openssl_server = require "spec.support.openssl_server"
+local process = require "spec.support.process"
+
+require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
+
+local function error_of(url, options)
+  options = options or {}
+  options.retry = false
+  local client = opensandbox.new(url, "key", options)
+  local value, err = client:get_sandbox "a"
+  client:close()
+  assert.is_nil(value)
+  return err
+end
+
+local function has(text, ...)
+  for _, part in ipairs { ... } do assert.truthy(tostring(text):find(part, 1, true), tostring(text)) end
+end
+
+describe("TLS spoken to a plain server", function()
+  it("is named, when it responds", function()
+    local server = fault_server.start [[
+      return {
+        on_connect = function(connection) connection:send("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"):close() end,
+      }
+    ]]
+    finally(function() server:stop() end)
+    local err = error_of((server.url:gsub("^http:", "https:")))
+    assert.same({ "transport", "tls_failed" }, { err.kind, err.code })
+    has(err.hint, "does not use TLS", "http://")
+  end)
+
+  it("is named, when it waits", function()
+    local server = fault_server.start [[
+      return { on_connect = function(connection) connection:pause_reading() end }
+    ]]
+    finally(function() server:stop() end)
+    local err = error_of((server.url:gsub("^http:", "https:")), { connect_timeout = 0.3 })
+    assert.same({ "timeout", "connect_timeout" }, { err.kind, err.code })
+    has(err.hint, "connect_timeout", "http://")
+  end)
+end)
+
+describe("plain HTTP spoken to a TLS server", function()
+  it("is named", function()
+    local server = openssl_server.start()
+    if not server then return pending("no openssl program here") end
+    finally(function() server:stop() end)
+    local err = error_of("http://127.0.0.1:" .. server.port, { timeout = 5 })
+    assert.is_true(err.code == "receive_failed" or err.code == "bad_response", err.code)
+    has(err.hint, "TLS", "https://")
+  end)
+end)
+
+describe("a proxy that cannot be reached", function()
+  local DEAD = "http://user:hunter2@127.0.0.1:1"
+
+  it("is named, when it is an option", function()
+    local err = error_of("http://box.invalid", { proxy = DEAD })
+    assert.same({ "transport", "proxy_failed", true }, { err.kind, err.code, err.not_sent })
+    has(err, "the proxy http://127.0.0.1:1 (option proxy) failed")
+    assert.is_nil(tostring(err):find("hunter2", 1, true))
+  end)
+
+  -- Runs a script with other variables in its environment, and returns what it prints.
+  local function child(variables, script)
+    local env = process.module_paths()
+    for _, name in ipairs { "http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY" } do
+      env[name] = variables[name] or false
+    end
+    local program = process.start { argv = { process.lua(), "-e", [[
+      local opensandbox = require "opensandbox"
+      local function error_of(url)
+        return tostring(select(2, opensandbox.new(url, "k", { retry = false, timeout = 5 }):get_sandbox "a"))
+      end
+    ]] .. script }, env = env }
+    local code = program:wait(20)
+    local output = program:output()
+    assert.equal(0, code, program:stderr_text())
+    program:stop()
+    return output
+  end
+
+  it("is named with its variable, when it is one of the environment", function()
+    for name, url in pairs {
+      http_proxy = "http://box.invalid", https_proxy = "https://box.invalid", HTTPS_PROXY = "https://box.invalid",
+      all_proxy = "http://box.invalid", ALL_PROXY = "https://box.invalid",
+    } do
+      local output = child({ [name] = DEAD }, ("io.write(error_of %q)"):format(url))
+      has(output, ("the proxy http://127.0.0.1:1 (environment variable %s) failed"):format(name), "option proxy")
+      assert.is_nil(output:find("hunter2", 1, true))
+    end
+  end)
+
+  it("is not blamed, when it is not used", function()
+    for _, no_proxy in ipairs { "127.0.0.1", "*", "other.example, 127.0.0.1" } do
+      local output = child({ http_proxy = DEAD, no_proxy = no_proxy }, [[io.write(error_of "http://127.0.0.1:2")]])
+      has(output, "connection refused", "127.0.0.1 port 2")
+      assert.is_nil(output:find("proxy", 1, true), output)
+    end
+  end)
+end)
+
+describe("a request whose connection broke after it was sent, and could not be made again", function()
+  it("is not said to be one that was not sent", function()
+    -- The server dies with the second request: its port refuses the next connection.
+    local server = fault_server.start [[
+      return function(request, connection)
+        if request.path:find("command") then os.exit(1) end
+        connection:respond(200, {}, "")
+      end
+    ]]
+    local client = opensandbox.new("http://127.0.0.1:1", "key")
+    finally(function()
+      client:close()
+      server:stop()
+    end)
+    assert(client:ping(server.url))
+    local result, err = client:run_command(server.url, "x")
+    assert.is_nil(result)
+    assert.equal("transport", err.kind)
+    assert.is_true(err.code == "send_failed" or err.code == "receive_failed", tostring(err))
+    assert.is_falsy(err.not_sent)
+    assert.is_false(err.retryable)
+  end)
+end)
+
+describe("a compressed response that was not asked for", function()
+  it("is named", function()
+    local server = fault_server.start [[
+      return function(request, connection)
+        connection:respond(200, { ["Content-Type"] = "application/json", ["Content-Encoding"] = "gzip" }, "\31\139\8 not really")
+      end
+    ]]
+    finally(function() server:stop() end)
+    local err = error_of(server.url)
+    assert.equal("protocol", err.kind)
+    has(tostring(err):lower(), "compress")
+  end)
+end)

@@ -1,0 +1,202 @@
+--- No create leaves a sandbox behind: neither one that is interrupted, however that happens, nor one whose response is lost.
+--
+-- Runs alone: an interrupted create has 2 seconds, in which the server must get to answer it.
+
+local core = require "opensandbox.core"
+local fault_server = require "spec.support.fault_server"
+local opensandbox = require "opensandbox"
+local process = require "spec.support.process"
+local wait_until = require "spec.support.wait_until"
+
+require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
+
+local CREATE_DELAY = 0.5 -- seconds, as on a real server
+
+-- Runs in a process of its own. Each mode interrupts a create after some time.
+local SCRIPT = [[
+  local opensandbox = require "opensandbox"
+  local client = opensandbox.new()
+  local mode, seconds = os.getenv "MODE", tonumber(os.getenv "SECONDS")
+  local metadata = { mode = mode, at = tostring(seconds) }
+  local function create() return client:create { image = "any", metadata = metadata } end
+  local modes = {}
+
+  local function interrupted(task, kind)
+    local sandbox, err = task:wait(10)
+    assert(not sandbox and err.kind == kind, tostring(err))
+  end
+
+  function modes.closed()
+    local task = opensandbox.spawn(create)
+    opensandbox.sleep(seconds)
+    local began = opensandbox.now()
+    client:close()
+    assert(opensandbox.now() - began < 3)
+    interrupted(task, "closed")
+  end
+
+  function modes.cancelled()
+    local task = opensandbox.spawn(create)
+    opensandbox.sleep(seconds)
+    task:cancel()
+    interrupted(task, "cancelled")
+  end
+
+  function modes.failed()
+    opensandbox.spawn(create)
+    opensandbox.sleep(seconds)
+    error("failed on purpose")
+  end
+
+  function modes.ended()
+    opensandbox.spawn(create)
+    opensandbox.sleep(seconds)
+  end
+
+  function modes.map()
+    opensandbox.map({ 1, 2, 3 }, function(i)
+      if i > 1 then return create() end
+      opensandbox.sleep(seconds)
+      error("failed on purpose")
+    end)
+  end
+
+  function modes.pool()
+    local pool = client:pool { image = "any", metadata = metadata, min_idle = 3 }
+    opensandbox.sleep(seconds)
+    assert(pool:close())
+    assert(#assert(client:list_sandboxes { metadata = metadata }) == 0)
+  end
+
+  modes[mode]()
+]]
+
+local MODES = {
+  closed = "when its client is closed", cancelled = "when its task is cancelled", failed = "when its script fails",
+  ended = "when its script ends", map = "when another task of its map raises", pool = "when its pool is closed",
+}
+
+describe("a create under way", function()
+  local server, watcher
+  local outcomes = {} -- by mode: { code, complaint } of each script
+
+  local function start(mode, seconds)
+    local env = process.module_paths()
+    env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY, env.OPEN_SANDBOX_PROTOCOL = server.url, server.key, false
+    env.MODE, env.SECONDS = mode, tostring(seconds)
+    return process.start { argv = { process.lua(), "-e", SCRIPT }, env = env }
+  end
+
+  setup(function()
+    server = process.devserver { grace = 0.1, args = { "--create-delay", tostring(CREATE_DELAY) } }
+    watcher = opensandbox.new(server.url, server.key)
+    for _, seconds in ipairs { 0.05, 0.2, 0.4 } do
+      local children = {}
+      for mode in pairs(MODES) do children[mode] = start(mode, seconds) end
+      for mode, child in pairs(children) do
+        local code = child:wait(30)
+        outcomes[mode] = outcomes[mode] or {}
+        table.insert(outcomes[mode], { code = code, complaint = child:stderr_text() })
+        child:stop()
+      end
+    end
+    -- A create that begins now is answered after all those that began before.
+    assert(assert(watcher:create { image = "any" }):kill())
+  end)
+  teardown(function()
+    watcher:close()
+    server:stop()
+  end)
+
+  for mode, how in pairs(MODES) do
+    it("leaves no sandbox behind " .. how, function()
+      assert.equal(3, #outcomes[mode])
+      local fails = mode == "failed" or mode == "map"
+      for _, outcome in ipairs(outcomes[mode]) do
+        assert.equal(fails and 1 or 0, outcome.code, outcome.complaint)
+        if fails then assert.truthy(outcome.complaint:find("failed on purpose", 1, true), outcome.complaint) end
+      end
+      assert.same({}, assert(watcher:list_sandboxes { metadata = { mode = mode } }))
+    end)
+  end
+end)
+
+describe("a create whose response is lost", function()
+  local server, client
+
+  setup(function()
+    -- The first segment of the path says what happens. POST makes a sandbox, and its response is lost; the list shows it.
+    server = fault_server.start [[
+      local JSON = { ["Content-Type"] = "application/json" }
+      local created, known = {}, {}
+      local function elapsed(name) return (uv.hrtime() - created[name]) / 1e9 end
+      local function is_down(name) return (name == "outage" or name == "cancelled") and elapsed(name) < 1.2 end
+      return function(request, connection)
+        local name, path = request.path:match("^/(%w+)/v1(/[^?]*)")
+        if request.method == "POST" then
+          created[name], known[name] = uv.hrtime(), true
+          if name == "outage" then return connection:close() end
+          return connection:silence()
+        elseif is_down(name) then
+          state.refused = (state.refused or 0) + 1
+          return connection:reset()
+        elseif request.method == "DELETE" then
+          state["deleted " .. name] = path
+          known[name] = nil
+          return connection:respond(204, {}, "")
+        elseif name == "mute" then
+          return connection:silence()
+        end
+        local items = json.array {}
+        if known[name] and not (name == "late" and elapsed(name) < 1.2) then
+          items[1] = { id = "found-" .. name, status = { state = "Running" } }
+        end
+        connection:respond(200, JSON, json.encode { items = items })
+      end
+    ]]
+  end)
+  teardown(function() server:stop() end)
+  after_each(function() client:close() end)
+
+  local function create(name, opts)
+    client = opensandbox.new(server.url .. "/" .. name, "", opts)
+    return client:create_sandbox { image = "x" }
+  end
+
+  it("is searched until an outage is over", function()
+    local info, err = create "outage"
+    assert.equal("found-outage", info and info.id, tostring(err))
+    assert.is_true(server:state().refused > 3)
+  end)
+
+  it("is searched in the background, through an outage too, when its task is cancelled", function()
+    client = opensandbox.new(server.url .. "/cancelled", "")
+    local task = opensandbox.spawn(function() return client:create_sandbox { image = "x" } end)
+    wait_until(function()
+      local requests = server:requests()
+      return #requests > 0 and requests[#requests].path:find("^/cancelled/")
+    end)
+    task:cancel()
+    assert.equal("cancelled", select(2, task:wait(5)).kind)
+    wait_until(function() return server:state()["deleted cancelled"] end, "the sandbox stays")
+  end)
+
+  it("ends when create_timeout has passed, the search included, and names that option", function()
+    local began = core.now()
+    local info, err = create("mute", { create_timeout = 1 })
+    local taken = core.now() - began
+    assert.is_nil(info)
+    assert.is_true(taken > 0.7 and taken < 2, ("it took %.2f s"):format(taken))
+    assert.same({ "timeout", "create_timeout" }, { err.kind, err.timeout_option })
+    assert.truthy(tostring(err):find("create_timeout of 1 s", 1, true), tostring(err))
+  end)
+
+  it("is deleted when it appears after the call has returned", function()
+    local info, err = create("late", { create_timeout = 0.4 })
+    assert.is_nil(info)
+    assert.same({ "timeout", "create_timeout" }, { err.kind, err.timeout_option })
+    assert.truthy(err.hint:find("opensandbox-lua-create=", 1, true), err.hint)
+    wait_until(function() return server:state()["deleted late"] end, "the sandbox stays")
+    assert.equal("/sandboxes/found-late", server:state()["deleted late"])
+  end)
+end)

@@ -1,0 +1,97 @@
+--- Runs the scripts of this directory in the program of spec/c/torture.c: run.lua PROGRAM [short]
+--
+-- `short` lets some of the allocations fail, not all.
+
+local core = require "opensandbox.core"
+local fault_server = require "spec.support.fault_server"
+local process = require "spec.support.process"
+
+local program, short = arg[1], arg[2] == "short"
+local MAX_SHORT_RUNS = 60 -- of each kind
+
+local server = fault_server.start [[
+  local bytes = {}
+  for offset = 0, 699999 do bytes[offset + 1] = string.char((offset + math.floor(offset / 251)) % 251) end
+  local body = table.concat(bytes)
+  local events = {}
+  for i = 1, 1500 do
+    events[i] = ('{"type":"%s","text":"%s","timestamp":1}\n'):format(i % 2 == 0 and "stdout" or "init", ("e"):rep(i % 90))
+  end
+  events = table.concat(events)
+  return function(request, connection)
+    local path = request.path
+    if path == "/hello" then
+      connection:respond(200, { ["X-Test"] = "a" }, "hello")
+    elseif path == "/body" then
+      connection:respond(200, {}, body)
+    elseif path == "/events" then
+      connection:respond(200, {}, events)
+    elseif path == "/echo" then
+      connection:respond(200, {}, request.body)
+    elseif path == "/count" then
+      connection:respond(200, {}, tostring(#request.body))
+    elseif path == "/slow" then
+      connection:after(500, function() connection:respond(200, {}, "late") end)
+    elseif path == "/websocket" then
+      websocket.accept(request, connection, {
+        with = websocket.frame("ping", "p"),
+        on_frame = function(peer, frame)
+          if frame.opcode == "binary" then peer:send("binary", frame.payload) end
+        end,
+      })
+    elseif path == "/silence" then
+      connection:silence()
+    elseif path == "/cut" then
+      connection:send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort")
+      connection:close()
+    elseif path == "/switch" then
+      connection:send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\nzzz")
+      connection:close()
+    elseif path == "/garbage" then
+      connection:send("this is not HTTP at all\r\n\r\n")
+      connection:close()
+    end
+  end
+]]
+
+local directory = os.tmpname()
+os.remove(directory)
+assert(core.mkdir(directory, 448)) -- 0700
+local file = assert(io.open(directory .. "/upload", "wb"))
+file:write(("x"):rep(100000))
+file:close()
+
+local failures = 0
+
+-- Runs the program with options and arguments, and prints what it prints.
+local function run(options, ...)
+  local argv = { program }
+  for _, option in ipairs(options) do argv[#argv + 1] = option end
+  for _, argument in ipairs { ... } do argv[#argv + 1] = argument end
+  local child = process.start { argv = argv, env = process.module_paths() }
+  local line = child:read_line(7200)
+  while line do
+    print(line)
+    io.stdout:flush()
+    line = child:read_line(7200)
+  end
+  if child:wait(10) ~= 0 then
+    failures = failures + 1
+    io.write(child:stderr_text():sub(-4000))
+  end
+  child:stop()
+end
+
+run({ "--seconds=60" }, "spec/torture/faults.lua", server.url)
+for _, whose in ipairs { "--core", "--curl", "--lua" } do
+  local options = { whose, "--seconds=60", short and "--runs=" .. MAX_SHORT_RUNS or nil }
+  run(options, "spec/torture/core.lua", server.url, directory)
+  options[#options + 1] = "--for-good"
+  run(options, "spec/torture/core.lua", server.url, directory)
+end
+
+server:stop()
+os.remove(directory .. "/upload")
+os.remove(directory)
+print(failures == 0 and "torture: all is well" or ("torture: %d kinds of runs went wrong"):format(failures))
+os.exit(failures == 0 and 0 or 1)

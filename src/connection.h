@@ -1,0 +1,37 @@
+/*
+ * The way of a transfer to its server: what happens while libcurl connects, and what is known of it afterwards. Above all, whether a
+ * request may have reached the server.
+ */
+#ifndef OSB_CONNECTION_H
+#define OSB_CONNECTION_H
+
+#include "curl_api.h"
+#include "outcome.h"
+
+typedef struct osb_connection {
+    CURL *easy;
+    int is_https;
+    int sent_before;  /* bytes of the request were sent over a connection that has broken since */
+    int is_stale;     /* the connection that was to be used again has been closed by the server */
+    int socket_error; /* errno of the last socket that could not be made */
+    int connect_port; /* of the last address that was tried */
+} osb_connection;
+
+void osb_connection_init(osb_connection *connection, const char *url);
+
+/* Watches how `easy` connects. The connection must stay as long as the handle. */
+CURLcode osb_connection_watch(osb_connection *connection, CURL *easy);
+
+/* Returns 1 when bytes of the request may have reached the server by now. */
+int osb_connection_sent(const osb_connection *connection);
+
+/*
+ * Returns 1, once, when the transfer ended because the connection that was to be used again had been closed by the server. Nothing was
+ * sent: the transfer can be started again.
+ */
+int osb_connection_was_stale(osb_connection *connection);
+
+/* Returns the outcome that a result of libcurl's means for this connection. */
+osb_outcome osb_connection_outcome(const osb_connection *connection, CURLcode code);
+
+#endif
