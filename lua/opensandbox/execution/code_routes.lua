@@ -222,7 +222,8 @@ function CodeExecution:result()
   local last = self.results[#self.results]
   local text = last and last["text/plain"]
   return run_result {
-    text = type(text) == "string" and text or nil, results = self.results, execution_count = self.execution_count, error = self.error_event,
+    text = type(text) == "string" and text or nil, results = self.results,
+    execution_count = self.execution_count, error = self.error_event,
     stdout = all.stdout, stderr = all.stderr, stdout_dropped = all.stdout_dropped, stderr_dropped = all.stderr_dropped,
     duration = all.duration,
   }
