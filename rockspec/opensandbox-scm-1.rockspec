@@ -135,6 +135,7 @@ build = {
     ["opensandbox.egress.vault_objects"] = "lua/opensandbox/egress/vault_objects.lua",
     ["opensandbox.egress.vault_routes"] = "lua/opensandbox/egress/vault_routes.lua",
     ["opensandbox.execution.code_routes"] = "lua/opensandbox/execution/code_routes.lua",
+    ["opensandbox.execution.command_input"] = "lua/opensandbox/execution/command_input.lua",
     ["opensandbox.execution.command_requests"] = "lua/opensandbox/execution/command_requests.lua",
     ["opensandbox.execution.command_routes"] = "lua/opensandbox/execution/command_routes.lua",
     ["opensandbox.execution.durable_run"] = "lua/opensandbox/execution/durable_run.lua",
