@@ -6,6 +6,7 @@
 # make fuzz       parts of the core on random input; fuzz-coverage: the same with clang's fuzzer
 # make tsan       the notifier's thread under ThreadSanitizer
 # make torture    failing allocations, and other faults
+# make systems    README's two commands on other Debian releases, in directories of their own (root, debootstrap)
 # make interop    the development server, driven by the official Python and JavaScript SDKs
 # make -s env     the exports that let `$(LUA) script.lua` use the tree
 # make install    into $(PREFIX)
@@ -53,7 +54,7 @@ CORE = $(BUILD)/opensandbox/core.so
 RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo test test-alone bench interop sdks soak lint fuzz fuzz-coverage tsan torture env install clean setup-build setup-test \
+.PHONY: all core demo systems test test-alone bench interop sdks soak lint fuzz fuzz-coverage tsan torture env install clean setup-build setup-test \
   setup-demo setup-bench setup-interop run-test run-demo
 
 all: core
@@ -119,6 +120,10 @@ build/python-%/installed: spec/interop/requirements-%.txt
 # 1,000 sandboxes, one after the other: nothing may stay behind.
 soak: core
 	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/soak.lua
+
+# SYSTEMS= chooses releases and interpreters, see .ci/systems.
+systems:
+	@bash .ci/systems $(SYSTEMS)
 
 lint:
 	luacheck -q .
