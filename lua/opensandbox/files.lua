@@ -24,9 +24,9 @@ local parts = lazy.modules {
 ---@field endpoint fun(op: string): opensandbox.Endpoint?, opensandbox.Error? the endpoint that has the file routes
 ---@field run fun(op: string, script: string, opts: table): opensandbox.CommandResult?, opensandbox.Error? runs a script; opts: cwd, timeout
 ---@field temporary_directory? string absolute path, default "/tmp"
----@field ignore? string[] patterns, as in a .gitignore, of what is not the user's and stays out of downloaded directories
+---@field ignore? string[] patterns, as in a .gitignore, of files that are not the user's: downloads of directories omit them
 ---@field absolute? fun(op: string, path: string): string?, opensandbox.Error? the absolute path for any path; default: execd is asked
----@field pipe? fun(op: string, script: string, opts: table, sink: fun(bytes: string)): opensandbox.CommandResult?, opensandbox.Error? runs a script and passes on what it writes to stdout; where it is present, commands cannot leave a file for a download
+---@field pipe? fun(op: string, script: string, opts: table, sink: fun(bytes: string)): opensandbox.CommandResult?, opensandbox.Error? runs a script and passes its stdout to the sink; it is present where a command cannot leave a file for a download
 
 ---@class opensandbox.Files
 ---@field target opensandbox.FileTarget
@@ -294,7 +294,7 @@ end
 
 ---@class opensandbox.FileDownloadOpts
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
----@field verify? boolean compare size and CRC of what arrived, before the local file is replaced
+---@field verify? boolean compare size and CRC of the download with those of the file, before the local file is replaced
 ---@field timeout? number seconds for the download; default: none
 
 local download_options = { on_progress = "function", verify = "boolean", timeout = "seconds" }
@@ -316,11 +316,11 @@ local function download_part(self, op, from, target, opts)
   return parts.verification.compare_file(self.target, op, from, part)
 end
 
---- Downloads a file to a local path: GET /files/download. It is written under a temporary name and renamed when it is complete. After a
---- failure the old file still exists, and the temporary one does not.
+--- Downloads a file to a local path: GET /files/download. It is written under a temporary name and renamed when it is complete.
+--- After a failure the old file still exists, and the temporary one does not.
 ---
---- An existing local file stays what it is. The bytes are copied into a device, through a symlink, and into a file that is mounted, has
---- other names or another owner. A FIFO, a socket and a file without write permission are errors.
+--- An existing local file keeps its kind. The bytes are copied into a device, through a symlink, and into a file that is mounted,
+--- has other names or another owner. A FIFO, a socket and a file without write permission are errors.
 ---@param from string path in the sandbox
 ---@param to string local path
 ---@param opts? opensandbox.FileDownloadOpts

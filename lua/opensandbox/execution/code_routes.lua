@@ -214,7 +214,7 @@ local CodeExecution = execution.class({ noun = "code" }, {
   end,
 })
 
--- The text of an event is what the kernel wrote.
+-- The text of an event is the text that the kernel wrote.
 function CodeExecution.decode_text(text) return text end
 
 function CodeExecution:result()

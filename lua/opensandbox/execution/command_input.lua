@@ -1,7 +1,7 @@
 --- The standard input of a command: the option `stdin`.
 --
--- execd gives a command no input. So the bytes are uploaded to a temporary file in the sandbox, from which the command reads. The file is
--- removed afterwards, whatever the outcome.
+-- The standard input of execd's commands is empty. So the bytes are uploaded to a temporary file in the sandbox, from which the
+-- command reads. The file is removed afterwards, whatever the outcome.
 --
 -- The file is /tmp/NAME for execd. A development server without isolation has another /tmp, which is the TMPDIR of its commands.
 
@@ -32,8 +32,8 @@ function command_input.check(op, stdin)
   return { file = stdin.path }
 end
 
--- The shell is replaced by another one that has the input. The command is its argument, so that nothing else changes for it: the shell's
--- name, line numbers, syntax errors, here-documents, `exec`, exit codes and signals. It sets no variable.
+-- The shell is replaced by another one that has the input. The command is its argument, so that nothing else changes for it: the
+-- shell's name, line numbers, syntax errors, here-documents, `exec`, exit codes and signals. It sets no variable.
 local REPLACEMENT = [[set -- /tmp/NAME; [ -f "$1" ] || set -- "${TMPDIR:-/tmp}/NAME"; exec <"$1"; ]]
   .. [[case "${BASH:-}" in */bash) set -- -a bash "$BASH";; *) set -- sh;; esac; exec "$@" -c ]]
 

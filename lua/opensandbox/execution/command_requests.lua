@@ -42,8 +42,8 @@ function command_requests.status(client, endpoint, id, extra)
   }, extra))
 end
 
--- Returns the part of a log that begins at `cursor`. The server's own cursor tells where the text begins: a server or a cache that
--- repeats old bytes must not make them count twice.
+-- Returns the part of a log that begins at `cursor`. The server's own cursor shows where the text begins, because a server or a
+-- cache that repeats old bytes must not make them count twice.
 local function slice_log(cursor, text, header, truncated)
   local following = tonumber((header or ""):match("^%d+$"))
   if truncated or not following then return { text = text, cursor = cursor + #text } end

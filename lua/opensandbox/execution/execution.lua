@@ -1,7 +1,7 @@
 --- An execution: something that execd runs and reports as a stream of events, up to the event that proves that it ended.
 --
--- Commands, shell sessions, code contexts and isolated sessions each have a class of executions. This file holds what they share. A
--- class overrides some of these methods:
+-- Commands, shell sessions, code contexts and isolated sessions each have a class of executions. This file holds their common part.
+-- A class overrides some of these methods:
 --
 --   method            called                                            overridden by
 --   handlers          for each event, by its type                       command, code
@@ -30,7 +30,7 @@ local TIMEOUT_TOLERANCE = 0.98          -- execd's timer and its clock differ by
 local TOO_LONG_HINT = "Linux takes at most 128 KiB in one argument or variable: write the text to a file with files:write, or pass "
   .. "it as the standard input (option stdin)"
 
---- Seconds that execd gets, after the timeout of what it runs, to kill it and to report that.
+--- Seconds that execd gets, after the timeout of a process, to kill the process and to report that.
 execution.SERVER_TIMEOUT_GRACE = 10
 
 --- Returns whether a process was ended by its timeout. execd reports that as any other SIGKILL.

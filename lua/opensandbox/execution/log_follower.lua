@@ -9,8 +9,8 @@ local utf8 = require "opensandbox.base.utf8"
 local Follower = {}
 Follower.__index = Follower
 
---- Waits for output. After an error it can be called again. A character is not cut: its first bytes are held back until the rest of it
---- has arrived, or until the command has ended.
+--- Waits for output. After an error it can be called again. A character is not cut: its first bytes are held back until the rest of
+--- it has arrived, or until the command has ended.
 ---@return string? text the output since the last call
 ---@return integer? cursor the byte offset behind it
 ---@return opensandbox.CommandStatus? status instead of text: the last status, after all output was read
@@ -47,7 +47,7 @@ function Follower:next()
   end
 end
 
----@param source table op; logs(cursor) and status(), which return what the functions of command_requests.lua return; cursor (where to begin); owner (see loop.wait)
+---@param source table op; logs(cursor) and status(), with the results of the functions of command_requests.lua; cursor (where to begin); owner (see loop.wait)
 ---@return table follower
 return function(source)
   source.held = "" -- the first bytes of a character

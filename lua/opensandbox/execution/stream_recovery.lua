@@ -70,7 +70,7 @@ local function complete_output(self, name)
   if rest ~= "" then self.exchange:call_user(append, rest) end
   if callback and (differs or compared < delivered) then
     return nil, self.exchange:error { kind = "stream", code = "output_differs",
-      message = ("the %s received as events is not the beginning of what the command wrote"):format(name) }
+      message = ("the %s received as events is not the beginning of the command's output"):format(name) }
   end
   self[name] = whole
   return true

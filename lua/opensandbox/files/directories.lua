@@ -123,14 +123,14 @@ end
 
 ---@class opensandbox.DownloadDirOpts
 ---@field ignore? string[] patterns as in a .gitignore. Names that a plain name ignores are not even sent
----@field verify? boolean compare the checksums of what arrived before anything is written
+---@field verify? boolean compare the checksums before anything is written
 ---@field timeout? number seconds for the whole transfer; default: none
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
 
 ---@class opensandbox.UploadDirOpts
 ---@field ignore? string[] patterns as in a .gitignore
 ---@field gitignore? boolean honour the .gitignore files in the directory, and ignore .git
----@field verify? boolean compare the checksums of what arrived
+---@field verify? boolean compare the checksums of the sent and the received files
 ---@field timeout? number seconds for the whole transfer; default: none
 ---@field on_progress? fun(done: number, total: number) called with bytes done and bytes in all
 

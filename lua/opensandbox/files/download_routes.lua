@@ -119,8 +119,8 @@ local function save(self, endpoint, path, to, opts, extra)
   return append_rest(stream, to, report)
 end
 
---- Downloads a file of the sandbox into a new local file: GET /files/download. The bytes do not pass through Lua. After a connection broke,
---- the rest is requested by a range. If nothing is returned, or an error, the local file is removed.
+--- Downloads a file of the sandbox into a new local file: GET /files/download. The bytes do not pass through Lua. After a
+--- connection broke, the rest is requested by a range. If nothing is returned, or an error, the local file is removed.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param path string

@@ -49,8 +49,8 @@ end
 ---@param job table op, and deadline (of deadline.new)
 ---@param script string
 ---@param code string of the error
----@param failure string what failed, for the message of the error
----@param opts? { ignores_output?: boolean, sink?: fun(bytes: string) } ignores_output: the exit code is enough, so that a lost output is no error; sink: called with what it writes to stdout, for a target with `pipe`
+---@param failure string beginning of the error's message
+---@param opts? { ignores_output?: boolean, sink?: fun(bytes: string) } ignores_output: the exit code is enough, so that a lost output is no error; sink: called with its stdout, for a target with `pipe`
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err its `result` is that of the command
 function helper_commands.run(target, job, script, code, failure, opts)

@@ -68,8 +68,8 @@ local function segment(text)
   return parts
 end
 
--- Returns whether the parts match a name. Each is taken where it matches first, so that the time does not grow with a power of the name's
--- length: names come from the sandbox.
+-- Returns whether the parts match a name. Each is taken where it matches first, so that the time does not grow with a power of the
+-- name's length: names come from the sandbox.
 local function matches_name(parts, name)
   local first, last = parts[1], parts[#parts]
   if #parts == 1 then return #name == first.size and name:find("^" .. first.pattern .. "$") ~= nil end
@@ -121,8 +121,8 @@ local function matches_at(group, names, at)
   return true
 end
 
--- Returns whether groups of segments, which were separated by "**", match a path. "**" matches any number of names; at the end it matches
--- at least one. Each group is taken where it matches first.
+-- Returns whether groups of segments, which were separated by "**", match a path. "**" matches any number of names; at the end it
+-- matches at least one. Each group is taken where it matches first.
 local function matches(groups, names)
   local first, last = groups[1], groups[#groups]
   if #groups == 1 then return #names == #first and matches_at(first, names, 1) end

@@ -1,7 +1,7 @@
 --- File operations on paths that execd would change: it expands `$NAME`, drops some `$`, and knows no escape for them.
 --
--- Bytes, permissions and replacements go through a temporary symlink with a plain name, because execd's routes follow it. Facts are taken
--- from the listing of the nearest parent with a plain path. Commands, which take every path as it is, do the rest.
+-- Bytes, permissions and replacements go through a temporary symlink with a plain name, because execd's routes follow it. Facts are
+-- taken from the listing of the nearest parent with a plain path. Commands, which take every path as it is, do the rest.
 
 local coxpcall = require "opensandbox.loop.coxpcall"
 local endpoint_call = require "opensandbox.http.endpoint_call"
@@ -150,7 +150,8 @@ local function resolve_directory(target, op, path)
   return result and result.stdout:match("^(/[^%z\n]*)\n$"), err
 end
 
--- Lists the entries below the plain parent of a path, and returns the path as execd reports it: JSON has U+FFFD for bytes that are not UTF-8.
+-- Lists the entries below the plain parent of a path, and returns the path as execd reports it: JSON has U+FFFD for bytes that are
+-- not UTF-8.
 local function list_from_parent(target, op, path, depth)
   local absolute, err = remote_paths.absolute(target, op, path)
   if not absolute then return nil, err end

@@ -23,7 +23,7 @@ local function buffered(self)
   return #self.buffer - self.at + 1
 end
 
--- Removes what the download needed.
+-- Removes the alias that the download needed.
 local function release(self)
   if self.alias then self.alias.remove() end
 end
@@ -104,8 +104,8 @@ local function read_line(self, keeps_end)
   end
 end
 
---- Reads like a file handle. The formats are a number of bytes (less at the end), "a" for the rest, "l" and "L" for a line without and with
---- its end, and nil for some bytes that have arrived.
+--- Reads like a file handle. The formats are a number of bytes (less at the end), "a" for the rest, "l" and "L" for a line without
+--- and with its end, and nil for some bytes that have arrived.
 ---@param format? integer|string
 ---@return string? bytes nil at the end ("" for "a")
 ---@return opensandbox.Error? err
@@ -123,7 +123,8 @@ function Reader:read(format)
   return read_bytes(self, format)
 end
 
---- Returns an iterator over the lines, without their ends. It raises the error of a transfer that breaks, because a loop would hide it.
+--- Returns an iterator over the lines, without their ends. It raises the error of a transfer that breaks, because a loop would hide
+--- it.
 ---@return fun(): string?
 function Reader:lines()
   return function()

@@ -120,7 +120,7 @@ local function pack_remote(job, path)
   return nil, pack_error(job, err)
 end
 
--- Checks that there is a directory, where the archive is made later.
+-- Checks that the directory exists. The archive is made later.
 local function check_remote(job)
   local result, err = helper_commands.run(job.target, job, directory_test(job), "tar_failed", PACK_FAILURE,
     { ignores_output = true })

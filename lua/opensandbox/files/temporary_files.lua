@@ -30,7 +30,8 @@ function temporary_files.remove(target, endpoint, path)
   delete(target, endpoint, "/files", path)
 end
 
---- Removes a symlink without waiting: DELETE /directories, because DELETE /files leaves a symlink to a directory or to a missing file.
+--- Removes a symlink without waiting: DELETE /directories, because DELETE /files leaves a symlink to a directory or to a missing
+--- file.
 ---@param target opensandbox.FileTarget
 ---@param endpoint opensandbox.Endpoint of the target
 ---@param path string

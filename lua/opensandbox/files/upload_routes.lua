@@ -41,8 +41,9 @@ local function reported_size(path)
   return kind and size
 end
 
--- Returns the part for the content of a file, its reader function if it has one, and its size for the progress if that is known. Files and
--- handles are read to their end, and no length is announced for them: a file can grow or shrink, and files of /proc report no size.
+-- Returns the part for the content of a file, its reader function if it has one, and its size for the progress if that is known.
+-- Files and handles are read to their end, and no length is announced for them: a file can grow or shrink, and files of /proc
+-- report no size.
 local function content_part(op, file)
   local content = file.content
   if (content == nil) == (file.file == nil) then options.raise(op, "a file needs 'content' or 'file', and not both") end
