@@ -198,6 +198,32 @@ describe("an error about such a path", function()
     nothing_is_left()
   end)
 
+  it("of its arguments raises where the method was called, before anything is sent", function()
+    local missing = fresh() .. "/$missing"
+    local wrong = {
+      function() return (files:write(missing, {})) end,
+      function() return (files:write(missing, nil)) end,
+      function() return (files:write(missing, "x", { mode = "0999" })) end,
+      function() return (files:write(missing, "x", { owner = "" })) end,
+      function() return (files:read(missing, { offset = -1 })) end,
+      function() return (files:read(missing, { length = 0 })) end,
+      function() return (files:open(missing, { lines = { first = 0 } })) end,
+      function() return (files:list(missing, { depth = -1 })) end,
+      function() return (files:search(missing, 5)) end,
+      function() return (files:chmod(missing, "rwx")) end,
+      function() return (files:replace(missing, "", "b")) end,
+      function() return (files:replace(missing, "a", nil)) end,
+    }
+    for i, call in ipairs(wrong) do
+      local ok, message = pcall(call)
+      assert.is_false(ok, "call " .. i)
+      local line = debug.getinfo(call, "S").linedefined
+      assert.truthy(message:find(("literal_paths_spec.lua:%d: files:"):format(line), 1, true), message)
+    end
+    assert.is_false(files:exists(missing))
+    nothing_is_left()
+  end)
+
   it("leaves nothing behind when a callback raises, or a reader is dropped", function()
     local path = fresh() .. "/$big"
     assert(files:write(path, ("x"):rep(3000000)))

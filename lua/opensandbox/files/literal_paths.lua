@@ -4,14 +4,17 @@
 -- taken from the listing of the nearest parent with a plain path. Commands, which take every path as it is, do the rest.
 
 local coxpcall = require "opensandbox.loop.coxpcall"
+local download_routes = require "opensandbox.files.download_routes"
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
+local file_routes = require "opensandbox.files.file_routes"
 local finalizer = require "opensandbox.base.finalizer"
 local helper_commands = require "opensandbox.files.helper_commands"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local remote_paths = require "opensandbox.files.remote_paths"
 local temporary_files = require "opensandbox.files.temporary_files"
+local upload_routes = require "opensandbox.files.upload_routes"
 local utf8 = require "opensandbox.base.utf8"
 
 local literal_paths = {}
@@ -102,6 +105,7 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function literal_paths.upload(target, op, file, upload)
+  upload_routes.check_file(op, file)
   local path = file.path
   return with_alias(target, op, path, true, function(alias)
     file.path = alias
@@ -113,6 +117,7 @@ end
 ---@return opensandbox.Reader? reader
 ---@return opensandbox.Error? err
 function literal_paths.open(target, op, path, opts)
+  opts = download_routes.check_options(op, opts)
   local alias, err = create_alias(target, op, path)
   if not alias then return nil, err end
   local reader
@@ -212,6 +217,7 @@ end
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
 function literal_paths.search(target, op, dir, pattern)
+  if pattern ~= nil then options.argument(op, "the pattern", pattern, "nonempty string") end
   local list, absolute = list_from_parent(target, op, dir, 0)
   if not list then return nil, absolute end
   local _, err = entries_below(target, op, dir, absolute, list)
@@ -291,7 +297,7 @@ end
 ---@return integer? count
 ---@return opensandbox.Error? err
 function literal_paths.replace(target, op, path, change)
-  options.check(op, change, { old = "string", new = "string" })
+  file_routes.check_change(op, change)
   return with_alias(target, op, path, false, function(alias)
     local counts, err = call(target, op, "replace_in_files", { [alias] = change })
     if not counts then return nil, err end

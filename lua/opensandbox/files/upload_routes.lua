@@ -77,16 +77,26 @@ local function body_of(op, files, first, last)
   return parts, readers, metadata_size
 end
 
+--- Internal: checks a file to be uploaded, except for its path. Returns its size if that is known.
+---@param op string
+---@param file any
+---@return integer? size
+function upload_routes.check_file(op, file)
+  options.check(op, file, file_options)
+  paths.mode(op, file.mode)
+  local _, _, size = content_part(op, file)
+  return size
+end
+
 -- Checks all files before the first is sent. Returns the bytes of all of them, or nil if a size is not known.
 local function check_files(op, files)
   local total = 0
   options.argument(op, "the files", files, "table")
   for i, file in ipairs(files) do
     options.argument(op, "file " .. i, file, "table")
-    options.check(op, file, file_options)
     paths.check(op, file.path)
+    local size = upload_routes.check_file(op, file)
     metadata_of(op, file)
-    local _, _, size = content_part(op, file)
     total = total and size and total + size
   end
   if #files == 0 then options.raise(op, "the list of files must not be empty") end
