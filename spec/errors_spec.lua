@@ -47,6 +47,8 @@ local answers = {
     code = "HTTP_500", message = "the server returned an error without a message" },
   nulls = { 500, JSON, '{"code":null,"message":null,"detail":null,"error":null}',
     code = "HTTP_500", message = "the server returned an error without a message" },
+  descriptors = { 502, { ["Content-Type"] = "text/plain" }, "Proxy error: dial tcp 127.0.0.1:44772: socket: too many open files",
+    code = "HTTP_502", message = "Proxy error: dial tcp 127.0.0.1:44772: socket: too many open files" },
   key = { 401, JSON, '{"code":"UNAUTHORIZED","message":"bad key"}', code = "UNAUTHORIZED", message = "bad key", hint = "API key" },
   forbidden = { 403, JSON, '{"code":"X","message":"no"}', code = "X", message = "no", hint = "API key" },
   lines = { 500, JSON, '{"code":"X","message":"first\\nsecond\\r\\nthird"}', code = "X", message = "first second third" },
@@ -170,6 +172,8 @@ describe("an answer that says no", function()
     end
     local err = failure_of("ping", server.url .. "/case-key")
     assert.is_truthy(err.hint:find("headers", 1, true), "a sandbox does not want the API key")
+    err = failure_of("ping", server.url .. "/case-descriptors")
+    assert.is_truthy(err.hint:find("use_server_proxy", 1, true), "execd's own proxy keeps descriptors")
   end)
 
   it("stays one line, whatever code the server gives it", function()

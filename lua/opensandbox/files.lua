@@ -13,6 +13,7 @@ local paths = require "opensandbox.base.paths"
 -- Files that are loaded when a method first needs them.
 local parts = lazy.modules {
   empty_directory = "opensandbox.files.empty_directory",
+  literal_paths = "opensandbox.files.literal_paths",
   local_target = "opensandbox.files.local_target",
   verification = "opensandbox.files.verification",
 }
@@ -23,9 +24,9 @@ local parts = lazy.modules {
 ---@field endpoint fun(op: string): opensandbox.Endpoint?, opensandbox.Error? the endpoint that has the file routes
 ---@field run fun(op: string, script: string, opts: table): opensandbox.CommandResult?, opensandbox.Error? runs a script; opts: cwd, timeout
 ---@field temporary_directory? string absolute path, default "/tmp"
----@field ignore? string[] patterns, as in a .gitignore, of what is not the user's and stays out of downloaded directories
+---@field ignore? string[] patterns, as in a .gitignore, of files that are not the user's: downloads of directories omit them
 ---@field absolute? fun(op: string, path: string): string?, opensandbox.Error? the absolute path for any path; default: execd is asked
----@field pipe? fun(op: string, script: string, opts: table, sink: fun(bytes: string)): opensandbox.CommandResult?, opensandbox.Error? runs a script and passes on what it writes to stdout; where it is present, commands cannot leave a file for a download
+---@field pipe? fun(op: string, script: string, opts: table, sink: fun(bytes: string)): opensandbox.CommandResult?, opensandbox.Error? runs a script and passes its stdout to the sink; it is present where a command cannot leave a file for a download
 
 ---@class opensandbox.Files
 ---@field target opensandbox.FileTarget
@@ -48,12 +49,22 @@ local function call(self, op, method, ...)
   return endpoint_call(self.target.client, op, self.target.endpoint, method, ...)
 end
 
+-- Checks a path. Returns whether execd would change it, so that it needs literal_paths.
+local function check_path(op, path)
+  options.argument(op, "the path", path, "nonempty string")
+  return paths.expansion(path) ~= nil
+end
+
 -- Sends one file. With `verify` the checksums are compared.
 local function send(self, op, file, opts)
   file.mode, file.owner, file.group = opts.mode, opts.owner, opts.group
-  local upload_opts = { on_progress = opts.on_progress }
-  if opts.verify then return parts.verification.upload(self.target, op, file, upload_opts) end
-  return call(self, op, "upload_files", { file }, upload_opts)
+  local upload_opts = { on_progress = opts.on_progress, timeout = opts.timeout }
+  local function upload(one)
+    if opts.verify then return parts.verification.upload(self.target, op, one, upload_opts) end
+    return call(self, op, "upload_files", { one }, upload_opts)
+  end
+  if paths.expansion(file.path) then return parts.literal_paths.upload(self.target, op, file, upload) end
+  return upload(file)
 end
 
 ---@class opensandbox.WriteOpts
@@ -62,9 +73,11 @@ end
 ---@field group? string name of a group
 ---@field verify? boolean compare size and CRC of the file in the sandbox with those of the content
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
+---@field timeout? number seconds for the whole upload; default: none
 
 local write_options = {
   mode = "any", owner = "nonempty string", group = "nonempty string", on_progress = "function", verify = "boolean",
+  timeout = "seconds",
 }
 
 --- Writes a file. Its directories are created, and an existing file is overwritten in place: POST /files/upload.
@@ -75,9 +88,14 @@ local write_options = {
 ---@return opensandbox.Error? err
 function Files:write(path, content, opts)
   local op = "files:write"
-  paths.check(op, path)
+  check_path(op, path)
   opts = options.check(op, opts, write_options)
   return send(self, op, { path = path, content = content }, opts)
+end
+
+local function open(self, op, path, opts)
+  if check_path(op, path) then return parts.literal_paths.open(self.target, op, path, opts) end
+  return call(self, op, "download_file", path, opts)
 end
 
 --- Returns the bytes of a file: GET /files/download.
@@ -87,7 +105,7 @@ end
 ---@return opensandbox.Error? err
 function Files:read(path, opts)
   local op = "files:read"
-  local reader, err = call(self, op, "download_file", paths.check(op, path), opts)
+  local reader, err = open(self, op, path, opts)
   if not reader then return nil, err end
   return reader:read("a")
 end
@@ -98,12 +116,12 @@ end
 ---@return opensandbox.Reader? reader
 ---@return opensandbox.Error? err
 function Files:open(path, opts)
-  local op = "files:open"
-  return call(self, op, "download_file", paths.check(op, path), opts)
+  return open(self, "files:open", path, opts)
 end
 
 local function stat(self, op, path)
-  local infos, err = call(self, op, "file_info", paths.check(op, path))
+  if check_path(op, path) then return parts.literal_paths.stat(self.target, op, path) end
+  local infos, err = call(self, op, "file_info", path)
   if not infos then return nil, err end
   local _, info = next(infos)
   if info then return info end
@@ -127,6 +145,7 @@ function Files:exists(path)
   local info, err = stat(self, "files:exists", path)
   if info then return true end
   if err.status == 404 and err.code == "FILE_NOT_FOUND" then return false end
+  if err.status == 500 and err.message:find("not a directory", 1, true) then return false end -- a parent is a file
   return nil, err
 end
 
@@ -137,7 +156,8 @@ end
 ---@return opensandbox.Error? err
 function Files:search(dir, pattern)
   local op = "files:search"
-  return call(self, op, "search_files", paths.check(op, dir), pattern)
+  if check_path(op, dir) then return parts.literal_paths.search(self.target, op, dir, pattern) end
+  return call(self, op, "search_files", dir, pattern)
 end
 
 --- Returns the entries of a directory: GET /directories/list.
@@ -147,7 +167,8 @@ end
 ---@return opensandbox.Error? err
 function Files:list(path, opts)
   local op = "files:list"
-  return call(self, op, "list_directory", paths.check(op, path), opts)
+  if check_path(op, path) then return parts.literal_paths.list(self.target, op, path, opts) end
+  return call(self, op, "list_directory", path, opts)
 end
 
 local remove_options = { recursive = "boolean" }
@@ -160,9 +181,23 @@ local remove_options = { recursive = "boolean" }
 ---@return opensandbox.Error? err
 function Files:remove(path, opts)
   local op = "files:remove"
-  if type(path) == "string" then paths.check(op, path) end
   opts = options.check(op, opts, remove_options)
-  return call(self, op, opts.recursive and "delete_directories" or "delete_files", path)
+  if type(path) == "string" then path = { path } end
+  path = options.argument(op, "the paths", path, "string list")
+  local plain, literal = {}, {}
+  for _, one in ipairs(path) do
+    local list = check_path(op, one) and literal or plain
+    list[#list + 1] = one
+  end
+  if #plain > 0 or #literal == 0 then
+    local ok, err = call(self, op, opts.recursive and "delete_directories" or "delete_files", plain)
+    if not ok then return nil, err end
+  end
+  for _, one in ipairs(literal) do
+    local ok, err = parts.literal_paths.remove(self.target, op, one, opts.recursive)
+    if not ok then return nil, err end
+  end
+  return true
 end
 
 ---@class opensandbox.AccessOpts
@@ -180,7 +215,8 @@ local access_options = { mode = "any", owner = "nonempty string", group = "nonem
 function Files:mkdir(path, opts)
   local op = "files:mkdir"
   opts = options.check(op, opts, access_options)
-  return call(self, op, "make_directories", paths.check(op, path), opts)
+  if check_path(op, path) then return parts.literal_paths.mkdir(self.target, op, path, opts) end
+  return call(self, op, "make_directories", path, opts)
 end
 
 --- Removes an empty directory, by a command in the sandbox. A directory that is not empty is an error with the code
@@ -190,7 +226,8 @@ end
 ---@return opensandbox.Error? err
 function Files:rmdir(path)
   local op = "files:rmdir"
-  return parts.empty_directory.remove(self.target, op, paths.check(op, path))
+  check_path(op, path)
+  return parts.empty_directory.remove(self.target, op, path)
 end
 
 --- Moves a file or a directory: POST /files/mv. The parents of the new path are created. An existing file is never overwritten.
@@ -200,7 +237,9 @@ end
 ---@return opensandbox.Error? err
 function Files:move(from, to)
   local op = "files:move"
-  return call(self, op, "move_files", { { from = paths.check(op, from), to = paths.check(op, to) } })
+  local from_is_literal, to_is_literal = check_path(op, from), check_path(op, to)
+  if from_is_literal or to_is_literal then return parts.literal_paths.move(self.target, op, from, to) end
+  return call(self, op, "move_files", { { from = from, to = to } })
 end
 
 local owner_options = { owner = "nonempty string", group = "nonempty string" }
@@ -214,7 +253,9 @@ local owner_options = { owner = "nonempty string", group = "nonempty string" }
 function Files:chmod(path, mode, opts)
   local op = "files:chmod"
   opts = options.check(op, opts, owner_options)
-  return call(self, op, "set_permissions", { [paths.check(op, path)] = { mode = mode, owner = opts.owner, group = opts.group } })
+  local access = { mode = mode, owner = opts.owner, group = opts.group }
+  if check_path(op, path) then return parts.literal_paths.chmod(self.target, op, path, access) end
+  return call(self, op, "set_permissions", { [path] = access })
 end
 
 --- Replaces each occurrence of a text in a file, byte for byte: POST /files/replace.
@@ -225,7 +266,9 @@ end
 ---@return opensandbox.Error? err
 function Files:replace(path, old, new)
   local op = "files:replace"
-  local counts, err = call(self, op, "replace_in_files", { [paths.check(op, path)] = { old = old, new = new } })
+  local change = { old = old, new = new }
+  if check_path(op, path) then return parts.literal_paths.replace(self.target, op, path, change) end
+  local counts, err = call(self, op, "replace_in_files", { [path] = change })
   if not counts then return nil, err end
   return counts[path] or 0
 end
@@ -239,7 +282,7 @@ end
 function Files:upload(from, to, opts)
   local op = "files:upload"
   options.argument(op, "the local path", from, "nonempty string")
-  paths.check(op, to)
+  check_path(op, to)
   opts = options.check(op, opts, write_options)
   local kind, problem = core.stat(from)
   if kind ~= "file" then
@@ -251,14 +294,21 @@ end
 
 ---@class opensandbox.FileDownloadOpts
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
----@field verify? boolean compare size and CRC of what arrived, before the local file is replaced
+---@field verify? boolean compare size and CRC of the download with those of the file, before the local file is replaced
+---@field timeout? number seconds for the download; default: none
 
-local download_options = { on_progress = "function", verify = "boolean" }
+local download_options = { on_progress = "function", verify = "boolean", timeout = "seconds" }
 
 -- Downloads into a temporary file, and compares the checksums if that is wanted.
 local function download_part(self, op, from, target, opts)
   local part = target.part
-  local ok, err = call(self, op, "save_file", from, part, { on_progress = opts.on_progress, mode = target.part_mode })
+  local save_opts = { on_progress = opts.on_progress, mode = target.part_mode, timeout = opts.timeout }
+  local ok, err
+  if paths.expansion(from) then
+    ok, err = parts.literal_paths.save(self.target, op, from, part, save_opts)
+  else
+    ok, err = call(self, op, "save_file", from, part, save_opts)
+  end
   if not ok and not target.is_copied and err.message:sub(1, #part) == part then
     err.message = target.path .. err.message:sub(#part + 1) -- the caller does not know the temporary name
   end
@@ -266,11 +316,11 @@ local function download_part(self, op, from, target, opts)
   return parts.verification.compare_file(self.target, op, from, part)
 end
 
---- Downloads a file to a local path: GET /files/download. It is written under a temporary name and renamed when it is complete. After a
---- failure the old file still exists, and the temporary one does not.
+--- Downloads a file to a local path: GET /files/download. It is written under a temporary name and renamed when it is complete.
+--- After a failure the old file still exists, and the temporary one does not.
 ---
---- An existing local file stays what it is. The bytes are copied into a device, through a symlink, and into a file that is mounted, has
---- other names or another owner. A FIFO, a socket and a file without write permission are errors.
+--- An existing local file keeps its kind. The bytes are copied into a device, through a symlink, and into a file that is mounted,
+--- has other names or another owner. A FIFO, a socket and a file without write permission are errors.
 ---@param from string path in the sandbox
 ---@param to string local path
 ---@param opts? opensandbox.FileDownloadOpts
@@ -279,7 +329,7 @@ end
 function Files:download(from, to, opts)
   local op = "files:download"
   options.argument(op, "the local path", to, "nonempty string")
-  paths.check(op, from)
+  check_path(op, from)
   opts = options.check(op, opts, download_options)
   local target, err = parts.local_target.open(op, to)
   if not target then return nil, err end

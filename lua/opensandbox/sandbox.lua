@@ -294,6 +294,7 @@ end
 ---@field idle_timeout? number seconds without an event, default: the client's
 ---@field durable? boolean runs in the background and reads the log in short requests, which survives cut connections
 ---@field capture? "exact" returns the bytes as they were written
+---@field stdin? string|file*|{ path: string }|fun(): string? the standard input: bytes, a handle open for reading, the path of a local file, or a function that returns the next bytes and nil at the end; default: empty
 ---@field shell? boolean false: starts a list without a shell
 
 --- Runs a command and waits for its end: POST /command of execd. A string is for the shell. A list is a program and its arguments, which
@@ -313,6 +314,7 @@ end
 ---@field timeout? number seconds; execd kills the command then
 ---@field uid? integer
 ---@field gid? integer needs uid
+---@field stdin? string|file*|{ path: string }|fun(): string? the standard input: bytes, a handle open for reading, the path of a local file, or a function that returns the next bytes and nil at the end; default: empty
 ---@field shell? boolean false: starts a list without a shell
 
 local start_options = {

@@ -258,6 +258,37 @@ describe("a download with a timeout", function()
   end)
 end)
 
+describe("a download from a sandbox that is paused meanwhile", function()
+  it("says that, and what to do", function()
+    local down = fault_server.start [[
+      return function(request, connection)
+        local function send(value) connection:respond(200, { ["Content-Type"] = "application/json" }, json.encode(value)) end
+        if request.path:find("/endpoints/", 1, true) then return send { endpoint = request.headers.host .. "/execd" } end
+        if request.path:find("^/v1/sandboxes/") then
+          return send { id = "one", status = { state = state.paused and "Paused" or "Running" } }
+        end
+        if not request.path:find("/files/download", 1, true) then return connection:respond(200, {}, "") end
+        state.paused = true
+        connection:start(200, { ["Content-Length"] = "1000" }):chunk("x"):silence()
+      end
+    ]]
+    local one = opensandbox.new(down.url, "key", { transfer_idle_timeout = 0.3, retry = { base_delay = 0.01 } })
+    local sandbox = assert(one:connect("one"))
+    for _, call in ipairs {
+      function() return sandbox.files:read("/a") end,
+      function() return sandbox.files:download("/a", temporary.path()) end,
+    } do
+      local bytes, err = call()
+      assert.is_nil(bytes)
+      assert.same({ "state", "sandbox_paused" }, { err.kind, err.code }, tostring(err))
+      assert.truthy(err.hint:find("resume", 1, true))
+      assert.is_truthy(err.cause)
+    end
+    one:close()
+    down:stop()
+  end)
+end)
+
 describe("save_file, continued after a break,", function()
   it("reports progress that only grows, and the total", function()
     local to, seen = temporary.path(), {}

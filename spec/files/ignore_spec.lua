@@ -86,7 +86,42 @@ describe("a filter", function()
   end)
 end)
 
-describe("the plain names", function()
+describe("matching", function()
+  -- The same by trying everything.
+  local function naive(pattern, text)
+    if pattern == "" then return text == "" end
+    local first, rest = pattern:sub(1, 1), pattern:sub(2)
+    if first == "*" then return naive(rest, text) or (text ~= "" and naive(pattern, text:sub(2))) end
+    return text ~= "" and (first == "?" or first == text:sub(1, 1)) and naive(rest, text:sub(2))
+  end
+
+  it("agrees with trying everything", function()
+    local seed = 7
+    local function pick(characters)
+      seed = (seed * 16807) % 2147483647
+      local at = seed % #characters + 1
+      return characters:sub(at, at)
+    end
+    for _ = 1, 3000 do
+      local pattern, name = {}, {}
+      for i = 1, 1 + #pick "abcdefgh" * (seed % 6) do pattern[i] = pick "aab*?*" end
+      for i = 1, 1 + seed % 9 do name[i] = pick "aab" end
+      pattern, name = table.concat(pattern), table.concat(name)
+      assert.equal(naive(pattern, name), verdict({ pattern }, name) == "ignored", pattern .. " on " .. name)
+    end
+  end)
+
+  it("of a name that a sandbox made up takes no time to speak of", function()
+    local patterns = ignore.new { "*a*a*a*a*a*b", "*-*-*-*-*.js", "/a/**/a/**/a/**/a/**/b", "**/x/**/y/**/z/**", "?*?*?*?*?*z" }
+    local before = os.clock()
+    for _, path in ipairs { ("a"):rep(4096), ("-"):rep(4096), ("a/"):rep(2000) .. "a", ("x/y/"):rep(1000) .. "a" } do
+      assert.is_nil(patterns:verdict(path, false))
+    end
+    assert.is_true(os.clock() - before < 1)
+  end)
+end)
+
+describe("the literal names", function()
   it("are those that no pattern could keep and that need no matching", function()
     assert.same({ "node_modules", ".git" }, ignore.new({ "node_modules", "*.o", "a/b", ".git", "build/", "a?" }):literal_names())
     assert.same({}, ignore.new({ "node_modules", "!x" }):literal_names())

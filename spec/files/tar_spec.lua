@@ -321,6 +321,19 @@ describe("an archive of another's", function()
     refused("sparse", archive(entry({ name = "p", type = "x" }, record("GNU.sparse.major", "1")), entry({ name = "a" })))
   end)
 
+  it("with a name that was made to cost time costs none", function()
+    local name = ("/"):rep(500000) .. "x" .. ("/"):rep(500000)
+    local seen
+    local reader = tar.reader { begin = function(one)
+      seen = one.name
+      return true
+    end, data = function() return true end, finish = function() return true end }
+    local before = os.clock()
+    assert(reader:feed(archive(entry({ name = "p", type = "L" }, name .. "\0"), entry({ name = "a" }, "x"))))
+    assert.equal(500001, #seen)
+    assert.is_true(os.clock() - before < 1)
+  end)
+
   it("is not read on when its sink wants no more", function()
     local reader = tar.reader { begin = function() return nil, "enough" end }
     local ok, problem = reader:feed(archive(entry({ name = "a" }, "x"), entry({ name = "b" }, "x")))

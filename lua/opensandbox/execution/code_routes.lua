@@ -190,6 +190,7 @@ end
 local function by_mime_type(values)
   local result = {}
   for mime, value in pairs(json.normalise(values)) do
+    mime = tostring(mime)
     if is_binary(mime) and type(value) == "string" then value = base64.decode(value) or value end
     result[mime == "text" and "text/plain" or mime] = value
   end
@@ -201,11 +202,7 @@ local CodeExecution = execution.class({ noun = "code" }, {
   -- This is not the end of the run: see above.
   execution_complete = function(self) self.completed = true end,
 
-  ["error"] = function(self, event)
-    local given = type(event.error) == "table" and event.error or {}
-    local traceback = type(given.traceback) == "table" and given.traceback or {}
-    self.error_event = { name = given.ename, value = given.evalue, traceback = traceback }
-  end,
+  ["error"] = function(self, event) self.error_event = execution.error_of(event) end,
 
   execution_count = function(self, event) self.execution_count = json.normalise(event.execution_count) end,
 
@@ -217,14 +214,16 @@ local CodeExecution = execution.class({ noun = "code" }, {
   end,
 })
 
--- The text of an event is what the kernel wrote.
+-- The text of an event is the text that the kernel wrote.
 function CodeExecution.decode_text(text) return text end
 
 function CodeExecution:result()
   local all = execution.base.result(self)
   local last = self.results[#self.results]
+  local text = last and last["text/plain"]
   return run_result {
-    text = last and last["text/plain"], results = self.results, execution_count = self.execution_count, error = self.error_event,
+    text = type(text) == "string" and text or nil, results = self.results,
+    execution_count = self.execution_count, error = self.error_event,
     stdout = all.stdout, stderr = all.stderr, stdout_dropped = all.stdout_dropped, stderr_dropped = all.stderr_dropped,
     duration = all.duration,
   }

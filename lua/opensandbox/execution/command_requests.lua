@@ -34,17 +34,18 @@ function command_requests.status(client, endpoint, id, extra)
     op = client.op or "get_command_status", method = "GET", path = "/command/status/" .. url.escape(id), decode = function(object)
       if type(object.running) ~= "boolean" then return nil, "status" end
       return {
-        id = object.id, command = object.content, running = object.running, exit_code = object.exit_code, error = object.error,
+        id = object.id, command = object.content, running = object.running, error = object.error,
+        exit_code = type(object.exit_code) == "number" and object.exit_code % 1 == 0 and object.exit_code or nil,
         started_at = time.parse(object.started_at), finished_at = time.parse(object.finished_at),
       }
     end,
   }, extra))
 end
 
--- Returns the part of a log that begins at `cursor`. The server's own cursor tells where the text begins: a server or a cache that
--- repeats old bytes must not make them count twice.
+-- Returns the part of a log that begins at `cursor`. The server's own cursor shows where the text begins, because a server or a
+-- cache that repeats old bytes must not make them count twice.
 local function slice_log(cursor, text, header, truncated)
-  local following = tonumber(header)
+  local following = tonumber((header or ""):match("^%d+$"))
   if truncated or not following then return { text = text, cursor = cursor + #text } end
   local first = following - #text
   if first == cursor or text == "" then return { text = text, cursor = following } end

@@ -19,10 +19,11 @@ local command_routes = {}
 --- which are downloaded and removed; the callbacks are called at the end. With `durable` the command runs in the background, and
 --- its log is read in short requests, so that no cut connection disturbs it. Both of its streams are then `stdout`, in the order
 --- and with the bytes as written.
+--- `stdin` is uploaded to a file in the sandbox's /tmp, which is removed afterwards.
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string an endpoint of discover_execd, or a URL
 ---@param given string|string[] a command line for the shell, or a program and its arguments
----@param opts? opensandbox.RunOpts
+---@param opts? opensandbox.RunCommandOpts
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
 function command_routes.run_command(self, execd, given, opts)

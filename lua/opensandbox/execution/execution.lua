@@ -1,13 +1,13 @@
 --- An execution: something that execd runs and reports as a stream of events, up to the event that proves that it ended.
 --
--- Commands, shell sessions, code contexts and isolated sessions each have a class of executions. This file holds what they share. A
--- class overrides some of these methods:
+-- Commands, shell sessions, code contexts and isolated sessions each have a class of executions. This file holds their common part.
+-- A class overrides some of these methods:
 --
 --   method            called                                            overridden by
 --   handlers          for each event, by its type                       command, code
 --   decode_text       for the text of an output event                   code
 --   result            to build the result                               session, code
---   on_terminal       after the terminal event                          isolated
+--   on_terminal       after the terminal event                          command, isolated
 --   on_server_error   after an error that execd appended to the stream  session, code
 --   on_stream_end     at the end of a stream without a terminal event   code
 --   on_timeout        when the timeout for the whole has passed         session, code, isolated
@@ -27,7 +27,10 @@ local DRAIN_TIMEOUT = 5                 -- seconds: execd keeps a stream open fo
 local MAX_EVENT_SIZE = 64 * 1024 * 1024 -- bytes
 local TIMEOUT_TOLERANCE = 0.98          -- execd's timer and its clock differ by a little
 
---- Seconds that execd gets, after the timeout of what it runs, to kill it and to report that.
+local TOO_LONG_HINT = "Linux takes at most 128 KiB in one argument or variable: write the text to a file with files:write, or pass "
+  .. "it as the standard input (option stdin)"
+
+--- Seconds that execd gets, after the timeout of a process, to kill the process and to report that.
 execution.SERVER_TIMEOUT_GRACE = 10
 
 --- Returns whether a process was ended by its timeout. execd reports that as any other SIGKILL.
@@ -111,12 +114,20 @@ function handlers.execution_complete(self, event)
   self.exit_code = 0
 end
 
-handlers["error"] = function(self, event)
+--- Returns the error of an event. The sandbox is not trusted: a traceback holds strings alone.
+---@return table name, value, traceback
+function execution.error_of(event)
   local given = type(event.error) == "table" and event.error or {}
-  local traceback = type(given.traceback) == "table" and given.traceback or {}
+  local traceback = {}
+  for i, line in ipairs(type(given.traceback) == "table" and given.traceback or {}) do traceback[i] = tostring(line) end
+  return { name = given.ename, value = given.evalue, traceback = traceback }
+end
+
+handlers["error"] = function(self, event)
+  local error_event = execution.error_of(event)
   self:record_terminal_event(event)
-  if given.evalue == nil then self.corrupt = "the terminal event does not report how the command ended" end
-  self:set_error { name = given.ename, value = given.evalue, traceback = traceback }
+  if error_event.value == nil then self.corrupt = "the terminal event does not report how the command ended" end
+  self:set_error(error_event)
 end
 
 --- Records the error that execd reported. The exit code is its value, if that is a whole number.
@@ -124,16 +135,16 @@ end
 function Execution:set_error(error_event)
   self.error_event = error_event
   local value = tostring(error_event.value)
-  self.exit_code = value:find("^%-?%d+$") and tonumber(value) or nil
+  self.exit_code = value:find("^%-?%d%d?%d?%d?%d?%d?%d?%d?%d?%d?$") and tonumber(value) or nil
   if self.exit_code == -1 then
-    self.signal = tostring(error_event.traceback[1] or ""):match("signal: (.+)") or "unknown"
+    self.signal = (error_event.traceback[1] or ""):match("signal: (.+)") or "unknown"
   end
 end
 
 local function dispatch(self, event)
   local handler = self.handlers[event.type]
   -- The id is set first: if the callback raises, the command is stopped by it.
-  if event.type == "init" and not self.id then self.id = event.text end
+  if event.type == "init" and not self.id and type(event.text) == "string" then self.id = event.text end
   if self.opts.on_event then self.exchange:call_user(self.opts.on_event, event) end
   if handler then
     handler(self, event)
@@ -158,6 +169,10 @@ function Execution:result()
   }
 end
 
+local function hint_for(text)
+  return text:find("argument list too long", 1, true) and TOO_LONG_HINT or nil
+end
+
 --- Returns the outcome of an error that execd appended to the stream. If the session is busy with another run, this one did not
 --- start.
 ---@return opensandbox.CommandResult? result
@@ -166,7 +181,7 @@ function Execution:on_server_error()
   local problem = self.server_error
   local is_busy = problem.message:find("session is busy", 1, true) ~= nil
   return nil, self.exchange:error { kind = "state", code = is_busy and "busy" or problem.code, message = problem.message,
-    retryable = is_busy, result = self:result() }
+    retryable = is_busy, result = self:result(), hint = hint_for(problem.message) }
 end
 
 --- Returns the outcome after the terminal event.
@@ -182,7 +197,7 @@ function Execution:on_terminal()
       return nil, ex:error { kind = "stream", code = "exit_code_unknown", result = self:result(),
         message = "the command ended, but this execd lost its exit code: " .. text }
     end
-    return nil, ex:error { kind = "state", code = "start_failed", result = self:result(),
+    return nil, ex:error { kind = "state", code = "start_failed", result = self:result(), hint = hint_for(text),
       message = "the command could not be started: " .. text }
   end
   return self:result()
@@ -213,7 +228,7 @@ function execution.stop_when_id_known(self)
     local frame = ex:head() and ex:frame()
     while frame and not self.id do
       local event = json.decode_raw(frame)
-      if type(event) == "table" and event.type == "init" then
+      if type(event) == "table" and event.type == "init" and type(event.text) == "string" then
         self.id = event.text
         self:stop_remote()
       else

@@ -6,6 +6,8 @@
 
 local utf8 = require "opensandbox.base.utf8"
 
+local MAX_HELD = 1024 * 1024 -- bytes of a line that are held back until the line is complete
+
 local Normalizer = {}
 Normalizer.__index = Normalizer
 
@@ -13,7 +15,17 @@ local function normalize(text)
   return utf8.replace_invalid((text:gsub("\r\n", "\n"):gsub("\r", "\n")))
 end
 
---- Takes bytes, cut anywhere, and returns the text of the lines that they complete.
+-- Returns the text of the part of a very long line, except for a character that may not be complete.
+local function partial_line(self)
+  local text = table.concat(self.rest)
+  local first = #text
+  while first > #text - 3 and text:byte(first) >= 0x80 and text:byte(first) < 0xC0 do first = first - 1 end
+  if text:byte(first) < 0x80 then first = #text + 1 end
+  self.rest, self.held, self.is_partial = { text:sub(first) }, #text - first + 1, true
+  return normalize(text:sub(1, first - 1))
+end
+
+--- Takes bytes, cut anywhere, and returns the text of the lines that they complete. A line longer than 1 MiB is returned in parts.
 ---@param bytes string
 ---@return string
 function Normalizer:feed(bytes)
@@ -24,11 +36,12 @@ function Normalizer:feed(bytes)
   local last = has_end and bytes:match("^.*()[\r\n]")
   if not last then
     self.rest[#self.rest + 1] = bytes
-    return ""
+    self.held = self.held + #bytes
+    return self.held > MAX_HELD and partial_line(self) or ""
   end
   self.rest[#self.rest + 1] = bytes:sub(1, last)
   local complete = table.concat(self.rest)
-  self.rest = { bytes:sub(last + 1) }
+  self.rest, self.held, self.is_partial = { bytes:sub(last + 1) }, #bytes - last, false
   return normalize(complete)
 end
 
@@ -36,11 +49,12 @@ end
 ---@return string
 function Normalizer:finish()
   local rest = table.concat(self.rest)
-  self.rest = {}
-  return rest ~= "" and normalize(rest .. "\n") or ""
+  local is_open = rest ~= "" or self.is_partial
+  self.rest, self.held, self.is_partial = {}, 0, false
+  return is_open and normalize(rest .. "\n") or ""
 end
 
 ---@return table normalizer
 return function()
-  return setmetatable({ rest = {}, after_cr = false }, Normalizer)
+  return setmetatable({ rest = {}, held = 0, is_partial = false, after_cr = false }, Normalizer)
 end

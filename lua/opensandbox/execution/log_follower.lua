@@ -1,4 +1,6 @@
 --- Follows a command in the background until it has ended, by its log and its status.
+--
+-- A log is read at any byte. An incomplete character at the end of a piece is held back until the next piece, or the end, arrives.
 
 local backoffs = require "opensandbox.loop.backoff"
 local loop = require "opensandbox.loop"
@@ -7,8 +9,8 @@ local utf8 = require "opensandbox.base.utf8"
 local Follower = {}
 Follower.__index = Follower
 
---- Waits for output. After an error it can be called again. A character is not cut: its first bytes are held back until the rest of it
---- has arrived, or until the command has ended.
+--- Waits for output. After an error it can be called again. A character is not cut: its first bytes are held back until the rest of
+--- it has arrived, or until the command has ended.
 ---@return string? text the output since the last call
 ---@return integer? cursor the byte offset behind it
 ---@return opensandbox.CommandStatus? status instead of text: the last status, after all output was read
@@ -31,19 +33,21 @@ function Follower:next()
       if rest ~= "" then return rest, log.cursor end
       return nil, nil, self.last_status
     end
-    local status
-    status, err = self.status()
-    if not status then return nil, nil, nil, err end
-    if status.running then
-      err = loop.sleep(self.op, backoff:next(), nil, self.owner)
-      if err then return nil, nil, nil, err end
-    else
-      self.last_status = status
+    if not self.last_status then
+      local status
+      status, err = self.status()
+      if not status then return nil, nil, nil, err end
+      if not status.running then
+        self.last_status = status
+      else
+        err = loop.sleep(self.op, backoff:next(), nil, self.owner)
+        if err then return nil, nil, nil, err end
+      end
     end
   end
 end
 
----@param source table op; logs(cursor) and status(), which return what the functions of command_requests.lua return; cursor (where to begin); owner (see loop.wait)
+---@param source table op; logs(cursor) and status(), with the results of the functions of command_requests.lua; cursor (where to begin); owner (see loop.wait)
 ---@return table follower
 return function(source)
   source.held = "" -- the first bytes of a character

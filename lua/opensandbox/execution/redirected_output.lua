@@ -3,8 +3,8 @@
 -- Events carry lines of text, in which invalid UTF-8 is lost, and execd's own output files may move or be deleted. So the output is
 -- redirected to temporary files of ours in the sandbox, which are downloaded and removed.
 --
--- The files are in the command's temporary directory: TMPDIR, or /tmp. The command reports its TMPDIR before the redirection. execd may know
--- that directory as /tmp: a development server without isolation does.
+-- The files are in the command's temporary directory: TMPDIR, or /tmp. The command reports its TMPDIR before the redirection. execd
+-- may know that directory as /tmp: a development server without isolation does.
 
 local coxpcall = require "opensandbox.loop.coxpcall"
 local errors = require "opensandbox.base.errors"
@@ -44,7 +44,7 @@ local function open_file(client, endpoint, directories, name)
   return nil, err
 end
 
--- Downloads what was written into the result. Raises what a callback raises.
+-- Downloads the output into the result. An error that a callback raises is passed on.
 local function fetch_output(client, endpoint, directories, base, result, opts)
   for _, stream in ipairs(STREAMS) do result[stream], result[stream .. "_dropped"] = "", 0 end
   for _, stream in ipairs(STREAMS) do

@@ -5,6 +5,7 @@
 -- (stream_recovery.lua). An outcome that cannot be proved is an error, which carries the output that arrived.
 
 local capabilities = require "opensandbox.http.capabilities"
+local command_input = require "opensandbox.execution.command_input"
 local command_requests = require "opensandbox.execution.command_requests"
 local durable_run = require "opensandbox.execution.durable_run"
 local execution = require "opensandbox.execution.execution"
@@ -31,26 +32,13 @@ local run_command = {}
 ---@field recovered? boolean the event stream broke, and the result was obtained by other requests
 ---@field error? table { name, value, traceback } as execd reported it
 
----@class opensandbox.RunOpts
----@field cwd? string directory to run in
----@field env? table<string, string> environment variables, over those of execd
----@field timeout? number seconds, after which execd kills the command; default: none
----@field uid? integer numeric user id to run as
----@field gid? integer numeric group id; needs uid
+---@class opensandbox.RunCommandOpts: opensandbox.RunOpts
 ---@field background? boolean return once the command has started
----@field shell? boolean false: start the program of a list without a shell, if execd supports that
----@field capture? string "exact": the bytes of the output as they were written, through files in the sandbox
----@field durable? boolean run in the background and follow the log in short requests
----@field on_stdout? fun(text: string) called with output as it arrives
----@field on_stderr? fun(text: string) called with output as it arrives
----@field on_event? fun(event: table) called with each event of execd
----@field max_output? integer bytes to keep of each stream; default: the client's
----@field idle_timeout? number seconds without a byte from execd; default: the client's
 
 local run_options = {
   cwd = "nonempty string", timeout = "seconds", env = "environment", uid = "natural", gid = "natural", background = "boolean",
   shell = "boolean",
-  capture = "nonempty string", durable = "boolean",
+  capture = "nonempty string", durable = "boolean", stdin = "any",
   on_stdout = "function", on_stderr = "function", on_event = "function", max_output = "natural", idle_timeout = "seconds",
 }
 
@@ -80,6 +68,16 @@ local CommandExecution = execution.class({}, {
     if not self.opts.background then self.exit_code = 0 end
   end,
 })
+
+-- A command in the background that has no id cannot be reached again.
+function CommandExecution:on_terminal()
+  local result, err = execution.base.on_terminal(self)
+  if result and self.opts.background and not self.id then
+    return nil, self.exchange:error { kind = "protocol", code = "unexpected_response", result = result,
+      message = "the command was started, but no event carries its id" }
+  end
+  return result, err
+end
 
 CommandExecution.recover = stream_recovery
 CommandExecution.abandon = execution.stop_when_id_known
@@ -111,7 +109,7 @@ end
 --- Checks the arguments of a run, and prepares it. Nothing is sent.
 ---@param op string the method that the user called
 ---@param given string|string[]
----@param opts? opensandbox.RunOpts
+---@param opts? opensandbox.RunCommandOpts
 ---@return table prepared for run_command.run
 function run_command.prepare(op, given, opts)
   local line = run_command.line(op, given)
@@ -119,25 +117,27 @@ function run_command.prepare(op, given, opts)
   paths.check_directory(op, opts.cwd)
   if opts.gid and not opts.uid then options.raise(op, "option 'gid' needs option 'uid'") end
   if opts.capture and opts.capture ~= "exact" then options.raise(op, "option 'capture' can only be \"exact\"") end
-  if opts.background and (opts.capture or opts.durable) then
-    options.raise(op, "option 'background' does not go with 'capture' and 'durable', which wait for the end")
+  if opts.background and (opts.capture or opts.durable or opts.stdin) then
+    options.raise(op, "option 'background' does not go with 'capture', 'durable' and 'stdin', which need the end of the command")
   end
   if opts.shell == false then
     if type(given) ~= "table" then options.raise(op, "option 'shell': only a list can be started without a shell") end
-    if opts.capture then options.raise(op, "option 'capture' needs the shell") end
+    if opts.capture or opts.stdin then options.raise(op, "options 'capture' and 'stdin' need the shell") end
   end
-  return { op = op, opts = opts, argv = opts.shell == false and checked_list(op, given) or nil, body = {
+  local argv = opts.shell == false and checked_list(op, given) or nil
+  return { op = op, opts = opts, argv = argv, input = command_input.check(op, opts.stdin), body = {
     command = line, cwd = opts.cwd, background = opts.background or nil, uid = opts.uid, gid = opts.gid,
     timeout = opts.timeout and math.ceil(opts.timeout * 1000) or nil,
     envs = opts.env and next(opts.env) and opts.env or nil,
   } }
 end
 
---- Runs a prepared command and waits for its end: POST /command. The options choose among four ways, each of which wraps the one
+--- Runs a prepared command and waits for its end: POST /command. The options choose among five ways, each of which wraps the one
 --- before:
 ---   plain             the events of one request
 ---   shell = false     the same, with `argv`, on an execd that supports it
 ---   durable           in the background, followed by its log
+---   stdin             with its input in a file
 ---   capture = "exact" with its output redirected to files
 ---@param client opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
@@ -152,6 +152,7 @@ function run_command.run(client, execd, prepared)
     return start(client, execd, op, body, own_opts)
   end
   if opts.durable then run = durable_run.wrap(run, client, execd) end
+  if prepared.input then run = command_input.wrap(run, client, execd, prepared.input) end
   if opts.capture then run = redirected_output.wrap(run, client, execd) end
   return run(tables.merge(prepared.body), opts)
 end

@@ -4,6 +4,7 @@
 -- execd mixes the stderr of a run into its stdout and drops blank lines. Variables that are not exported are lost, and so are the
 -- changes of a run that ends by `exit` or by a signal.
 
+local command_input = require "opensandbox.execution.command_input"
 local create_rollback = require "opensandbox.http.create_rollback"
 local errors = require "opensandbox.base.errors"
 local execution = require "opensandbox.execution.execution"
@@ -95,14 +96,15 @@ end
 ---@class opensandbox.SessionRunOpts
 ---@field cwd? string directory to run in; the session stays in it
 ---@field timeout? number seconds, after which execd kills the shell; default: none
+---@field stdin? string|file*|{ path: string }|fun(): string? the standard input, as of opensandbox.RunOpts
 ---@field on_stdout? fun(text: string) called with output as it arrives
 ---@field on_event? fun(event: table) called with each event of execd
 ---@field max_output? integer bytes of output to keep; default: the client's
 ---@field idle_timeout? number seconds without a byte from execd; default: the client's
 
 local run_options = {
-  cwd = "nonempty string", timeout = "seconds", on_stdout = "function", on_event = "function", max_output = "natural",
-  idle_timeout = "seconds",
+  cwd = "nonempty string", timeout = "seconds", stdin = "any", on_stdout = "function", on_event = "function",
+  max_output = "natural", idle_timeout = "seconds",
 }
 
 --- Runs a command in a session and waits for its end: POST /session/{id}/run.
@@ -123,11 +125,15 @@ function session_routes.run_in_session(self, execd, id, given, opts)
   local line = run_command.line(op, given)
   opts = options.check(op, opts, run_options)
   paths.check_directory(op, opts.cwd)
-  local timeout = opts.timeout
-  return execution.start(SessionExecution, self, execd, {
-    op = op, path = path, timeout = timeout and timeout + SERVER_TIMEOUT_GRACE or 0,
-    json = { command = line, cwd = opts.cwd, timeout = timeout and math.ceil(timeout * 1000) or nil },
-  }, opts)
+  local timeout, input = opts.timeout, command_input.check(op, opts.stdin)
+  local function run(command)
+    return execution.start(SessionExecution, self, execd, {
+      op = op, path = path, timeout = timeout and timeout + SERVER_TIMEOUT_GRACE or 0,
+      json = { command = command, cwd = opts.cwd, timeout = timeout and math.ceil(timeout * 1000) or nil },
+    }, opts)
+  end
+  if not input then return run(line) end
+  return command_input.run_in_session(self:for_op(op), execd, input, line, run)
 end
 
 return session_routes

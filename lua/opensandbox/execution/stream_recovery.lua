@@ -30,6 +30,11 @@ local function last_status(self, deadline)
   end)
 end
 
+-- execd's ids are hexadecimal digits. Another text of a hostile sandbox is not put into a path.
+local function is_plain_id(id)
+  return id:find("^[%w-]+$") ~= nil
+end
+
 -- Replaces the output of one stream by that of the file that execd keeps. The text received as events must be a prefix of the file;
 -- only the rest is passed to the callback.
 local function complete_output(self, name)
@@ -49,6 +54,10 @@ local function complete_output(self, name)
     if piece ~= "" and callback and not differs then callback(piece) end
   end
   local lines = line_normalizer()
+  if not is_plain_id(self.id) then
+    return nil, self.exchange:error { kind = "protocol", code = "unexpected_response",
+      message = "the id of the command is not valid" }
+  end
   local reader, err = self.client:download_file(self.endpoint, "/tmp/" .. self.id .. "." .. name)
   if not reader then return nil, err end
   local ok
@@ -61,7 +70,7 @@ local function complete_output(self, name)
   if rest ~= "" then self.exchange:call_user(append, rest) end
   if callback and (differs or compared < delivered) then
     return nil, self.exchange:error { kind = "stream", code = "output_differs",
-      message = ("the %s received as events is not the beginning of what the command wrote"):format(name) }
+      message = ("the %s received as events is not the beginning of the command's output"):format(name) }
   end
   self[name] = whole
   return true

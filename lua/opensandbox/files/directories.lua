@@ -12,7 +12,6 @@ local finalizer = require "opensandbox.base.finalizer"
 local helper_commands = require "opensandbox.files.helper_commands"
 local ignore = require "opensandbox.files.ignore"
 local options = require "opensandbox.base.options"
-local paths = require "opensandbox.base.paths"
 local remote_paths = require "opensandbox.files.remote_paths"
 local tables = require "opensandbox.base.tables"
 local tar_transfer = require "opensandbox.files.tar_transfer"
@@ -124,14 +123,14 @@ end
 
 ---@class opensandbox.DownloadDirOpts
 ---@field ignore? string[] patterns as in a .gitignore. Names that a plain name ignores are not even sent
----@field verify? boolean compare the checksums of what arrived before anything is written
+---@field verify? boolean compare the checksums before anything is written
 ---@field timeout? number seconds for the whole transfer; default: none
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
 
 ---@class opensandbox.UploadDirOpts
 ---@field ignore? string[] patterns as in a .gitignore
 ---@field gitignore? boolean honour the .gitignore files in the directory, and ignore .git
----@field verify? boolean compare the checksums of what arrived
+---@field verify? boolean compare the checksums of the sent and the received files
 ---@field timeout? number seconds for the whole transfer; default: none
 ---@field on_progress? fun(done: number, total: number) called with bytes done and bytes in all
 
@@ -154,7 +153,7 @@ local upload_options = tables.merge(download_options, { gitignore = "boolean" })
 function directories.upload_dir(self, from, to, opts)
   local op = "files:upload_dir"
   options.argument(op, "the local path", from, "nonempty string")
-  paths.check(op, to)
+  options.argument(op, "the path", to, "nonempty string")
   opts = options.check(op, opts, upload_options)
   return run(new_job(self.target, op, from, to, opts), upload)
 end
@@ -172,7 +171,7 @@ end
 function directories.download_dir(self, from, to, opts)
   local op = "files:download_dir"
   options.argument(op, "the local path", to, "nonempty string")
-  paths.check(op, from)
+  options.argument(op, "the path", from, "nonempty string")
   opts = options.check(op, opts, download_options)
   return run(new_job(self.target, op, from, to, opts, self.target.ignore), download)
 end

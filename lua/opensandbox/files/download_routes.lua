@@ -25,7 +25,12 @@ local download_options = {
   offset = "natural", length = "natural", lines = "table", timeout = "seconds", idle_timeout = "seconds",
 }
 
-local function check_range(op, opts)
+--- Internal: checks the options of a download, and returns them.
+---@param op string
+---@param opts? opensandbox.DownloadOpts
+---@return opensandbox.DownloadOpts
+function download_routes.check_options(op, opts)
+  opts = options.check(op, opts, download_options)
   local lines = opts.lines
   if lines then
     options.check(op, lines, { first = "natural", count = "natural" })
@@ -35,6 +40,7 @@ local function check_range(op, opts)
     end
   end
   if opts.length == 0 then options.raise(op, "option 'length' must be greater than 0") end
+  return opts
 end
 
 --- Opens a file of the sandbox for reading: GET /files/download. After a connection broke, the reader requests the rest by a range.
@@ -47,8 +53,7 @@ end
 function download_routes.download_file(self, endpoint, path, opts)
   local op = self.op or "download_file"
   paths.check(op, path)
-  opts = options.check(op, opts, download_options)
-  check_range(op, opts)
+  opts = download_routes.check_options(op, opts)
   local stream, err = download_stream.open(self:for_op(op), endpoint, path, opts)
   if not stream then return nil, err end
   return reader.new(stream)
@@ -119,8 +124,8 @@ local function save(self, endpoint, path, to, opts, extra)
   return append_rest(stream, to, report)
 end
 
---- Downloads a file of the sandbox into a new local file: GET /files/download. The bytes do not pass through Lua. After a connection broke,
---- the rest is requested by a range. If nothing is returned, or an error, the local file is removed.
+--- Downloads a file of the sandbox into a new local file: GET /files/download. The bytes do not pass through Lua. After a
+--- connection broke, the rest is requested by a range. If nothing is returned, or an error, the local file is removed.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param path string

@@ -1,7 +1,7 @@
 --- The bytes of a file of the sandbox, through connections that can break: GET /files/download.
 --
--- Reading is harmless to repeat. After a connection broke, the next request asks for the rest of the bytes by a range. The rest must belong
--- to the same file: its size and its time must not have changed.
+-- Reading is harmless to repeat. After a connection broke, the next request asks for the rest of the bytes by a range. The rest
+-- must belong to the same file: its size and its time must not have changed.
 
 local call = require "opensandbox.http.call"
 local deadlines = require "opensandbox.loop.deadline"
@@ -124,12 +124,13 @@ local function delay_after(self, err)
   return retry.delay(policy, self.failures, err, self.deadline:remaining() or math.huge)
 end
 
--- Continues after a failure at the position. Returns an error if that is not possible.
+-- Continues after a failure at the position. Returns an error if that is not possible. call.open has explained the errors of its
+-- own.
 function Stream:resume(err)
   repeat
     self.failures = self.failures + 1
     local delay = delay_after(self, err)
-    if not delay then return err end
+    if not delay then return self.exchange and self.exchange:explain(err) or err end
     err = loop.sleep(self.client.op, delay)
     if err then return err end
     err = open(self)

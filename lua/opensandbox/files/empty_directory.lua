@@ -1,6 +1,5 @@
 --- Removes an empty directory in the sandbox. execd's own route removes directories with everything in them.
 
-local deadline = require "opensandbox.loop.deadline"
 local helper_commands = require "opensandbox.files.helper_commands"
 local remote_paths = require "opensandbox.files.remote_paths"
 
@@ -38,7 +37,7 @@ function empty_directory.remove(target, op, path)
   local script = RMDIR_SCRIPT:format(helper_commands.quoted_path(absolute), EXIT_NOT_A_DIRECTORY, EXIT_NOT_A_DIRECTORY,
     EXIT_NOT_EMPTY)
   local result
-  result, err = helper_commands.run(target, { op = op, deadline = deadline.new() }, script, "rmdir_failed",
+  result, err = helper_commands.run(target, helper_commands.plain_job(target, op), script, "rmdir_failed",
     "the directory could not be removed")
   if result then return true end
   local explanation = err.result and explanations[err.result.exit_code]

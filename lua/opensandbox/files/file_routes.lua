@@ -14,19 +14,28 @@ local file_routes = {}
 ---@class opensandbox.FileInfo
 ---@field path string absolute
 ---@field type? string "file", "directory", "symlink" or "other"; nil from execd before 1.0.19
----@field size integer bytes
+---@field size? integer bytes
 ---@field modified_at? number Unix seconds
 ---@field created_at? number Unix seconds; on Linux the time of the last change to the inode
 ---@field owner? string
 ---@field group? string
 ---@field mode? string octal digits: "0644"
 
+-- Returns a value of the response if it has the right type. The sandbox is not trusted.
+local function text_or_nil(value) return type(value) == "string" and value or nil end
+
+local function natural_or_nil(value)
+  return type(value) == "number" and value >= 0 and value < 2 ^ 63 and value % 1 == 0 and value or nil
+end
+
 local function file_info(item)
   if type(item) ~= "table" or type(item.path) ~= "string" then return nil end
+  local mode = natural_or_nil(item.mode)
   return {
-    path = item.path, type = item.type, size = item.size, owner = item.owner, group = item.group,
+    path = item.path, type = text_or_nil(item.type), size = natural_or_nil(item.size),
+    owner = text_or_nil(item.owner), group = text_or_nil(item.group),
     modified_at = time.parse(item.modified_at), created_at = time.parse(item.created_at),
-    mode = type(item.mode) == "number" and ("%04d"):format(item.mode) or nil,
+    mode = mode and ("%04d"):format(mode) or nil,
   }
 end
 
@@ -198,6 +207,18 @@ function file_routes.set_permissions(self, endpoint, wanted)
     { op = op, method = "POST", path = "/files/permissions", json = body, may_repeat = true })
 end
 
+--- Internal: checks the replacement of a text.
+---@param op string
+---@param change any
+function file_routes.check_change(op, change)
+  options.argument(op, "the change of a path", change, "table")
+  options.check(op, change, { old = "string", new = "string" })
+  if not change.old or change.old == "" then
+    options.raise(op, "the text to replace ('old') must be a string that is not empty")
+  end
+  if not change.new then options.raise(op, "a replacement ('new') is needed") end
+end
+
 --- Replaces each occurrence of a text in files, byte for byte: POST /files/replace.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
@@ -209,21 +230,16 @@ function file_routes.replace_in_files(self, endpoint, changes)
   options.argument(op, "the changes", changes, "table")
   local body = {}
   for path, given in pairs(changes) do
-    options.argument(op, "the change of a path", given, "table")
-    options.check(op, given, { old = "string", new = "string" })
-    if not given.old or given.old == "" then
-      options.raise(op, "the text to replace ('old') must be a string that is not empty")
-    end
-    if not given.new then options.raise(op, "a replacement ('new') is needed") end
+    file_routes.check_change(op, given)
     body[paths.check(op, path)] = { old = given.old, new = given.new }
   end
   if not next(body) then options.raise(op, "the table of paths must not be empty") end
   local text, err = self.http:call_endpoint(endpoint, { op = op, method = "POST", path = "/files/replace?verbose=true",
     json = body })
   if not text then return nil, err end
-  local counts = {}
-  for path, item in pairs(json.decode(text) or {}) do
-    counts[path] = type(item) == "table" and item.replacedCount or nil
+  local counts, object = {}, json.decode(text)
+  for path, item in pairs(type(object) == "table" and object or {}) do
+    counts[path] = type(item) == "table" and natural_or_nil(item.replacedCount) or nil
   end
   return counts
 end

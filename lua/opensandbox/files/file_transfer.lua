@@ -18,9 +18,10 @@ local verification = require "opensandbox.files.verification"
 local file_transfer = {}
 
 local MAX_CONCURRENT_DOWNLOADS = 8
-local MAX_DEPTH = 100000           -- levels of directories
+local MAX_DEPTH = 100000             -- levels of directories
 local MAX_ARGUMENTS_SIZE = 16 * 1024 -- bytes of the names of one `touch`
-local PART_MODE = "0600"           -- of a file during its download
+local MAX_RECORD_SIZE = 4096 + 2     -- bytes: the kind of an entry, the target of a symlink, and NUL
+local PART_MODE = "0600"             -- of a file during its download
 
 -- Returns the error for a name that needs tar, or nil.
 local function name_problem(job, name)
@@ -37,7 +38,7 @@ local function mode_text(mode)
 end
 
 -- Returns the paths in the sandbox of the entries of one kind.
-local function remote_paths_of(job, kind)
+local function paths_of(job, kind)
   local list = {}
   for _, entry in ipairs(job.entries) do
     if entry.kind == kind then list[#list + 1] = job.to .. "/" .. entry.name end
@@ -46,7 +47,7 @@ local function remote_paths_of(job, kind)
 end
 
 local function make_directories(job)
-  local list = remote_paths_of(job, "directory")
+  local list = paths_of(job, "directory")
   table.insert(list, 1, job.to)
   return job:call("make_directories", list)
 end
@@ -75,7 +76,7 @@ local function send_files(job)
   job:progress(total, total)
   if not job.opts.verify then return true end
   local remote_sums
-  remote_sums, err = verification.remote_checksums(job.target, job, remote_paths_of(job, "file"))
+  remote_sums, err = verification.remote_checksums(job.target, job, paths_of(job, "file"))
   if not remote_sums then return nil, err end
   for i, file in ipairs(list) do
     ok, err = checksum.compare(job.op, file.path, sums[i], remote_sums[i])
@@ -99,7 +100,7 @@ local function make_symlinks(job)
   end
   for _, script in ipairs(helper_commands.join_within_limit(lines, "\n")) do
     local result, err = helper_commands.run(job.target, job, LINK_SCRIPT .. script, "link_failed",
-      "a symlink could not be made in the sandbox")
+      "a symlink could not be made in the sandbox", { ignores_output = true })
     if not result then return nil, err end
   end
   return true
@@ -133,7 +134,7 @@ local function set_times(job)
   for _, script in ipairs(helper_commands.join_within_limit(touch_lines(job), "\n")) do
     local result
     result, err = helper_commands.run(job.target, job, "export TZ=UTC0\n" .. script .. "\n:", "touch_failed",
-      "modification times could not be set")
+      "modification times could not be set", { ignores_output = true })
     if not result then return nil, err end
   end
   return true
@@ -155,6 +156,8 @@ end
 ---@return opensandbox.TreeCount? count
 ---@return opensandbox.Error? err
 function file_transfer.upload(job)
+  local path_error = name_problem(job, job.to)
+  if path_error then return nil, path_error end
   for _, entry in ipairs(job.entries) do
     local err = name_problem(job, entry.name)
     if not err and entry.target and not utf8.is_valid(entry.target) then err = name_problem(job, entry.target) end
@@ -217,22 +220,27 @@ local function resolve_links(job, entries)
   for _, names in ipairs(helper_commands.join_within_limit(words, " ")) do
     local script = LSTAT_SCRIPT:format(names, helper_commands.quoted_path(output))
     local result, err = helper_commands.run(job.target, job, script, "link_failed",
-      "the target of a symlink in the sandbox cannot be read")
+      "the target of a symlink in the sandbox cannot be read", { ignores_output = true })
     if not result then return nil, err end
   end
-  local reader, err = job:call("download_file", output, { idle_timeout = job:idle_timeout() })
+  local reader, err = job:call("download_file", output, {
+    idle_timeout = job:idle_timeout(), length = #asked * MAX_RECORD_SIZE, -- an honest sandbox sends no more
+  })
   if not reader then return nil, err end
   local text
   text, err = reader:read("a")
   if not text then return nil, err end
-  local index = 0
-  for kind, target in text:gmatch("(%a)([^%z]*)%z") do
+  local index, at = 0, 1
+  local last = text:find("\0", at, true)
+  while last do
     index = index + 1
-    local entry = asked[index]
+    local entry, kind = asked[index], text:sub(at, at)
     if entry then
       entry.kind = kind == "l" and "symlink" or kind == "f" and "file" or "other"
-      entry.target = target
+      entry.target = text:sub(at + 1, last - 1)
     end
+    at = last + 1
+    last = text:find("\0", at, true)
   end
   if index == #asked then return true end
   return nil, errors.new { kind = "protocol", code = "unexpected_response", op = job.op, sandbox_id = job.target.id,
@@ -287,6 +295,8 @@ end
 ---@return opensandbox.TreeCount? count
 ---@return opensandbox.Error? err
 function file_transfer.download(job)
+  local path_error = name_problem(job, job.from)
+  if path_error then return nil, path_error end
   local list, err = list_remote(job)
   if not list then return nil, err end
   local writer

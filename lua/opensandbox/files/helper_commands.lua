@@ -2,6 +2,7 @@
 --
 -- They run in "/" and name files from there as "./...", so that no name is taken for an option.
 
+local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local shell = require "opensandbox.base.shell"
 local utf8 = require "opensandbox.base.utf8"
@@ -9,7 +10,7 @@ local utf8 = require "opensandbox.base.utf8"
 local helper_commands = {}
 
 local MAX_SCRIPT_SIZE = 96 * 1024 -- bytes: Linux takes at most 128 KiB in one argument
-local MAX_SHOWN = 500             -- bytes of a command's stderr in an error
+local MAX_SHOWN = 500             -- bytes of the stderr of a command in an error
 local HELPER_PROGRAMS = "tar cksum touch readlink ln"
 
 local programs = setmetatable({}, { __mode = "k" }) -- by target: the helper programs that it has
@@ -21,12 +22,26 @@ local function printf_word(bytes)
   return ("\"$(printf '%s')\"%s"):format(escaped, newlines == "" and "" or shell.quote(newlines))
 end
 
+--- Returns the word of a command that stands for any bytes without NUL.
+---@param bytes string
+---@return string
+function helper_commands.quoted(bytes)
+  return utf8.is_valid(bytes) and shell.quote(bytes) or printf_word(bytes)
+end
+
 --- Returns the word of a command that stands for an absolute path.
 ---@param path string
 ---@return string
 function helper_commands.quoted_path(path)
-  path = "./" .. path:gsub("^/+", "")
-  return utf8.is_valid(path) and shell.quote(path) or printf_word(path)
+  return helper_commands.quoted("./" .. path:gsub("^/+", ""))
+end
+
+--- Returns the job of a command that takes as long as a plain call at most: the client's option `timeout`.
+---@param target opensandbox.FileTarget
+---@param op string
+---@return table job
+function helper_commands.plain_job(target, op)
+  return { op = op, deadline = deadline.new(target.client.http.timeouts.timeout) }
 end
 
 --- Runs a script. An exit code other than 0 is an error of kind `state`.
@@ -34,15 +49,18 @@ end
 ---@param job table op, and deadline (of deadline.new)
 ---@param script string
 ---@param code string of the error
----@param failure string what failed, for the message of the error
----@param sink? fun(bytes: string) called with what it writes to stdout, for a target with `pipe`
+---@param failure string beginning of the error's message
+---@param opts? { ignores_output?: boolean, sink?: fun(bytes: string) } ignores_output: the exit code is enough, so that a lost output is no error; sink: called with its stdout, for a target with `pipe`
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err its `result` is that of the command
-function helper_commands.run(target, job, script, code, failure, sink)
+function helper_commands.run(target, job, script, code, failure, opts)
+  local sink = opts and opts.sink
   local run = sink and target.pipe or target.run
   local result, err = run(job.op, script, { cwd = "/", timeout = job.deadline:remaining() }, sink)
+  if not result and opts and opts.ignores_output and err.code == "output_lost" then result = err.result end
   if not result then return nil, err end
   if result.exit_code == 0 then return result end
+  if result.timed_out then return nil, job.deadline:error(job.op) end
   local reason = result.stderr:sub(1, MAX_SHOWN):match("^(.-)%s*$")
   if reason == "" then reason = result.signal or "exit code " .. tostring(result.exit_code) end
   return nil, errors.new { kind = "state", code = code, op = job.op, sandbox_id = target.id, result = result,

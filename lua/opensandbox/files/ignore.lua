@@ -39,15 +39,19 @@ local function bracket(text, at)
   return "[" .. (negated and "^" or "") .. table.concat(out) .. "]", i
 end
 
--- Returns the Lua pattern of one segment of a path. `*` matches any byte, because a segment holds no "/".
+-- Parses one segment of a path. Returns the parts between the "*", each with its Lua pattern and the number of bytes it matches.
 local function segment(text)
-  local out, i = { "^" }, 1
+  local parts, items, i = {}, {}, 1
+  local function end_part()
+    parts[#parts + 1] = { pattern = table.concat(items), size = #items }
+    items = {}
+  end
   while i <= #text do
     local char = text:sub(i, i)
     if char == "*" then
-      if out[#out] ~= ".*" then out[#out + 1] = ".*" end
+      end_part()
     elseif char == "?" then
-      out[#out + 1] = "."
+      items[#items + 1] = "."
     else
       local class, last
       if char == "[" then class, last = bracket(text, i) end
@@ -55,12 +59,29 @@ local function segment(text)
         i = i + 1
         char = text:sub(i, i)
       end
-      out[#out + 1] = class or literal(char)
+      items[#items + 1] = class or literal(char)
       i = last or i
     end
     i = i + 1
   end
-  return table.concat(out) .. "$"
+  end_part()
+  return parts
+end
+
+-- Returns whether the parts match a name. Each is taken where it matches first, so that the time does not grow with a power of the
+-- name's length: names come from the sandbox.
+local function matches_name(parts, name)
+  local first, last = parts[1], parts[#parts]
+  if #parts == 1 then return #name == first.size and name:find("^" .. first.pattern .. "$") ~= nil end
+  if not name:find("^" .. first.pattern) then return false end
+  local at = first.size + 1
+  for i = 2, #parts - 1 do
+    local _, found = name:find(parts[i].pattern, at)
+    if not found then return false end
+    at = found + 1
+  end
+  local tail = #name - last.size + 1
+  return tail >= at and name:find("^" .. last.pattern .. "$", tail) ~= nil
 end
 
 -- Parses one line. Returns nil for an empty line and for a comment.
@@ -79,29 +100,42 @@ local function parse(line)
   end
   if line == "" then return nil end
   if not line:find("/", 1, true) then
-    rule.segments = { "**", segment(line) }
+    rule.groups = { {}, { segment(line) } }
     if not rule.keep and not rule.only_directories and not line:find("[*?%[\\]") then rule.literal = line end
     return rule
   end
-  rule.segments = {}
+  rule.groups = { {} }
   for text in line:gmatch("[^/]+") do
-    rule.segments[#rule.segments + 1] = text == "**" and text or segment(text)
+    local group = rule.groups[#rule.groups]
+    if text == "**" then rule.groups[#rule.groups + 1] = {} else group[#group + 1] = segment(text) end
   end
   return rule
 end
 
--- Returns whether segments[i..] match names[j..]. "**" matches any number of names; at the end it matches at least one.
-local function matches(segments, i, names, j)
-  while segments[i] and segments[i] ~= "**" do
-    if not names[j] or not names[j]:find(segments[i]) then return false end
-    i, j = i + 1, j + 1
+-- Returns whether the segments of a group match the names from a position on.
+local function matches_at(group, names, at)
+  for i, parts in ipairs(group) do
+    local name = names[at + i - 1]
+    if not name or not matches_name(parts, name) then return false end
   end
-  if not segments[i] then return names[j] == nil end
-  if not segments[i + 1] then return names[j] ~= nil end
-  for k = j, #names do
-    if matches(segments, i + 1, names, k) then return true end
+  return true
+end
+
+-- Returns whether groups of segments, which were separated by "**", match a path. "**" matches any number of names; at the end it
+-- matches at least one. Each group is taken where it matches first.
+local function matches(groups, names)
+  local first, last = groups[1], groups[#groups]
+  if #groups == 1 then return #names == #first and matches_at(first, names, 1) end
+  if not matches_at(first, names, 1) then return false end
+  local at = #first + 1
+  for i = 2, #groups - 1 do
+    while at <= #names and not matches_at(groups[i], names, at) do at = at + 1 end
+    if at > #names then return false end
+    at = at + #groups[i]
   end
-  return false
+  if #last == 0 then return at <= #names end
+  local tail = #names - #last + 1
+  return tail >= at and matches_at(last, names, tail)
 end
 
 local function split(path)
@@ -119,7 +153,7 @@ function Patterns:verdict(path, is_directory)
   local names = split(path)
   for i = #self.rules, 1, -1 do
     local rule = self.rules[i]
-    if (is_directory or not rule.only_directories) and matches(rule.segments, 1, names, 1) then return not rule.keep end
+    if (is_directory or not rule.only_directories) and matches(rule.groups, names) then return not rule.keep end
   end
   return nil
 end

@@ -1,8 +1,9 @@
---- The local file that a download goes to. An existing file stays what it is: a device, a symlink, a mounted file, a hard link.
+--- The local file that receives a download. An existing device, symlink, mounted file or hard link is not replaced by a regular
+--- file.
 --
--- A download goes to a temporary file first. An ordinary file is then replaced by renaming, so that the old one exists until then. Any
--- other existing file is not replaced: the bytes are copied into it. FIFOs and sockets are refused, because writing to them could block
--- this process.
+-- The download is written to a temporary file first. An ordinary file is then replaced by renaming, so that the old one exists
+-- until then. For any other existing file the bytes are copied into it. FIFOs and sockets are refused, because writing to them
+-- could block this process.
 
 local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"
@@ -78,8 +79,8 @@ function local_target.replacement_error(op, path, kind)
   return kind_error(op, path, kind)
 end
 
---- Moves a complete temporary file, or a symlink, to its place. An existing symlink is replaced, not followed. A file with other names or
---- another owner, and a mounted one, stays what it is: the bytes are copied into it.
+--- Moves a complete temporary file, or a symlink, to its place. An existing symlink is replaced, not followed. For a file
+--- with other names or another owner, and for a mounted one, the bytes are copied into it.
 ---@param op string
 ---@param part string path of the temporary file, in the same directory
 ---@param path string

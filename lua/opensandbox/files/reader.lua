@@ -13,6 +13,7 @@ local CHUNK_SIZE = 120 * 1024 -- bytes read at a time: they stay in the processo
 ---@field at integer internal: position in the buffer of the first byte that was not returned
 ---@field err? opensandbox.Error internal: the error of every later read
 ---@field is_finished? boolean internal: all bytes have arrived
+---@field alias? opensandbox.PathAlias internal: to be removed after the download
 local Reader = {}
 Reader.__index = Reader
 Reader.__name = "opensandbox.Reader"
@@ -20,6 +21,11 @@ Reader.__name = "opensandbox.Reader"
 -- Returns the number of bytes in the buffer.
 local function buffered(self)
   return #self.buffer - self.at + 1
+end
+
+-- Removes the alias that the download needed.
+local function release(self)
+  if self.alias then self.alias.remove() end
 end
 
 -- Receives bytes into the empty buffer. Returns true, false at the end, or nil and an error.
@@ -32,6 +38,7 @@ local function fill(self, most)
     return true
   end
   self.err, self.is_finished = err, not err
+  release(self)
   if err then return nil, err end
   return false
 end
@@ -97,8 +104,8 @@ local function read_line(self, keeps_end)
   end
 end
 
---- Reads like a file handle. The formats are a number of bytes (less at the end), "a" for the rest, "l" and "L" for a line without and with
---- its end, and nil for some bytes that have arrived.
+--- Reads like a file handle. The formats are a number of bytes (less at the end), "a" for the rest, "l" and "L" for a line without
+--- and with its end, and nil for some bytes that have arrived.
 ---@param format? integer|string
 ---@return string? bytes nil at the end ("" for "a")
 ---@return opensandbox.Error? err
@@ -116,7 +123,8 @@ function Reader:read(format)
   return read_bytes(self, format)
 end
 
---- Returns an iterator over the lines, without their ends. It raises the error of a transfer that breaks, because a loop would hide it.
+--- Returns an iterator over the lines, without their ends. It raises the error of a transfer that breaks, because a loop would hide
+--- it.
 ---@return fun(): string?
 function Reader:lines()
   return function()
@@ -148,10 +156,17 @@ function Reader:close()
     self.err = exchange:error { kind = "closed", code = "closed", message = "the reader is closed" }
   end
   exchange:close()
+  release(self)
   return true
 end
 
 Reader.__close = Reader.close
+
+--- Internal: sets an alias that is removed when the download has ended, when it is closed, and when the reader is collected.
+---@param alias opensandbox.PathAlias
+function Reader:on_close(alias)
+  self.alias = alias
+end
 
 --- Creates a reader of a stream.
 ---@param stream opensandbox.DownloadStream

@@ -19,9 +19,9 @@ function remote_paths.absolute(target, op, path)
   local infos, err = endpoint_call(target.client, op, target.endpoint, "file_info", home and "~" or ".")
   if not infos then return nil, err end
   local _, info = next(infos)
-  if not info then
+  if not info or info.path:find("%z") then
     return nil, errors.new { kind = "protocol", code = "unexpected_response", op = op, sandbox_id = target.id,
-      message = "the response holds no file" }
+      message = info and "the path in the response holds a NUL byte" or "the response holds no file" }
   end
   return info.path .. "/" .. (home and rest or path)
 end

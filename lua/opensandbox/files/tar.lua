@@ -259,7 +259,7 @@ local function begin_entry(self, entry)
   if entry.type == "S" then return nil, "it holds a sparse file, which is not supported" end
   entry.kind = read_kinds[entry.type] or "other"
   if entry.kind == "file" and entry.name:sub(-1) == "/" then entry.kind = "directory" end -- as before ustar
-  entry.name = entry.name:gsub("(.)/+$", "%1")
+  entry.name = entry.name:match("^.*[^/]") or entry.name:sub(1, 1) -- without slashes at its end, in linear time
   local has_content = entry.kind == "file" or not entry.type:find("^[1-6]$")
   self.left = has_content and entry.size or 0
   self.padding = padding(self.left)

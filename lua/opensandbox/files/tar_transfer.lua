@@ -5,7 +5,7 @@ local core = require "opensandbox.core"
 local directory_writer = require "opensandbox.files.directory_writer"
 local errors = require "opensandbox.base.errors"
 local helper_commands = require "opensandbox.files.helper_commands"
-local random = require "opensandbox.base.random"
+local local_target = require "opensandbox.files.local_target"
 local shell = require "opensandbox.base.shell"
 local tar = require "opensandbox.files.tar"
 local temporary_files = require "opensandbox.files.temporary_files"
@@ -50,7 +50,8 @@ local function unpack_remote(job, path, sum)
   local directory = helper_commands.quoted_path(job.to)
   local check = sum and check_script:format(tostring(sum), EXIT_CHECKSUM_MISMATCH) or ""
   local script = unpack_script:format(helper_commands.quoted_path(path), check, directory, directory)
-  local result, err = helper_commands.run(job.target, job, script, "tar_failed", "the archive could not be unpacked in the sandbox")
+  local result, err = helper_commands.run(job.target, job, script, "tar_failed", "the archive could not be unpacked in the sandbox",
+    { ignores_output = true })
   if result then return true end
   local is_mismatch = sum and err.result and err.result.exit_code == EXIT_CHECKSUM_MISMATCH
   if is_mismatch then return checksum.compare(job.op, "the archive", sum, err.result.stdout:match("^[^\n]*")) end
@@ -113,14 +114,16 @@ f=%s
 local function pack_remote(job, path)
   local script = pack_script:format(helper_commands.quoted_path(path), directory_test(job), pack_command(job, '"$f"'),
     job.opts.verify and 'cksum < "$f"' or ":")
-  local result, err = helper_commands.run(job.target, job, script, "tar_failed", PACK_FAILURE)
+  local result, err = helper_commands.run(job.target, job, script, "tar_failed", PACK_FAILURE,
+    { ignores_output = not job.opts.verify })
   if result then return true, checksum.parse_cksum(result.stdout)[1] end
   return nil, pack_error(job, err)
 end
 
--- Checks that there is a directory, where the archive is made later.
+-- Checks that the directory exists. The archive is made later.
 local function check_remote(job)
-  local result, err = helper_commands.run(job.target, job, directory_test(job), "tar_failed", PACK_FAILURE)
+  local result, err = helper_commands.run(job.target, job, directory_test(job), "tar_failed", PACK_FAILURE,
+    { ignores_output = true })
   if result then return true end
   return nil, pack_error(job, err)
 end
@@ -184,7 +187,7 @@ end
 
 -- Returns the path of a local file for the archive. The file is removed at the end.
 local function local_archive(job)
-  local path = ("%s.%s.part"):format(job.to:gsub("(.)/+$", "%1"), random.hex(6))
+  local path = (job.to:gsub("(.)/+$", "%1"):match("^.*/") or "") .. local_target.part_name()
   job:defer(function() os.remove(path) end)
   return path
 end
@@ -230,11 +233,11 @@ local function piped(job)
     if io.type(handle) == "file" then handle:close() end
   end)
   local done, command = 0, pack_command(job, "-")
-  local result, err = helper_commands.run(job.target, job, command, "tar_failed", PACK_FAILURE, function(bytes)
+  local result, err = helper_commands.run(job.target, job, command, "tar_failed", PACK_FAILURE, { sink = function(bytes)
     done = done + #bytes
     if not problem then problem = select(2, handle:write(bytes)) end -- the command is not stopped: that may stop more than it
     job:progress(done)
-  end)
+  end })
   local ok, close_problem = handle:close()
   problem = problem or not ok and close_problem
   if not result then return nil, pack_error(job, err) end

@@ -3,6 +3,7 @@
 
 local call = require "opensandbox.http.call"
 local core = require "opensandbox.core"
+local deadlines = require "opensandbox.loop.deadline"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local random = require "opensandbox.base.random"
@@ -40,8 +41,9 @@ local function reported_size(path)
   return kind and size
 end
 
--- Returns the part for the content of a file, its reader function if it has one, and its size for the progress if that is known. Files and
--- handles are read to their end, and no length is announced for them: a file can grow or shrink, and files of /proc report no size.
+-- Returns the part for the content of a file, its reader function if it has one, and its size for the progress if that is known.
+-- Files and handles are read to their end, and no length is announced for them: a file can grow or shrink, and files of /proc
+-- report no size.
 local function content_part(op, file)
   local content = file.content
   if (content == nil) == (file.file == nil) then options.raise(op, "a file needs 'content' or 'file', and not both") end
@@ -75,16 +77,26 @@ local function body_of(op, files, first, last)
   return parts, readers, metadata_size
 end
 
+--- Internal: checks a file to be uploaded, except for its path. Returns its size if that is known.
+---@param op string
+---@param file any
+---@return integer? size
+function upload_routes.check_file(op, file)
+  options.check(op, file, file_options)
+  paths.mode(op, file.mode)
+  local _, _, size = content_part(op, file)
+  return size
+end
+
 -- Checks all files before the first is sent. Returns the bytes of all of them, or nil if a size is not known.
 local function check_files(op, files)
   local total = 0
   options.argument(op, "the files", files, "table")
   for i, file in ipairs(files) do
     options.argument(op, "file " .. i, file, "table")
-    options.check(op, file, file_options)
     paths.check(op, file.path)
+    local size = upload_routes.check_file(op, file)
     metadata_of(op, file)
-    local _, _, size = content_part(op, file)
     total = total and size and total + size
   end
   if #files == 0 then options.raise(op, "the list of files must not be empty") end
@@ -105,9 +117,10 @@ end
 
 ---@class opensandbox.UploadOpts
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if the size of every file is known
+---@field timeout? number seconds for the whole upload; default: none
 ---@field idle_timeout? number seconds without a byte; default: the client's transfer_idle_timeout
 
-local upload_options = { on_progress = "function", idle_timeout = "seconds" }
+local upload_options = { on_progress = "function", timeout = "seconds", idle_timeout = "seconds" }
 
 --- Writes files into the sandbox: POST /files/upload, for each 500 files. An existing file is overwritten in place.
 ---
@@ -122,6 +135,7 @@ function upload_routes.upload_files(self, endpoint, files, opts)
   local op = self.op or "upload_files"
   local total = check_files(op, files)
   opts = options.check(op, opts, upload_options)
+  local deadline = deadlines.new(opts.timeout)
   local progress = opts.on_progress and { callback = opts.on_progress, done = 0, total = total }
   for first = 1, #files, MAX_FILES_PER_REQUEST do
     local parts, readers, metadata_size = body_of(op, files, first, math.min(first + MAX_FILES_PER_REQUEST - 1, #files))
@@ -129,8 +143,8 @@ function upload_routes.upload_files(self, endpoint, files, opts)
     local request = {
       op = op, method = "POST", path = "/files/upload", parts = parts, boundary = boundary, readers = readers, may_repeat = false,
       headers = { ["Content-Type"] = "multipart/form-data; boundary=" .. boundary },
-      timeout = 0, idle_timeout = opts.idle_timeout or self.http.timeouts.transfer_idle_timeout,
-      option_names = { idle_timeout = "transfer_idle_timeout" },
+      timeout = deadline:remaining() or 0, idle_timeout = opts.idle_timeout or self.http.timeouts.transfer_idle_timeout,
+      option_names = { idle_timeout = opts.idle_timeout and "idle_timeout" or "transfer_idle_timeout" },
     }
     if progress then report_progress(request, progress, metadata_size) end
     local _, err = self.http:call_endpoint(endpoint, request)

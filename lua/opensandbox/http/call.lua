@@ -37,6 +37,9 @@ function call.http_error(ex)
   local hint = hints[ex.status]
   if ex.request.to_endpoint and ex.status == 401 then
     hint = "Check the endpoint's headers: use what client:discover_execd returns"
+  elseif ex.request.to_endpoint and ex.status >= 500 and message:find("too many open files", 1, true) then
+    hint = "execd keeps two descriptors for ten minutes for each request through its /proxy/PORT. Send fewer requests for a while, "
+      .. "or reach the sandbox through the server's proxy: use_server_proxy = true"
   elseif ex.status == 404 and message == "Not Found" then
     hint = "The server does not know this route: check the path of the URL, and the server's version"
   end
