@@ -62,7 +62,8 @@ local function start(sandbox, options)
   if shell == "sh" and not options.command then argv = { shell } end
   local problem
   self.send, problem = strategy:spawn(sandbox.container, {
-    argv = argv, env = copy_with(sandbox.environment, "TERM", "xterm"), cwd = options.cwd, session = options.has_pty and "terminal" or "plain",
+    argv = argv, env = copy_with(sandbox.environment, "TERM", "xterm"), cwd = options.cwd,
+    session = options.has_pty and "terminal" or "plain",
     stdin = input, stdout = output, stderr = errors,
     on_exit = function(code, signal)
       for _, reader in ipairs(self.readers) do
