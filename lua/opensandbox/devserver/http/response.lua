@@ -3,7 +3,7 @@
 -- A write calls back when the client has received it, so that a slow client slows its producer down instead of filling the memory.
 
 local uv = require "luv"
-local date = require "opensandbox.devserver.http.date"
+local time = require "opensandbox.base.time"
 local json = require "opensandbox.base.json"
 local safe_callback = require "opensandbox.devserver.base.safe_callback"
 local utf8 = require "opensandbox.base.utf8"
@@ -61,7 +61,7 @@ function Response:_head(status, headers)
       lines[#lines + 1] = pair[1] .. ": " .. tostring(pair[2]):gsub("[\r\n]", " ")
     end
   end
-  lines[#lines + 1] = "Date: " .. date.format()
+  lines[#lines + 1] = "Date: " .. time.format_http_date()
   if not self.keep_alive then lines[#lines + 1] = "Connection: close" end
   return table.concat(lines, "\r\n") .. "\r\n\r\n"
 end
