@@ -23,8 +23,8 @@ local function each(visit)
   end
 end
 
--- Signals the processes that `select` names, in rounds, each process once. A process that was started after a round began, by one that
--- had no signal yet, is found by the next round.
+-- Signals the processes that `select` returns, in rounds, each process once. A later round finds the processes that others have started
+-- before their signal arrived.
 local function signal_all(select, name)
   local reached = {}
   for _ = 1, MAX_ROUNDS do
