@@ -53,6 +53,7 @@ int luaopen_opensandbox_core(lua_State *L)
     osb_open_files(L);
     osb_open_cksum(L);
     osb_open_websocket_codec(L);
+    osb_open_pty(L);
     lua_pushstring(L, curl_version());
     lua_setfield(L, -2, "curl_version");
     /* Where this is false, a lookup of a host name holds everything up. */

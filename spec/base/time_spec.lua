@@ -74,3 +74,21 @@ describe("writing an instant", function()
     end
   end)
 end)
+
+describe("the date of an HTTP header", function()
+  it("is written and read as RFC 9110 has it", function()
+    assert.equal("Thu, 01 Jan 1970 00:00:00 GMT", time.format_http_date(0))
+    assert.equal("Thu, 26 Nov 2026 12:27:13 GMT", time.format_http_date(1795696033))
+    assert.equal("Sun, 29 Feb 2032 23:59:59 GMT", time.format_http_date(1961711999))
+    for day = 0, 60000, 59 do
+      local text = time.format_http_date(day * 86400 + 86399)
+      assert.equal(os.date("!%a, %d %b %Y %H:%M:%S GMT", day * 86400 + 86399), text)
+      assert.equal(day * 86400 + 86399, time.parse_http_date(text))
+    end
+    for _, text in ipairs {
+      "", "Thu, 26 Nov 2026 12:27:13", "Thu, 26 Foo 2026 12:27:13 GMT", "Thursday, 26-Nov-26 12:27:13 GMT",
+    } do
+      assert.is_nil(time.parse_http_date(text), text)
+    end
+  end)
+end)

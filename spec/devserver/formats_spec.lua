@@ -1,6 +1,5 @@
---- How the development server writes instants and durations, and reads queries.
+--- How the development server writes instants and durations of Go, and reads queries.
 
-local date = require "opensandbox.devserver.http.date"
 local go_text = require "opensandbox.devserver.execd.go_text"
 local query = require "opensandbox.devserver.http.query"
 
@@ -23,17 +22,6 @@ describe("a duration of execd", function()
       [60000] = "1m0s", [90500] = "1m30.5s", [3600000] = "1h0m0s", [3723004] = "1h2m3.004s", [86400000] = "24h0m0s",
     } do
       assert.equal(text, go_text.duration(milliseconds))
-    end
-  end)
-end)
-
-describe("the date of a header", function()
-  it("is the one of RFC 9110", function()
-    assert.equal("Thu, 01 Jan 1970 00:00:00 GMT", date.format(0))
-    assert.equal("Thu, 26 Nov 2026 12:27:13 GMT", date.format(1795696033))
-    assert.equal("Sun, 29 Feb 2032 23:59:59 GMT", date.format(1961711999))
-    for day = 0, 60000, 59 do
-      assert.equal(os.date("!%a, %d %b %Y %H:%M:%S GMT", day * 86400), date.format(day * 86400))
     end
   end)
 end)

@@ -207,7 +207,6 @@ describe("the development server's way to a port", function()
     local endpoint = proxied()
     assert.equal(405, endpoint:send("OPTIONS", "/").status)
     assert.equal(405, endpoint:send("HEAD", "/").status)
-    assert.equal(400, endpoint:send("GET", "/", { headers = { Upgrade = "websocket", Connection = "Upgrade" } }).status)
     local url = server.url .. "/v1/sandboxes/none/proxy/" .. program.port
     local answer = http_client.request { url = url .. "/x" }
     assert.same({ 404, "DOCKER::SANDBOX_NOT_FOUND" }, { answer.status, json.decode(answer.body).code })

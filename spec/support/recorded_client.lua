@@ -44,6 +44,8 @@ local function mask(value, key)
     return copy
   elseif NUMBERS[key] then
     return "<number>"
+  elseif key == "idle_remaining_seconds" then
+    return value > 0 and "<positive>" or 0
   elseif ACCOUNTS[key] and value ~= "" then
     return "<account>"
   elseif type(value) == "string" then

@@ -91,7 +91,7 @@ server_main.run(function(config)
   for _, name in ipairs(config.loose) do loose[name] = true end
   local handler = {}
   function handler.on_request(request, connection)
-    local kind, names, path = request.path:match("^/([%w-]+)/([^/?]+)(.*)$")
+    local kind, names, path = request.path:match("^/([%w.-]+)/([^/?]+)(.*)$")
     local problems = {}
     for part in (names or ""):gmatch("[^+]+") do
       local name = kind .. "/" .. part

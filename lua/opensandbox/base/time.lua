@@ -16,7 +16,7 @@ end
 
 --- Reads an RFC 3339 instant, with any number of fraction digits and any zone.
 ---@param text? string
----@return number? seconds since 1970, nil for a text that is not an instant
+---@return number? seconds since 1970, nil if the text is not an instant
 function time.parse(text)
   if type(text) ~= "string" then return nil end
   local year, month, day, hour, minute, second, rest = text:match("^(%d%d%d%d)-(%d%d)-(%d%d)[Tt ](%d%d):(%d%d):(%d%d)(.*)$")
@@ -45,9 +45,20 @@ function time.format(seconds)
   return os.date("!%Y-%m-%dT%H:%M:%S", whole) .. (micro > 0 and (".%06d"):format(micro) or "") .. "Z"
 end
 
-local months = {
-  Jan = 1, Feb = 2, Mar = 3, Apr = 4, May = 5, Jun = 6, Jul = 7, Aug = 8, Sep = 9, Oct = 10, Nov = 11, Dec = 12,
-}
+local DAYS = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" }
+local MONTHS = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" }
+
+local month_numbers = {}
+for number, name in ipairs(MONTHS) do month_numbers[name] = number end
+
+--- Writes an instant as HTTP headers do: "Sun, 06 Nov 1994 08:49:37 GMT".
+---@param seconds? integer since 1970; default now
+---@return string
+function time.format_http_date(seconds)
+  local parts = os.date("!*t", seconds) -- the names of os.date's own formats depend on the locale
+  return ("%s, %02d %s %04d %02d:%02d:%02d GMT"):format(
+    DAYS[parts.wday], parts.day, MONTHS[parts.month], parts.year, parts.hour, parts.min, parts.sec)
+end
 
 --- Reads the date of an HTTP header: "Sun, 06 Nov 1994 08:49:37 GMT". The two obsolete forms of RFC 9110 are not read.
 ---@param text? string
@@ -55,8 +66,8 @@ local months = {
 function time.parse_http_date(text)
   if type(text) ~= "string" then return nil end
   local day, month, year, hour, minute, second = text:match("^%a%a%a, (%d%d) (%a%a%a) (%d%d%d%d) (%d%d):(%d%d):(%d%d) GMT$")
-  if not day or not months[month] then return nil end
-  return days_from_civil(tonumber(year), months[month], tonumber(day)) * 86400 + hour * 3600 + minute * 60 + second
+  if not day or not month_numbers[month] then return nil end
+  return days_from_civil(tonumber(year), month_numbers[month], tonumber(day)) * 86400 + hour * 3600 + minute * 60 + second
 end
 
 local units = { ms = 0.001, s = 1, m = 60, h = 3600, d = 86400 }

@@ -58,6 +58,7 @@ end
 ---@field grace? number seconds that the stream of a command stays open after its end; default 1, as on real servers
 ---@field create_delay? number seconds that a create takes; default 0
 ---@field delete_delay? number seconds that a delete takes; default 0
+---@field lose_output_at_exit? boolean whether terminals lose the last output before the exit, as real ones may; default false
 ---@field collect_interval? number seconds between two collections of idle isolated sessions; default 60
 
 --- Starts a server. Must not be called from a callback of the event loop, because it runs the loop to try the isolation.
@@ -85,7 +86,7 @@ function devserver.start(options)
   self.store = sandboxes.new {
     directory = directory, strategy = strategy, grace = milliseconds(options.grace or 1),
     create_delay = milliseconds(options.create_delay or 0), delete_delay = milliseconds(options.delete_delay or 0),
-    collect_interval = milliseconds(options.collect_interval or 60),
+    collect_interval = milliseconds(options.collect_interval or 60), loses_output = options.lose_output_at_exit,
   }
 
   self.snapshots = snapshots.new(directory .. "/snapshots")

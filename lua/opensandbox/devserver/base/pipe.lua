@@ -20,7 +20,7 @@ Reader.__index = Reader
 ---@return integer fd for the process; to be closed by the caller after the process has been started
 function pipe.reader(on_data)
   local ends = assert(uv.pipe({ nonblock = true }, {}))
-  local self = setmetatable({ fd = ends.read, poll = assert(uv.new_poll(ends.read)), on_data = on_data }, Reader)
+  local self = setmetatable({ fd = ends.read, poll = assert(uv.new_poll(ends.read)), on_data = on_data, received = 0 }, Reader)
   self:resume()
   return self, ends.write
 end
@@ -35,6 +35,7 @@ function Reader:_read()
     self.on_data(nil)
     return false
   end
+  self.received = self.received + #data
   self.on_data(data)
   return true
 end
@@ -51,8 +52,9 @@ end
 
 --- Reads what has been written so far.
 function Reader:drain()
-  -- Two pieces are all that a pipe can hold. A process that writes on must not keep the server here.
-  if self:_read() then self:_read() end
+  -- A pipe holds no more. A process that writes on must not keep the server here.
+  local limit = self.received + 2 * CAPACITY
+  while self.received < limit and self:_read() do end -- luacheck: ignore 542
 end
 
 function Reader:close()

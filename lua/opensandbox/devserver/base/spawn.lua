@@ -7,7 +7,8 @@ local no_input
 
 --- Starts a program.
 ---@param options table `argv` (the program by its absolute path first), `env` (map), `cwd`, `stdin` (default /dev/null), `stdout` and
--- `stderr` (descriptors), `pipes` (luv pipes or descriptors that become descriptors 3, 4, ...), `uid`, `gid`, `on_exit(code, signal)`
+-- `stderr` (descriptors), `pipes` (luv pipes or descriptors that become descriptors 3, 4, ...), `uid`, `gid`, `on_exit(code, signal)`,
+-- `detached` (default true; false for a program that begins a session itself)
 ---@return integer? pid also the id of its process group
 ---@return string? code of an error
 return function(options)
@@ -19,7 +20,8 @@ return function(options)
   for _, pipe in ipairs(options.pipes or {}) do stdio[#stdio + 1] = pipe end
   local handle, pid, code
   handle, pid, code = uv.spawn(options.argv[1], {
-    args = args, env = env, cwd = options.cwd, stdio = stdio, detached = true, uid = options.uid, gid = options.gid,
+    args = args, env = env, cwd = options.cwd, stdio = stdio, uid = options.uid, gid = options.gid,
+    detached = options.detached ~= false,
   }, safe_callback.wrap(function(exit_code, signal)
     handle:close()
     options.on_exit(exit_code, signal)

@@ -1,7 +1,7 @@
 --- The code routes: contexts that keep what code has defined, and running code in them.
 --
 -- The streams are like those of execd with its Jupyter kernels: `execution_complete` is neither the end nor a proof of success. It is
--- sent when a kernel first reports that it is idle, which happens soon, whatever the code does.
+-- sent when a kernel first reports that it is idle, which happens soon, also while the code still runs.
 
 local uv = require "luv"
 local json = require "opensandbox.base.json"

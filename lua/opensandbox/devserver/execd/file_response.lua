@@ -1,7 +1,7 @@
 --- A file as the response of a download: whole, a range of bytes, or a range of lines. It is like Go's http.ServeContent, quirks included.
 
 local uv = require "luv"
-local date = require "opensandbox.devserver.http.date"
+local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
 local file_response = {}
@@ -88,7 +88,7 @@ end
 local function send_bytes(call, name, fd, stat)
   local response, headers = call.response, call.request.headers
   local size = stat.size
-  local modified = { "Last-Modified", date.format(stat.mtime.sec) }
+  local modified = { "Last-Modified", time.format_http_date(stat.mtime.sec) }
   local bytes = { "Content-Type", "application/octet-stream" }
   local function length(count) return { "Content-Length", ("%.0f"):format(count) } end
 
@@ -110,7 +110,7 @@ local function send_bytes(call, name, fd, stat)
     end
     start, count = 0, 0
   end
-  local since = date.parse(headers["if-modified-since"] or "")
+  local since = time.parse_http_date(headers["if-modified-since"])
   if since and stat.mtime.sec <= since then
     uv.fs_close(fd)
     return response:send(304, { name, modified }, "")
@@ -133,12 +133,12 @@ function file_response.send(call, file, offset, limit, on_error)
   if stat.type == "directory" then
     return response:cut(200, {
       { "Accept-Ranges", "bytes" }, name, { "Content-Length", DIRECTORY_SIZE }, { "Content-Type", "application/octet-stream" },
-      { "Last-Modified", date.format(stat.mtime.sec) },
+      { "Last-Modified", time.format_http_date(stat.mtime.sec) },
     }, "")
   elseif stat.type ~= "file" then
     return response:send(200, {
       { "Accept-Ranges", "bytes" }, name, { "Content-Type", "application/octet-stream" },
-      { "Last-Modified", date.format(stat.mtime.sec) },
+      { "Last-Modified", time.format_http_date(stat.mtime.sec) },
     }, "")
   end
   local fd, _, code = uv.fs_open(file.path, "r", 0)

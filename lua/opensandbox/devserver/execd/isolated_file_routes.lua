@@ -171,7 +171,7 @@ local function replace(workspace, path, item)
     count, position = count + 1, last + 1
   end
   pieces[#pieces + 1] = content:sub(position)
-  -- Like execd, this gives a file that is copied up the mode of the link that leads to it, without the bits of the usual umask.
+  -- As in execd, a file that is copied up gets the mode of the link to it, without the bits of the usual umask.
   local own = workspace:lstat(relative)
   local target
   target, problem = workspace:writable(relative)

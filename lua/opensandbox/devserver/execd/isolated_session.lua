@@ -1,7 +1,7 @@
 --- An isolated session: a shell in namespaces of its own, its runs, and its runs in the background.
 --
 -- As in execd, the shell reads code from its standard input, and a command behind the code prints a marker. So code that reads standard
--- input takes the marker's line, and `exit`, a syntax error or a timeout ends the shell, and with it the session.
+-- input reads the marker's line, and the session ends with the shell: with `exit`, a syntax error or a timeout.
 
 local uv = require "luv"
 local clock = require "opensandbox.devserver.base.clock"

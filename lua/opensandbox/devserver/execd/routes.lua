@@ -14,6 +14,7 @@ local proxy = require "opensandbox.devserver.http.proxy"
 local router = require "opensandbox.devserver.http.router"
 local run_request = require "opensandbox.devserver.execd.run_request"
 local sessions = require "opensandbox.devserver.execd.sessions"
+local terminal_routes = require "opensandbox.devserver.execd.terminal_routes"
 local timer = require "opensandbox.devserver.base.timer"
 local download = require "opensandbox.devserver.execd.download"
 local upload = require "opensandbox.devserver.execd.upload"
@@ -113,7 +114,10 @@ end
 
 routes["DELETE /code"] = routes["DELETE /command"]
 
-for _, more in ipairs { files, directories, download, upload.routes, metrics, sessions.routes, code.routes, isolated_routes } do
+local rooms = {
+  files, directories, download, upload.routes, metrics, sessions.routes, code.routes, isolated_routes, terminal_routes,
+}
+for _, more in ipairs(rooms) do
   for route, handler in pairs(more) do routes[route] = handler end
 end
 local all = router.new(routes)

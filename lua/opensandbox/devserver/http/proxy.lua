@@ -1,11 +1,12 @@
 --- Forwards a request to a program that listens on a port of this machine, and streams its response back. Neither side is read
--- faster than the other one receives.
+-- faster than the other one receives. When both switch to another protocol, such as WebSocket, bytes are passed on as they are.
 
 local uv = require "luv"
 local body = require "opensandbox.devserver.http.body"
 local safe_callback = require "opensandbox.devserver.base.safe_callback"
 local timer = require "opensandbox.devserver.base.timer"
 local url = require "opensandbox.base.url"
+local websocket = require "opensandbox.devserver.http.websocket"
 
 local MAX_HEAD_SIZE = 64 * 1024
 local MAX_WAITING = 1024 * 1024 -- bytes that the client has not received yet
@@ -52,7 +53,7 @@ function Exchange:request_head()
   local target = request.path .. (request.query ~= "" and "?" .. request.query or "")
   local lines = {
     ("%s %s HTTP/1.1"):format(request.method, target), "host: " .. (headers.host or "127.0.0.1:" .. self.port),
-    "connection: close",
+    self.wants_switch and "connection: upgrade\r\nupgrade: " .. headers.upgrade or "connection: close",
   }
   for name, value in pairs(headers) do
     if not NOT_FORWARDED[name] and name ~= "host" then lines[#lines + 1] = name .. ": " .. value end
@@ -82,6 +83,35 @@ function Exchange:send_request()
   end)
 end
 
+-- Lets both sides talk to each other directly.
+function Exchange:switch(headers)
+  local request, socket = self.request, self.socket
+  self.is_switched = true
+  self.timer:stop()
+  table.insert(headers, 1, { "Upgrade", request.headers.upgrade })
+  table.insert(headers, 2, { "Connection", "Upgrade" })
+  self.response:switch(headers, function(data)
+    request:pause_reading()
+    socket:write(data, safe_callback.wrap(function() request:resume_reading() end))
+  end, function() self:close() end)
+  self:pass_on()
+  return false
+end
+
+-- Sends the client what the program has sent.
+function Exchange:pass_on()
+  local data, response = self.input, self.response
+  self.input = ""
+  if data == "" then return end
+  response:put(data, function()
+    if self.paused and response.waiting < MAX_WAITING then self:read() end
+  end)
+  if response.waiting >= MAX_WAITING then
+    self.paused = true
+    self.socket:read_stop()
+  end
+end
+
 -- Begins the response when its head is complete.
 function Exchange:parse_head()
   local _, last = self.input:find("\r\n\r\n", 1, true)
@@ -96,7 +126,13 @@ function Exchange:parse_head()
     self:fail(502, "BACKEND_RESPONSE_FAILED", ("illegal status line: bytearray(b'%s')"):format(status_line(head)))
     return false
   end
-  if status < 200 then return true end -- such as "100 Continue", which this server has sent itself
+  local switches = status == 101 and self.wants_switch
+  if status < 200 and not switches then return true end -- such as "100 Continue", which this server has sent itself
+  if not switches and self.refused then
+    self:close()
+    self.refused(status)
+    return false
+  end
 
   local headers, length, chunked = {}, nil, false
   for name, value in head:gmatch("\r\n([^%s:]+):[ \t]*([^\r\n]*)") do
@@ -105,6 +141,7 @@ function Exchange:parse_head()
     if key == "transfer-encoding" then chunked = value:lower():find("chunked", 1, true) ~= nil end
     if not NOT_FORWARDED[key] then headers[#headers + 1] = { name, value } end
   end
+  if switches then return self:switch(headers) end
   local empty = self.request.method == "HEAD" or status == 204 or status == 304
   if empty and not length then
     self:close()
@@ -144,12 +181,19 @@ end
 
 function Exchange:receive(data)
   self.input = self.input .. data
+  if self.is_switched then return self:pass_on() end
   while not self.over and not self.body and self:parse_head() do end -- luacheck: ignore 542
   if not self.over and self.body then self:parse_body() end
 end
 
 -- Called when the program has ended the connection.
 function Exchange:on_end(problem)
+  if self.is_switched then
+    self:close()
+    -- A proxy that closes after a closing handshake only has nothing to do here.
+    if not self.keeps_client then self.response:put("", function() self.response:abort() end) end
+    return
+  end
   if not problem and self.body and self.body.left == math.huge then
     self:close()
     return self.response:finish()
@@ -160,6 +204,7 @@ function Exchange:on_end(problem)
 end
 
 function Exchange:start_timeout()
+  if self.is_switched then return end
   self.timer:start(READ_TIMEOUT, function()
     self:fail(504, "BACKEND_TIMEOUT", ("the backend sent nothing for %d seconds"):format(READ_TIMEOUT / 1000))
   end)
@@ -181,10 +226,14 @@ end
 ---@param response table
 ---@param port integer of the program
 ---@param failed fun(status: integer, code: string, message: string) called when there is no response to send back
-function proxy.forward(request, response, port, failed)
+---@param options? table `refused(status)`: called instead of sending back a response that does not switch the protocol; `keeps_client`:
+-- the client's connection stays when the program has ended its own after a switch
+function proxy.forward(request, response, port, failed, options)
+  options = options or {}
   local self = setmetatable({
     request = request, response = response, port = port, failed = failed, input = "", socket = uv.new_tcp(),
-    timer = timer.new(),
+    timer = timer.new(), wants_switch = websocket.is_requested(request), refused = options.refused,
+    keeps_client = options.keeps_client,
   }, Exchange)
   local function refused()
     self:fail(502, "BACKEND_CONNECTION_FAILED", "All connection attempts failed")

@@ -3,7 +3,7 @@
 -- A write calls back when the client has received it, so that a slow client slows its producer down instead of filling the memory.
 
 local uv = require "luv"
-local date = require "opensandbox.devserver.http.date"
+local time = require "opensandbox.base.time"
 local json = require "opensandbox.base.json"
 local safe_callback = require "opensandbox.devserver.base.safe_callback"
 local utf8 = require "opensandbox.base.utf8"
@@ -36,8 +36,10 @@ function Response:header(name, value)
   self.extra[#self.extra + 1] = { name, value }
 end
 
--- Writes bytes. `callback` is called when they have left, and never when the client has gone.
-function Response:_put(data, callback)
+--- Writes bytes as they are.
+---@param data string
+---@param callback? fun() called when they have left, and never when the client has gone
+function Response:put(data, callback)
   if self.closed then return end
   self.waiting = self.waiting + #data
   self.socket:write(data, safe_callback.wrap(function(problem)
@@ -59,7 +61,7 @@ function Response:_head(status, headers)
       lines[#lines + 1] = pair[1] .. ": " .. tostring(pair[2]):gsub("[\r\n]", " ")
     end
   end
-  lines[#lines + 1] = "Date: " .. date.format()
+  lines[#lines + 1] = "Date: " .. time.format_http_date()
   if not self.keep_alive then lines[#lines + 1] = "Connection: close" end
   return table.concat(lines, "\r\n") .. "\r\n\r\n"
 end
@@ -85,7 +87,7 @@ function Response:send(status, headers, body)
   for _, pair in ipairs(headers) do list[#list + 1] = pair end
   if status ~= 204 and status ~= 304 then list[#list + 1] = { "Content-Length", #body } end
   local head = self:_head(status, list)
-  self:_put(self.request.method == "HEAD" and head or head .. body, function() self:_done() end)
+  self:put(self.request.method == "HEAD" and head or head .. body, function() self:_done() end)
 end
 
 --- Sends a value as JSON. Two fields are set when the request is dispatched: `json_type`, the content type of the API, and
@@ -108,6 +110,20 @@ function Response:fail(status, code, message)
   self:json(status, { code = code, message = message })
 end
 
+--- Switches the connection to another protocol: sends a response with the status 101, and passes on what the client sends. Bytes are
+-- then sent with `put`, and `abort` closes the connection.
+---@param headers { [1]: string, [2]: string }[]
+---@param on_data fun(data: string)
+---@param on_end fun() called once, when the connection has ended
+function Response:switch(headers, on_data, on_end)
+  self.started, self.keep_alive = true, false
+  self.on_gone, self.on_abort = nil, on_end
+  local lines = { "HTTP/1.1 101 Switching Protocols" }
+  for _, pair in ipairs(headers) do lines[#lines + 1] = pair[1] .. ": " .. pair[2] end
+  self:put(table.concat(lines, "\r\n") .. "\r\n\r\n")
+  self.request.connection:switch(on_data)
+end
+
 --- Sends a response without a body.
 function Response:empty(status)
   self:send(status, {}, "")
@@ -115,7 +131,7 @@ end
 
 --- Sends a response that is shorter than its headers say, and closes the connection.
 function Response:cut(status, headers, body)
-  self:_put(self:_head(status, headers) .. body, function() self:abort() end)
+  self:put(self:_head(status, headers) .. body, function() self:abort() end)
 end
 
 --- Starts a response that is written in pieces.
@@ -151,14 +167,14 @@ function Response:write(pieces, callback)
       parts[#parts + 1] = piece
     end
   end
-  self:_put(table.concat(parts), callback)
+  self:put(table.concat(parts), callback)
 end
 
 --- Ends a streamed response.
 function Response:finish()
   local tail = (self.pending or "") .. (self.chunked and "0\r\n\r\n" or "")
   self.pending = nil
-  self:_put(tail, function() self:_done() end)
+  self:put(tail, function() self:_done() end)
 end
 
 --- Sends `length` bytes of an open file from `offset` on, and closes the file. When it turns out to be shorter, the connection is
@@ -180,10 +196,10 @@ function Response:send_file(status, headers, fd, offset, length)
       return self:abort()
     end
     offset, length = offset + #data, length - #data
-    self:_put(data, step)
+    self:put(data, step)
   end
   self.on_abort = close
-  self:_put(self:_head(status, headers), step)
+  self:put(self:_head(status, headers), step)
 end
 
 return { new = new }

@@ -109,7 +109,14 @@ function Connection:begin(request)
   request.complete = self.state == "received"
   request.expects_continue = not request.complete and (headers.expect or ""):lower() == "100-continue"
   self:protected(self.server.handler, request, answer)
-  if request.complete then self:received() end
+  if request.complete and self.state ~= "switched" then self:received() end
+end
+
+--- Passes further input on as it is. Called by the response that switches to another protocol.
+function Connection:switch(on_data)
+  self.state, self.on_data = "switched", on_data
+  self.request:close_with_client()
+  self:process()
 end
 
 -- Calls code of a handler. An error in it is answered with 500, or closes the connection when the response has begun.
@@ -177,6 +184,14 @@ function steps.received(self)
 end
 
 function steps.refused() return false end
+
+function steps.switched(self)
+  local data = self.input
+  if data == "" then return false end
+  self.input = ""
+  self:protected(self.on_data, data)
+  return true
+end
 
 function Connection:process()
   if self.processing then return end -- the loop below continues after an answer that was sent inside of a handler

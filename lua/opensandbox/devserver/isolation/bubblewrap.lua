@@ -33,7 +33,7 @@ end
 ---@return string? problem which program is missing
 local function new(shell)
   local self = setmetatable({ name = "bwrap", shell = shell, host_trees = {}, links = {}, programs = {} }, Bubblewrap)
-  for _, name in ipairs { "bwrap", "nsenter", "setpriv", "env" } do
+  for _, name in ipairs { "bwrap", "nsenter", "setpriv", "setsid", "env" } do
     self.programs[name] = find(name)
     if not self.programs[name] then return nil, "the program " .. name .. " is not installed" end
   end
@@ -118,7 +118,8 @@ end
 
 --- Starts a command.
 ---@param container table
----@param options table as for `spawn`, but `cwd` is a resolved path, and `prefix` may hold arguments before the command
+---@param options table as for `spawn`, but `cwd` is a resolved path; `session`: "terminal" or "plain": the command begins a session,
+-- with its standard input as the controlling terminal, or without a terminal
 ---@return (fun(name: string, alone?: boolean))? send sends a signal to the command's process group, or only to its first process
 ---@return string? code of an error
 function Bubblewrap:spawn(container, options)
@@ -132,7 +133,8 @@ function Bubblewrap:spawn(container, options)
   if not self.is_root then add { "--user", "--preserve-credentials" } end
   add { ("--wd=/proc/%d/root%s"):format(container.init, options.cwd.inside), "--" }
   local command = confine(self.programs, {
-    argv = options.argv, env = options.env, uid = self.is_root and options.uid or nil, gid = options.gid, prefix = options.prefix,
+    argv = options.argv, env = options.env, uid = self.is_root and options.uid or nil, gid = options.gid,
+    prefix = options.session and { self.programs.setsid, options.session == "terminal" and "--ctty" or nil } or nil,
   })
   add(command.argv)
   local pid, code
@@ -148,7 +150,10 @@ function Bubblewrap:spawn(container, options)
   -- nsenter leads the group, and is not signalled: it must live to report how the command ends. Were it killed, its child would
   -- become a child of the machine's first process, and the namespace could not end before that one has waited for it.
   return function(name, alone)
-    processes.signal_group_soon(pid, name, alone, function() return container.leaders[pid] end)
+    processes.send_soon(function()
+      if options.session then return processes.signal_group_of_child(pid, name) end
+      return processes.signal_group(pid, name, alone)
+    end, function() return container.leaders[pid] end)
   end
 end
 

@@ -1,7 +1,7 @@
 --- The file of variables that execd gives to every command of a sandbox: lines `NAME=value`, `#` before a comment.
 --
 -- A value in single quotes is read as it is, over several lines too. In all other values, `$NAME` and `${NAME}` are expanded; in
--- double quotes, `\` begins an escape. That is how the execd of the server 1.1.1 reads it; the one of August 2026 keeps quotes.
+-- double quotes, `\` begins an escape. The execd of server 1.1.1 reads it so; that of August 2026 keeps quotes.
 
 local uv = require "luv"
 

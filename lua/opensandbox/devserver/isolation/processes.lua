@@ -9,22 +9,22 @@ local processes = {}
 local MAX_ROUNDS = 20     -- of signals to processes that fork meanwhile
 local RETRY_INTERVAL = 10 -- milliseconds
 
--- Calls `visit(pid, state, parent, group)` for each living process.
+-- Calls `visit(pid, state, parent, group, session)` for each living process.
 local function each(visit)
   for _, entry in ipairs(list_directory("/proc") or {}) do
     local pid = tonumber(entry)
     local file = pid and io.open("/proc/" .. entry .. "/stat")
     if file then
-      -- The name, in parentheses, may hold anything; then come the state, the parent and the group.
-      local state, parent, group = (file:read("*a") or ""):match("^.*%) (%S) (%d+) (%d+)")
+      -- The name, in parentheses, may hold anything; then come the state, the parent, the group and the session.
+      local state, parent, group, session = (file:read("*a") or ""):match("^.*%) (%S) (%d+) (%d+) (%d+)")
       file:close()
-      if state and state ~= "Z" then visit(pid, state, tonumber(parent), tonumber(group)) end
+      if state and state ~= "Z" then visit(pid, state, tonumber(parent), tonumber(group), tonumber(session)) end
     end
   end
 end
 
--- Signals the processes that `select` names, in rounds, each process once. A process that was started after a round began, by one that
--- had no signal yet, is found by the next round.
+-- Signals the processes that `select` returns, in rounds, each process once. A later round finds the processes that others have started
+-- before their signal arrived.
 local function signal_all(select, name)
   local reached = {}
   for _ = 1, MAX_ROUNDS do
@@ -55,17 +55,40 @@ function processes.signal_group(leader, name, alone)
   end, name)
 end
 
---- Does the same for a group whose leader may have started no process yet.
----@param leader integer
+--- Signals the process group that a child of a process leads.
+---@param parent integer
 ---@param name string
----@param alone? boolean
----@param is_running fun(): any tells whether the leader is running
-function processes.signal_group_soon(leader, name, alone, is_running)
-  if processes.signal_group(leader, name, alone) then return end
+---@return boolean any whether there is such a group
+function processes.signal_group_of_child(parent, name)
+  local leader
+  each(function(pid, _, of, group)
+    if of == parent and group == pid then leader = pid end
+  end)
+  return leader ~= nil and uv.kill(-leader, name) ~= nil
+end
+
+--- Signals the processes of a session.
+---@param session integer the first process of the session
+---@param name string
+function processes.signal_session(session, name)
+  signal_all(function()
+    local list = {}
+    each(function(pid, _, _, _, of)
+      if of == session then list[#list + 1] = pid end
+    end)
+    return list
+  end, name)
+end
+
+--- Sends a signal, later when the processes for it have not been started yet.
+---@param send fun(): boolean returns whether there was a process
+---@param is_running fun(): any tells whether there may be one
+function processes.send_soon(send, is_running)
+  if send() then return end
   local retry, tries = nil, 0
   retry = timer.every(RETRY_INTERVAL, function()
     tries = tries + 1
-    if not is_running() or tries > MAX_ROUNDS or processes.signal_group(leader, name, alone) then retry:close() end
+    if not is_running() or tries > MAX_ROUNDS or send() then retry:close() end
   end)
 end
 

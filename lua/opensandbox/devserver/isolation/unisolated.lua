@@ -3,6 +3,7 @@
 
 local uv = require "luv"
 local env_file = require "opensandbox.devserver.isolation.env_file"
+local processes = require "opensandbox.devserver.isolation.processes"
 local spawn = require "opensandbox.devserver.base.spawn"
 
 local Unisolated = {}
@@ -33,7 +34,9 @@ function Unisolated.home() return "/" end
 function Unisolated.mounts() return "" end
 
 local function kill_all(container)
-  for pid in pairs(container.groups) do uv.kill(-pid, "sigkill") end
+  for pid in pairs(container.groups) do
+    if not uv.kill(-pid, "sigkill") then uv.kill(pid, "sigkill") end
+  end
 end
 
 --- Prepares a sandbox and starts its entrypoint.
@@ -64,22 +67,26 @@ end
 
 --- Starts a command.
 ---@param container table
----@param options table as for `spawn`, but `cwd` is a resolved path, and `prefix` may hold arguments before the command
+---@param options table as for `spawn`, but `cwd` is a resolved path; `session`: "terminal" or "plain": the command begins a session,
+-- with its standard input as the controlling terminal, or without a terminal
 ---@return (fun(name: string, alone?: boolean))? send sends a signal to the command's process group, or only to its first process
 ---@return string? code of an error
 function Unisolated:spawn(container, options)
   local refused = self:refuses(options.uid, options.gid)
   if refused then return nil, refused end
   local argv = {}
-  for _, list in ipairs { options.prefix or {}, options.argv } do
+  local prefix = options.session and { "setsid", options.session == "terminal" and "--ctty" or nil } or {}
+  for _, list in ipairs { prefix, options.argv } do
     for _, argument in ipairs(list) do argv[#argv + 1] = argument end
   end
   local pid, code
   pid, code = spawn {
     argv = argv, env = options.env, cwd = options.cwd.path, stdin = options.stdin, stdout = options.stdout, stderr = options.stderr,
-    pipes = options.pipes, uid = options.uid, gid = options.gid,
+    pipes = options.pipes, uid = options.uid, gid = options.gid, detached = not options.session,
     on_exit = function(exit_code, signal)
       container.live = container.live - 1
+      -- The jobs of a shell are in groups of their own.
+      if options.session then processes.signal_session(pid, "sigkill") end
       -- Processes that a command left running belong to the sandbox, so its group is forgotten only when it is empty.
       if not uv.kill(-pid, 0) then container.groups[pid] = nil end
       options.on_exit(exit_code, signal)
@@ -88,7 +95,10 @@ function Unisolated:spawn(container, options)
   }
   if not pid then return nil, code end
   container.groups[pid], container.live = true, container.live + 1
-  return function(name, alone) uv.kill(alone and pid or -pid, name) end
+  return function(name, alone)
+    -- A command that is to lead a session leads no group at first.
+    if alone or not uv.kill(-pid, name) then uv.kill(pid, name) end
+  end
 end
 
 --- Returns what an isolated session is asked for and does not have here; nil when it has everything.

@@ -6,6 +6,7 @@ local query = require "opensandbox.devserver.http.query"
 local random = require "opensandbox.base.random"
 local router = require "opensandbox.devserver.http.router"
 local validation = require "opensandbox.devserver.http.validation"
+local websocket = require "opensandbox.devserver.http.websocket"
 
 local SERVER_VERSION = "1.1.1" -- of the real server that this one behaves like
 local MAX_BODY_SIZE = 16 * 1024 * 1024
@@ -126,6 +127,10 @@ function Lifecycle:proxied(request, response)
   local mount = request.path:find("^/v1/") and "/v1" or ""
   local id, port, path = request.path:sub(#mount + 1):match("^/sandboxes/([^/]+)/proxy/([^/]+)%f[/%z](.*)$")
   if not id then return false end
+  if websocket.is_requested(request) then
+    gateway.proxy_websocket(self.store, id, port, path, request, response)
+    return true
+  end
   local call = self:call(request, response, { id = id, port = port }, mount)
   if not gateway.PROXIED_METHODS[request.method] then
     response:header("allow", "PATCH, GET, PUT, POST, DELETE")

@@ -3,6 +3,7 @@
 -- execd and the egress sidecar are parts of this server. Any other port is one of this machine, because a sandbox has no network of
 -- its own.
 
+local core = require "opensandbox.core"
 local execd = require "opensandbox.devserver.execd.routes"
 local ports = require "opensandbox.lifecycle.ports"
 local proxy = require "opensandbox.devserver.http.proxy"
@@ -13,6 +14,7 @@ local utf8 = require "opensandbox.base.utf8"
 local gateway = {}
 
 local HOST = "127.0.0.1"
+local MAX_REASON = 123 -- bytes that fit into a close frame
 local MAPPED_PORT = 8080 -- the one port that a real server on Docker maps to a port of its own
 
 gateway.PROXIED_METHODS = { GET = true, POST = true, PUT = true, DELETE = true, PATCH = true }
@@ -121,6 +123,35 @@ local function dispatch(sandbox, port, request, response)
   end
 end
 
+-- Accepts a WebSocket and closes it, as the real proxy does for every failure.
+local function refuse_websocket(request, response, code, reason)
+  local key = request.headers["sec-websocket-key"] or ""
+  if #key ~= 24 then return response:empty(400) end
+  response:switch({
+    { "Upgrade", "websocket" }, { "Connection", "Upgrade" }, { "Sec-WebSocket-Accept", core.websocket_accept(key) },
+  }, function() end, function() end)
+  response:put(core.websocket_close_frame(code, reason:sub(1, MAX_REASON)))
+end
+
+--- Answers a request for a WebSocket to the proxy of the lifecycle server. It needs no API key.
+---@param store table
+---@param id string of the sandbox, which may be unknown
+---@param port string
+---@param path string the one for the service at the port
+---@param request table
+---@param response table
+function gateway.proxy_websocket(store, id, port, path, request, response)
+  local sandbox = store:get(id)
+  if not sandbox or sandbox.exit then
+    local message = "{'code': 'DOCKER::SANDBOX_NOT_FOUND', 'message': 'Sandbox %s not found.'}"
+    return refuse_websocket(request, response, 1011, message:format(id))
+  end
+  for _, name in ipairs(NOT_FORWARDED) do request.headers[name] = nil end
+  request.path = ("/%s/proxy/%s%s"):format(id, port, path)
+  local function refused(status) refuse_websocket(request, response, status == 502 and 1011 or 1008, "") end
+  proxy.forward(request, response, store.gateway_port, refused, { refused = refused, keeps_client = true })
+end
+
 --- Answers a request to the proxy of the lifecycle server, `/sandboxes/{id}/proxy/{port}/...`. It needs no API key, and the key is
 --- not forwarded.
 ---@param sandbox table
@@ -129,9 +160,6 @@ end
 ---@param request table
 ---@param response table
 function gateway.proxy(sandbox, port, path, request, response)
-  if (request.headers.upgrade or ""):lower() == "websocket" then
-    return response:fail(400, "GENERAL::UNKNOWN_ERROR", "The development server's proxy does not carry WebSockets.")
-  end
   local target, inner_query = normalize_forwarded_path(path)
   if not target then
     return response:fail(500, "GENERAL::UNKNOWN_ERROR", "An internal error occurred in the proxy: " .. inner_query)

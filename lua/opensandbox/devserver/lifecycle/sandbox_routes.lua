@@ -29,7 +29,7 @@ end
 
 local routes = {}
 
--- The snapshot that a request names. A request for one that cannot be used is answered here.
+-- Returns the snapshot of a request. A request for an unusable one is answered here.
 local function snapshot_of(call, request)
   local id = request.snapshotId
   local snapshot = call.snapshots:get(id)
@@ -117,8 +117,8 @@ routes["DELETE /sandboxes/{id}"] = function(call)
   end)
 end
 
--- Reads an instant as the real service does, which takes more than RFC 3339: seconds since 1970, and a time without seconds. What is
--- smaller than a microsecond is cut off.
+-- Reads an instant as the real service does, which accepts more than RFC 3339: seconds since 1970, and a time without seconds. The
+-- result is cut to microseconds.
 local function instant_of(value)
   if type(value) == "number" then return math.floor(value * 1e6) / 1e6 end
   if type(value) ~= "string" then return nil end
