@@ -6,6 +6,7 @@
 --     print(assert(sandbox:run("python3 --version")).stdout)
 
 require "opensandbox.intree" -- first, because the other files need the core
+require "opensandbox.base.json" -- second, so that a missing JSON library is reported now, and not by the first request
 
 local clients = require "opensandbox.client"
 local core = require "opensandbox.core"

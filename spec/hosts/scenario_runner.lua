@@ -5,11 +5,7 @@ local opensandbox = require "opensandbox"
 local websocket = require "spec.hosts.websocket"
 local workflow = require "spec.hosts.workflow"
 
--- The heartbeat measures waiting. So the files that are loaded when they are first used are loaded now.
-for _, name in ipairs { "sandbox", "files", "lifecycle.sandbox_routes", "lifecycle.readiness", "execution.run_command",
-  "execution.command_routes", "execution.metrics_routes", "files.file_routes", "files.download_routes", "files.upload_routes" } do
-  require("opensandbox." .. name)
-end
+require "spec.hosts.preload"
 
 local HEARTBEAT = 0.01 -- seconds
 

@@ -3,8 +3,11 @@
 -- A failure at run time is returned as `nil, err`, where `err` is a table with fields for programs that prints as one line for people.
 -- The texts may change between versions; the fields do not. Texts can come from a hostile server, so they are made printable and short.
 
+local lazy = require "opensandbox.base.lazy"
 local numbers = require "opensandbox.base.numbers"
-local printable = require "opensandbox.base.printable"
+
+-- Files that are loaded with the first error.
+local parts = lazy.modules { printable = "opensandbox.base.printable" }
 
 ---@class opensandbox.Error
 ---@field kind string `transport`, `timeout`, `http`, `stream`, `protocol`, `state`, `cancelled` or `closed`
@@ -38,15 +41,15 @@ Error.__index = Error
 Error.__name = "opensandbox.Error"
 
 function Error:__tostring()
-  local parts = { self.op and (self.op .. ": ") or "", self.message or self.code or "unknown error" }
+  local line = { self.op and (self.op .. ": ") or "", self.message or self.code or "unknown error" }
   local details = {}
   if self.status then details[#details + 1] = "HTTP " .. self.status end
   if self.code and self.code ~= "HTTP_" .. tostring(self.status) then details[#details + 1] = self.code end
   if self.url then details[#details + 1] = self.url end
   if self.request_id then details[#details + 1] = "request " .. self.request_id end
-  if #details > 0 then parts[#parts + 1] = " [" .. table.concat(details, ", ") .. "]" end
-  if self.hint then parts[#parts + 1] = ". " .. self.hint end
-  return printable(table.concat(parts), MAX_LINE)
+  if #details > 0 then line[#line + 1] = " [" .. table.concat(details, ", ") .. "]" end
+  if self.hint then line[#line + 1] = ". " .. self.hint end
+  return parts.printable(table.concat(line), MAX_LINE)
 end
 
 --- Makes `"failed: " .. err` work.
@@ -60,7 +63,7 @@ end
 function errors.new(fields)
   if fields.retryable == nil then fields.retryable = false end
   for name, limit in pairs(MAX_LENGTH) do
-    if type(fields[name]) == "string" then fields[name] = printable(fields[name], limit) end
+    if type(fields[name]) == "string" then fields[name] = parts.printable(fields[name], limit) end
   end
   return setmetatable(fields, Error)
 end

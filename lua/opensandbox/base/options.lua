@@ -4,8 +4,11 @@
 -- A check returns the value to use, which can differ from the given one: "10m" becomes 600, and a number in a table of strings becomes
 -- a string.
 
+local lazy = require "opensandbox.base.lazy"
 local numbers = require "opensandbox.base.numbers"
-local time = require "opensandbox.base.time"
+
+-- Files that are loaded when a check first needs them.
+local parts = lazy.modules { time = "opensandbox.base.time" }
 
 local options = {}
 
@@ -115,7 +118,7 @@ local MAX_SECONDS = 1e9
 
 local function seconds_type(lowest, expected)
   return function(value)
-    local seconds = type(value) == "string" and time.parse_duration(value) or value
+    local seconds = type(value) == "string" and parts.time.parse_duration(value) or value
     if type(seconds) == "number" and seconds < MAX_SECONDS and (seconds > 0 or seconds == lowest) then return seconds end
     return nil, expected
   end

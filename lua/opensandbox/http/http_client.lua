@@ -2,8 +2,6 @@
 --
 -- All requests of the library start here. The API key is sent only to the lifecycle API and to that server's own proxy.
 
-local call = require "opensandbox.http.call"
-local exchange = require "opensandbox.http.exchange"
 local headers = require "opensandbox.http.headers"
 local lazy = require "opensandbox.base.lazy"
 local options = require "opensandbox.base.options"
@@ -12,10 +10,14 @@ local server_clock = require "opensandbox.http.server_clock"
 local tables = require "opensandbox.base.tables"
 local transport = require "opensandbox.loop.transport"
 local url = require "opensandbox.base.url"
-local utf8 = require "opensandbox.base.utf8"
 
 -- Files that are loaded when a method first needs them.
-local parts = lazy.modules { websocket = "opensandbox.http.websocket" }
+local parts = lazy.modules {
+  call = "opensandbox.http.call",
+  exchange = "opensandbox.http.exchange",
+  utf8 = "opensandbox.base.utf8",
+  websocket = "opensandbox.http.websocket",
+}
 
 ---@class opensandbox.HttpClient
 ---@field base_url string of the lifecycle API, with credentials
@@ -118,7 +120,7 @@ end
 -- Adds the encoded `json`, the client's headers, the connect timeout and the secrets that must never be shown.
 function HttpClient:_prepare(request)
   if request.json ~= nil then
-    request.body = call.encode(request.op, request.json)
+    request.body = parts.call.encode(request.op, request.json)
     request.headers["Content-Type"] = "application/json"
   end
   request.headers = headers.merge(self._headers, request.headers)
@@ -135,7 +137,7 @@ end
 -- Raises for a query that is not UTF-8: the server would replace its bytes by U+FFFD, even in queries that it forwards.
 local function check_query(request)
   local query = request.path:match("%?(.*)$")
-  if query and not utf8.is_valid(url.unescape(query)) then
+  if query and not parts.utf8.is_valid(url.unescape(query)) then
     options.raise(request.op, request.to_endpoint
       and "a path that is not UTF-8 does not pass through the server's proxy: connect directly (use_server_proxy = false)"
       or "the filter is not UTF-8, which the server requires")
@@ -199,7 +201,7 @@ end
 ---@return any value
 ---@return opensandbox.Error? err
 function HttpClient:call(request)
-  return call.run(self, self:lifecycle_request(request))
+  return parts.call.run(self, self:lifecycle_request(request))
 end
 
 --- Makes a plain call to an endpoint of a sandbox.
@@ -209,12 +211,12 @@ end
 ---@return opensandbox.Error? err
 function HttpClient:call_endpoint(endpoint, request)
   request.timeout = request.timeout or self.timeouts.timeout
-  return call.run(self, self:endpoint_request(endpoint, request))
+  return parts.call.run(self, self:endpoint_request(endpoint, request))
 end
 
 --- Opens a WebSocket to an endpoint of a sandbox.
 ---@param endpoint opensandbox.Endpoint|string
----@param request table as for endpoint_request and parts.websocket.open, without a method
+---@param request table as for endpoint_request and websocket.open, without a method
 ---@return opensandbox.WebSocket? connection
 ---@return opensandbox.Error? err
 function HttpClient:open_websocket(endpoint, request)
@@ -226,7 +228,7 @@ end
 ---@param request table
 ---@param wait_on_close? boolean closing the client waits for the response
 function HttpClient:send_detached(request, wait_on_close)
-  exchange.start(self, request).transfer:detach(self.timeouts.timeout, wait_on_close)
+  parts.exchange.start(self, request).transfer:detach(self.timeouts.timeout, wait_on_close)
   scheduler.notify()
 end
 

@@ -9,13 +9,15 @@
 -- that created it: a forked child does not delete the resources of its parent.
 
 local backoffs = require "opensandbox.loop.backoff"
-local call = require "opensandbox.http.call"
 local core = require "opensandbox.core"
 local deadlines = require "opensandbox.loop.deadline"
-local exchange = require "opensandbox.http.exchange"
 local finalizer = require "opensandbox.base.finalizer"
+local lazy = require "opensandbox.base.lazy"
 local loop = require "opensandbox.loop"
 local scheduler = require "opensandbox.loop.scheduler"
+
+-- Files that are loaded when a method first needs them.
+local parts = lazy.modules { call = "opensandbox.http.call", exchange = "opensandbox.http.exchange" }
 
 ---@class opensandbox.OwnedResource
 ---@field best_effort? boolean one call must do, because the resource ends with its sandbox anyway
@@ -110,10 +112,10 @@ local function delete_all_blocking(self, deadline)
   local exchanges = {}
   for _, resource in ipairs(members_of(self)) do
     local prepared, request = pcall(resource.delete_request) -- a hook of the user may raise
-    if prepared and request then exchanges[resource] = exchange.start(self.http, request) end
+    if prepared and request then exchanges[resource] = parts.exchange.start(self.http, request) end
   end
   for resource, ex in pairs(exchanges) do
-    local status = ex:finish_blocking(deadline, call.MAX_BODY_SIZE)
+    local status = ex:finish_blocking(deadline, parts.call.MAX_BODY_SIZE)
     ex:close()
     if resource.best_effort or (status and is_final(status)) then resource:release() end
   end
@@ -173,7 +175,7 @@ local function delete(self)
     local request = self.delete_request()
     if not request then return self:release() end
     request.timeout, request.explained = request.timeout or set.http.timeouts.timeout, false
-    local _, err = call.run(set.http, request)
+    local _, err = parts.call.run(set.http, request)
     if not err or self.best_effort or (err.kind == "http" and is_final(err.status)) then return self:release() end
     self.retry_at = core.now() + self.backoff:next()
     if err.kind == "closed" or not set.closing then return end

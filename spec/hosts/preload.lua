@@ -1,0 +1,9 @@
+--- Loads the files that the library loads when they are first used. The heartbeats of the hosts measure waiting, not loading.
+
+for _, name in ipairs {
+  "sandbox", "files", "lifecycle.sandbox_routes", "lifecycle.readiness", "execution.run_command", "execution.command_routes",
+  "execution.metrics_routes", "files.file_routes", "files.download_routes", "files.upload_routes", "http.call",
+  "http.exchange", "http.websocket", "loop.task",
+} do
+  require("opensandbox." .. name)
+end
