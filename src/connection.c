@@ -83,10 +83,11 @@ static int on_prerequest(void *argument, char *address, char *local_address, int
 }
 #endif
 
-void osb_connection_init(osb_connection *connection, const char *url)
+void osb_connection_init(osb_connection *connection, const char *url, int has_tunnel)
 {
     memset(connection, 0, sizeof *connection);
     connection->is_https = strlen(url) >= 6 && osb_ascii_equal(url, "https:", 6);
+    connection->has_tunnel = has_tunnel;
 }
 
 CURLcode osb_connection_watch(osb_connection *connection, CURL *easy)
@@ -106,41 +107,6 @@ CURLcode osb_connection_watch(osb_connection *connection, CURL *easy)
 }
 
 /* What is known afterwards. */
-
-int osb_connection_sent(const osb_connection *connection)
-{
-    curl_off_t handshake = 0;
-    long connects = 0;
-
-    if (connection->sent_before || request_bytes(connection) == 0)
-        return connection->sent_before;
-    if (!connection->is_https || curl_easy_getinfo(connection->easy, CURLINFO_NUM_CONNECTS, &connects) != CURLE_OK || connects == 0)
-        return 1;
-    /* Before the TLS handshake over a new connection is complete, these are the bytes of a CONNECT request to a proxy. */
-    return curl_easy_getinfo(connection->easy, CURLINFO_APPCONNECT_TIME_T, &handshake) != CURLE_OK || handshake > 0;
-}
-
-int osb_connection_was_stale(osb_connection *connection)
-{
-    int was_stale = connection->is_stale;
-
-    connection->is_stale = 0;
-    return was_stale;
-}
-
-/* Returns 1 when this process or the system has hardly a descriptor left. */
-static int is_out_of_descriptors(void)
-{
-    enum { NEEDED = 3 }; /* a lookup needs that many at once */
-    int fds[NEEDED], count = 0, is_out;
-
-    while (count < NEEDED && (fds[count] = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0)) >= 0)
-        ++count;
-    is_out = count < NEEDED && (errno == EMFILE || errno == ENFILE);
-    while (count > 0)
-        close(fds[--count]);
-    return is_out;
-}
 
 /* The port in the URL, or 0. */
 static int url_port(const osb_connection *connection)
@@ -170,6 +136,50 @@ static int is_proxy(const osb_connection *connection)
         return is_used != 0;
 #endif
     return connection->connect_port > 0 && connection->connect_port != url_port(connection);
+}
+
+/* Returns 1 when the bytes that were sent over a new connection are those of a CONNECT request, and not of the request. */
+static int is_only_connect(const osb_connection *connection)
+{
+    curl_off_t handshake = 0;
+    long status = connect_status(connection);
+
+    if (connection->is_https) /* nothing but that comes before the TLS handshake */
+        return curl_easy_getinfo(connection->easy, CURLINFO_APPCONNECT_TIME_T, &handshake) == CURLE_OK && handshake == 0;
+    return connection->has_tunnel && (status != 0 ? status < 200 || status >= 300 : is_proxy(connection));
+}
+
+int osb_connection_sent(const osb_connection *connection)
+{
+    long connects = 0;
+
+    if (connection->sent_before || request_bytes(connection) == 0)
+        return connection->sent_before;
+    if (curl_easy_getinfo(connection->easy, CURLINFO_NUM_CONNECTS, &connects) != CURLE_OK || connects == 0)
+        return 1;
+    return !is_only_connect(connection);
+}
+
+int osb_connection_was_stale(osb_connection *connection)
+{
+    int was_stale = connection->is_stale;
+
+    connection->is_stale = 0;
+    return was_stale;
+}
+
+/* Returns 1 when this process or the system has hardly a descriptor left. */
+static int is_out_of_descriptors(void)
+{
+    enum { NEEDED = 3 }; /* a lookup needs that many at once */
+    int fds[NEEDED], count = 0, is_out;
+
+    while (count < NEEDED && (fds[count] = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0)) >= 0)
+        ++count;
+    is_out = count < NEEDED && (errno == EMFILE || errno == ENFILE);
+    while (count > 0)
+        close(fds[--count]);
+    return is_out;
 }
 
 osb_outcome osb_connection_outcome(const osb_connection *connection, CURLcode code)

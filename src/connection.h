@@ -11,13 +11,14 @@
 typedef struct osb_connection {
     CURL *easy;
     int is_https;
+    int has_tunnel;   /* a proxy is asked for a tunnel, although the URL is a plain one */
     int sent_before;  /* bytes of the request were sent over a connection that has broken since */
     int is_stale;     /* the connection that was to be used again has been closed by the server */
     int socket_error; /* errno of the last socket that could not be made */
     int connect_port; /* of the last address that was tried */
 } osb_connection;
 
-void osb_connection_init(osb_connection *connection, const char *url);
+void osb_connection_init(osb_connection *connection, const char *url, int has_tunnel);
 
 /* Watches how `easy` connects. The connection must stay as long as the handle. */
 CURLcode osb_connection_watch(osb_connection *connection, CURL *easy);

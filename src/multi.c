@@ -137,7 +137,7 @@ static CURLM *new_curl_multi(void)
     return curl;
 }
 
-static CURLMcode set_callbacks(osb_shard *shard)
+static CURLMcode set_up(osb_shard *shard)
 {
     CURLMcode code = curl_multi_setopt(shard->curl, CURLMOPT_SOCKETFUNCTION, on_socket);
 
@@ -147,6 +147,10 @@ static CURLMcode set_callbacks(osb_shard *shard)
         code = curl_multi_setopt(shard->curl, CURLMOPT_TIMERFUNCTION, on_timer);
     if (!code)
         code = curl_multi_setopt(shard->curl, CURLMOPT_TIMERDATA, shard);
+#if LIBCURL_VERSION_NUM >= 0x081400
+    if (!code) /* threads that look up names are left behind, not waited for: see CURLOPT_QUICK_EXIT in request.c */
+        code = curl_multi_setopt(shard->curl, CURLMOPT_QUICK_EXIT, 1L);
+#endif
     return code;
 }
 
@@ -199,7 +203,7 @@ static osb_shard *new_shard(osb_multi *multi)
     multi->shards[index] = shard;
     multi->free_places += MAX_SHARD_SIZE;
     shard->curl = new_curl_multi();
-    if (!shard->curl || set_callbacks(shard)) {
+    if (!shard->curl || set_up(shard)) {
         free_shard(shard);
         return NULL;
     }

@@ -217,7 +217,7 @@ osb_transfer *osb_transfer_start(osb_multi *multi, const osb_request *request)
     osb_transfer_set_enrol(&multi->set, &transfer->member);
     transfer->multi = multi;
     transfer->has_parts = request->part_count > 0;
-    osb_connection_init(&transfer->connection, request->url);
+    osb_connection_init(&transfer->connection, request->url, request->websocket != NULL);
     multi->now = transfer->last_activity = osb_now();
     transfer->deadline = request->timeout > 0 ? transfer->last_activity + request->timeout : -1;
     transfer->idle_timeout = request->idle_timeout;

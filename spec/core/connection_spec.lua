@@ -217,8 +217,10 @@ describe("a connection", function()
           file = io.open("/dev/null")
         end
       end
-      local first = core.multi() -- libraries that libcurl uses may abort the process when they are initialized without descriptors
-      first:request { method = "GET", url = "http://127.0.0.1:%d/" }
+      -- Libraries that libcurl uses, and the C library's for names, must be loaded while there are descriptors.
+      local first = core.multi()
+      local loaded = first:request { method = "GET", url = "http://localhost:%d/" }
+      while not loaded:outcome() do first:step(1) end
       first:close()
       for _, host in ipairs { "127.0.0.1", "localhost" } do
         for free = 0, 14 do

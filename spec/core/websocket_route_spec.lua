@@ -156,8 +156,8 @@ describe("a WebSocket", function()
 
   it("through a proxy that wants a password: without it the proxy's refusal is the error, with it all works", function()
     local transfer = multi:websocket { url = server.url .. "/", proxy = closed_proxy.url }
-    local outcome, message = finish(multi, transfer)
-    assert.equal("receive_failed", outcome)
+    local outcome, message, sent = finish(multi, transfer)
+    assert.same({ "proxy_failed", false }, { outcome, sent })
     assert.truthy(message:find("407", 1, true), message)
     transfer = multi:websocket { url = server.url .. "/", proxy = (closed_proxy.url:gsub("//", "//user:pass@")) }
     assert.same({ "text", "with the head" }, { receive(transfer) })

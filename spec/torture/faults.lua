@@ -22,8 +22,10 @@ local function drive(multi, transfer)
   return transfer:outcome()
 end
 
--- A socket that the epoll set does not take ends its own transfer, with the reason; the others and all later ones go on.
-for failing = 1, 5 do
+-- A socket that the epoll set does not take ends its own transfer, with the reason; the others and all later ones go on. Newer versions
+-- of libcurl may add a descriptor of their own before.
+local hit = 0
+for failing = 1, 6 do
   local multi, transfers, complete = core.multi(), {}, 0
   for i = 1, 4 do transfers[i] = get(multi, "/hello") end
   torture.fail_epoll(failing)
@@ -36,10 +38,13 @@ for failing = 1, 5 do
     end
   end
   torture.fail_epoll(0)
-  if complete ~= (failing > 4 and 4 or 3) then problem("epoll %d: %d complete", failing, complete) end
+  if complete < 3 then problem("epoll %d: %d complete", failing, complete) end
+  hit = hit + 4 - complete
   if drive(multi, get(multi, "/hello")) ~= "complete" then problem("epoll %d: the next one fails", failing) end
   multi:close()
 end
+
+if hit ~= 4 then problem("epoll: %d transfers ended", hit) end
 
 -- The lookup of a name hangs: clocks run, and nothing waits for it.
 local version = { core.curl_version:match("libcurl/(%d+)%.(%d+)") }
