@@ -161,6 +161,7 @@ build = {
     ["opensandbox.execution.session_routes"] = "lua/opensandbox/execution/session_routes.lua",
     ["opensandbox.execution.stream_recovery"] = "lua/opensandbox/execution/stream_recovery.lua",
     ["opensandbox.files"] = "lua/opensandbox/files.lua",
+    ["opensandbox.files.arguments"] = "lua/opensandbox/files/arguments.lua",
     ["opensandbox.files.checksum"] = "lua/opensandbox/files/checksum.lua",
     ["opensandbox.files.directories"] = "lua/opensandbox/files/directories.lua",
     ["opensandbox.files.directory_walk"] = "lua/opensandbox/files/directory_walk.lua",

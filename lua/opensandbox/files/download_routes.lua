@@ -1,5 +1,6 @@
 --- Downloads: GET /files/download, to a reader or to a local file.
 
+local arguments = require "opensandbox.files.arguments"
 local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local download_stream = require "opensandbox.files.download_stream"
@@ -21,28 +22,6 @@ local MODE_0600 = 384          -- of a local file until it is complete, if it ge
 ---@field timeout? number seconds for the whole download; default: none
 ---@field idle_timeout? number seconds without a byte; default: the client's transfer_idle_timeout
 
-local download_options = {
-  offset = "natural", length = "natural", lines = "table", timeout = "seconds", idle_timeout = "seconds",
-}
-
---- Internal: checks the options of a download, and returns them.
----@param op string
----@param opts? opensandbox.DownloadOpts
----@return opensandbox.DownloadOpts
-function download_routes.check_options(op, opts)
-  opts = options.check(op, opts, download_options)
-  local lines = opts.lines
-  if lines then
-    options.check(op, lines, { first = "natural", count = "natural" })
-    if lines.first == 0 or lines.count == 0 then options.raise(op, "option 'lines': first and count begin at 1") end
-    if opts.offset or opts.length then
-      options.raise(op, "options 'lines' and 'offset' or 'length' do not go together")
-    end
-  end
-  if opts.length == 0 then options.raise(op, "option 'length' must be greater than 0") end
-  return opts
-end
-
 --- Opens a file of the sandbox for reading: GET /files/download. After a connection broke, the reader requests the rest by a range.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
@@ -53,7 +32,7 @@ end
 function download_routes.download_file(self, endpoint, path, opts)
   local op = self.op or "download_file"
   paths.check(op, path)
-  opts = download_routes.check_options(op, opts)
+  opts = arguments.check_download(op, opts)
   local stream, err = download_stream.open(self:for_op(op), endpoint, path, opts)
   if not stream then return nil, err end
   return reader.new(stream)

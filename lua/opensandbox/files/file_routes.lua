@@ -1,6 +1,7 @@
 --- The files and directories of a sandbox: a client method for each of execd's routes below /files and /directories, except uploads
 --- and downloads.
 
+local arguments = require "opensandbox.files.arguments"
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
@@ -207,18 +208,6 @@ function file_routes.set_permissions(self, endpoint, wanted)
     { op = op, method = "POST", path = "/files/permissions", json = body, may_repeat = true })
 end
 
---- Internal: checks the replacement of a text.
----@param op string
----@param change any
-function file_routes.check_change(op, change)
-  options.argument(op, "the change of a path", change, "table")
-  options.check(op, change, { old = "string", new = "string" })
-  if not change.old or change.old == "" then
-    options.raise(op, "the text to replace ('old') must be a string that is not empty")
-  end
-  if not change.new then options.raise(op, "a replacement ('new') is needed") end
-end
-
 --- Replaces each occurrence of a text in files, byte for byte: POST /files/replace.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
@@ -230,7 +219,7 @@ function file_routes.replace_in_files(self, endpoint, changes)
   options.argument(op, "the changes", changes, "table")
   local body = {}
   for path, given in pairs(changes) do
-    file_routes.check_change(op, given)
+    arguments.check_change(op, given)
     body[paths.check(op, path)] = { old = given.old, new = given.new }
   end
   if not next(body) then options.raise(op, "the table of paths must not be empty") end

@@ -3,18 +3,16 @@
 -- Bytes, permissions and replacements go through a temporary symlink with a plain name, because execd's routes follow it. Facts are
 -- taken from the listing of the nearest parent with a plain path. Commands, which take every path as it is, do the rest.
 
+local arguments = require "opensandbox.files.arguments"
 local coxpcall = require "opensandbox.loop.coxpcall"
-local download_routes = require "opensandbox.files.download_routes"
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
-local file_routes = require "opensandbox.files.file_routes"
 local finalizer = require "opensandbox.base.finalizer"
 local helper_commands = require "opensandbox.files.helper_commands"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local remote_paths = require "opensandbox.files.remote_paths"
 local temporary_files = require "opensandbox.files.temporary_files"
-local upload_routes = require "opensandbox.files.upload_routes"
 local utf8 = require "opensandbox.base.utf8"
 
 local literal_paths = {}
@@ -105,7 +103,7 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function literal_paths.upload(target, op, file, upload)
-  upload_routes.check_file(op, file)
+  arguments.check_upload(op, file)
   local path = file.path
   return with_alias(target, op, path, true, function(alias)
     file.path = alias
@@ -117,7 +115,7 @@ end
 ---@return opensandbox.Reader? reader
 ---@return opensandbox.Error? err
 function literal_paths.open(target, op, path, opts)
-  opts = download_routes.check_options(op, opts)
+  opts = arguments.check_download(op, opts)
   local alias, err = create_alias(target, op, path)
   if not alias then return nil, err end
   local reader
@@ -297,7 +295,7 @@ end
 ---@return integer? count
 ---@return opensandbox.Error? err
 function literal_paths.replace(target, op, path, change)
-  file_routes.check_change(op, change)
+  arguments.check_change(op, change)
   return with_alias(target, op, path, false, function(alias)
     local counts, err = call(target, op, "replace_in_files", { [alias] = change })
     if not counts then return nil, err end

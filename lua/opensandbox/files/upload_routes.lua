@@ -1,6 +1,7 @@
 --- Uploads: POST /files/upload, from strings, files, file handles and reader functions. The content is never held in memory as a
 --- whole.
 
+local arguments = require "opensandbox.files.arguments"
 local call = require "opensandbox.http.call"
 local core = require "opensandbox.core"
 local deadlines = require "opensandbox.loop.deadline"
@@ -22,11 +23,6 @@ local CHUNK_SIZE = 120 * 1024     -- bytes read from a handle at a time: malloc 
 ---@field owner? string name of a user
 ---@field group? string name of a group
 
-local file_options = {
-  path = "any", content = "any", file = "nonempty string", mode = "any", owner = "nonempty string", group = "nonempty string",
-  size = "natural",
-}
-
 -- Returns the number of bytes from the position of a handle to its end, or nil if that cannot be measured.
 local function remaining_size(handle)
   local position = handle:seek("cur")
@@ -44,16 +40,12 @@ end
 -- Returns the part for the content of a file, its reader function if it has one, and its size for the progress if that is known.
 -- Files and handles are read to their end, and no length is announced for them: a file can grow or shrink, and files of /proc
 -- report no size.
-local function content_part(op, file)
+local function content_part(file)
   local content = file.content
-  if (content == nil) == (file.file == nil) then options.raise(op, "a file needs 'content' or 'file', and not both") end
   if file.file then return { path = file.file }, nil, reported_size(file.file) end
   if type(content) == "string" then return { data = content }, nil, #content end
   if type(content) == "function" then return { reader = true, size = file.size }, content, file.size end
-  if io.type(content) == "file" then
-    return { reader = true }, function() return content:read(CHUNK_SIZE) end, remaining_size(content)
-  end
-  options.raise(op, "the content must be a string, an open file or a function, not " .. (io.type(content) or "a " .. type(content)))
+  return { reader = true }, function() return content:read(CHUNK_SIZE) end, remaining_size(content)
 end
 
 local function metadata_of(op, file)
@@ -69,23 +61,12 @@ local function body_of(op, files, first, last)
     local metadata = metadata_of(op, file)
     metadata_size = metadata_size + #metadata
     parts[#parts + 1] = { name = "metadata", filename = "metadata", type = "application/json", data = metadata }
-    local part, reader = content_part(op, file)
+    local part, reader = content_part(file)
     part.name, part.filename, part.type = "file", "file", "application/octet-stream"
     parts[#parts + 1] = part
     readers[#parts] = reader
   end
   return parts, readers, metadata_size
-end
-
---- Internal: checks a file to be uploaded, except for its path. Returns its size if that is known.
----@param op string
----@param file any
----@return integer? size
-function upload_routes.check_file(op, file)
-  options.check(op, file, file_options)
-  paths.mode(op, file.mode)
-  local _, _, size = content_part(op, file)
-  return size
 end
 
 -- Checks all files before the first is sent. Returns the bytes of all of them, or nil if a size is not known.
@@ -95,8 +76,9 @@ local function check_files(op, files)
   for i, file in ipairs(files) do
     options.argument(op, "file " .. i, file, "table")
     paths.check(op, file.path)
-    local size = upload_routes.check_file(op, file)
+    arguments.check_upload(op, file)
     metadata_of(op, file)
+    local _, _, size = content_part(file)
     total = total and size and total + size
   end
   if #files == 0 then options.raise(op, "the list of files must not be empty") end
