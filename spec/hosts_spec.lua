@@ -105,7 +105,7 @@ end
 
 -- The scenarios that every host runs in the same way.
 local function runs_all(host, name)
-  it("runs the whole workflow, fifty commands at once, and its heartbeat is not held up", function()
+  it("runs the whole workflow, fifty commands at once, and its heartbeat is not held up #alone", function()
     runs_the_workflow(host, "workflow", name)
   end)
 
@@ -137,7 +137,7 @@ local function runs_all(host, name)
     assert.equal("fine", seen.afterwards)
   end)
 
-  it("receives from a WebSocket while it sends, at once, and its pings are answered meanwhile", function()
+  it("receives from a WebSocket while it sends, at once, and its pings are answered meanwhile #alone", function()
     local seen = run_in_time(function(seen) return has_beaten(seen) and seen.echo <= ECHO end, host, "websocket", name)
     assert.equal(numbers(50), seen.outputs)
     assert.is_true(seen.pongs >= 10, seen.pongs .. " pongs")
@@ -215,7 +215,7 @@ host("cqueues", "_cqueues", "lua-cqueues", function()
   runs_all("cqueues")
   lets_others_go_on("cqueues", "cqueues", false)
 
-  it("runs calls in coroutines that we have not made, at once and without holding up the others", function()
+  it("runs calls in coroutines that we have not made, at once and without holding up the others #alone", function()
     local seen = run_in_time(function(seen) return has_beaten(seen) and seen.seconds < 1.5 end, "cqueues", "wrapped")
     assert.equal(numbers(10), seen.outputs)
   end)
@@ -255,7 +255,7 @@ host("copas", "copas", "lua-copas, for Lua 5.1 and 5.2", function()
   runs_all("copas")
   lets_others_go_on("copas", "copas", true)
 
-  it("is called in the handlers of a server, when it is the chosen loop, and serves others meanwhile", function()
+  it("is called in the handlers of a server, when it is the chosen loop, and serves others meanwhile #alone", function()
     local seen = run_in_time(function(seen) return has_beaten(seen) and seen.seconds < 0.9 end, "copas", "server", "copas")
     assert.equal("answer 1 answer 2", seen.answers)
   end)

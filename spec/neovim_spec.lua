@@ -109,7 +109,7 @@ if ABI == "jit" then
       end)
     end
 
-    test("fifty commands at once take as long as one, and the editor is never held up", function()
+    test("fifty commands at once take as long as one, and the editor is never held up #alone", function()
       best_of(function()
         local seen = in_neovim "workflow"
         assert.equal("some bytes\n", seen.text)
@@ -122,7 +122,7 @@ if ABI == "jit" then
       end)
     end)
 
-    test("a WebSocket is received from while it is sent to, and the editor is never held up", function()
+    test("a WebSocket is received from while it is sent to, and the editor is never held up #alone", function()
       local echo = fault_server.start(websocket.server)
       best_of(function()
         local seen = in_neovim("websocket", { WEBSOCKET_URL = echo.url })
@@ -137,7 +137,7 @@ if ABI == "jit" then
       echo:stop()
     end)
 
-    test(":qa during a command is at once, and takes the sandbox with it", function()
+    test(":qa during a command is at once, and takes the sandbox with it #alone", function()
       best_of(function()
         local child = start_neovim "quit"
         local seen = heard(child)
@@ -159,7 +159,7 @@ if ABI == "jit" then
       assert.equal("two\n", seen.stderr)
     end)
 
-    test("a call outside of a task waits, while the editor and the tasks go on", function()
+    test("a call outside of a task waits, while the editor and the tasks go on #alone", function()
       best_of(function()
         local seen = in_neovim "blocking"
         assert.equal("done\n", seen.stdout)

@@ -194,7 +194,7 @@ end
 
 -- `bound`: milliseconds after which a plain answer is late.
 local function works_in_requests(bound)
-  it("runs a whole workflow in a request, fifty commands at once, while the worker answers others", function()
+  it("runs a whole workflow in a request, fifty commands at once, while the worker answers others #alone", function()
     local wall, slowest
     local worst = best_of(bound, function()
       local output, longest = measured_crowd("/do/workflow?", 1)
@@ -251,7 +251,7 @@ local function works_in_requests(bound)
     assert.is_true(gaps[2][2] - gaps[1][2] > 200, "the lines came together")
   end)
 
-  it("receives from a WebSocket while it sends, and its pings are answered meanwhile", function()
+  it("receives from a WebSocket while it sends, and its pings are answered meanwhile #alone", function()
     local echo = fault_server.start(websocket.server)
     local quickest = best_of(0.05, function()
       local seen = json.decode(server:ask("/do/websocket?url=" .. escape(echo.url)))
@@ -266,7 +266,7 @@ local function works_in_requests(bound)
     assert.is_true(quickest <= 0.05, quickest)
   end)
 
-  it("answers others within " .. bound .. " ms while a hundred requests run commands of a second", function()
+  it("answers others within " .. bound .. " ms while a hundred requests run commands of a second #alone", function()
     local wall
     local worst = best_of(bound, function()
       local output, longest, took = measured_crowd(path("do/run", "sleep 1"), 100)

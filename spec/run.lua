@@ -1,7 +1,8 @@
 --- The tests, on the Lua that runs this file: lua spec/run.lua [options] [FILE | DIRECTORY ...]
 --
--- One file runs in this process. Several run in processes of their own, those that took longest first; files that say "Runs alone" run after
--- the others. A line is printed for each file that has run, then all the output of those in which something failed, then the totals.
+-- One file runs in this process. Several run in processes of their own, those that took longest first. Tests with "#alone" in their names
+-- run after the others while no other file does: each holds a bound of milliseconds, which says little on a busy machine. A line is printed
+-- for each file that has run, then all the output of those in which something failed, then the totals.
 --
 --   --jobs=N          how many files run at a time
 --   --limit=SECONDS   how long a file may run
@@ -67,7 +68,7 @@ local function print_result(result, is_retry)
   local note = is_retry and (good and "   passed at the second try" or "   failed twice") or ""
   if own.output and good then io.write("\n", result.output) end
   io.write(("%s %6.1f s %5d  %s%s\n"):format(good and "ok  " or "FAIL", result.seconds,
-    result.success + result.failure + result.error, result.file, note))
+    result.success + result.failure + result.error, result.run.name, note))
   io.flush()
 end
 
@@ -79,10 +80,10 @@ local function print_totals(results, seconds)
     for name, count in pairs(total) do total[name] = count + result[name] end
   end
   for _, result in ipairs(results) do
-    for _, reason in ipairs(result.reasons) do io.write(("\nPending -> %s\n%s\n"):format(result.file, reason)) end
+    for _, reason in ipairs(result.reasons) do io.write(("\nPending -> %s\n%s\n"):format(result.run.file, reason)) end
   end
   for _, result in ipairs(results) do
-    if result.failure + result.error > 0 then io.write("\n", result.file, "\n", result.output) end
+    if result.failure + result.error > 0 then io.write("\n", result.run.name, "\n", result.output) end
   end
   io.write(("\n%s / %s / %s / %d pending : %.1f seconds\n"):format(plural(total.success, "success", "successes"),
     plural(total.failure, "failure", "failures"), plural(total.error, "error", "errors"), total.pending, seconds))
@@ -90,12 +91,8 @@ local function print_totals(results, seconds)
 end
 
 local function run_suite()
-  local seconds, shared, alone = selection.read_seconds(SECONDS_FILE), {}, {}
-  selection.sort(files, seconds)
-  for _, file in ipairs(files) do
-    local list = selection.runs_alone(file) and alone or shared
-    list[#list + 1] = file
-  end
+  local seconds = selection.read_seconds(SECONDS_FILE)
+  local shared, alone = selection.divide(files, seconds)
   if not own.output then table.insert(busted_options, 1, "--output=plainTerminal") end
   local directory = workspace.make()
   local began = uv.hrtime()
@@ -105,7 +102,7 @@ local function run_suite()
   }, print_result)
   temporary.remove(directory)
   for _, result in ipairs(results) do
-    if result.file:sub(1, 1) ~= "/" then seconds[result.file] = result.seconds end -- of this tree
+    if result.run.file:sub(1, 1) ~= "/" then seconds[result.run.name] = result.seconds end -- of this tree
   end
   selection.write_seconds(SECONDS_FILE, seconds)
   local good = print_totals(results, (uv.hrtime() - began) / 1e9)

@@ -56,20 +56,22 @@ local function count(events)
 end
 
 --- Starts busted on a file.
---- @param options table `file`, `command` (the program and its arguments before the file), `directory` (of its own, for its output, its
---- events and its TMPDIR), `limit` (seconds), `preload` (a library that must be loaded first, or nil)
---- @param on_exit fun(result: table) called once with `file`, `seconds`, `success`, `failure`, `error`, `pending`, `reasons`, `output`
-function FileProcess.start(options, on_exit)
+--- @param run table as selection.lua makes it: `file`, `name`, `options` (of busted)
+--- @param options table `command` (the program and its arguments before all others), `directory` (of its own, for its output, its events and
+--- its TMPDIR), `limit` (seconds), `preload` (a library that must be loaded first, or nil)
+--- @param on_exit fun(result: table) called once with `run`, `seconds`, `success`, `failure`, `error`, `pending`, `reasons`, `output`
+function FileProcess.start(run, options, on_exit)
   local directory = options.directory
   assert(uv.fs_mkdir(directory, 448)) -- 0700
   assert(uv.fs_mkdir(directory .. "/tmp", 448))
   local self = setmetatable({
-    file = options.file, directory = directory, limit = options.limit, on_exit = on_exit, began = uv.hrtime(),
+    run = run, directory = directory, limit = options.limit, on_exit = on_exit, began = uv.hrtime(),
     timer = uv.new_timer(), -- first of the limit, then of the grace period
   }, FileProcess)
   local arguments = {}
   for i = 2, #options.command do arguments[i - 1] = options.command[i] end
-  arguments[#arguments + 1] = options.file
+  for _, option in ipairs(run.options) do arguments[#arguments + 1] = option end
+  arguments[#arguments + 1] = run.file
   local output = assert(uv.fs_open(directory .. "/output", "w", 384))
   local handle, pid = uv.spawn(options.command[1], {
     args = arguments, stdio = { nil, output, output }, detached = true,
@@ -108,7 +110,7 @@ end
 function FileProcess:exited(code, signal)
   self.handle:close()
   local result = count(read_all(self.directory .. "/events"))
-  result.file, result.seconds = self.file, (uv.hrtime() - self.began) / 1e9
+  result.run, result.seconds = self.run, (uv.hrtime() - self.began) / 1e9
   local fault = self:fault(result, code, signal)
   if signal ~= 0 then uv.kill(-self.pid, "sigterm") end -- for what the process would have stopped
   local deadline = uv.hrtime() + GRACE_PERIOD * 1e9
@@ -130,7 +132,7 @@ function FileProcess:report(result, fault)
   result.output = read_all(self.directory .. "/output")
   if fault then
     result.error = result.error + 1
-    result.output = ("%s\nError -> %s\n%s\n"):format(result.output, self.file, fault)
+    result.output = ("%s\nError -> %s\n%s\n"):format(result.output, self.run.file, fault)
   end
   temporary.remove(self.directory)
   self.on_exit(result)

@@ -22,10 +22,10 @@ local function write(name, text)
   file:close()
 end
 
--- A spec with one test.
-local function write_test(name, body, head)
-  local source = "%s\nlocal uv = require 'luv'\nlocal DIRECTORY = %q\nit('test of %s', function()\n%s\nend)\n"
-  write(name, source:format(head or "", directory, name, body))
+-- A spec with one test, or more if the body ends it and begins another; `tag` is written for ALONE.
+local function write_test(name, body, tag)
+  local source = "local uv = require 'luv'\nlocal DIRECTORY = %q\nit('test of %s', function()\n%s\nend)\n"
+  write(name, (source:format(directory, name, body):gsub("ALONE", tag or "ALONE")))
 end
 
 local function start(...)
@@ -113,11 +113,16 @@ describe("the runner of the tests", function()
     assert.equal("begun over begun over begun over ", content("notes"))
   end)
 
-  it("runs a file alone that asks for it, after the others", function()
+  it("runs tests alone that ask for it, after the others", function()
     for _, name in ipairs { "a", "c" } do write_test(name .. "_spec.lua", NOTING .. "note('begun') uv.sleep(50) note('over')") end
-    write_test("b_spec.lua", NOTING .. "note('alone') uv.sleep(50) note('done')", "--- A spec.\n\n-- Runs alone: it measures.")
-    assert.equal(0, (run("--jobs=3")))
-    assert.truthy(content("notes"):find("over alone done $"), content("notes"))
+    write_test("b_spec.lua", NOTING .. [[note('begun') uv.sleep(50) note('over')
+      end)
+      it('measures ALONE', function()
+    ]] .. NOTING .. "note('alone') uv.sleep(50) note('done')", "#" .. "alone") -- in two words, or this file would have such tests
+    local code, output = run("--jobs=3")
+    assert.equal(0, code)
+    assert.truthy(content("notes"):find("^begun [^a]*over alone done $"), content("notes"))
+    has(output, "b_spec.lua (alone)", "\n4 successes")
   end)
 
   it("names the file and the test that do not end, and stops all that they started", function()

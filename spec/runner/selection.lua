@@ -1,4 +1,4 @@
---- Which spec files run, and in which order.
+--- Which spec files run, how their tests are divided, and in which order.
 
 local uv = require "luv"
 
@@ -41,18 +41,12 @@ function selection.find(paths)
   return unique
 end
 
---- The reason why a spec file runs while no other does, or nil. The file states it among its first lines:
---- "-- Runs alone: REASON".
-function selection.runs_alone(path)
+-- Checks whether a file has tests that run while no other file does.
+local function has_alone(path)
   local file = assert(io.open(path, "rb"))
-  local reason
-  for _ = 1, 20 do
-    local line = file:read("*l")
-    reason = line and line:match("^%-%-+ Runs alone: (.+)$")
-    if reason or not line then break end
-  end
+  local found = file:read("*a"):find("#alone", 1, true)
   file:close()
-  return reason
+  return found ~= nil
 end
 
 --- The seconds that files took when they last ran, by path.
@@ -80,17 +74,28 @@ function selection.write_seconds(path, seconds)
   os.rename(temporary, path)
 end
 
---- Sorts files so that those that took longest come first, before them those that never ran, by size: a long file that begins last would
---- keep the others waiting for it.
-function selection.sort(paths, seconds)
-  local size = {}
-  for _, path in ipairs(paths) do size[path] = select(2, kind(path)) or 0 end
-  table.sort(paths, function(a, b)
-    local left, right = seconds[a] or math.huge, seconds[b] or math.huge
+--- Divides files into runs: of their tests that run beside other files, and of those that run alone.
+--- @return table[] shared with `file`, `name` (for people, and for what it took) and `options` (of busted); those that took longest come
+--- first, before them those that never ran, by size, because a long one that begins last would keep the others waiting
+--- @return table[] alone the same, in the order of the files
+function selection.divide(files, seconds)
+  local shared, alone, size = {}, {}, {}
+  for _, file in ipairs(files) do
+    local run = { file = file, name = file, options = {} }
+    shared[#shared + 1] = run
+    size[run] = select(2, kind(file)) or 0
+    if has_alone(file) then
+      run.options[1] = "--exclude-tags=alone"
+      alone[#alone + 1] = { file = file, name = file .. " (alone)", options = { "--tags=alone" } }
+    end
+  end
+  table.sort(shared, function(a, b)
+    local left, right = seconds[a.name] or math.huge, seconds[b.name] or math.huge
     if left ~= right then return left > right end
     if size[a] ~= size[b] then return size[a] > size[b] end
-    return a < b
+    return a.name < b.name
   end)
+  return shared, alone
 end
 
 return selection

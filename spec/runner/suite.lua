@@ -1,4 +1,4 @@
---- Runs spec files in processes of their own, several at a time, and those that say so alone.
+--- Runs spec files in processes of their own, several at a time, and the tests that must not run beside others afterwards.
 
 local uv = require "luv"
 local FileProcess = require "spec.runner.file_process"
@@ -7,16 +7,15 @@ local suite = {}
 
 local SIGNALS = { sigint = 2, sigterm = 15, sighup = 1 }
 
--- Runs a queue of files, at most `jobs` at a time, until all have exited or a signal has arrived.
-local function run(files, jobs, options, state, on_result)
-  local next_index, running = 1, 0
+-- Makes a list of runs, at most `jobs` at a time, until all have ended or a signal has arrived.
+local function make(runs, jobs, options, state, on_result)
+  local position, running = 0, 0
   local function start_more()
-    while running < jobs and files[next_index] and not state.signal do
-      local file = files[next_index]
-      next_index, running, state.started = next_index + 1, running + 1, state.started + 1
+    while running < jobs and runs[position + 1] and not state.signal do
+      position, running, state.started = position + 1, running + 1, state.started + 1
       local process
-      process = FileProcess.start({
-        file = file, command = options.command, directory = options.directory .. "/" .. state.started, limit = options.limit,
+      process = FileProcess.start(runs[position], {
+        command = options.command, directory = options.directory .. "/" .. state.started, limit = options.limit,
         preload = options.preload,
       }, function(result)
         running = running - 1
@@ -31,14 +30,14 @@ local function run(files, jobs, options, state, on_result)
   while running > 0 do uv.run("once") end
 end
 
---- Runs files.
---- @param shared string[] the files that run beside others, first of all the first
---- @param alone string[] the files that run alone, after the others
---- @param options table `command`, `directory`, `limit`, `preload` as in file_process.lua; `jobs`; `retry`: whether a file in which
---- something failed runs a second time, alone
---- @param on_result fun(result: table, is_retry: boolean) called when a file has been run
---- @return table[] the results, of a file that ran twice those of the second time, with `retried`
---- @return integer? the number of the signal that interrupted the suite
+--- Makes runs of files, as selection.divide returns them.
+--- @param shared table[] those that may run at the same time, in their order
+--- @param alone table[] those that run one after the other, after the others
+--- @param options table `command`, `directory`, `limit`, `preload` as in file_process.lua; `jobs`; `retry`: whether a run in which something
+--- failed is made a second time, alone
+--- @param on_result fun(result: table, is_retry: boolean) called when a run has ended
+--- @return table[] results of the runs; of one that was made twice, the second
+--- @return integer? signal the number of the one that interrupted the suite
 function suite.run(shared, alone, options, on_result)
   local state = { processes = {}, started = 0 }
   local handles = {}
@@ -52,24 +51,23 @@ function suite.run(shared, alone, options, on_result)
   end
   local results, failed = {}, {}
   local function collect(result)
-    results[result.file] = result
-    if result.failure + result.error > 0 then failed[#failed + 1] = result.file end
+    results[result.run] = result
+    if result.failure + result.error > 0 then failed[#failed + 1] = result.run end
     on_result(result, false)
   end
-  run(shared, options.jobs, options, state, collect)
-  run(alone, 1, options, state, collect)
+  make(shared, options.jobs, options, state, collect)
+  make(alone, 1, options, state, collect)
   if options.retry then
-    run(failed, 1, options, state, function(result)
-      result.retried = true
-      results[result.file] = result
+    make(failed, 1, options, state, function(result)
+      results[result.run] = result
       on_result(result, true)
     end)
   end
   for _, handle in ipairs(handles) do handle:close() end
   uv.run("nowait")
   local list = {}
-  for _, files in ipairs { shared, alone } do
-    for _, file in ipairs(files) do list[#list + 1] = results[file] end
+  for _, runs in ipairs { shared, alone } do
+    for _, run in ipairs(runs) do list[#list + 1] = results[run] end
   end
   return list, state.signal
 end
