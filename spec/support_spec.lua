@@ -7,6 +7,8 @@ local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 local recordings = require "spec.support.recordings"
 local replay_server = require "spec.support.replay_server"
+local temporary = require "spec.support.temporary"
+local wait_until = require "spec.support.wait_until"
 
 -- Every server that a test starts is stopped after it, also when the test fails.
 local started = {}
@@ -346,5 +348,44 @@ describe("the replay server", function()
     assert.equal(200, repeated(server, echo, { body = "{}", headers = { ["X-Replay-Loose"] = "1" } }).status)
     server = replaying { loose = { ["execd/command-echo"] = true } }
     assert.equal(200, repeated(server, echo, { body = "{}" }).status)
+  end)
+end)
+
+describe("temporary files", function()
+  it("are below TMPDIR, and removed with all that is in them, whatever its mode and wherever a link leads", function()
+    local kept = temporary.file("kept")
+    local directory = temporary.directory()
+    local within = temporary.directory(directory)
+    for _, path in ipairs { kept, directory, within } do
+      assert.equal(1, (path:find((os.getenv("TMPDIR") or "/tmp"):gsub("/+$", "") .. "/", 1, true)), path)
+    end
+    temporary.file("content", within)
+    assert(uv.fs_symlink(kept, within .. "/link"))
+    assert.equal(2, #temporary.names(within))
+    uv.fs_chmod(within, 0)
+    temporary.remove(directory)
+    assert.is_nil(uv.fs_lstat(directory))
+    assert.equal(4, uv.fs_stat(kept).size)
+    temporary.remove(kept)
+    temporary.remove(kept)
+    assert.is_nil(uv.fs_lstat(temporary.path()))
+  end)
+end)
+
+describe("waiting until something is so", function()
+  for name, wait in pairs { ["in the event loop of luv"] = uv_loop.wait_until, ["while tasks go on"] = wait_until } do
+    it("returns what was waited for: " .. name, function()
+      local asked = 0
+      assert.equal("third", wait(function()
+        asked = asked + 1
+        return asked == 3 and "third"
+      end))
+    end)
+  end
+
+  it("raises at the caller's line when it takes too long", function()
+    local ok, problem = pcall(function() uv_loop.wait_until(function() return false end, "the end", 0.02) end)
+    assert.is_false(ok)
+    assert.truthy(problem:find("support_spec.lua:%d+: not within 0.02 s: the end$"), problem)
   end)
 end)
