@@ -3,6 +3,7 @@
 local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
 local driving = require "spec.support.transfers"
+local temporary = require "spec.support.temporary"
 
 local step_until, finish = driving.step_until, driving.finish
 
@@ -31,10 +32,7 @@ describe("a request body", function()
   end
 
   it("in parts is sent in order, with filenames, and with a length when every part has one", function()
-    local path = os.tmpname()
-    local file = assert(io.open(path, "wb"))
-    file:write("from a file\0")
-    file:close()
+    local path = temporary.file("from a file\0")
     local transfer = multi:request { method = "POST", url = server.url .. "/upload", boundary = "xyz", parts = {
       { name = "metadata", filename = "metadata", type = "application/json", data = '{"a":1}' },
       { name = "file", filename = "file", path = path, size = 12 },
@@ -50,7 +48,7 @@ describe("a request body", function()
   end)
 
   it("from a file whose size is not given is chunked, and as long as the file is when it is read", function()
-    local path = os.tmpname()
+    local path = temporary.path()
     local file = assert(io.open(path, "wb"))
     file:write(("x"):rep(3000000))
     file:flush()

@@ -1,19 +1,13 @@
 --- Local files, as far as Lua's own library does not know them.
 
 local core = require "opensandbox.core"
+local temporary = require "spec.support.temporary"
 
 describe("core", function()
   local directory
 
-  before_each(function()
-    directory = os.tmpname()
-    os.remove(directory)
-    assert(core.mkdir(directory, 448)) -- 0700
-  end)
-  after_each(function()
-    for _, name in ipairs(core.list_directory(directory)) do os.remove(directory .. "/" .. name) end
-    os.remove(directory)
-  end)
+  before_each(function() directory = temporary.directory() end)
+  after_each(function() temporary.remove(directory) end)
 
   local function write(name, bytes)
     local file = assert(io.open(directory .. "/" .. name, "wb"))

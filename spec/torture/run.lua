@@ -2,9 +2,9 @@
 --
 -- `short` lets some of the allocations fail, not all.
 
-local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
 local process = require "spec.support.process"
+local temporary = require "spec.support.temporary"
 
 local program, short = arg[1], arg[2] == "short"
 local MAX_SHORT_RUNS = 60 -- of each kind
@@ -54,9 +54,7 @@ local server = fault_server.start [[
   end
 ]]
 
-local directory = os.tmpname()
-os.remove(directory)
-assert(core.mkdir(directory, 448)) -- 0700
+local directory = temporary.directory()
 local file = assert(io.open(directory .. "/upload", "wb"))
 file:write(("x"):rep(100000))
 file:close()
@@ -91,7 +89,6 @@ for _, whose in ipairs { "--core", "--curl", "--lua" } do
 end
 
 server:stop()
-os.remove(directory .. "/upload")
-os.remove(directory)
+temporary.remove(directory)
 print(failures == 0 and "torture: all is well" or ("torture: %d kinds of runs went wrong"):format(failures))
 os.exit(failures == 0 and 0 or 1)
