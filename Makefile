@@ -3,6 +3,7 @@
 # make test       the tests; sets up what is missing
 # make test-alone each spec file while no other runs, its tests in random order, twice
 # make bench      speed and memory, beside curl and the official JavaScript SDK
+# make pool-kills processes that share a pool, killed at random, in a real Redis and in nginx
 # make fuzz       parts of the core on random input; fuzz-coverage: the same with clang's fuzzer
 # make tsan       the notifier's thread under ThreadSanitizer
 # make torture    failing allocations, and other faults
@@ -54,7 +55,7 @@ CORE = $(BUILD)/opensandbox/core.so
 RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo systems test test-alone bench interop sdks soak lint fuzz fuzz-coverage tsan torture env install clean setup-build setup-test \
+.PHONY: all core demo systems test test-alone bench interop sdks soak pool-kills lint fuzz fuzz-coverage tsan torture env install clean setup-build setup-test \
   setup-demo setup-bench setup-interop run-test run-demo
 
 all: core
@@ -120,6 +121,10 @@ build/python-%/installed: spec/interop/requirements-%.txt
 # 1,000 sandboxes, one after the other: nothing may stay behind.
 soak: core
 	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/soak.lua
+
+# ACQUISITIONS= and SEED= change the defaults, 2000 and 1.
+pool-kills: core
+	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/pool_kills.lua $(or $(ACQUISITIONS),2000) $(or $(SEED),1)
 
 # SYSTEMS= chooses releases and interpreters, see .ci/systems.
 systems:
