@@ -190,8 +190,9 @@ install: core
 	  install -D -m 644 "$$file" "$(DESTDIR)$(PREFIX)/share/lua/$(VERSION)/$$file" || exit 1; done
 	install -D -m 755 $(CORE) "$(DESTDIR)$(PREFIX)/lib/lua/$(VERSION)/opensandbox/core.so"
 	mkdir -p "$(DESTDIR)$(PREFIX)/bin"
-	sed '1s|.*|#!/usr/bin/env $(notdir $(LUA))|' bin/opensandbox-devserver > "$(DESTDIR)$(PREFIX)/bin/opensandbox-devserver"
-	chmod 755 "$(DESTDIR)$(PREFIX)/bin/opensandbox-devserver"
+	for program in opensandbox opensandbox-devserver; do \
+	  sed '1s|.*|#!/usr/bin/env $(notdir $(LUA))|' bin/$$program > "$(DESTDIR)$(PREFIX)/bin/$$program" && \
+	  chmod 755 "$(DESTDIR)$(PREFIX)/bin/$$program" || exit 1; done
 
 clean:
 	rm -rf build
