@@ -45,6 +45,9 @@ local METHODS = {
 
   ["opensandbox.execution.command_routes"] = { "run_command", "get_command_status", "get_command_logs", "interrupt_command" },
   ["opensandbox.execution.metrics_routes"] = { "ping", "get_metrics", "watch_metrics" },
+  ["opensandbox.execution.pty_routes"] = {
+    "create_pty_session", "get_pty_session", "delete_pty_session", "delete_pty_session_request", "connect_pty_session",
+  },
   ["opensandbox.execution.session_routes"] = { "create_session", "run_in_session", "delete_session", "delete_session_request" },
   ["opensandbox.execution.code_routes"] = {
     "create_code_context", "get_code_context", "list_code_contexts", "delete_code_context", "delete_code_contexts",

@@ -27,6 +27,7 @@ local parts = lazy.modules {
   sandbox_reference = "opensandbox.sandbox_reference",
   sandbox_state = "opensandbox.lifecycle.sandbox_state",
   session = "opensandbox.session",
+  terminal = "opensandbox.terminal",
   vault = "opensandbox.vault",
 }
 
@@ -348,6 +349,17 @@ end
 ---@return opensandbox.Error? err
 function Sandbox:session(opts)
   return parts.session.open(self, opts)
+end
+
+--- Creates a terminal and starts a command in it, or attaches to an existing terminal: POST /pty of execd, and a WebSocket. A created
+--- terminal is deleted when the object is closed or collected, and when its command has ended.
+---
+---     local terminal = assert(sandbox:terminal { command = "vim a.txt", cols = 120, rows = 40, on_output = write })
+---@param opts? opensandbox.TerminalOpts
+---@return opensandbox.Terminal? terminal
+---@return opensandbox.Error? err
+function Sandbox:terminal(opts)
+  return parts.terminal.open(self, opts)
 end
 
 --- Creates a code context, or attaches to one: POST /code/context of execd. It is a kernel that keeps its variables from one run to the
