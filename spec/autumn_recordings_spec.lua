@@ -253,6 +253,10 @@ local routes = {
   { "GET", "^/v1/pools/", method("get_pool", "p") },
   { "PUT", "^/v1/pools/", method("update_pool", "p", { buffer_min = 1, buffer_max = 1, pool_min = 1, pool_max = 1 }) },
   { "DELETE", "^/v1/pools/", method("delete_pool", "p") },
+  { "POST", "^/v1/templates$", method("create_template", { image = "x", publish = "s3://b/p" }) },
+  { "GET", "^/v1/templates$", method "list_templates" },
+  { "GET", "^/v1/templates/", method("get_template", "t") },
+  { "DELETE", "^/v1/templates/", method("delete_template", "t") },
   { "POST", "^/v1/metrics/events$", method("record_create_event", { success = true, duration = 1 }), is_true },
   { "GET", "^/health$", method "health", is_true },
   { "GET", "^/version$", method "get_version", function(value, response)
@@ -322,7 +326,7 @@ local ERRORS = {
 
 -- Why an exchange is decoded by no route: by method and path, or by the name of the recording.
 local EXCUSED_PATHS = {
-  ["^%u+ .*/proxy/"] = "the client has no method for other ports", ["^%u+ /v1/templates"] = "the client has no templates",
+  ["^%u+ .*/proxy/"] = "the client has no method for other ports",
   ["^GET /v1/nope"] = "not a route", ["^GET /v1/isolated/nope"] = "not a route", ["^GET /nope"] = "not a route",
   ["^GET /credential%-vault/_active"] = "not a route for clients", ["^GET /credential%-vault/nope"] = "not a route",
   ["^%u+ .*/networkpolicy$"] = "the client uses the sidecar's own route", ["^PUT /v1/sandboxes$"] = "not a route",

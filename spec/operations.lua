@@ -39,7 +39,6 @@ end
 local function itself(_, endpoint) return endpoint end
 local function isolated(client, endpoint) return client:isolated_endpoint(endpoint, ID) end
 
-local FAST_SANDBOX = "templates are for fast sandboxes alone; a create takes one by template_id"
 local SERVER_ROUTED = "the shape was not seen; the same is reached at the sandbox's own egress API"
 local PTY = "a terminal needs WebSockets, which the core does not speak yet"
 local PROXIED = "get_endpoint gives its URL, for any HTTP client"
@@ -133,9 +132,14 @@ local groups = {
     { "GET", "/version", function(client) client:get_version() end },
   },
 
+  { source = "server 1.1.1", at = "/v1",
+    { "POST", "/templates", function(client) client:create_template { image = "x", publish = "s3://b/p" } end },
+    { "GET", "/templates", function(client) client:list_templates() end },
+    { "GET", "/templates/{templateId}", function(client) client:get_template(ID) end },
+    { "DELETE", "/templates/{templateId}", function(client) client:delete_template(ID) end },
+  },
+
   { source = "server 1.2.0", at = "/v1",
-    { "ANY", "/templates", left = FAST_SANDBOX },
-    { "ANY", "/templates/{templateId}", left = FAST_SANDBOX },
     { "GET", "/sandboxes/{sandboxId}/networkpolicy", left = SERVER_ROUTED },
     { "PUT", "/sandboxes/{sandboxId}/networkpolicy", left = SERVER_ROUTED },
     { "PATCH", "/sandboxes/{sandboxId}/networkpolicy", left = SERVER_ROUTED },

@@ -36,6 +36,7 @@ local parts = lazy.modules {
 ---@field files opensandbox.Files
 ---@field egress opensandbox.Egress
 ---@field vault opensandbox.Vault
+---@field origin? string "template" when it was made from a template, or from a snapshot of such a sandbox; nil: from an image, or nothing was requested yet that reports it
 local Sandbox = {}
 Sandbox.__name = "opensandbox.Sandbox"
 
@@ -55,6 +56,12 @@ end
 function FIELDS.egress(self) return parts.egress.of(self) end
 
 function FIELDS.vault(self) return parts.vault.of(self) end
+
+-- Remembers the endpoint of a port, and the origin that the server reports with it.
+local function remember(self, port, endpoint)
+  self._endpoints[port] = endpoint
+  if endpoint and endpoint.origin then self.origin = endpoint.origin end
+end
 
 -- Makes an object. `owned`: this process created the sandbox and deletes it when the object is closed or collected.
 local function new(client, id, owned)
@@ -123,6 +130,7 @@ function sandboxes.create(client, opts)
   local info, err = client:for_op(op):create_sandbox(to_create)
   if not info then return nil, err end
   local self = new(client, info.id, true)
+  if to_create.template_id then self.origin = objects.TEMPLATE_ORIGIN end
   if own.wait == false then return with_keep_alive(self, op, own.keep_alive, info) end
   local limit = deadline.new(own.ready_timeout or parts.readiness.READY_TIMEOUT)
   local ready_info, execd = parts.readiness.wait(client, op, info.id, limit, {
@@ -132,7 +140,7 @@ function sandboxes.create(client, opts)
     self:discard()
     return nil, execd
   end
-  self._endpoints[objects.EXECD_PORT] = execd
+  remember(self, objects.EXECD_PORT, execd)
   return with_keep_alive(self, op, own.keep_alive, ready_info)
 end
 
@@ -161,12 +169,12 @@ function sandboxes.connect(client, id, opts)
     options.path_segment(op, "the sandbox id", id)
   end
   local self = new(client, id, false)
-  self._endpoints[objects.EXECD_PORT] = known
+  remember(self, objects.EXECD_PORT, known)
   if opts.wait == false then return with_keep_alive(self, op, opts.keep_alive) end
   local limit = deadline.new(opts.ready_timeout or parts.readiness.READY_TIMEOUT)
   local info, execd = parts.readiness.wait(client, op, id, limit, { option = "ready_timeout", execd = known })
   if not info then return nil, execd end
-  self._endpoints[objects.EXECD_PORT] = execd
+  remember(self, objects.EXECD_PORT, execd)
   return with_keep_alive(self, op, opts.keep_alive, info)
 end
 
@@ -233,7 +241,7 @@ local function endpoint_for(self, op, port)
   local endpoint = self._endpoints[port]
   if endpoint then return endpoint end
   endpoint, err = client:get_endpoint(self.id, port)
-  self._endpoints[port] = endpoint
+  remember(self, port, endpoint)
   if err and parts.sandbox_state.is_absence(err) then return nil, parts.sandbox_state.gone(op, self.id, err) end
   return endpoint, err
 end
@@ -461,7 +469,7 @@ function Sandbox:resume(opts)
   self._endpoints = {}
   local info, execd = parts.readiness.wait(self.client, op, self.id, limit, { resumes = true })
   if not info then return nil, execd end
-  self._endpoints[objects.EXECD_PORT] = execd
+  remember(self, objects.EXECD_PORT, execd)
   return true
 end
 
@@ -474,7 +482,7 @@ end
 function Sandbox:snapshot(name, opts)
   local op = "sandbox:snapshot"
   opts = options.check(op, opts, time_options) -- before anything is created
-  local limit = deadline.new(opts.timeout or parts.readiness.SNAPSHOT_TIMEOUT)
+  local limit = deadline.new(opts.timeout or parts.readiness.BUILD_TIMEOUT)
   local info, err = first_step(self, op, limit, "create_snapshot", { name = name })
   if not info then return nil, err end
   return parts.readiness.wait_snapshot(self.client, op, info.id, limit)

@@ -151,6 +151,25 @@ step("get_pool", NO_POOLS, function() return client:get_pool("ready", CALL) end)
 step("update_pool", NO_POOLS, function() return client:update_pool("ready", CAPACITY, CALL) end)
 step("delete_pool", NO_POOLS, function() return client:delete_pool("ready", CALL) end)
 
+local NO_TEMPLATES = "FSB::API_NOT_SUPPORTED"
+step("create_template", NO_TEMPLATES, function()
+  return client:create_template { image = "python:3.12", publish = "s3://bucket/path", timeout = 20 }
+end)
+step("create_template with all options", NO_TEMPLATES, function()
+  return client:create_template {
+    image = "python:3.12", publish = "s3://bucket/path", resource_limits = { cpu = "1", memory = "512Mi", disk = "2Gi" },
+    entrypoint = { "sleep", "60" }, env = { A = "b" }, metadata = { stage = "one" }, format = "native",
+    readiness = { probe = "tcp://127.0.0.1:44772", warmup = 1.5 },
+  }
+end)
+step("list_templates", NO_TEMPLATES, function() return client:list_templates() end)
+step("list_templates with a filter", NO_TEMPLATES, function()
+  return client:list_templates { metadata = { stage = "one" }, page = 1, page_size = 200, timeout = 20 }
+end)
+step("get_template", NO_TEMPLATES, function() return client:get_template("tpl-1", CALL) end)
+step("wait_template", NO_TEMPLATES, function() return client:wait_template("tpl-1", CALL) end)
+step("delete_template", NO_TEMPLATES, function() return client:delete_template("tpl-1", CALL) end)
+
 -- The server itself
 
 step("health", nil, function() return client:health(CALL) end)
