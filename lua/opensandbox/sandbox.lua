@@ -265,9 +265,23 @@ function Sandbox:call_execd(op, method, ...)
   return endpoint_call(self.client, op, function() return self:execd_endpoint(op) end, method, ...)
 end
 
+-- Returns the endpoint of the egress sidecar. The server reports with it whether there is one.
+local function egress_endpoint(self, op)
+  local endpoint, err
+  if self.origin ~= objects.TEMPLATE_ORIGIN then endpoint, err = endpoint_for(self, op, objects.EGRESS_PORT) end
+  if self.origin ~= objects.TEMPLATE_ORIGIN then return endpoint, err end
+  return nil, errors.new { kind = "state", code = "no_sidecar", op = op, sandbox_id = self.id,
+    message = "a sandbox that was made from a template has no egress sidecar, and so no credential vault" }
+end
+
 --- Internal: calls a client method with the endpoint of the egress sidecar.
 function Sandbox:call_egress(op, method, ...)
-  return endpoint_call(self.client, op, function() return endpoint_for(self, op, objects.EGRESS_PORT) end, method, ...)
+  return endpoint_call(self.client, op, function() return egress_endpoint(self, op) end, method, ...)
+end
+
+--- Internal: calls a client method with the sandbox's id.
+function Sandbox:call_server(op, method, ...)
+  return call(self, op, method, ...)
 end
 
 --- Internal: returns whether this object has deleted the sandbox.

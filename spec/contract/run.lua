@@ -122,6 +122,19 @@ for _, kind in ipairs { "logs", "events" } do
   step("get_diagnostic_" .. kind, nil, function() return client["get_diagnostic_" .. kind](client, plain.id, "all", CALL) end)
 end
 
+-- The network policy through the server, which passes it on to the sidecar
+
+step("get_network_policy", nil, function() return client:get_network_policy(guarded.id, CALL) end)
+step("patch_network_policy", nil, function() return client:patch_network_policy(guarded.id, RULES, CALL) end)
+step("patch_network_policy with ports", nil, function()
+  return client:patch_network_policy(guarded.id, { { action = "allow", target = "10.0.0.0/8", ports = { 443 } } })
+end)
+step("delete_network_rules", nil, function() return client:delete_network_rules(guarded.id, { "example.com" }, CALL) end)
+step("replace_network_policy", nil, function()
+  return client:replace_network_policy(guarded.id, { default_action = "allow", egress = RULES }, CALL)
+end)
+step("replace_network_policy with nothing", nil, function() return client:replace_network_policy(guarded.id, {}) end)
+
 -- Snapshots
 
 local snapshot = step("create_snapshot", nil, function()

@@ -370,6 +370,11 @@ async def template(box):
         try:
             equal(fast.origin, "template")
             equal(lines((await fast.commands.run("echo $COLOUR")).logs.stdout), ["blue"])
+            equal((await fast.get_egress_policy()).egress, [])
+            await fast.patch_egress_rules([NetworkRule(action="allow", target="index.example")])
+            equal([rule.target for rule in (await fast.get_egress_policy()).egress], ["index.example"])
+            await fast.delete_egress_rules(["index.example"])
+            equal((await fast.get_egress_policy()).egress, [])
             await manager.delete_template(made.template_id)
             equal((await fast.get_info()).status.state, "Running")
         finally:
