@@ -69,7 +69,8 @@ local function set_ends(parser)
   function parser.error(failed, message)
     if message:find("^unknown option") then message = message .. "\nOptions of a command in a sandbox come after --" end
     message = message:gsub("%?\n", "? "):gsub("\n", ". ")
-    failure.raise(failure.EXIT.USAGE, ("%s (see '%s --help')"):format(message, failed:_get_fullname()))
+    local name = failed:get_usage():match("^Usage: ([%a%- ]*%a)")
+    failure.raise(failure.EXIT.USAGE, ("%s (see '%s --help')"):format(message, name))
   end
 end
 
