@@ -11,7 +11,7 @@ local MAX_CUT_FRAMES = 24 -- of a recording; of a longer one some frames are cut
 
 -- What both the test and the server know of a recorded connection.
 local SCRIPT = [[
-  -- Returns the frames of the server up to the client's own end, and the offset of the output before each of them, and behind the last one.
+  -- Returns the frames of the server up to the client's own end, and the offset of the output before each and behind the last.
   local function script_of(session, index)
     local connection = session.connections[index]
     local since = tonumber(connection.handshake.request.path:match("since=(%d+)")) or 0

@@ -32,6 +32,7 @@ local REATTACH_TIMEOUT = 75    -- seconds: execd may keep the place of a connect
 local MAX_DELAY = 2            -- seconds between two attempts
 local MAX_REFUSALS = 5         -- of the first WebSocket
 local TAKEN_OVER = 4001        -- close code
+local POLICY_VIOLATION = 1008  -- close code of the server's proxy where execd has refused the connection
 local PING = json.encode { type = "ping" }
 
 ---@class opensandbox.TerminalStream
@@ -106,6 +107,7 @@ end
 local frames = {}
 
 function frames.connected(self)
+  self.any_start = false -- what is sent again came before
   if not self.size then return end
   self.connection:try_send("text", json.encode { type = "resize", cols = self.size.cols, rows = self.size.rows })
 end
@@ -150,7 +152,6 @@ local function on_replay(self, bytes)
     add_notice(self, { kind = "stream", code = "output_lost", hint = "Read the output more often: execd keeps its last mebibyte",
       message = ("%d bytes of output before the offset %d are lost"):format(lost, offset) })
   end
-  self.any_start = false
   if self.output.exit_code then finish(self, self.output.exit_code) end
 end
 
@@ -193,10 +194,10 @@ local function on_end(self)
       hint = "They are not sent again, because a command could run twice. Read the output to see whether they arrived" })
   end
   if not self.accepted then
-    self.refusals = self.refusals + 1
-    self.refusal = err or self:_error("sandbox:terminal", { kind = "stream", code = "refused",
-      message = ("the connection was closed before the terminal was connected (close code %s%s)"):format(
-        tostring(code), reason and reason ~= "" and ": " .. reason or ""),
+    self.refusals, self.refusal_code = self.refusals + 1, code
+    local why = err and err.message or ("close code %s %s"):format(tostring(code), reason or "")
+    self.refusal = self:_error("sandbox:terminal", { kind = "stream", code = "refused", cause = err,
+      message = ("the connection was closed before the terminal was connected (%s)"):format(why),
       hint = "Check that execd runs, and that the proxies before it pass WebSockets on" })
   end
 end
@@ -249,7 +250,7 @@ local function attach(self, op, limit)
   if not execd then return nil, err end
   local ok, problem, is_running = may_connect(self, view, execd, limit)
   if not ok then return nil, problem end
-  if self.refusal and self.refusal.code == "refused" and is_running and not self.takeover then
+  if self.refusal and self.refusal_code == POLICY_VIOLATION and is_running and not self.takeover then
     self.refusal.kind, self.refusal.code = "state", "ALREADY_CONNECTED" -- the server's proxy does not pass the reason on
     self.refusal.hint = "Another client probably has the terminal. Use takeover = true"
     return nil, self.refusal
