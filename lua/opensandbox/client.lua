@@ -40,6 +40,12 @@ local METHODS = {
   ["opensandbox.lifecycle.snapshot_routes"] = {
     "create_snapshot", "get_snapshot", "list_snapshots", "delete_snapshot", "wait_snapshot",
   },
+  ["opensandbox.lifecycle.network_policy_routes"] = {
+    "get_network_policy", "patch_network_policy", "delete_network_rules", "replace_network_policy",
+  },
+  ["opensandbox.lifecycle.template_routes"] = {
+    "create_template", "get_template", "list_templates", "delete_template", "wait_template",
+  },
   ["opensandbox.lifecycle.server_pool_routes"] = { "create_pool", "get_pool", "list_pools", "update_pool", "delete_pool" },
   ["opensandbox.lifecycle.diagnostics_routes"] = { "get_diagnostic_logs", "get_diagnostic_events" },
 
