@@ -27,6 +27,7 @@ It prints two lines for your shell on standard output; everything else goes to s
                      how often isolated sessions are closed whose idle time is over (default 60, as on real servers)
   --lose-output-at-exit
                      terminals lose the output of the last moments before the exit, as real servers sometimes do
+  --templates        have templates and make sandboxes from them, as a server on Kubernetes does
   --exit-with-stdin  stop when standard input ends
   --help, --version
 ]]
@@ -52,6 +53,9 @@ local NUMBERS = {
 }
 local TIMES = { "grace", "create_delay", "delete_delay", "collect_interval" }
 local TEXTS = { ["--key"] = "key", ["--root"] = "root", ["--isolation"] = "isolation" }
+local FLAGS = {
+  ["--exit-with-stdin"] = "exit_with_stdin", ["--lose-output-at-exit"] = "lose_output_at_exit", ["--templates"] = "templates",
+}
 local MODES = { auto = true, bwrap = true, none = true }
 
 local function parse(arguments)
@@ -65,10 +69,8 @@ local function parse(arguments)
     elseif name == "--version" then
       io.stdout:write("opensandbox-devserver ", devserver.VERSION, "\n")
       os.exit(0)
-    elseif name == "--exit-with-stdin" then
-      options.exit_with_stdin = true
-    elseif name == "--lose-output-at-exit" then
-      options.lose_output_at_exit = true
+    elseif FLAGS[name] then
+      options[FLAGS[name]] = true
     elseif NUMBERS[name] or TEXTS[name] then
       if not value then
         index = index + 1
