@@ -29,7 +29,7 @@ local PLAN = {
     { "." },
     -- A user of the library, beside which it has an event loop of its own.
     also = { "opensandbox", "opensandbox.core", "opensandbox.intree", "opensandbox.version", "opensandbox.base.*",
-      "opensandbox.loop", "opensandbox.loop.scheduler" },
+      "opensandbox.loop", "opensandbox.loop.scheduler", "opensandbox.devserver.program" },
   },
 }
 
