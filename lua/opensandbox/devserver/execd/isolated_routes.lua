@@ -27,7 +27,8 @@ local NOT_ALLOWED = "%s found (v%s) but no uid mode is available (setpriv: bwrap
 
 -- The message where sandboxes are plain processes of this machine. A session's shell would see the machine's root there, while its
 -- files API serves the sandbox's directory.
-local NO_BUBBLEWRAP = "bwrap is not in use: the server was started with --isolation none, or bubblewrap does not work on its machine"
+local NO_BUBBLEWRAP = "bwrap is not in use: the server was started with --isolation none, or bubblewrap does not work on its "
+  .. "machine"
 
 local routes = {}
 local BASE = "/v1/isolated/session"
@@ -54,8 +55,8 @@ routes["GET /v1/isolated/capabilities"] = function(call)
   end
   local disabled = { state = "disabled", message = "hardening not enabled" }
   call.response:json(200, {
-    available = allowed, isolator = strategy.open_shell and strategy.name or nil, version = strategy.version, message = message, commit_supported = false,
-    diff_supported = false, setpriv_available = allowed and strategy:refuses(1000, 1000) == nil, userns_available = false,
+    available = allowed, isolator = strategy.open_shell and strategy.name or nil, version = strategy.version, message = message,
+    commit_supported = false, diff_supported = false, setpriv_available = allowed and strategy:refuses(1000, 1000) == nil, userns_available = false,
     hardening = {
       init_mode = "none", signal_shield = false, cap_drop = disabled, seccomp = disabled,
       landlock = { state = "disabled", message = "landlock not enabled" },
