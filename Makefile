@@ -141,7 +141,7 @@ systems:
 	@bash .ci/systems $(SYSTEMS)
 
 lint:
-	luacheck -q .
+	luacheck -q .luacheckrc $(wildcard *.lua) lua spec bench examples # not build/, in which whole systems stand
 
 # Parts of the core by themselves, under the sanitizers: on the inputs of spec/fuzz/ and on random ones, cut at random places, and the
 # set of transfers and a WebSocket connection beside models of them.
