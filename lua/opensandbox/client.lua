@@ -231,6 +231,14 @@ function Client:for_op(op)
   return setmetatable({ op = op }, { __index = self })
 end
 
+--- Internal: returns a view of the client whose calls all end when one time limit has passed.
+---@param limit opensandbox.Deadline
+---@return opensandbox.Client
+function Client:within(limit)
+  if not limit.seconds then return self end
+  return setmetatable({ http = self.http:within(limit) }, { __index = self })
+end
+
 -- An event loop watches `pollfd` for reading, wakes up after `timeout`, then calls `step`.
 
 --- Returns the descriptor to watch for reading.

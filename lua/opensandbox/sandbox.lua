@@ -47,8 +47,11 @@ local FIELDS = {}
 function FIELDS.files(self)
   return parts.files.of {
     id = self.id, client = self.client,
-    endpoint = function(op) return self:execd_endpoint(op) end,
-    run = function(op, script, opts) return self:call_execd(op, "run_command", script, opts) end,
+    endpoint = function(op, limit) return self:execd_endpoint(op, limit) end,
+    run = function(op, script, opts, _, limit)
+      local client = limit and self.client:within(limit) or self.client
+      return endpoint_call.call(client, op, function(...) return self:execd_endpoint(...) end, "run_command", script, opts)
+    end,
   }
 end
 
@@ -227,11 +230,12 @@ local function call(self, op, method, ...)
 end
 
 -- Returns the endpoint for a port. It is requested once, and again after a pause.
-local function endpoint_for(self, op, port)
+local function endpoint_for(self, op, port, limit)
   local client, err = client_for(self, op)
   if not client then return nil, err end
   local endpoint = self._endpoints[port]
   if endpoint then return endpoint end
+  if limit then client = client:within(limit) end
   endpoint, err = client:get_endpoint(self.id, port)
   self._endpoints[port] = endpoint
   if err and parts.sandbox_state.is_absence(err) then return nil, parts.sandbox_state.gone(op, self.id, err) end
@@ -240,10 +244,11 @@ end
 
 --- Internal: returns the endpoint of execd, or an error when the object is closed.
 ---@param op string the method that the user called
+---@param limit? opensandbox.Deadline for the request
 ---@return opensandbox.Endpoint? endpoint
 ---@return opensandbox.Error? err
-function Sandbox:execd_endpoint(op)
-  return endpoint_for(self, op, objects.EXECD_PORT)
+function Sandbox:execd_endpoint(op, limit)
+  return endpoint_for(self, op, objects.EXECD_PORT, limit)
 end
 
 --- Internal: returns the endpoint of execd if it is known already. Does not wait.
@@ -254,12 +259,21 @@ end
 
 --- Internal: calls a client method with the endpoint of execd.
 function Sandbox:call_execd(op, method, ...)
-  return endpoint_call(self.client, op, function() return self:execd_endpoint(op) end, method, ...)
+  return endpoint_call.call(self.client, op, function(...) return self:execd_endpoint(...) end, method, ...)
 end
 
---- Internal: calls a client method with the endpoint of the egress sidecar.
-function Sandbox:call_egress(op, method, ...)
-  return endpoint_call(self.client, op, function() return endpoint_for(self, op, objects.EGRESS_PORT) end, method, ...)
+--- Internal: does the same within the `timeout` of the options, which also limits the lookup of the endpoint.
+---@param opts? { timeout?: number } of the user
+function Sandbox:call_execd_within(op, opts, method, ...)
+  return endpoint_call.within(self.client, op, opts, function(...) return self:execd_endpoint(...) end, method, ...)
+end
+
+--- Internal: calls a client method with the endpoint of the egress sidecar, within the `timeout` of the options.
+---@param opts? { timeout?: number } of the user
+function Sandbox:call_egress(op, opts, method, ...)
+  return endpoint_call.within(self.client, op, opts, function(_, limit)
+    return endpoint_for(self, op, objects.EGRESS_PORT, limit)
+  end, method, ...)
 end
 
 --- Internal: returns whether this object has deleted the sandbox.
@@ -362,10 +376,11 @@ end
 
 --- Returns the existing code contexts: GET /code/contexts of execd.
 ---@param language? string default: of every language
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.CodeContext[]? contexts
 ---@return opensandbox.Error? err
-function Sandbox:code_contexts(language)
-  return self:call_execd("sandbox:code_contexts", "list_code_contexts", language)
+function Sandbox:code_contexts(language, opts)
+  return self:call_execd_within("sandbox:code_contexts", opts, "list_code_contexts", language)
 end
 
 --- Creates an isolated session, or attaches to one: POST /v1/isolated/session of execd. It is a bash in its own namespaces, with its own
@@ -409,17 +424,19 @@ end
 --- the object is closed, detached or collected. A silent command sends data every 3 seconds, so choose 10 or more. If two objects refer
 --- to the same sandbox, the last call to `keep_alive` wins.
 ---@param seconds number|false false stops it
+---@param opts? { timeout?: number } timeout in seconds, for the request
 ---@return true? ok
 ---@return opensandbox.Error? err when its expiry cannot be requested: GET /sandboxes/{id}
-function Sandbox:keep_alive(seconds)
+function Sandbox:keep_alive(seconds, opts)
   local op = "sandbox:keep_alive"
   seconds = options.argument(op, "the time", seconds, "seconds or false")
+  local timeout = options.timeout(op, opts)
   if self._renewer then parts.keep_alive.stop(self.client, self._renewer) end
   self._renewer = nil
   if not seconds then return true end
   local client, err = client_for(self, op)
   if not client then return nil, err end
-  self._renewer, err = parts.keep_alive.start(client, self.id, seconds)
+  self._renewer, err = parts.keep_alive.start(client, self.id, seconds, nil, timeout)
   return not err and true or nil, err
 end
 
@@ -481,10 +498,11 @@ function Sandbox:snapshot(name, opts)
 end
 
 --- Returns load and memory of the machine it runs on: GET /metrics of execd. This takes a second.
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.Metrics? metrics
 ---@return opensandbox.Error? err
-function Sandbox:metrics()
-  return self:call_execd("sandbox:metrics", "get_metrics")
+function Sandbox:metrics(opts)
+  return self:call_execd_within("sandbox:metrics", opts, "get_metrics")
 end
 
 --- Changes some of its metadata: PATCH /sandboxes/{id}/metadata.
@@ -520,11 +538,13 @@ function Sandbox:kill(opts)
 end
 
 --- Closes the object. A sandbox that this process created is deleted; a connected or detached one continues.
+---@param opts? { timeout?: number } timeout in seconds, for the delete
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Sandbox:close()
+function Sandbox:close(opts)
+  opts = options.check("sandbox:close", opts, time_options)
   if self._closed then return true end
-  if self._resource and self._resource:is_ours() then return self:kill() end -- not in a forked child
+  if self._resource and self._resource:is_ours() then return self:kill(opts) end -- not in a forked child
   release(self)
   self._closed = true
   return true

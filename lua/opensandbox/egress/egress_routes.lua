@@ -50,50 +50,58 @@ end
 --- Returns the policy: GET /policy. It does not contain the rules that the operator of the server adds.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.EgressStatus? status with its policy
 ---@return opensandbox.Error? err
-function egress_routes.get_egress_policy(self, endpoint)
-  return policy_call(self, endpoint, { op = self.op or "get_egress_policy", method = "GET", decode = status_with_policy })
+function egress_routes.get_egress_policy(self, endpoint, opts)
+  local op = self.op or "get_egress_policy"
+  return policy_call(self, endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET", decode = status_with_policy })
 end
 
 --- Adds rules before the existing ones: PATCH /policy. A rule for the target of an existing rule replaces it. The default action stays.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param rules opensandbox.EgressRule[]
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
-function egress_routes.patch_egress_policy(self, endpoint, rules)
+function egress_routes.patch_egress_policy(self, endpoint, rules, opts)
   local op = self.op or "patch_egress_policy"
   network_policy.check_rules(op, rules)
   if #rules == 0 then options.raise(op, "the list of rules must not be empty") end
-  return policy_call(self, endpoint, { op = op, method = "PATCH", json = network_policy.rules_to_wire(rules) })
+  return policy_call(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "PATCH", json = network_policy.rules_to_wire(rules) })
 end
 
 --- Deletes the rules for some targets: DELETE /policy (egress from 1.0.13). Targets without a rule are ignored.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param targets string|string[]
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.EgressStatus? status with a reason when no rule existed
 ---@return opensandbox.Error? err
-function egress_routes.delete_egress_rules(self, endpoint, targets)
+function egress_routes.delete_egress_rules(self, endpoint, targets, opts)
   local op = self.op or "delete_egress_rules"
   if type(targets) == "string" then targets = { targets } end
   targets = options.argument(op, "the targets", targets, "string list")
   if #targets == 0 then options.raise(op, "the list of targets must not be empty") end
   for i, target in ipairs(targets) do network_policy.check_target(op, "target " .. i, target) end
-  return policy_call(self, endpoint, { op = op, method = "DELETE", json = json.array(tables.merge(targets)), needs = "1.0.13" })
+  return policy_call(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", json = json.array(tables.merge(targets)), needs = "1.0.13" })
 end
 
 --- Replaces the whole policy: PUT /policy. Only this changes the default action.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param policy opensandbox.NetworkPolicy without a default_action: "deny"
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
-function egress_routes.replace_egress_policy(self, endpoint, policy)
+function egress_routes.replace_egress_policy(self, endpoint, policy, opts)
   local op = self.op or "replace_egress_policy"
   network_policy.check(op, policy)
-  return policy_call(self, endpoint, { op = op, method = "PUT", json = network_policy.to_wire(policy) })
+  return policy_call(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "PUT", json = network_policy.to_wire(policy) })
 end
 
 return egress_routes

@@ -46,11 +46,13 @@ end
 --- measures.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.Metrics? metrics
 ---@return opensandbox.Error? err
-function metrics_routes.get_metrics(self, endpoint)
+function metrics_routes.get_metrics(self, endpoint, opts)
   local op = self.op or "get_metrics"
-  return self.http:call_endpoint(endpoint, { op = op, method = "GET", path = "/metrics", decode = decode_metrics })
+  return self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = "/metrics", decode = decode_metrics })
 end
 
 local watch_options = { idle_timeout = "seconds" }

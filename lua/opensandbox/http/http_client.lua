@@ -26,6 +26,8 @@ local parts = lazy.modules {
 ---@field retry table the policy, see retry.lua
 ---@field transport opensandbox.Transport
 ---@field clock opensandbox.ServerClock of the lifecycle server
+---@field capabilities table see capabilities.lua
+---@field limit? opensandbox.Deadline of a view, see HttpClient:within
 local HttpClient = {}
 HttpClient.__index = HttpClient
 
@@ -54,6 +56,7 @@ function http_client.new(config)
     retry = config.retry,
     transport = transport.new(config.transport_options, config.on_exit),
     clock = server_clock.new(),
+    capabilities = setmetatable({}, { __mode = "k" }),
     _unversioned_url = (config.base_url:gsub("/v1$", "")), -- of the routes that have no version
     _parsed_url = config.parsed_url,
     _key = config.key,
@@ -65,6 +68,19 @@ function http_client.new(config)
     _response_listener = setmetatable({}, { __mode = "v" }),
     _activity_listeners = setmetatable({}, { __mode = "v" }), -- by sandbox id
   }, HttpClient)
+end
+
+--- Returns a view whose calls all end when one time limit has passed.
+---@param limit opensandbox.Deadline
+---@return opensandbox.HttpClient
+function HttpClient:within(limit)
+  return setmetatable({ limit = limit }, { __index = self })
+end
+
+--- Returns the time limit of a call that names none: what is left to the view, or the client's option `timeout`.
+---@return number seconds
+function HttpClient:default_timeout()
+  return self.limit and self.limit:remaining() or self.timeouts.timeout
 end
 
 --- Sets a listener, whose `on_server_response()` is called whenever the lifecycle server responds. It is held weakly.
@@ -151,7 +167,7 @@ function HttpClient:lifecycle_request(request)
   request.headers = request.headers or {}
   check_query(request)
   request.url = (request.at_root and self._unversioned_url or self.base_url) .. request.path
-  request.timeout = request.timeout or self.timeouts.timeout
+  request.timeout = request.timeout or self:default_timeout()
   request.headers = headers.merge(request.headers, self._key and { [KEY_HEADER] = self._key } or nil)
   return self:_prepare(request)
 end
@@ -210,7 +226,7 @@ end
 ---@return any value
 ---@return opensandbox.Error? err
 function HttpClient:call_endpoint(endpoint, request)
-  request.timeout = request.timeout or self.timeouts.timeout
+  request.timeout = request.timeout or self:default_timeout()
   return parts.call.run(self, self:endpoint_request(endpoint, request))
 end
 
