@@ -97,7 +97,7 @@ function work.through(count)
 end
 
 local function connections(client, url)
-  return assert(client:_execd(url, { op = "stats", method = "GET", path = "/stats",
+  return assert(client.http:call_endpoint(url, { op = "stats", method = "GET", path = "/stats",
     decode = function(answer) return answer.connections end }))
 end
 
