@@ -118,6 +118,7 @@ local function with_retries(http, request, attempt, seconds, shared_budget)
       err.attempts = attempts
       return nil, http:explain_error(request, err)
     end
+    http:notify_retry(request, attempts, delay, err)
     err = loop.sleep(request.op, delay, request.shielded)
     if err then return nil, err end
     if shared_budget then request.timeout = deadline:remaining() end
