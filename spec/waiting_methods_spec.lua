@@ -141,6 +141,8 @@ object_call("sandbox", itself, "snapshot", "name")
 object_call("sandbox", itself, "patch_metadata", { a = "b" })
 object_call("sandbox", itself, "code", "python")
 object_call("sandbox", itself, "code_contexts", "python")
+object_call("sandbox", itself, "logs", "all")
+object_call("sandbox", itself, "events", "all")
 object_call("sandbox", itself, "wait_for_port", 80)
 object_call("sandbox", itself, "wait_for_file", "/f")
 calls["sandbox:isolated"] = function(given) return given.sandbox:isolated(with_timeout(given, { workspace = "/w" })) end

@@ -95,18 +95,33 @@ end
 ---@field wait? boolean false: return before commands can run
 ---@field ready_timeout? number seconds to wait until commands can run, default 30
 ---@field on_state? fun(info: opensandbox.SandboxInfo) called with each new state
+---@field ready? fun(sandbox: opensandbox.Sandbox): any called again and again, once commands can run, until it returns a true value; within ready_timeout
 ---@field keep_alive? number|false seconds, see Sandbox:keep_alive
 
 local own_options = tables.merge(create_options.object_types, { wait = "boolean" })
 
--- Calls the user's on_state. An error that it raises deletes the sandbox.
-local function guarded(self, on_state)
-  return on_state and function(info)
-    local ok, problem = coxpcall.pcall(on_state, info)
-    if ok then return end
+-- Returns a function that calls the user's. An error that it raises deletes the sandbox if this process created it.
+local function guarded(self, fn)
+  return fn and function(argument)
+    local ok, value, problem = coxpcall.pcall(fn, argument)
+    if ok then return value, problem end
     self:discard()
-    error(problem, 0)
+    error(value, 0)
   end
+end
+
+-- Returns the check of readiness for `ready` of the user, which can use the sandbox.
+local function ready_check(self, ready)
+  local check = guarded(self, ready)
+  return check and function(execd)
+    self._endpoints[objects.EXECD_PORT] = execd
+    return check(self)
+  end
+end
+
+-- Checks that what is to be waited for is waited for.
+local function check_wait(op, opts)
+  if opts.wait == false and opts.ready then options.raise(op, "option 'ready' needs the wait, which wait = false omits") end
 end
 
 --- Creates a sandbox and waits until commands can run in it: POST /sandboxes, see wait_ready. The sandbox is deleted when the object is
@@ -123,13 +138,14 @@ function sandboxes.create(client, opts)
   for name, value in pairs(opts) do
     if own_options[name] then own[name] = value else to_create[name] = value end
   end
+  check_wait(op, own)
   local info, err = client:for_op(op):create_sandbox(to_create)
   if not info then return nil, err end
   local self = new(client, info.id, true)
   if own.wait == false then return with_keep_alive(self, op, own.keep_alive, info) end
   local limit = deadline.new(own.ready_timeout or parts.readiness.READY_TIMEOUT)
   local ready_info, execd = parts.readiness.wait(client, op, info.id, limit, {
-    info = info, option = "ready_timeout", on_state = guarded(self, own.on_state),
+    info = info, option = "ready_timeout", on_state = guarded(self, own.on_state), ready = ready_check(self, own.ready),
   })
   if not ready_info then
     self:discard()
@@ -142,9 +158,12 @@ end
 ---@class opensandbox.ConnectOpts
 ---@field wait? boolean false: do not wait until commands can run
 ---@field ready_timeout? number seconds to wait until commands can run, default 30
+---@field ready? fun(sandbox: opensandbox.Sandbox): any see CreateOpts
 ---@field keep_alive? number|false seconds, see Sandbox:keep_alive
 
-local connect_options = { ready_timeout = "seconds", wait = "boolean", keep_alive = "seconds or false" }
+local connect_options = {
+  ready_timeout = "seconds", wait = "boolean", ready = "function", keep_alive = "seconds or false",
+}
 
 --- Returns an object for an existing sandbox, and waits until commands can run in it: see wait_ready. Closing the object does not delete
 --- the sandbox.
@@ -156,6 +175,7 @@ local connect_options = { ready_timeout = "seconds", wait = "boolean", keep_aliv
 function sandboxes.connect(client, id, opts)
   local op = "connect"
   opts = options.check(op, opts, connect_options)
+  check_wait(op, opts)
   local known
   if type(id) == "table" then
     id, known = parts.sandbox_reference.read(client, op, id)
@@ -167,7 +187,9 @@ function sandboxes.connect(client, id, opts)
   self._endpoints[objects.EXECD_PORT] = known
   if opts.wait == false then return with_keep_alive(self, op, opts.keep_alive) end
   local limit = deadline.new(opts.ready_timeout or parts.readiness.READY_TIMEOUT)
-  local info, execd = parts.readiness.wait(client, op, id, limit, { option = "ready_timeout", execd = known })
+  local info, execd = parts.readiness.wait(client, op, id, limit, {
+    option = "ready_timeout", execd = known, ready = ready_check(self, opts.ready),
+  })
   if not info then return nil, execd end
   self._endpoints[objects.EXECD_PORT] = execd
   return with_keep_alive(self, op, opts.keep_alive, info)
@@ -512,6 +534,24 @@ end
 ---@return opensandbox.Error? err
 function Sandbox:patch_metadata(changes, opts)
   return call(self, "sandbox:patch_metadata", "patch_metadata", changes, opts)
+end
+
+--- Returns logs about it that the server keeps: GET /sandboxes/{id}/diagnostics/logs (servers from 0.2.3).
+---@param scope? string "container" or "all" (default)
+---@param opts? { timeout?: number } timeout in seconds
+---@return opensandbox.Diagnostics? diagnostics
+---@return opensandbox.Error? err
+function Sandbox:logs(scope, opts)
+  return call(self, "sandbox:logs", "get_diagnostic_logs", scope or "all", opts)
+end
+
+--- Returns events about it that the server keeps: GET /sandboxes/{id}/diagnostics/events (servers from 0.2.3).
+---@param scope? string "runtime", "lifecycle" or "all" (default)
+---@param opts? { timeout?: number } timeout in seconds
+---@return opensandbox.Diagnostics? diagnostics
+---@return opensandbox.Error? err
+function Sandbox:events(scope, opts)
+  return call(self, "sandbox:events", "get_diagnostic_events", scope or "all", opts)
 end
 
 -- Ends the ownership of the sandbox.
