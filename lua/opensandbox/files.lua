@@ -127,7 +127,9 @@ end
 ---@return opensandbox.Reader? reader
 ---@return opensandbox.Error? err
 function Files:open(path, opts)
-  return open(self, "files:open", path, opts)
+  local reader, err = open(self, "files:open", path, opts)
+  if reader then reader.target = self.target end
+  return reader, err
 end
 
 local function stat(self, op, path, opts)

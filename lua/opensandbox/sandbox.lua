@@ -27,6 +27,7 @@ local parts = lazy.modules {
   sandbox_reference = "opensandbox.sandbox_reference",
   sandbox_state = "opensandbox.lifecycle.sandbox_state",
   session = "opensandbox.session",
+  terminal = "opensandbox.terminal",
   vault = "opensandbox.vault",
 }
 
@@ -36,6 +37,7 @@ local parts = lazy.modules {
 ---@field files opensandbox.Files
 ---@field egress opensandbox.Egress
 ---@field vault opensandbox.Vault
+---@field origin? string "template" when it was made from a template, or from a snapshot of such a sandbox; nil: from an image, or nothing was requested yet that reports it
 local Sandbox = {}
 Sandbox.__name = "opensandbox.Sandbox"
 
@@ -58,6 +60,12 @@ end
 function FIELDS.egress(self) return parts.egress.of(self) end
 
 function FIELDS.vault(self) return parts.vault.of(self) end
+
+-- Remembers the endpoint of a port, and the origin that the server reports with it.
+local function remember(self, port, endpoint)
+  self._endpoints[port] = endpoint
+  if endpoint and endpoint.origin then self.origin = endpoint.origin end
+end
 
 -- Makes an object. `owned`: this process created the sandbox and deletes it when the object is closed or collected.
 local function new(client, id, owned)
@@ -142,6 +150,7 @@ function sandboxes.create(client, opts)
   local info, err = client:for_op(op):create_sandbox(to_create)
   if not info then return nil, err end
   local self = new(client, info.id, true)
+  if to_create.template_id then self.origin = objects.TEMPLATE_ORIGIN end
   if own.wait == false then return with_keep_alive(self, op, own.keep_alive, info) end
   local limit = deadline.new(own.ready_timeout or parts.readiness.READY_TIMEOUT)
   local ready_info, execd = parts.readiness.wait(client, op, info.id, limit, {
@@ -151,7 +160,7 @@ function sandboxes.create(client, opts)
     self:discard()
     return nil, execd
   end
-  self._endpoints[objects.EXECD_PORT] = execd
+  remember(self, objects.EXECD_PORT, execd)
   return with_keep_alive(self, op, own.keep_alive, ready_info)
 end
 
@@ -184,14 +193,14 @@ function sandboxes.connect(client, id, opts)
     options.path_segment(op, "the sandbox id", id)
   end
   local self = new(client, id, false)
-  self._endpoints[objects.EXECD_PORT] = known
+  remember(self, objects.EXECD_PORT, known)
   if opts.wait == false then return with_keep_alive(self, op, opts.keep_alive) end
   local limit = deadline.new(opts.ready_timeout or parts.readiness.READY_TIMEOUT)
   local info, execd = parts.readiness.wait(client, op, id, limit, {
     option = "ready_timeout", execd = known, ready = ready_check(self, opts.ready),
   })
   if not info then return nil, execd end
-  self._endpoints[objects.EXECD_PORT] = execd
+  remember(self, objects.EXECD_PORT, execd)
   return with_keep_alive(self, op, opts.keep_alive, info)
 end
 
@@ -259,7 +268,7 @@ local function endpoint_for(self, op, port, limit)
   if endpoint then return endpoint end
   if limit then client = client:within(limit) end
   endpoint, err = client:get_endpoint(self.id, port)
-  self._endpoints[port] = endpoint
+  remember(self, port, endpoint)
   if err and parts.sandbox_state.is_absence(err) then return nil, parts.sandbox_state.gone(op, self.id, err) end
   return endpoint, err
 end
@@ -287,15 +296,32 @@ end
 --- Internal: does the same within the `timeout` of the options, which also limits the lookup of the endpoint.
 ---@param opts? { timeout?: number } of the user
 function Sandbox:call_execd_within(op, opts, method, ...)
-  return endpoint_call.within(self.client, op, opts, function(...) return self:execd_endpoint(...) end, method, ...)
+  local limit = deadline.new(options.timeout(op, opts))
+  return endpoint_call.within(self.client, op, limit, function(...) return self:execd_endpoint(...) end, method, ...)
 end
 
---- Internal: calls a client method with the endpoint of the egress sidecar, within the `timeout` of the options.
----@param opts? { timeout?: number } of the user
-function Sandbox:call_egress(op, opts, method, ...)
-  return endpoint_call.within(self.client, op, opts, function(_, limit)
-    return endpoint_for(self, op, objects.EGRESS_PORT, limit)
-  end, method, ...)
+-- Returns the endpoint of the egress sidecar. The server reports with it whether there is one.
+local function egress_endpoint(self, op, limit)
+  local endpoint, err
+  if self.origin ~= objects.TEMPLATE_ORIGIN then endpoint, err = endpoint_for(self, op, objects.EGRESS_PORT, limit) end
+  if self.origin ~= objects.TEMPLATE_ORIGIN then return endpoint, err end
+  return nil, errors.new { kind = "state", code = "no_sidecar", op = op, sandbox_id = self.id,
+    message = "a sandbox that was made from a template has no egress sidecar, and so no credential vault" }
+end
+
+--- Internal: calls a client method with the endpoint of the egress sidecar, within a time limit.
+---@param limit opensandbox.Deadline for the lookup of the endpoint and the method together
+function Sandbox:call_egress(op, limit, method, ...)
+  return endpoint_call.within(self.client, op, limit, function(...) return egress_endpoint(self, ...) end, method, ...)
+end
+
+--- Internal: calls a client method with the sandbox's id, within a time limit.
+---@param limit opensandbox.Deadline
+function Sandbox:call_server(op, limit, method, ...)
+  local client, err = client_for(self, op)
+  if not client then return nil, err end
+  client = client:within(limit)
+  return client[method](client, self.id, ...)
 end
 
 --- Internal: returns whether this object has deleted the sandbox.
@@ -384,6 +410,17 @@ end
 ---@return opensandbox.Error? err
 function Sandbox:session(opts)
   return parts.session.open(self, opts)
+end
+
+--- Creates a terminal and starts a command in it, or attaches to an existing terminal: POST /pty of execd, and a WebSocket. A created
+--- terminal is deleted when the object is closed or collected, and when its command has ended.
+---
+---     local terminal = assert(sandbox:terminal { command = "vim a.txt", cols = 120, rows = 40, on_output = write })
+---@param opts? opensandbox.TerminalOpts
+---@return opensandbox.Terminal? terminal
+---@return opensandbox.Error? err
+function Sandbox:terminal(opts)
+  return parts.terminal.open(self, opts)
 end
 
 --- Creates a code context, or attaches to one: POST /code/context of execd. It is a kernel that keeps its variables from one run to the
@@ -500,7 +537,7 @@ function Sandbox:resume(opts)
   self._endpoints = {}
   local info, execd = parts.readiness.wait(self.client, op, self.id, limit, { resumes = true })
   if not info then return nil, execd end
-  self._endpoints[objects.EXECD_PORT] = execd
+  remember(self, objects.EXECD_PORT, execd)
   return true
 end
 
@@ -513,7 +550,7 @@ end
 function Sandbox:snapshot(name, opts)
   local op = "sandbox:snapshot"
   opts = options.check(op, opts, time_options) -- before anything is created
-  local limit = deadline.new(opts.timeout or parts.readiness.SNAPSHOT_TIMEOUT)
+  local limit = deadline.new(opts.timeout or parts.readiness.BUILD_TIMEOUT)
   local info, err = first_step(self, op, limit, "create_snapshot", { name = name })
   if not info then return nil, err end
   return parts.readiness.wait_snapshot(self.client, op, info.id, limit)

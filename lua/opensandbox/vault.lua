@@ -1,6 +1,8 @@
 --- The credential vault of one sandbox: `sandbox.vault`. The egress sidecar adds its credentials to requests that leave the sandbox.
 
 local class = require "opensandbox.base.class"
+local deadline = require "opensandbox.loop.deadline"
+local options = require "opensandbox.base.options"
 
 ---@class opensandbox.Vault
 local Vault = {}
@@ -15,13 +17,18 @@ function vault.of(sandbox)
   return setmetatable({ _sandbox = sandbox }, Vault)
 end
 
+-- Calls a client method of the sidecar within the `timeout` of the options.
+local function call(self, op, opts, method, ...)
+  return self._sandbox:call_egress(op, deadline.new(options.timeout(op, opts)), method, ...)
+end
+
 --- Creates the vault: POST /credential-vault of the egress API.
 ---@param contents opensandbox.VaultOpts
 ---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
 function Vault:create(contents, opts)
-  return self._sandbox:call_egress("vault:create", opts, "create_credential_vault", contents)
+  return call(self, "vault:create", opts, "create_credential_vault", contents)
 end
 
 --- Returns its state, without its secrets: GET /credential-vault.
@@ -29,7 +36,7 @@ end
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
 function Vault:get(opts)
-  return self._sandbox:call_egress("vault:get", opts, "get_credential_vault")
+  return call(self, "vault:get", opts, "get_credential_vault")
 end
 
 --- Changes it, all or nothing: PATCH /credential-vault.
@@ -38,7 +45,7 @@ end
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
 function Vault:patch(changes, opts)
-  return self._sandbox:call_egress("vault:patch", opts, "patch_credential_vault", changes)
+  return call(self, "vault:patch", opts, "patch_credential_vault", changes)
 end
 
 --- Deletes it: DELETE /credential-vault. The call succeeds when there is none.
@@ -46,7 +53,7 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Vault:delete(opts)
-  return self._sandbox:call_egress("vault:delete", opts, "delete_credential_vault")
+  return call(self, "vault:delete", opts, "delete_credential_vault")
 end
 
 --- Returns its credentials, without their values: GET /credential-vault/credentials.
@@ -54,7 +61,7 @@ end
 ---@return opensandbox.CredentialInfo[]? list
 ---@return opensandbox.Error? err
 function Vault:credentials(opts)
-  return self._sandbox:call_egress("vault:credentials", opts, "list_vault_credentials")
+  return call(self, "vault:credentials", opts, "list_vault_credentials")
 end
 
 --- Returns one credential, without its value: GET /credential-vault/credentials/{name}.
@@ -63,7 +70,7 @@ end
 ---@return opensandbox.CredentialInfo? credential
 ---@return opensandbox.Error? err
 function Vault:credential(name, opts)
-  return self._sandbox:call_egress("vault:credential", opts, "get_vault_credential", name)
+  return call(self, "vault:credential", opts, "get_vault_credential", name)
 end
 
 --- Returns its bindings, without the names of their credentials: GET /credential-vault/bindings.
@@ -71,7 +78,7 @@ end
 ---@return opensandbox.BindingInfo[]? list
 ---@return opensandbox.Error? err
 function Vault:bindings(opts)
-  return self._sandbox:call_egress("vault:bindings", opts, "list_vault_bindings")
+  return call(self, "vault:bindings", opts, "list_vault_bindings")
 end
 
 --- Returns one binding: GET /credential-vault/bindings/{name}.
@@ -80,7 +87,7 @@ end
 ---@return opensandbox.BindingInfo? binding
 ---@return opensandbox.Error? err
 function Vault:binding(name, opts)
-  return self._sandbox:call_egress("vault:binding", opts, "get_vault_binding", name)
+  return call(self, "vault:binding", opts, "get_vault_binding", name)
 end
 
 class.check_colon(Vault, "vault")

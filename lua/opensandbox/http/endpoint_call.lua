@@ -1,8 +1,5 @@
 --- Looks up an endpoint, then calls a client method with it.
 
-local deadline = require "opensandbox.loop.deadline"
-local options = require "opensandbox.base.options"
-
 local endpoint_call = {}
 
 ---@alias opensandbox.EndpointLookup fun(op: string, limit?: opensandbox.Deadline): opensandbox.Endpoint?, opensandbox.Error?
@@ -21,10 +18,9 @@ function endpoint_call.call(client, op, endpoint_of, method, ...)
   return view[method](view, endpoint, ...)
 end
 
---- Does the same within one time limit, which is for the lookup and the method together.
----@param opts? { timeout?: number } seconds; default: the client's timeout for each request
-function endpoint_call.within(client, op, opts, endpoint_of, method, ...)
-  local limit = deadline.new(options.timeout(op, opts))
+--- Does the same within a time limit.
+---@param limit opensandbox.Deadline for the lookup and the method together
+function endpoint_call.within(client, op, limit, endpoint_of, method, ...)
   return endpoint_call.call(client:within(limit), op, endpoint_of, method, ...)
 end
 
