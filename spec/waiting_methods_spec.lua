@@ -79,7 +79,19 @@ end
 client_call("get_diagnostic_logs", "any", "all")
 client_call("get_diagnostic_events", "any", "all")
 
+client_call("list_templates")
+for _, name in ipairs { "get_template", "delete_template", "wait_template" } do client_call(name, "template") end
+calls["client:create_template"] = function(given)
+  return given.client:create_template(with_timeout(given, { image = "any", publish = "s3://bucket/name" }))
+end
+client_call("get_network_policy", "any")
+client_call("patch_network_policy", "any", { { action = "allow", target = "a.example" } })
+client_call("replace_network_policy", "any", { default_action = "deny" })
+client_call("delete_network_rules", "any", "a.example")
+
 execd_call("ping")
+execd_call("create_pty_session")
+for _, name in ipairs { "get_pty_session", "connect_pty_session", "delete_pty_session" } do execd_call(name, "p") end
 execd_call("get_metrics")
 execd_call("get_command_status", "c")
 execd_call("get_command_logs", "c", 0)
@@ -131,7 +143,7 @@ execd_call("list_vault_bindings")
 execd_call("get_vault_binding", "b")
 
 local function itself(sandbox) return sandbox end
-for _, name in ipairs { "info", "pause", "resume", "metrics", "kill", "handle", "session" } do
+for _, name in ipairs { "info", "pause", "resume", "metrics", "kill", "handle", "session", "terminal" } do
   object_call("sandbox", itself, name)
 end
 object_call("sandbox", itself, "renew", 600)
@@ -207,14 +219,16 @@ local function leave_out(class_name, reason, ...)
 end
 
 leave_out("client", "nothing is sent", "add_close_listener", "for_op", "within", "pollfd", "events", "timeout", "getfd", "dirty",
-  "isolated_endpoint", "delete_session_request", "delete_code_context_request", "delete_isolated_session_request", "pool")
+  "isolated_endpoint", "delete_session_request", "delete_code_context_request", "delete_isolated_session_request",
+  "delete_pty_session_request", "pool")
 leave_out("client", "takes the time to wait as its argument", "step")
 leave_out("client", "waits at most 2 seconds", "close")
 leave_out("client", "has limits by other names, see below", "create", "create_sandbox", "connect")
 leave_out("client", "timeout is for the process in the sandbox, idle_timeout for the wait", "run_command", "run_in_session",
   "run_code", "run_isolated", "run_isolated_helper", "start_isolated")
 leave_out("client", "opens a stream without an end, which has idle_timeout", "watch_metrics")
-leave_out("sandbox", "nothing is sent", "command", "detach", "call_execd", "call_execd_within", "call_egress", "execd_endpoint",
+leave_out("sandbox", "nothing is sent", "command", "detach", "call_execd", "call_execd_within", "call_egress", "call_server",
+  "execd_endpoint",
   "known_execd", "is_killed", "owned_resource", "delete_in_background")
 leave_out("sandbox", "timeout is for the process in the sandbox, idle_timeout for the wait", "run", "start")
 leave_out("sandbox", "closes what was created: see below", "close", "discard")
@@ -225,6 +239,10 @@ for _, name in ipairs { "session", "code", "isolated" } do
   leave_out(name, "closes what was created: see below", "close")
   leave_out(name, "timeout is for the process in the sandbox, idle_timeout for the wait", "run", "start")
 end
+leave_out("terminal", "waits for what its connection takes, and takes timeout: see terminal_spec.lua", "resize", "signal",
+  "interrupt", "write", "wait", "close")
+leave_out("terminal", "takes the time to wait as its argument, or waits for output without an end", "read", "output")
+leave_out("terminal", "nothing is sent", "detach", "call_execd", "call_execd_within", "execd_endpoint")
 leave_out("task", "nothing is sent", "done", "cancel", "abandon", "deliver_cancel", "set_waiter")
 leave_out("task", "takes the time to wait as its argument", "join")
 
@@ -245,7 +263,7 @@ local function public_methods()
     return define(Class, definition)
   end
   for _, name in ipairs { "client", "sandbox", "files", "egress", "vault", "command", "session", "code_context", "isolated_session",
-    "loop.task" } do
+    "terminal", "loop.task" } do
     local module = "opensandbox." .. name
     local before = package.loaded[module]
     package.loaded[module] = nil
