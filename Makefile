@@ -91,6 +91,7 @@ run-test: core
 test-alone: core
 	@$(RUN_TESTS) --jobs=1 --shuffle-tests --repeat=2 $(or $(SPEC),spec)
 
+# ROUNDS= says how often each measurement is repeated.
 bench: setup-bench
 	@$(MAKE) --no-print-directory core build/bench-server
 	@$(MAKE) --no-print-directory build/js/installed || echo "The JavaScript SDK will not be measured" >&2

@@ -4,7 +4,7 @@
 local report = require("bench.report").new()
 local programs = require "bench.programs"
 
-local ROUNDS = 5
+local ROUNDS = tonumber(os.getenv "ROUNDS" or "") or 5
 local PARTS = {
   "startup", "latency", "download", "upload", "events", "reuse", "sandboxes", "directories", "tasks", "nginx", "clients",
 }

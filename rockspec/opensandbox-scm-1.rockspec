@@ -219,6 +219,7 @@ build = {
     ["opensandbox.files.file_transfer"] = "lua/opensandbox/files/file_transfer.lua",
     ["opensandbox.files.helper_commands"] = "lua/opensandbox/files/helper_commands.lua",
     ["opensandbox.files.ignore"] = "lua/opensandbox/files/ignore.lua",
+    ["opensandbox.files.limited_target"] = "lua/opensandbox/files/limited_target.lua",
     ["opensandbox.files.literal_paths"] = "lua/opensandbox/files/literal_paths.lua",
     ["opensandbox.files.local_target"] = "lua/opensandbox/files/local_target.lua",
     ["opensandbox.files.reader"] = "lua/opensandbox/files/reader.lua",
