@@ -204,6 +204,20 @@ function sandboxes.connect(client, id, opts)
   return with_keep_alive(self, op, opts.keep_alive, info)
 end
 
+--- Internal: returns an object for the sandbox of a handle that this process owns from now on, as if it had created it. Nothing is sent.
+---@param client opensandbox.Client
+---@param op string the method that the user called
+---@param handle opensandbox.Handle a malformed one raises
+---@return opensandbox.Sandbox? sandbox
+---@return opensandbox.Error? err
+function sandboxes.adopt(client, op, handle)
+  local id, execd = parts.sandbox_reference.read(client, op, handle)
+  if not id then return nil, execd end
+  local self = new(client, id, true)
+  self._endpoints[objects.EXECD_PORT] = execd
+  return self
+end
+
 --- Iterates over the sandboxes that match a filter, newest first: GET /sandboxes. Closing one of these objects does not delete its
 --- sandbox. An error is raised, because a loop would hide it.
 ---
