@@ -55,8 +55,8 @@ CORE = $(BUILD)/opensandbox/core.so
 RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak lint fuzz fuzz-coverage tsan torture env install clean setup-build setup-test \
-  setup-demo setup-bench setup-interop run-test run-demo
+.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak soak-faults lint fuzz \
+  fuzz-coverage tsan torture env install clean setup-build setup-test setup-demo setup-bench setup-interop run-test run-demo
 
 all: core
 
@@ -136,6 +136,11 @@ build/contract/installed: spec/contract/requirements.txt
 # 1,000 sandboxes, one after the other: nothing may stay behind.
 soak: core
 	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/soak.lua
+
+# Everything for MINUTES= while the server is killed, connections are cut, the disk is full and descriptors run out.
+MINUTES ?= 5
+soak-faults: core
+	@ulimit -n 256; $(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/soak_faults.lua $(MINUTES)
 
 # SYSTEMS= chooses releases and interpreters, see .ci/systems.
 systems:
