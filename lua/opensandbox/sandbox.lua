@@ -47,7 +47,7 @@ local FIELDS = {}
 
 function FIELDS.files(self)
   return parts.files.of {
-    id = self.id, client = self.client,
+    id = self.id, client = self.client, has_users = true,
     endpoint = function(op) return self:execd_endpoint(op) end,
     run = function(op, script, opts) return self:call_execd(op, "run_command", script, opts) end,
   }
@@ -584,6 +584,7 @@ end
 class.define(Sandbox, { name = "sandbox", fields = FIELDS, methods = {
   ["opensandbox.wait_for"] = { wait_for_port = "port", wait_for_file = "file" },
   ["opensandbox.sandbox_reference"] = { handle = "of" },
+  ["opensandbox.execution.variables"] = { set_env = "set" },
 } })
 
 return sandboxes
