@@ -42,7 +42,6 @@ local function as_user(client, endpoint) return client:identity_endpoint(endpoin
 local function isolated(client, endpoint) return client:isolated_endpoint(endpoint, ID) end
 
 local SERVER_ROUTED = "server 1.1.1 does not have it, and its shape was not seen; the same is reached at the sandbox's egress API"
-local PTY = "a terminal needs WebSockets, which the core does not speak yet"
 local PROXIED = "get_endpoint gives its URL, for any HTTP client"
 local NEVER = "it always answers 503 NOT_SUPPORTED"
 local TEXT_ONLY = "text for people, replaced by the diagnostics with a scope"
@@ -150,10 +149,10 @@ local groups = {
   },
 
   { source = "execd of June 2026", at = "endpoint",
-    { "POST", "/pty", left = PTY },
-    { "GET", "/pty/{sessionId}", left = PTY },
-    { "DELETE", "/pty/{sessionId}", left = PTY },
-    { "GET", "/pty/{sessionId}/ws", left = PTY },
+    { "POST", "/pty", function(client, execd) client:create_pty_session(execd, { command = "top" }) end },
+    { "GET", "/pty/{sessionId}", function(client, execd) client:get_pty_session(execd, ID) end },
+    { "DELETE", "/pty/{sessionId}", function(client, execd) client:delete_pty_session(execd, ID) end },
+    { "GET", "/pty/{sessionId}/ws", function(client, execd) client:connect_pty_session(execd, ID) end },
     { "ANY", "/proxy/{port}/{path}", left = PROXIED },
   },
 

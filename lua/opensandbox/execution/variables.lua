@@ -54,7 +54,7 @@ Call.__index = Call
 -- Runs a script. An exit code other than 0 is an error.
 function Call:run(script)
   local result, err = self.client:run_command(self.execd, script, { timeout = self.limit:remaining() })
-  if not result then return nil, self.limit:has_passed() and self.limit:error(self.op, err) or err end
+  if not result then return nil, err end
   if result.exit_code == 0 then return result end
   local fields = { kind = "state", op = self.op, sandbox_id = self.execd.sandbox_id, result = result }
   if result.timed_out then
@@ -105,8 +105,6 @@ local function check(op, given)
   return given, names
 end
 
-local call_options = { timeout = "seconds" }
-
 --- Sets variables for all later commands of the sandbox, in any process, by two or four commands that append to the file of
 --- `$EXECD_ENVS` in it. An option `env` of a command takes precedence. Shell sessions see the variables from execd 1.1.1 on. A value that this
 --- execd cannot carry is an error of kind `state` with the code `unsupported`; then nothing has changed.
@@ -118,10 +116,9 @@ local call_options = { timeout = "seconds" }
 function variables.set(self, given, opts)
   local op = "sandbox:set_env"
   local values, names = check(op, given)
-  opts = options.check(op, opts, call_options)
-  local client = self.client:for_op(op)
-  local limit = deadline.new(opts.timeout or client.http.timeouts.timeout)
-  local execd, err = self:execd_endpoint(op)
+  local limit = deadline.new(options.timeout(op, opts) or self.client.http.timeouts.timeout)
+  local client = self.client:for_op(op):within(limit)
+  local execd, err = self:execd_endpoint(op, limit)
   if not execd then return nil, err end
   local call = setmetatable({ op = op, client = client, execd = execd, limit = limit, values = values, names = names }, Call)
   local wrong

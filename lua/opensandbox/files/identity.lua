@@ -92,16 +92,16 @@ function identity.as(self, uid, gid)
   end
   local endpoints = setmetatable({}, { __mode = "k" }) -- by the endpoint of execd
   local target = tables.merge(base, { base = base, client = view(base.client) })
-  function target.endpoint(given_op)
-    local execd, err = base.endpoint(given_op)
+  function target.endpoint(given_op, limit)
+    local execd, err = base.endpoint(given_op, limit)
     if not execd then return nil, err end
     local endpoint = endpoints[execd] or base.client:identity_endpoint(execd, uid, gid)
     endpoints[execd] = endpoint
     if capabilities.get(base.client, endpoint, FEATURE) == false then return nil, unsupported(given_op, endpoint) end
     return endpoint
   end
-  function target.run(given_op, script, opts)
-    return base.run(given_op, script, tables.merge(opts, { uid = uid, gid = gid }))
+  function target.run(given_op, script, opts, ...)
+    return base.run(given_op, script, tables.merge(opts, { uid = uid, gid = gid }), ...)
   end
   return setmetatable({ target = target }, getmetatable(self))
 end
