@@ -3,8 +3,8 @@
 -- Groups of rows: `source` says where the operations are described (the OpenAPI document of that name, or the first release known to
 -- have them), `at` where they are served: "/v1" and "" on the lifecycle server, "endpoint" at an endpoint of a sandbox. A row is
 -- { method, path, call }: the path as it is described, and a function of the client and the endpoint that sends the request, with
--- `operations.ID` for whatever is named in braces, `operations.PORT` for ports and `operations.USER` for uid and gid; or { method, path, left = "reason" } for what the
--- client leaves out on purpose.
+-- `operations.ID` for whatever is named in braces, `operations.PORT` for ports and `operations.USER` for uid and gid; or
+-- { method, path, left = "reason" } for what the client leaves out on purpose.
 
 local ID = "0b9d5c1e-7a42-4f6b-9d3e-1c5a8e2f4b60"
 local PORT = 8080
@@ -112,6 +112,7 @@ local groups = {
 
   { source = "server of June 2026", at = "",
     { "GET", "/health", function(client) client:health() end },
+    { "ANY", "/sandboxes/{sandboxId}/proxy/{port}", left = PROXIED },
     { "ANY", "/sandboxes/{sandboxId}/proxy/{port}/{path}", left = PROXIED },
     { "GET", "/sandboxes/{sandboxId}/diagnostics/inspect", left = TEXT_ONLY },
     { "GET", "/sandboxes/{sandboxId}/diagnostics/summary", left = TEXT_ONLY },
