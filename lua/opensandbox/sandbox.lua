@@ -48,7 +48,7 @@ local FIELDS = {}
 
 function FIELDS.files(self)
   return parts.files.of {
-    id = self.id, client = self.client,
+    id = self.id, client = self.client, has_users = true,
     endpoint = function(op, limit) return self:execd_endpoint(op, limit) end,
     run = function(op, script, opts, _, limit)
       local client = limit and self.client:within(limit) or self.client
@@ -673,6 +673,7 @@ end
 class.define(Sandbox, { name = "sandbox", fields = FIELDS, methods = {
   ["opensandbox.wait_for"] = { wait_for_port = "port", wait_for_file = "file" },
   ["opensandbox.sandbox_reference"] = { handle = "of" },
+  ["opensandbox.execution.variables"] = { set_env = "set" },
 } })
 
 return sandboxes
