@@ -9,6 +9,7 @@
 # make malformed  every call against a server that answers with malformed HTTP
 # make systems    README's two commands on other Debian releases, in directories of their own (root, debootstrap)
 # make interop    the development server, driven by the official Python and JavaScript SDKs
+# make contract   every request of the lifecycle API, sent to the real server, which comes from PyPI
 # make -s env     the exports that let `$(LUA) script.lua` use the tree
 # make install    into $(PREFIX)
 #
@@ -55,7 +56,7 @@ CORE = $(BUILD)/opensandbox/core.so
 RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo systems test test-alone bench interop sdks soak lint fuzz fuzz-coverage tsan torture malformed env install clean setup-build setup-test \
+.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak lint fuzz fuzz-coverage tsan torture malformed env install clean setup-build setup-test \
   setup-demo setup-bench setup-interop run-test run-demo
 
 all: core
@@ -112,11 +113,24 @@ interop: setup-interop
 
 sdks: build/js/installed build/python-1.1/installed build/python-0.1/installed
 
+# The real server over a stand-in for the container engine. Where PyPI is out of reach, that is said, and nothing is tried.
+contract: setup-interop
+	@$(MAKE) --no-print-directory core
+	@if $(MAKE) --no-print-directory contract-server; then $(ENVIRONMENT) LUA="$(LUA)" $(LUA) spec/contract/run.lua; \
+	  else echo "The contract is not tried: the server could not be installed from PyPI" >&2; fi
+
+contract-server: build/contract/installed
+
+# A Python environment with the packages of a list, which need Python 3.10.
+PYTHON_ENVIRONMENT = { python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+  { echo "This needs Python 3.10 or newer" >&2; exit 1; }; } && python3 -m venv --clear $(@D) && \
+  $(@D)/bin/pip install --quiet --disable-pip-version-check --retries 1 --timeout 20 --requirement $< && touch $@
+
 build/python-%/installed: spec/interop/requirements-%.txt
-	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "The Python SDK needs Python 3.10 or newer" >&2; exit 1; }
-	python3 -m venv --clear $(@D)
-	$(@D)/bin/pip install --quiet --disable-pip-version-check --retries 1 --timeout 20 --requirement $<
-	@touch $@
+	$(PYTHON_ENVIRONMENT)
+
+build/contract/installed: spec/contract/requirements.txt
+	$(PYTHON_ENVIRONMENT)
 
 # 1,000 sandboxes, one after the other: nothing may stay behind.
 soak: core
@@ -196,8 +210,9 @@ install: core
 	  install -D -m 644 "$$file" "$(DESTDIR)$(PREFIX)/share/lua/$(VERSION)/$$file" || exit 1; done
 	install -D -m 755 $(CORE) "$(DESTDIR)$(PREFIX)/lib/lua/$(VERSION)/opensandbox/core.so"
 	mkdir -p "$(DESTDIR)$(PREFIX)/bin"
-	sed '1s|.*|#!/usr/bin/env $(notdir $(LUA))|' bin/opensandbox-devserver > "$(DESTDIR)$(PREFIX)/bin/opensandbox-devserver"
-	chmod 755 "$(DESTDIR)$(PREFIX)/bin/opensandbox-devserver"
+	for program in opensandbox opensandbox-devserver; do \
+	  sed '1s|.*|#!/usr/bin/env $(notdir $(LUA))|' bin/$$program > "$(DESTDIR)$(PREFIX)/bin/$$program" && \
+	  chmod 755 "$(DESTDIR)$(PREFIX)/bin/$$program" || exit 1; done
 
 clean:
 	rm -rf build

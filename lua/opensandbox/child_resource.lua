@@ -1,4 +1,4 @@
---- Base class of resources inside a sandbox: shell sessions, code contexts, isolated sessions. They are deleted with, or before, the
+--- Base class of resources inside a sandbox: shell sessions, code contexts, isolated sessions, terminals. They are deleted with, or before, the
 --- sandbox.
 --
 -- An object that created its resource deletes it when it is closed or collected. An object that was attached by an id does not.
@@ -40,7 +40,7 @@ function ChildResource:close()
   if self._closed then return true end
   if self._resource and self._resource:is_ours() and not self.sandbox:is_killed() then
     local client = self.client:for_op(self._op_prefix .. ":close")
-    local ok, err = client[self._delete](client, self.sandbox:known_execd() or self._execd, self.id)
+    local ok, err = client[self._delete](client, self.sandbox:known_execd() or self._execd, self[self._id_field])
     if not ok and err.code ~= "sandbox_gone" then return nil, err end
   end
   self:detach()
@@ -64,11 +64,15 @@ function ChildResource:__tostring()
   return ("%s: %s"):format(getmetatable(self).__name, self.id)
 end
 
+--- The methods, for classes that extend them.
+child_resource.base = ChildResource
+
 --- Makes a class of such objects.
----@param class table its methods, and: __name, _op_prefix (the prefix of its operations), _noun (its name in messages), _delete (the client method that deletes one)
+---@param class table its methods, and: __name, _op_prefix (the prefix of its operations), _noun (its name in messages), _delete (the client method that deletes one), _id_field (the field with the id for that, default "id")
 ---@return table class
 function child_resource.class(class)
   for name, method in pairs(ChildResource) do class[name] = class[name] or method end
+  class._id_field = class._id_field or "id"
   class.__index = class
   return class
 end

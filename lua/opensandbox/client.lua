@@ -40,11 +40,20 @@ local METHODS = {
   ["opensandbox.lifecycle.snapshot_routes"] = {
     "create_snapshot", "get_snapshot", "list_snapshots", "delete_snapshot", "wait_snapshot",
   },
+  ["opensandbox.lifecycle.network_policy_routes"] = {
+    "get_network_policy", "patch_network_policy", "delete_network_rules", "replace_network_policy",
+  },
+  ["opensandbox.lifecycle.template_routes"] = {
+    "create_template", "get_template", "list_templates", "delete_template", "wait_template",
+  },
   ["opensandbox.lifecycle.server_pool_routes"] = { "create_pool", "get_pool", "list_pools", "update_pool", "delete_pool" },
   ["opensandbox.lifecycle.diagnostics_routes"] = { "get_diagnostic_logs", "get_diagnostic_events" },
 
   ["opensandbox.execution.command_routes"] = { "run_command", "get_command_status", "get_command_logs", "interrupt_command" },
   ["opensandbox.execution.metrics_routes"] = { "ping", "get_metrics", "watch_metrics" },
+  ["opensandbox.execution.pty_routes"] = {
+    "create_pty_session", "get_pty_session", "delete_pty_session", "delete_pty_session_request", "connect_pty_session",
+  },
   ["opensandbox.execution.session_routes"] = { "create_session", "run_in_session", "delete_session", "delete_session_request" },
   ["opensandbox.execution.code_routes"] = {
     "create_code_context", "get_code_context", "list_code_contexts", "delete_code_context", "delete_code_contexts",

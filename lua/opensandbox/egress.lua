@@ -1,4 +1,7 @@
 --- The network policy of one sandbox: `sandbox.egress`.
+---
+--- The egress sidecar of the sandbox has it. The lifecycle server (from 1.1.1) is asked instead for a sandbox that was made from a template,
+--- which has no sidecar, and where the sidecar cannot be reached from here.
 
 local class = require "opensandbox.base.class"
 local network_policy = require "opensandbox.lifecycle.network_policy"
@@ -14,23 +17,53 @@ local egress = {}
 ---@param sandbox opensandbox.Sandbox
 ---@return opensandbox.Egress
 function egress.of(sandbox)
-  return setmetatable({ _sandbox = sandbox }, Egress)
+  return setmetatable({
+    _sandbox = sandbox,
+    _uses_server = false, -- the server has answered where the sidecar could not be reached
+  }, Egress)
 end
 
---- Returns the current policy, in the form that create and replace accept: GET /policy of the egress API.
+-- Returns whether the sidecar cannot be reached, or does not exist. It may have received the request, which can be repeated.
+local function is_out_of_reach(err)
+  if err.kind == "http" then return err.status == 502 or err.status == 503 or err.status == 504 end
+  return err.kind == "transport" or (err.kind == "timeout" and err.not_sent) or err.code == "no_sidecar"
+end
+
+-- Returns whether an error of the server is about the request, and so more useful than that of the sidecar.
+local function is_about_request(err)
+  return err.kind ~= "transport" and err.kind ~= "timeout" and not (err.kind == "http" and (err.status >= 500 or err.status == 404))
+end
+
+-- Calls a client method of the sidecar, or the one of the server that does the same.
+local function call(self, op, of_sidecar, of_server, ...)
+  local sandbox, sidecar_err = self._sandbox, nil
+  if not self._uses_server then
+    local value, err = sandbox:call_egress(op, of_sidecar, ...)
+    if value or not is_out_of_reach(err) then return value, err end
+    sidecar_err = err
+  end
+  local value, err = sandbox:call_server(op, of_server, ...)
+  if value then self._uses_server = true end
+  if value or not sidecar_err or sidecar_err.code == "no_sidecar" or is_about_request(err) then return value, err end
+  return nil, sidecar_err
+end
+
+--- Returns the current policy, in the form that create and replace accept: GET /policy of the egress API, or
+--- GET /sandboxes/{id}/networkpolicy, as for all of these methods.
 ---@return opensandbox.NetworkPolicy? policy
 ---@return opensandbox.Error? err
 function Egress:policy()
-  local status, err = self._sandbox:call_egress("egress:policy", "get_egress_policy")
+  local status, err = call(self, "egress:policy", "get_egress_policy", "get_network_policy")
   if not status then return nil, err end
   return status.policy
 end
 
 local function add_rules(self, op, action, ...)
-  return self._sandbox:call_egress(op, "patch_egress_policy", presets.rules(action, presets.hosts(op, ...)))
+  local rules = presets.rules(action, presets.hosts(op, ...))
+  return call(self, op, "patch_egress_policy", "patch_network_policy", rules)
 end
 
---- Allows hosts: PATCH /policy. New rules come before older ones.
+--- Allows hosts: PATCH /policy. New rules come before older ones, but after them for a sandbox that was made from a template.
 ---@param ... string|string[] hosts, `*.suffix`, addresses, CIDRs, and names of presets: "pypi", "npm", "github" ...
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
@@ -38,7 +71,7 @@ function Egress:allow(...)
   return add_rules(self, "egress:allow", "allow", ...)
 end
 
---- Denies hosts: PATCH /policy. New rules come before older ones.
+--- Denies hosts: PATCH /policy. New rules come as for allow.
 ---@param ... string|string[] as for allow
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
@@ -52,7 +85,7 @@ end
 ---@return opensandbox.Error? err
 function Egress:remove(...)
   local op = "egress:remove"
-  return self._sandbox:call_egress(op, "delete_egress_rules", presets.hosts(op, ...))
+  return call(self, op, "delete_egress_rules", "delete_network_rules", presets.hosts(op, ...))
 end
 
 --- Replaces the whole policy: PUT /policy.
@@ -62,7 +95,7 @@ end
 function Egress:replace(policy)
   local op = "egress:replace"
   network_policy.check(op, policy)
-  return self._sandbox:call_egress(op, "replace_egress_policy", policy)
+  return call(self, op, "replace_egress_policy", "replace_network_policy", policy)
 end
 
 class.check_colon(Egress, "egress")

@@ -27,6 +27,7 @@ local parts = lazy.modules {
   sandbox_reference = "opensandbox.sandbox_reference",
   sandbox_state = "opensandbox.lifecycle.sandbox_state",
   session = "opensandbox.session",
+  terminal = "opensandbox.terminal",
   vault = "opensandbox.vault",
 }
 
@@ -36,6 +37,7 @@ local parts = lazy.modules {
 ---@field files opensandbox.Files
 ---@field egress opensandbox.Egress
 ---@field vault opensandbox.Vault
+---@field origin? string "template" when it was made from a template, or from a snapshot of such a sandbox; nil: from an image, or nothing was requested yet that reports it
 local Sandbox = {}
 Sandbox.__name = "opensandbox.Sandbox"
 
@@ -55,6 +57,12 @@ end
 function FIELDS.egress(self) return parts.egress.of(self) end
 
 function FIELDS.vault(self) return parts.vault.of(self) end
+
+-- Remembers the endpoint of a port, and the origin that the server reports with it.
+local function remember(self, port, endpoint)
+  self._endpoints[port] = endpoint
+  if endpoint and endpoint.origin then self.origin = endpoint.origin end
+end
 
 -- Makes an object. `owned`: this process created the sandbox and deletes it when the object is closed or collected.
 local function new(client, id, owned)
@@ -123,6 +131,7 @@ function sandboxes.create(client, opts)
   local info, err = client:for_op(op):create_sandbox(to_create)
   if not info then return nil, err end
   local self = new(client, info.id, true)
+  if to_create.template_id then self.origin = objects.TEMPLATE_ORIGIN end
   if own.wait == false then return with_keep_alive(self, op, own.keep_alive, info) end
   local limit = deadline.new(own.ready_timeout or parts.readiness.READY_TIMEOUT)
   local ready_info, execd = parts.readiness.wait(client, op, info.id, limit, {
@@ -132,7 +141,7 @@ function sandboxes.create(client, opts)
     self:discard()
     return nil, execd
   end
-  self._endpoints[objects.EXECD_PORT] = execd
+  remember(self, objects.EXECD_PORT, execd)
   return with_keep_alive(self, op, own.keep_alive, ready_info)
 end
 
@@ -161,12 +170,12 @@ function sandboxes.connect(client, id, opts)
     options.path_segment(op, "the sandbox id", id)
   end
   local self = new(client, id, false)
-  self._endpoints[objects.EXECD_PORT] = known
+  remember(self, objects.EXECD_PORT, known)
   if opts.wait == false then return with_keep_alive(self, op, opts.keep_alive) end
   local limit = deadline.new(opts.ready_timeout or parts.readiness.READY_TIMEOUT)
   local info, execd = parts.readiness.wait(client, op, id, limit, { option = "ready_timeout", execd = known })
   if not info then return nil, execd end
-  self._endpoints[objects.EXECD_PORT] = execd
+  remember(self, objects.EXECD_PORT, execd)
   return with_keep_alive(self, op, opts.keep_alive, info)
 end
 
@@ -233,7 +242,7 @@ local function endpoint_for(self, op, port)
   local endpoint = self._endpoints[port]
   if endpoint then return endpoint end
   endpoint, err = client:get_endpoint(self.id, port)
-  self._endpoints[port] = endpoint
+  remember(self, port, endpoint)
   if err and parts.sandbox_state.is_absence(err) then return nil, parts.sandbox_state.gone(op, self.id, err) end
   return endpoint, err
 end
@@ -257,9 +266,23 @@ function Sandbox:call_execd(op, method, ...)
   return endpoint_call(self.client, op, function() return self:execd_endpoint(op) end, method, ...)
 end
 
+-- Returns the endpoint of the egress sidecar. The server reports with it whether there is one.
+local function egress_endpoint(self, op)
+  local endpoint, err
+  if self.origin ~= objects.TEMPLATE_ORIGIN then endpoint, err = endpoint_for(self, op, objects.EGRESS_PORT) end
+  if self.origin ~= objects.TEMPLATE_ORIGIN then return endpoint, err end
+  return nil, errors.new { kind = "state", code = "no_sidecar", op = op, sandbox_id = self.id,
+    message = "a sandbox that was made from a template has no egress sidecar, and so no credential vault" }
+end
+
 --- Internal: calls a client method with the endpoint of the egress sidecar.
 function Sandbox:call_egress(op, method, ...)
-  return endpoint_call(self.client, op, function() return endpoint_for(self, op, objects.EGRESS_PORT) end, method, ...)
+  return endpoint_call(self.client, op, function() return egress_endpoint(self, op) end, method, ...)
+end
+
+--- Internal: calls a client method with the sandbox's id.
+function Sandbox:call_server(op, method, ...)
+  return call(self, op, method, ...)
 end
 
 --- Internal: returns whether this object has deleted the sandbox.
@@ -348,6 +371,17 @@ end
 ---@return opensandbox.Error? err
 function Sandbox:session(opts)
   return parts.session.open(self, opts)
+end
+
+--- Creates a terminal and starts a command in it, or attaches to an existing terminal: POST /pty of execd, and a WebSocket. A created
+--- terminal is deleted when the object is closed or collected, and when its command has ended.
+---
+---     local terminal = assert(sandbox:terminal { command = "vim a.txt", cols = 120, rows = 40, on_output = write })
+---@param opts? opensandbox.TerminalOpts
+---@return opensandbox.Terminal? terminal
+---@return opensandbox.Error? err
+function Sandbox:terminal(opts)
+  return parts.terminal.open(self, opts)
 end
 
 --- Creates a code context, or attaches to one: POST /code/context of execd. It is a kernel that keeps its variables from one run to the
@@ -461,7 +495,7 @@ function Sandbox:resume(opts)
   self._endpoints = {}
   local info, execd = parts.readiness.wait(self.client, op, self.id, limit, { resumes = true })
   if not info then return nil, execd end
-  self._endpoints[objects.EXECD_PORT] = execd
+  remember(self, objects.EXECD_PORT, execd)
   return true
 end
 
@@ -474,7 +508,7 @@ end
 function Sandbox:snapshot(name, opts)
   local op = "sandbox:snapshot"
   opts = options.check(op, opts, time_options) -- before anything is created
-  local limit = deadline.new(opts.timeout or parts.readiness.SNAPSHOT_TIMEOUT)
+  local limit = deadline.new(opts.timeout or parts.readiness.BUILD_TIMEOUT)
   local info, err = first_step(self, op, limit, "create_snapshot", { name = name })
   if not info then return nil, err end
   return parts.readiness.wait_snapshot(self.client, op, info.id, limit)

@@ -12,7 +12,7 @@ local url = require "opensandbox.base.url"
 ---@class opensandbox.Handle
 ---@field id string the sandbox
 ---@field url string of its server
----@field endpoints table<string, { url: string, headers?: table<string, string>, proxied?: boolean }> by port, as text
+---@field endpoints table<string, { url: string, headers?: table<string, string>, proxied?: boolean, origin?: string }> by port, as text
 
 local sandbox_reference = {}
 
@@ -30,6 +30,7 @@ function sandbox_reference.of(self)
     id = self.id, url = self.client.url,
     endpoints = { [EXECD_PORT] = {
       url = execd.url, headers = next(execd.headers) and tables.merge(execd.headers) or nil, proxied = execd.proxied or nil,
+      origin = execd.origin,
     } },
   }
 end
@@ -42,7 +43,8 @@ local function endpoint(op, id, given)
   problem = problem or headers.validate_all(to_send)
   if problem then options.raise(op, "the handle's endpoint is not valid: " .. problem) end
   return { url = given.url, host = parsed.host, port = parsed.port, headers = tables.merge(to_send), sandbox_id = id,
-    proxied = given.proxied == true }
+    proxied = given.proxied == true, origin = given.origin ~= nil and options.argument(op, "the origin of the handle's endpoint",
+      given.origin, "string") or nil }
 end
 
 --- Reads a handle. A malformed one raises.

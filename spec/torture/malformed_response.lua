@@ -34,8 +34,9 @@ local LINE_ENDS = { "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\n"
 local HEADERS = {
   "Content-Encoding: gzip", "Connection: close", "Connection: keep-alive", "Location: http://127.0.0.1:1/evil",
   "Location: file:///etc/passwd", "Set-Cookie: a=b", "X: " .. times(1000, "y"), "X: " .. times(99000, "y"),
-  "X: " .. times(200000, "y"), "noColon", ": empty", "A\0B: c", "X-Request-Id: \1\2\255\27[31m", " folded", "Retry-After: -1", "Retry-After: 1e308",
-  "Retry-After: nan", "Retry-After: 99999999999", "Date: Thu, 99 Foo 9999 99:99:99 GMT", "Content-Range: bytes 5-1/0",
+  "X: " .. times(200000, "y"), "noColon", ": empty", "A\0B: c", "X-Request-Id: \1\2\255\27[31m", " folded", "Retry-After: -1",
+  "Retry-After: 1e308", "Retry-After: nan", "Retry-After: 99999999999", "Date: Thu, 99 Foo 9999 99:99:99 GMT",
+  "Content-Range: bytes 5-1/0",
   "Content-Range: bytes 0-99999999999999999999/*", "Content-Disposition: attachment; filename=../../x", "Upgrade: h2c",
   'Alt-Svc: h3=":1"', "Strict-Transport-Security: max-age=1", "Content-Type: text/html", "Content-Type: application/json",
   "Content-Type: text/event-stream", "Content-Type: " .. times(5000, "a"), "Content-Type:",
@@ -132,16 +133,14 @@ function malformed_response.new(seed)
   local random = new_random(seed)
   local at_once = random(100) <= 15
   local bytes = damaged(random, message(random))
-  local way, response = random(100)
-  if way <= 60 then
-    response = { pieces = { bytes } }
-  elseif way <= 85 then
-    response = { pieces = in_pieces(random, bytes) }
-  else
+  local response = { at_once = at_once, pieces = { bytes } }
+  local way = random(100)
+  if way > 85 then
     local at = random(#bytes)
-    response = { pieces = { bytes:sub(1, at), bytes:sub(at + 1) }, delay = ({ 50, 200, 900 })[random(3)] }
+    response.pieces, response.delay = { bytes:sub(1, at), bytes:sub(at + 1) }, ({ 50, 200, 900 })[random(3)]
+  elseif way > 60 then
+    response.pieces = in_pieces(random, bytes)
   end
-  response.at_once = at_once
   response.last = ({ "close", "close", "close", "close", "close", "reset", "hold", "hold" })[random(8)]
   return response
 end

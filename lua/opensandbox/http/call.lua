@@ -97,7 +97,7 @@ local function request_once(http, request)
     return nil, call.unexpected_response(ex,
       body:find("%S") and "the response is not the expected JSON" or "the response is empty")
   end
-  value, problem = request.decode(value)
+  value, problem = request.decode(value, ex.headers)
   if value == nil then return nil, call.unexpected_response(ex, "the response contains no " .. problem) end
   return value
 end
@@ -151,7 +151,7 @@ end
 
 --- Makes a call.
 ---@param http opensandbox.HttpClient
----@param request table prepared by it: the fields of exchange.start, and: decode (returns the result for the decoded JSON response, or nil and the name of the missing part) or parse_body (returns the result for the body's bytes, the headers and whether the body was truncated); max_body (bytes of the body to read, where its beginning is enough); may_repeat (default: by method); timeout (seconds for all attempts together; 0: idle_timeout is enough)
+---@param request table prepared by it: the fields of exchange.start, and: decode (returns the result for the decoded JSON response and the headers, or nil and the name of the missing part) or parse_body (returns the result for the body's bytes, the headers and whether the body was truncated); max_body (bytes of the body to read, where its beginning is enough); may_repeat (default: by method); timeout (seconds for all attempts together; 0: idle_timeout is enough)
 ---@return any value the result of decode or parse_body, or the body's bytes
 ---@return opensandbox.Error? err
 function call.run(http, request)

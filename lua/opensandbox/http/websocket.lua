@@ -25,7 +25,7 @@ Connection.__name = "opensandbox.WebSocket"
 
 --- Opens a connection. A refusal is an error as of any call: 401, 404 and 409 arrive with the server's code.
 ---@param http opensandbox.HttpClient
----@param request table prepared by it: op, method ("GET"), path and headers; and: timeout (seconds until it is open; default the client's), idle_timeout (seconds without a byte of the server after which the connection ends, default 60; the server is pinged before), close_timeout (seconds of the closing handshake, default 5), max_message (bytes, default 16 MiB), receive_high_water and send_high_water (bytes queued, default 256 KiB each), option_names (as for exchange.start)
+---@param request table prepared by it: op, method ("GET"), path and headers; and: timeout (seconds until it is open; default the client's), idle_timeout (seconds without a byte of the server after which the connection ends, default 60; the server is pinged before), close_timeout (seconds of the closing handshake, default 5), max_message (bytes, default 16 MiB), receive_high_water and send_high_water (bytes queued, default 256 KiB each), option_names (as for exchange.start), news (an opensandbox.SharedWait to use, which follows the new connection)
 ---@return opensandbox.WebSocket? connection
 ---@return opensandbox.Error? err
 function websocket.open(http, request)
@@ -42,7 +42,9 @@ function websocket.open(http, request)
     ex:close()
     return nil, call.unexpected_response(ex, "the server did not switch to WebSocket")
   end
-  return setmetatable({ exchange = ex, news = shared_wait.new(http.transport, ex.transfer:id()) }, Connection)
+  local news = request.news or shared_wait.new(http.transport)
+  news:follow(ex.transfer:id())
+  return setmetatable({ exchange = ex, news = news }, Connection)
 end
 
 --- A view of the connection whose errors name the method that the user called. Methods of a view never change the connection's fields.
@@ -60,8 +62,9 @@ function Connection:error(fields)
   return err
 end
 
--- The error for a connection that has ended otherwise than by the server's close frame, or nil.
-local function failure(self)
+--- The error for a connection that has ended otherwise than by the server's close frame.
+---@return opensandbox.Error? err nil: it has not ended, or the server has closed it
+function Connection:failure()
   local ex = self.exchange
   local outcome, message = ex.transfer:outcome()
   if outcome == "receive_failed" then
@@ -118,8 +121,28 @@ end
 ---@return string|opensandbox.Error? bytes or an error: the connection ended without a close frame, or no message came in time (kind `timeout`; the connection stays open)
 function Connection:receive(timeout)
   local kind, bytes = wait_for(self, receive, timeout, "no message came")
-  if kind == false then return nil, failure(self) end
+  if kind == false then return nil, self:failure() end
   return kind, bytes
+end
+
+--- The next message, if it has arrived. Does not wait: `news` reports the next ones.
+---@return string? kind "text" or "binary"; nil: none has arrived
+---@return string? bytes
+function Connection:next_message()
+  local ex = self.exchange
+  local kind, bytes = ex.transfer:receive()
+  if kind then ex.http:notify_activity(ex) end
+  return kind, bytes
+end
+
+--- Queues a message, unless the queue is full. Does not wait: `news` reports when there is room.
+---@param kind string "text" (bytes must be UTF-8) or "binary"
+---@param bytes string
+---@return boolean? sent nil: the connection is closed
+function Connection:try_send(kind, bytes)
+  local sent = self.exchange.transfer:send(kind, bytes)
+  if sent then scheduler.notify() end
+  return sent
 end
 
 --- Queues a message, and waits only while the queue is full. The message is sent when the loop runs, or this Lua state waits.
@@ -138,7 +161,7 @@ function Connection:send(kind, bytes, timeout)
     scheduler.notify()
     return true
   end
-  return nil, err or failure(self) or self:error { kind = "closed", code = "closed", message = "the connection is closed" }
+  return nil, err or self:failure() or self:error { kind = "closed", code = "closed", message = "the connection is closed" }
 end
 
 --- Waits until all that was sent has been given to the operating system.
@@ -151,7 +174,7 @@ function Connection:flush(timeout)
     if transfer:unsent() == 0 then return true end
   end, timeout, "the server does not read")
   if ok then return true end
-  return nil, err or failure(self) or self:error { kind = "closed", code = "closed", message = "the connection is closed" }
+  return nil, err or self:failure() or self:error { kind = "closed", code = "closed", message = "the connection is closed" }
 end
 
 --- Closes the connection: sends a close frame and waits for that of the server, at most `close_timeout`. Drops messages that were not
@@ -169,7 +192,7 @@ function Connection:close(code, reason)
     local err = wait(self, nil, true)
     if err then return nil, err end
   end
-  local err = transfer:outcome() ~= "closed" and failure(self) or nil
+  local err = transfer:outcome() ~= "closed" and self:failure() or nil
   return not err and true or nil, err
 end
 

@@ -67,11 +67,15 @@ end
 ---@field headers table<string, string> headers that every request to the endpoint must carry
 ---@field sandbox_id string
 ---@field proxied boolean requests pass through the lifecycle server's proxy
+---@field origin? string what the sandbox was made from, as far as the server reports it: "template"
+
+--- The origin of a sandbox that was made from a template. Such a sandbox has no egress sidecar.
+objects.TEMPLATE_ORIGIN = "template"
 
 --- Decodes an endpoint.
 ---@param object table decoded JSON
 ---@param scheme string of the lifecycle server's URL, for an endpoint without one
----@return opensandbox.Endpoint? endpoint without sandbox_id and proxied; nil when it cannot be used
+---@return opensandbox.Endpoint? endpoint without sandbox_id, proxied and origin; nil when it cannot be used
 function objects.endpoint(object, scheme)
   local base = type(object.endpoint) == "string" and url.endpoint(object.endpoint, scheme)
   local parsed = base and url.parse(base)

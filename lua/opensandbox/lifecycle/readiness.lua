@@ -1,4 +1,4 @@
---- Waiting for a state: of a sandbox that starts or is paused, of a snapshot.
+--- Waiting for a state: of a sandbox that starts or is paused, of a snapshot, of a template.
 --
 -- A sandbox is ready when its execd answers a ping, not when its state is Running.
 --
@@ -14,10 +14,10 @@ local readiness = {}
 --- Default time limits, in seconds.
 readiness.READY_TIMEOUT = 30
 readiness.PAUSE_TIMEOUT = 60
-readiness.SNAPSHOT_TIMEOUT = 900 -- the server's own limit on Kubernetes
+readiness.BUILD_TIMEOUT = 900 -- of a snapshot or a template; the server's own limit for snapshots on Kubernetes
 
-local INITIAL_SNAPSHOT_DELAY = 0.05 -- seconds
-local MAX_SNAPSHOT_DELAY = 2        -- seconds
+local INITIAL_BUILD_DELAY = 0.05 -- seconds
+local MAX_BUILD_DELAY = 2        -- seconds
 local PING_TIMEOUT = 2        -- seconds: a paused container accepts connections and never responds
 local MAX_REQUEST_SHARE = 1 / 3 -- of the whole time limit, so that one request that hangs leaves time for another
 local MIN_REQUEST_TIMEOUT = 1 -- seconds
@@ -142,6 +142,25 @@ function readiness.wait(client, op, id, limit, opts)
   return nil, err or wait:timeout_error()
 end
 
+-- Waits until what `wait.get(timeout)` returns is in the state `wait.wanted`.
+-- wait: noun ("the snapshot"); final(info): the error for a state that is never followed by the wanted one, or nil; code and sandbox_id of the
+-- timeout; delays for polling.poll
+local function wait_for_state(client, op, limit, wait)
+  local state = "unknown"
+  local function check()
+    local info, err = wait.get(limit:clamp(client.http.timeouts.timeout))
+    if not info then return nil, err end
+    state = info.state
+    if state == wait.wanted then return info end
+    return nil, wait.final(info)
+  end
+  local polled = { initial_delay = wait.initial_delay, max_delay = wait.max_delay, deadline = limit }
+  local info, err = polling.poll(op, polled, check)
+  if info or (err and not limit:has_passed()) then return info, err end
+  return nil, errors.timeout { op = op, code = wait.code, option = "timeout", seconds = limit.seconds, sandbox_id = wait.sandbox_id,
+    cause = err, text = ("%s is not %s in time, its state is %s"):format(wait.noun, wait.wanted, state) }
+end
+
 --- Waits until a sandbox that is being paused is Paused.
 ---@param client opensandbox.Client
 ---@param op string the method that the user called
@@ -150,18 +169,25 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function readiness.wait_paused(client, op, id, limit)
-  local view, state = client:for_op(op), "unknown"
-  local function check()
-    local info, err = view:get_sandbox(id, { timeout = limit:clamp(client.http.timeouts.timeout) })
-    if not info then return nil, err end
-    state = info.state
-    if state == "Paused" then return true end
-    if sandbox_state.is_final(state) then return nil, sandbox_state.error(op, info) end
+  local view = client:for_op(op)
+  local info, err = wait_for_state(client, op, limit, {
+    noun = "the sandbox", wanted = "Paused", code = "not_paused", sandbox_id = id,
+    get = function(timeout) return view:get_sandbox(id, { timeout = timeout }) end,
+    final = function(found) return sandbox_state.is_final(found.state) and sandbox_state.error(op, found) or nil end,
+  })
+  return info and true, err
+end
+
+-- Waits until the server has built something in the background. `building`: the states that pass.
+local function wait_built(client, op, limit, wait, building)
+  wait.code, wait.initial_delay, wait.max_delay = "not_ready", INITIAL_BUILD_DELAY, MAX_BUILD_DELAY
+  function wait.final(info)
+    if building[info.state] then return nil end
+    return errors.new { kind = "state", code = ("%s_%s"):format(wait.noun:match("%S+$"), info.state:lower()), op = op,
+      sandbox_id = info.sandbox_id,
+      message = ("%s is %s: %s"):format(wait.noun, info.state, info.message or info.reason or "the server gave no reason") }
   end
-  local ok, err = polling.poll(op, { deadline = limit }, check)
-  if ok or (err and not limit:has_passed()) then return ok, err end
-  return nil, errors.timeout { op = op, code = "not_paused", text = ("not paused in time, the state is %s"):format(state),
-    option = "timeout", seconds = limit.seconds, sandbox_id = id, cause = err }
+  return wait_for_state(client, op, limit, wait)
 end
 
 --- Waits until a snapshot is Ready.
@@ -173,19 +199,21 @@ end
 ---@return opensandbox.Error? err
 function readiness.wait_snapshot(client, op, id, limit)
   local view = client:for_op(op)
-  local function check()
-    local info, err = view:get_snapshot(id, { timeout = limit:clamp(client.http.timeouts.timeout) })
-    if not info then return nil, err end
-    if info.state == "Ready" then return info end
-    if info.state == "Creating" then return nil end
-    return nil, errors.new { kind = "state", code = "snapshot_" .. info.state:lower(), op = op, sandbox_id = info.sandbox_id,
-      message = ("the snapshot is %s: %s"):format(info.state, info.message or info.reason or "the server gave no reason") }
-  end
-  local polled = { initial_delay = INITIAL_SNAPSHOT_DELAY, max_delay = MAX_SNAPSHOT_DELAY, deadline = limit }
-  local info, err = polling.poll(op, polled, check)
-  if info or (err and not limit:has_passed()) then return info, err end
-  return nil, errors.timeout { op = op, code = "not_ready", text = "the snapshot is not Ready", option = "timeout",
-    seconds = limit.seconds, cause = err }
+  return wait_built(client, op, limit, { noun = "the snapshot", wanted = "Ready",
+    get = function(timeout) return view:get_snapshot(id, { timeout = timeout }) end }, { Creating = true })
+end
+
+--- Waits until a template is Succeeded.
+---@param client opensandbox.Client
+---@param op string the method that the user called
+---@param id string of the template
+---@param limit opensandbox.Deadline
+---@return opensandbox.TemplateInfo? info
+---@return opensandbox.Error? err
+function readiness.wait_template(client, op, id, limit)
+  local view = client:for_op(op)
+  return wait_built(client, op, limit, { noun = "the template", wanted = "Succeeded",
+    get = function(timeout) return view:get_template(id, { timeout = timeout }) end }, { Pending = true, Building = true })
 end
 
 return readiness
