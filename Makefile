@@ -7,6 +7,7 @@
 # make tsan       the notifier's thread under ThreadSanitizer
 # make torture    failing allocations, and other faults
 # make malformed  every call against a server that answers with malformed HTTP
+# make creates    creates that are interrupted while they are under way: no sandbox stays behind
 # make systems    README's two commands on other Debian releases, in directories of their own (root, debootstrap)
 # make interop    the development server, driven by the official Python and JavaScript SDKs
 # make contract   every request of the lifecycle API, sent to the real server, which comes from PyPI
@@ -56,7 +57,7 @@ CORE = $(BUILD)/opensandbox/core.so
 RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak lint fuzz fuzz-coverage tsan torture malformed env install clean setup-build setup-test \
+.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak lint fuzz fuzz-coverage tsan torture malformed creates env install clean setup-build setup-test \
   setup-demo setup-bench setup-interop run-test run-demo
 
 all: core
@@ -200,6 +201,10 @@ $(BUILD)/torture: spec/c/torture.c $(OBJECTS)
 SEEDS ?= 2000
 malformed: core
 	@$(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/torture/malformed.lua $(SEEDS) $(or $(SEED),1) $(CALL)
+
+# TRIES= for each way of interrupting a create, at each moment.
+creates: core
+	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) spec/torture/creates.lua $(TRIES)
 
 env:
 	@echo 'export LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;;"'
