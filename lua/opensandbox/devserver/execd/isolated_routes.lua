@@ -56,7 +56,8 @@ routes["GET /v1/isolated/capabilities"] = function(call)
   local disabled = { state = "disabled", message = "hardening not enabled" }
   call.response:json(200, {
     available = allowed, isolator = strategy.open_shell and strategy.name or nil, version = strategy.version, message = message,
-    commit_supported = false, diff_supported = false, setpriv_available = allowed and strategy:refuses(1000, 1000) == nil, userns_available = false,
+    commit_supported = false, diff_supported = false, setpriv_available = allowed and strategy:refuses(1000, 1000) == nil,
+    userns_available = false,
     hardening = {
       init_mode = "none", signal_shield = false, cap_drop = disabled, seccomp = disabled,
       landlock = { state = "disabled", message = "landlock not enabled" },
