@@ -75,6 +75,7 @@ build = {
     ["opensandbox.cli.base.text_table"] = "lua/opensandbox/cli/base/text_table.lua",
     ["opensandbox.cli.base.values"] = "lua/opensandbox/cli/base/values.lua",
     ["opensandbox.cli.base.volumes"] = "lua/opensandbox/cli/base/volumes.lua",
+    ["opensandbox.cli.command.completion"] = "lua/opensandbox/cli/command/completion.lua",
     ["opensandbox.cli.command.cp"] = "lua/opensandbox/cli/command/cp.lua",
     ["opensandbox.cli.command.create"] = "lua/opensandbox/cli/command/create.lua",
     ["opensandbox.cli.command.dev"] = "lua/opensandbox/cli/command/dev.lua",

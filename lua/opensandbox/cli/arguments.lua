@@ -37,6 +37,7 @@ local GROUPS = {
     { "diagnose", "show what the server knows about a sandbox" },
     { "doctor", "check this installation, the server and the key" },
     { "dev", "run a development server on this machine" },
+    { "completion", "print the completions for a shell" },
   } },
 }
 
