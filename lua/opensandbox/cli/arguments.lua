@@ -38,6 +38,7 @@ local GROUPS = {
     { "doctor", "check this installation, the server and the key" },
     { "dev", "run a development server on this machine" },
     { "completion", "print the completions for a shell" },
+    { "mcp", "serve sandboxes to agents, with the Model Context Protocol" },
   } },
 }
 
@@ -62,7 +63,7 @@ end
 
 -- Options of every subcommand that talks to the server.
 local function add_common_options(parser, command)
-  if not command.runs_command then
+  if not command.has_no_result then
     parser:option("-o --output", "How results are printed: as a table, or as JSON."):choices { "table", "json" }:argname "FORMAT"
   end
   parser:option("--url", "URL of the server. Default: OPEN_SANDBOX_DOMAIN, else http://localhost:8080."):argname "URL"

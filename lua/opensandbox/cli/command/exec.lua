@@ -3,7 +3,7 @@
 local command_arguments = require "opensandbox.cli.base.command_arguments"
 local values = require "opensandbox.cli.base.values"
 
-local exec = { example = "opensandbox exec SANDBOX -- ls -l /work", runs_command = true }
+local exec = { example = "opensandbox exec SANDBOX -- ls -l /work", runs_command = true, has_no_result = true }
 
 function exec.declare(parser)
   parser:argument("sandbox", "Id of the sandbox."):argname "SANDBOX"

@@ -8,7 +8,9 @@ local output = require "opensandbox.cli.base.output"
 local values = require "opensandbox.cli.base.values"
 local volumes = require "opensandbox.cli.base.volumes"
 
-local run = { example = "opensandbox run python:3.12 -v .:/work -w /work -- python3 main.py", runs_command = true }
+local run = {
+  example = "opensandbox run python:3.12 -v .:/work -w /work -- python3 main.py", runs_command = true, has_no_result = true,
+}
 
 local DEFAULT_LIFETIME = 600 -- seconds from the last activity
 
