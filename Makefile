@@ -2,7 +2,7 @@
 # make demo       a whole sandbox workflow; sets up what is missing
 # make test       the tests; sets up what is missing
 # make test-alone each spec file while no other runs, its tests in random order, twice
-# make bench      speed and memory, beside curl and the official JavaScript SDK
+# make bench      speed and memory, beside curl and the official Python and JavaScript SDKs
 # make fuzz       parts of the core on random input; fuzz-coverage: the same with clang's fuzzer
 # make tsan       the notifier's thread under ThreadSanitizer
 # make torture    failing allocations, and other faults
@@ -91,9 +91,11 @@ run-test: core
 test-alone: core
 	@$(RUN_TESTS) --jobs=1 --shuffle-tests --repeat=2 $(or $(SPEC),spec)
 
+# ROUNDS= says how often each measurement is repeated.
 bench: setup-bench
 	@$(MAKE) --no-print-directory core build/bench-server
 	@$(MAKE) --no-print-directory build/js/installed || echo "The JavaScript SDK will not be measured" >&2
+	@$(MAKE) --no-print-directory build/python-1.1/installed || echo "The Python SDK will not be measured" >&2
 	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/run.lua
 
 build/bench-server: bench/server.c
@@ -140,7 +142,7 @@ systems:
 	@bash .ci/systems $(SYSTEMS)
 
 lint:
-	luacheck -q .
+	luacheck -q .luacheckrc $(wildcard *.lua) lua spec bench examples # not build/, in which whole systems stand
 
 # Parts of the core by themselves, under the sanitizers: on the inputs of spec/fuzz/ and on random ones, cut at random places, and the
 # set of transfers and a WebSocket connection beside models of them.

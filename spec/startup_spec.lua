@@ -27,7 +27,8 @@ end
 
 local LATER = {
   "opensandbox.sandbox_pool", "opensandbox.vault", "opensandbox.egress", "opensandbox.isolated_session", "opensandbox.code_context",
-  "opensandbox.session", "opensandbox.wait_for", "opensandbox.egress.presets", "opensandbox.egress.vault_routes",
+  "opensandbox.session", "opensandbox.terminal", "opensandbox.wait_for", "opensandbox.egress.presets",
+  "opensandbox.egress.vault_routes",
   "opensandbox.files.tar", "opensandbox.files.directories", "opensandbox.files.checksum", "opensandbox.execution.code_routes",
   "opensandbox.execution.isolated_routes", "opensandbox.lifecycle.diagnostics_routes", "opensandbox.lifecycle.snapshot_routes",
   "opensandbox.lifecycle.server_pool_routes", "opensandbox.lifecycle.template_routes", "opensandbox.http.websocket",

@@ -49,8 +49,11 @@ local FIELDS = {}
 function FIELDS.files(self)
   return parts.files.of {
     id = self.id, client = self.client,
-    endpoint = function(op) return self:execd_endpoint(op) end,
-    run = function(op, script, opts) return self:call_execd(op, "run_command", script, opts) end,
+    endpoint = function(op, limit) return self:execd_endpoint(op, limit) end,
+    run = function(op, script, opts, _, limit)
+      local client = limit and self.client:within(limit) or self.client
+      return endpoint_call.call(client, op, function(...) return self:execd_endpoint(...) end, "run_command", script, opts)
+    end,
   }
 end
 
@@ -100,18 +103,33 @@ end
 ---@field wait? boolean false: return before commands can run
 ---@field ready_timeout? number seconds to wait until commands can run, default 30
 ---@field on_state? fun(info: opensandbox.SandboxInfo) called with each new state
+---@field ready? fun(sandbox: opensandbox.Sandbox): any called again and again, once commands can run, until it returns a true value; within ready_timeout
 ---@field keep_alive? number|false seconds, see Sandbox:keep_alive
 
 local own_options = tables.merge(create_options.object_types, { wait = "boolean" })
 
--- Calls the user's on_state. An error that it raises deletes the sandbox.
-local function guarded(self, on_state)
-  return on_state and function(info)
-    local ok, problem = coxpcall.pcall(on_state, info)
-    if ok then return end
+-- Returns a function that calls the user's. An error that it raises deletes the sandbox if this process created it.
+local function guarded(self, fn)
+  return fn and function(argument)
+    local ok, value, problem = coxpcall.pcall(fn, argument)
+    if ok then return value, problem end
     self:discard()
-    error(problem, 0)
+    error(value, 0)
   end
+end
+
+-- Returns the check of readiness for `ready` of the user, which can use the sandbox.
+local function ready_check(self, ready)
+  local check = guarded(self, ready)
+  return check and function(execd)
+    self._endpoints[objects.EXECD_PORT] = execd
+    return check(self)
+  end
+end
+
+-- Checks that what is to be waited for is waited for.
+local function check_wait(op, opts)
+  if opts.wait == false and opts.ready then options.raise(op, "option 'ready' needs the wait, which wait = false omits") end
 end
 
 --- Creates a sandbox and waits until commands can run in it: POST /sandboxes, see wait_ready. The sandbox is deleted when the object is
@@ -128,6 +146,7 @@ function sandboxes.create(client, opts)
   for name, value in pairs(opts) do
     if own_options[name] then own[name] = value else to_create[name] = value end
   end
+  check_wait(op, own)
   local info, err = client:for_op(op):create_sandbox(to_create)
   if not info then return nil, err end
   local self = new(client, info.id, true)
@@ -135,7 +154,7 @@ function sandboxes.create(client, opts)
   if own.wait == false then return with_keep_alive(self, op, own.keep_alive, info) end
   local limit = deadline.new(own.ready_timeout or parts.readiness.READY_TIMEOUT)
   local ready_info, execd = parts.readiness.wait(client, op, info.id, limit, {
-    info = info, option = "ready_timeout", on_state = guarded(self, own.on_state),
+    info = info, option = "ready_timeout", on_state = guarded(self, own.on_state), ready = ready_check(self, own.ready),
   })
   if not ready_info then
     self:discard()
@@ -148,9 +167,12 @@ end
 ---@class opensandbox.ConnectOpts
 ---@field wait? boolean false: do not wait until commands can run
 ---@field ready_timeout? number seconds to wait until commands can run, default 30
+---@field ready? fun(sandbox: opensandbox.Sandbox): any see CreateOpts
 ---@field keep_alive? number|false seconds, see Sandbox:keep_alive
 
-local connect_options = { ready_timeout = "seconds", wait = "boolean", keep_alive = "seconds or false" }
+local connect_options = {
+  ready_timeout = "seconds", wait = "boolean", ready = "function", keep_alive = "seconds or false",
+}
 
 --- Returns an object for an existing sandbox, and waits until commands can run in it: see wait_ready. Closing the object does not delete
 --- the sandbox.
@@ -162,6 +184,7 @@ local connect_options = { ready_timeout = "seconds", wait = "boolean", keep_aliv
 function sandboxes.connect(client, id, opts)
   local op = "connect"
   opts = options.check(op, opts, connect_options)
+  check_wait(op, opts)
   local known
   if type(id) == "table" then
     id, known = parts.sandbox_reference.read(client, op, id)
@@ -173,10 +196,26 @@ function sandboxes.connect(client, id, opts)
   remember(self, objects.EXECD_PORT, known)
   if opts.wait == false then return with_keep_alive(self, op, opts.keep_alive) end
   local limit = deadline.new(opts.ready_timeout or parts.readiness.READY_TIMEOUT)
-  local info, execd = parts.readiness.wait(client, op, id, limit, { option = "ready_timeout", execd = known })
+  local info, execd = parts.readiness.wait(client, op, id, limit, {
+    option = "ready_timeout", execd = known, ready = ready_check(self, opts.ready),
+  })
   if not info then return nil, execd end
   remember(self, objects.EXECD_PORT, execd)
   return with_keep_alive(self, op, opts.keep_alive, info)
+end
+
+--- Internal: returns an object for the sandbox of a handle that this process owns from now on, as if it had created it. Nothing is sent.
+---@param client opensandbox.Client
+---@param op string the method that the user called
+---@param handle opensandbox.Handle a malformed one raises
+---@return opensandbox.Sandbox? sandbox
+---@return opensandbox.Error? err
+function sandboxes.adopt(client, op, handle)
+  local id, execd = parts.sandbox_reference.read(client, op, handle)
+  if not id then return nil, execd end
+  local self = new(client, id, true)
+  self._endpoints[objects.EXECD_PORT] = execd
+  return self
 end
 
 --- Iterates over the sandboxes that match a filter, newest first: GET /sandboxes. Closing one of these objects does not delete its
@@ -236,11 +275,12 @@ local function call(self, op, method, ...)
 end
 
 -- Returns the endpoint for a port. It is requested once, and again after a pause.
-local function endpoint_for(self, op, port)
+local function endpoint_for(self, op, port, limit)
   local client, err = client_for(self, op)
   if not client then return nil, err end
   local endpoint = self._endpoints[port]
   if endpoint then return endpoint end
+  if limit then client = client:within(limit) end
   endpoint, err = client:get_endpoint(self.id, port)
   remember(self, port, endpoint)
   if err and parts.sandbox_state.is_absence(err) then return nil, parts.sandbox_state.gone(op, self.id, err) end
@@ -249,10 +289,11 @@ end
 
 --- Internal: returns the endpoint of execd, or an error when the object is closed.
 ---@param op string the method that the user called
+---@param limit? opensandbox.Deadline for the request
 ---@return opensandbox.Endpoint? endpoint
 ---@return opensandbox.Error? err
-function Sandbox:execd_endpoint(op)
-  return endpoint_for(self, op, objects.EXECD_PORT)
+function Sandbox:execd_endpoint(op, limit)
+  return endpoint_for(self, op, objects.EXECD_PORT, limit)
 end
 
 --- Internal: returns the endpoint of execd if it is known already. Does not wait.
@@ -263,26 +304,38 @@ end
 
 --- Internal: calls a client method with the endpoint of execd.
 function Sandbox:call_execd(op, method, ...)
-  return endpoint_call(self.client, op, function() return self:execd_endpoint(op) end, method, ...)
+  return endpoint_call.call(self.client, op, function(...) return self:execd_endpoint(...) end, method, ...)
+end
+
+--- Internal: does the same within the `timeout` of the options, which also limits the lookup of the endpoint.
+---@param opts? { timeout?: number } of the user
+function Sandbox:call_execd_within(op, opts, method, ...)
+  local limit = deadline.new(options.timeout(op, opts))
+  return endpoint_call.within(self.client, op, limit, function(...) return self:execd_endpoint(...) end, method, ...)
 end
 
 -- Returns the endpoint of the egress sidecar. The server reports with it whether there is one.
-local function egress_endpoint(self, op)
+local function egress_endpoint(self, op, limit)
   local endpoint, err
-  if self.origin ~= objects.TEMPLATE_ORIGIN then endpoint, err = endpoint_for(self, op, objects.EGRESS_PORT) end
+  if self.origin ~= objects.TEMPLATE_ORIGIN then endpoint, err = endpoint_for(self, op, objects.EGRESS_PORT, limit) end
   if self.origin ~= objects.TEMPLATE_ORIGIN then return endpoint, err end
   return nil, errors.new { kind = "state", code = "no_sidecar", op = op, sandbox_id = self.id,
     message = "a sandbox that was made from a template has no egress sidecar, and so no credential vault" }
 end
 
---- Internal: calls a client method with the endpoint of the egress sidecar.
-function Sandbox:call_egress(op, method, ...)
-  return endpoint_call(self.client, op, function() return egress_endpoint(self, op) end, method, ...)
+--- Internal: calls a client method with the endpoint of the egress sidecar, within a time limit.
+---@param limit opensandbox.Deadline for the lookup of the endpoint and the method together
+function Sandbox:call_egress(op, limit, method, ...)
+  return endpoint_call.within(self.client, op, limit, function(...) return egress_endpoint(self, ...) end, method, ...)
 end
 
---- Internal: calls a client method with the sandbox's id.
-function Sandbox:call_server(op, method, ...)
-  return call(self, op, method, ...)
+--- Internal: calls a client method with the sandbox's id, within a time limit.
+---@param limit opensandbox.Deadline
+function Sandbox:call_server(op, limit, method, ...)
+  local client, err = client_for(self, op)
+  if not client then return nil, err end
+  client = client:within(limit)
+  return client[method](client, self.id, ...)
 end
 
 --- Internal: returns whether this object has deleted the sandbox.
@@ -396,10 +449,11 @@ end
 
 --- Returns the existing code contexts: GET /code/contexts of execd.
 ---@param language? string default: of every language
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.CodeContext[]? contexts
 ---@return opensandbox.Error? err
-function Sandbox:code_contexts(language)
-  return self:call_execd("sandbox:code_contexts", "list_code_contexts", language)
+function Sandbox:code_contexts(language, opts)
+  return self:call_execd_within("sandbox:code_contexts", opts, "list_code_contexts", language)
 end
 
 --- Creates an isolated session, or attaches to one: POST /v1/isolated/session of execd. It is a bash in its own namespaces, with its own
@@ -443,17 +497,19 @@ end
 --- the object is closed, detached or collected. A silent command sends data every 3 seconds, so choose 10 or more. If two objects refer
 --- to the same sandbox, the last call to `keep_alive` wins.
 ---@param seconds number|false false stops it
+---@param opts? { timeout?: number } timeout in seconds, for the request
 ---@return true? ok
 ---@return opensandbox.Error? err when its expiry cannot be requested: GET /sandboxes/{id}
-function Sandbox:keep_alive(seconds)
+function Sandbox:keep_alive(seconds, opts)
   local op = "sandbox:keep_alive"
   seconds = options.argument(op, "the time", seconds, "seconds or false")
+  local timeout = options.timeout(op, opts)
   if self._renewer then parts.keep_alive.stop(self.client, self._renewer) end
   self._renewer = nil
   if not seconds then return true end
   local client, err = client_for(self, op)
   if not client then return nil, err end
-  self._renewer, err = parts.keep_alive.start(client, self.id, seconds)
+  self._renewer, err = parts.keep_alive.start(client, self.id, seconds, nil, timeout)
   return not err and true or nil, err
 end
 
@@ -515,10 +571,11 @@ function Sandbox:snapshot(name, opts)
 end
 
 --- Returns load and memory of the machine it runs on: GET /metrics of execd. This takes a second.
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.Metrics? metrics
 ---@return opensandbox.Error? err
-function Sandbox:metrics()
-  return self:call_execd("sandbox:metrics", "get_metrics")
+function Sandbox:metrics(opts)
+  return self:call_execd_within("sandbox:metrics", opts, "get_metrics")
 end
 
 --- Changes some of its metadata: PATCH /sandboxes/{id}/metadata.
@@ -528,6 +585,24 @@ end
 ---@return opensandbox.Error? err
 function Sandbox:patch_metadata(changes, opts)
   return call(self, "sandbox:patch_metadata", "patch_metadata", changes, opts)
+end
+
+--- Returns logs about it that the server keeps: GET /sandboxes/{id}/diagnostics/logs (servers from 0.2.3).
+---@param scope? string "container" or "all" (default)
+---@param opts? { timeout?: number } timeout in seconds
+---@return opensandbox.Diagnostics? diagnostics
+---@return opensandbox.Error? err
+function Sandbox:logs(scope, opts)
+  return call(self, "sandbox:logs", "get_diagnostic_logs", scope or "all", opts)
+end
+
+--- Returns events about it that the server keeps: GET /sandboxes/{id}/diagnostics/events (servers from 0.2.3).
+---@param scope? string "runtime", "lifecycle" or "all" (default)
+---@param opts? { timeout?: number } timeout in seconds
+---@return opensandbox.Diagnostics? diagnostics
+---@return opensandbox.Error? err
+function Sandbox:events(scope, opts)
+  return call(self, "sandbox:events", "get_diagnostic_events", scope or "all", opts)
 end
 
 -- Ends the ownership of the sandbox.
@@ -554,11 +629,13 @@ function Sandbox:kill(opts)
 end
 
 --- Closes the object. A sandbox that this process created is deleted; a connected or detached one continues.
+---@param opts? { timeout?: number } timeout in seconds, for the delete
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Sandbox:close()
+function Sandbox:close(opts)
+  opts = options.check("sandbox:close", opts, time_options)
   if self._closed then return true end
-  if self._resource and self._resource:is_ours() then return self:kill() end -- not in a forked child
+  if self._resource and self._resource:is_ours() then return self:kill(opts) end -- not in a forked child
   release(self)
   self._closed = true
   return true

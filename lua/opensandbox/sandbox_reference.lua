@@ -2,6 +2,7 @@
 --
 -- It contains the endpoint's headers, which may include an access token: protect it like a password. It never contains the API key.
 
+local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local headers = require "opensandbox.http.headers"
 local objects = require "opensandbox.lifecycle.objects"
@@ -21,10 +22,12 @@ local EXECD_PORT = ("%d"):format(objects.EXECD_PORT) -- because the keys of JSON
 --- Returns a table that refers to the sandbox, which can be written as JSON. It keeps nothing alive: a sandbox that was created here is
 --- deleted with its object, unless that is detached.
 ---@param self opensandbox.Sandbox
+---@param opts? { timeout?: number } timeout in seconds, for the lookup of the endpoint if that is not known yet
 ---@return opensandbox.Handle? handle
 ---@return opensandbox.Error? err
-function sandbox_reference.of(self)
-  local execd, err = self:execd_endpoint("sandbox:handle")
+function sandbox_reference.of(self, opts)
+  local op = "sandbox:handle"
+  local execd, err = self:execd_endpoint(op, deadline.new(options.timeout(op, opts)))
   if not execd then return nil, err end
   return {
     id = self.id, url = self.client.url,

@@ -6,6 +6,7 @@
 local child_resource = require "opensandbox.child_resource"
 local class = require "opensandbox.base.class"
 local coxpcall = require "opensandbox.loop.coxpcall"
+local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local options = require "opensandbox.base.options"
@@ -105,8 +106,10 @@ local function create(sandbox, op, opts)
   check_size(op, cols, rows)
   local command = terminal_script.command { token = token, command = line, cols = cols, rows = rows,
     env = tables.merge({ TERM = opts.term or TERM }, opts.env) }
-  local self, err = child_resource.create(Terminal, sandbox, op, "create_pty_session", { cwd = opts.cwd, command = command })
+  local limit = deadline.new(opts.timeout)
+  local self, err = child_resource.create(Terminal, sandbox, op, opts, "create_pty_session", { cwd = opts.cwd, command = command })
   if not self then return nil, err end
+  opts = tables.merge(opts, { timeout = limit:remaining() })
   self.session_id = self.id
   self.id = self.session_id .. "." .. token
   return connect(self, op, opts, { token = token, fresh = true, size = { cols = cols, rows = rows } })
@@ -201,33 +204,39 @@ end
 --- Changes its size. Its programs receive SIGWINCH.
 ---@param cols integer
 ---@param rows integer
+---@param opts? { timeout?: number } timeout in seconds, default: none
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Terminal:resize(cols, rows)
+function Terminal:resize(cols, rows, opts)
   local op = "terminal:resize"
   options.argument(op, "the width", cols, "natural")
   options.argument(op, "the height", rows, "natural")
   check_size(op, cols, rows)
-  return self._stream:send_frame(op, { needs_room = true }, { type = "resize", cols = cols, rows = rows })
+  local timeout = options.timeout(op, opts)
+  return self._stream:send_frame(op, { timeout = timeout, needs_room = true }, { type = "resize", cols = cols, rows = rows })
 end
 
 --- Sends a signal to the processes of its command. The jobs of an interactive shell do not receive it: see interrupt.
 ---@param name string "SIGINT", "SIGTERM", "SIGKILL", "SIGQUIT" or "SIGHUP"
+---@param opts? { timeout?: number } timeout in seconds, default: none
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Terminal:signal(name)
+function Terminal:signal(name, opts)
   local op = "terminal:signal"
   if not SIGNALS[name] then
     options.raise(op, "the signal must be SIGINT, SIGTERM, SIGKILL, SIGQUIT or SIGHUP, not " .. tostring(name))
   end
-  return self._stream:send_frame(op, { needs_room = true }, { type = "signal", signal = name })
+  local timeout = options.timeout(op, opts)
+  return self._stream:send_frame(op, { timeout = timeout, needs_room = true }, { type = "signal", signal = name })
 end
 
 --- Interrupts the foreground job, as Ctrl-C does.
+---@param opts? { timeout?: number } timeout in seconds, default: none
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Terminal:interrupt()
-  return self._stream:write("terminal:interrupt", { needs_room = true }, INTERRUPT)
+function Terminal:interrupt(opts)
+  local op = "terminal:interrupt"
+  return self._stream:write(op, { timeout = options.timeout(op, opts), needs_room = true }, INTERRUPT)
 end
 
 local wait_options = { timeout = "seconds" }
@@ -269,11 +278,13 @@ function Terminal:detach()
 end
 
 --- Closes the object. A created terminal is deleted, and its processes are killed; an attached one continues.
+---@param opts? { timeout?: number } timeout in seconds, for the delete
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Terminal:close()
+function Terminal:close(opts)
+  options.timeout("terminal:close", opts)
   self._stream:close()
-  return child_resource.base.close(self)
+  return child_resource.base.close(self, opts)
 end
 
 class.check_colon(Terminal, "terminal")

@@ -33,7 +33,7 @@ describe("opensandbox completion", function()
       local home = temporary.directory()
       local path = temporary.file(program.check(nil, { "completion", name }), home)
       local terminal = program.terminal(nil, nil, { argv = shell.argv, columns = 120, env = { HOME = home, XDG_CONFIG_HOME = home,
-        XDG_DATA_HOME = home, ENV = false, PS1 = "$ ", TERM = "dumb", LC_ALL = "C" } })
+        XDG_DATA_HOME = home, TMPDIR = home, ENV = false, PS1 = "$ ", TERM = "dumb", LC_ALL = "C" } })
       -- The quotes keep the echo of the line from being taken for its output.
       terminal:write(shell.load:format(path) .. "; echo lo''aded\r")
       terminal:expect "loaded"

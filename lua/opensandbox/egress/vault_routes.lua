@@ -75,22 +75,26 @@ end
 --- Creates the vault: POST /credential-vault. It must not exist yet.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
----@param opts opensandbox.VaultOpts
+---@param contents opensandbox.VaultOpts
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
-function vault_routes.create_credential_vault(self, endpoint, opts)
+function vault_routes.create_credential_vault(self, endpoint, contents, opts)
   local op = self.op or "create_credential_vault"
-  local body, secrets = vault_objects.create_body(op, opts)
-  return change(self, endpoint, { op = op, method = "POST", json = body, secrets = secrets, decode = vault_objects.vault_state })
+  local body, secrets = vault_objects.create_body(op, contents)
+  return change(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "POST", json = body, secrets = secrets, decode = vault_objects.vault_state })
 end
 
 --- Returns the state of the vault, without its secrets: GET /credential-vault.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
-function vault_routes.get_credential_vault(self, endpoint)
-  return call(self, endpoint, { op = self.op or "get_credential_vault", method = "GET", decode = vault_objects.vault_state })
+function vault_routes.get_credential_vault(self, endpoint, opts)
+  local op = self.op or "get_credential_vault"
+  return call(self, endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET", decode = vault_objects.vault_state })
 end
 
 ---@class opensandbox.VaultChanges
@@ -102,21 +106,25 @@ end
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param changes opensandbox.VaultChanges
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
-function vault_routes.patch_credential_vault(self, endpoint, changes)
+function vault_routes.patch_credential_vault(self, endpoint, changes, opts)
   local op = self.op or "patch_credential_vault"
   local body, secrets = vault_objects.patch_body(op, changes)
-  return change(self, endpoint, { op = op, method = "PATCH", json = body, secrets = secrets, decode = vault_objects.vault_state })
+  return change(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "PATCH", json = body, secrets = secrets, decode = vault_objects.vault_state })
 end
 
 --- Deletes the vault with its credentials and bindings: DELETE /credential-vault. The call succeeds when there is none.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function vault_routes.delete_credential_vault(self, endpoint)
-  local _, err = change(self, endpoint, { op = self.op or "delete_credential_vault", method = "DELETE", shielded = true })
+function vault_routes.delete_credential_vault(self, endpoint, opts)
+  local op = self.op or "delete_credential_vault"
+  local _, err = change(self, endpoint, { op = op, timeout = options.timeout(op, opts), method = "DELETE", shielded = true })
   if err and not (err.status == 404 and err.message:find("vault not found", 1, true)) then return nil, err end
   return true
 end
@@ -128,10 +136,12 @@ end
 --- Returns the credentials of the vault, without their values: GET /credential-vault/credentials.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.CredentialInfo[]? list
 ---@return opensandbox.Error? err
-function vault_routes.list_vault_credentials(self, endpoint)
-  return call(self, endpoint, { op = self.op or "list_vault_credentials", method = "GET", path = "/credentials",
+function vault_routes.list_vault_credentials(self, endpoint, opts)
+  local op = self.op or "list_vault_credentials"
+  return call(self, endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET", path = "/credentials",
     decode = vault_objects.credential_list })
 end
 
@@ -139,21 +149,25 @@ end
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param name string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.CredentialInfo? credential
 ---@return opensandbox.Error? err
-function vault_routes.get_vault_credential(self, endpoint, name)
+function vault_routes.get_vault_credential(self, endpoint, name, opts)
   local op = self.op or "get_vault_credential"
-  return call(self, endpoint, { op = op, method = "GET", path = item_path(op, "credentials", "the credential's name", name),
+  return call(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = item_path(op, "credentials", "the credential's name", name),
     decode = vault_objects.credential_info })
 end
 
 --- Returns the bindings of the vault, without the names of their credentials: GET /credential-vault/bindings.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.BindingInfo[]? list
 ---@return opensandbox.Error? err
-function vault_routes.list_vault_bindings(self, endpoint)
-  return call(self, endpoint, { op = self.op or "list_vault_bindings", method = "GET", path = "/bindings",
+function vault_routes.list_vault_bindings(self, endpoint, opts)
+  local op = self.op or "list_vault_bindings"
+  return call(self, endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET", path = "/bindings",
     decode = vault_objects.binding_list })
 end
 
@@ -161,11 +175,13 @@ end
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param name string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.BindingInfo? binding
 ---@return opensandbox.Error? err
-function vault_routes.get_vault_binding(self, endpoint, name)
+function vault_routes.get_vault_binding(self, endpoint, name, opts)
   local op = self.op or "get_vault_binding"
-  return call(self, endpoint, { op = op, method = "GET", path = item_path(op, "bindings", "the binding's name", name),
+  return call(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = item_path(op, "bindings", "the binding's name", name),
     decode = vault_objects.binding_info })
 end
 

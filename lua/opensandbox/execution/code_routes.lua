@@ -85,24 +85,28 @@ end
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.CodeContext? context
 ---@return opensandbox.Error? err
-function code_routes.get_code_context(self, execd, id)
+function code_routes.get_code_context(self, execd, id, opts)
   local op = self.op or "get_code_context"
-  return self.http:call_endpoint(execd, { op = op, method = "GET", path = context_path(op, id), decode = context_of })
+  return self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = context_path(op, id), decode = context_of })
 end
 
 --- Returns the contexts, including the default ones of the languages: GET /code/contexts.
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param language? string only contexts of this language
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.CodeContext[]? contexts
 ---@return opensandbox.Error? err
-function code_routes.list_code_contexts(self, execd, language)
+function code_routes.list_code_contexts(self, execd, language, opts)
   local op = self.op or "list_code_contexts"
   if language ~= nil then check_language(op, language) end
   local path = "/code/contexts" .. url.query { { "language", language } }
-  return self.http:call_endpoint(execd, { op = op, method = "GET", path = path, decode = function(array)
+  return self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = path, decode = function(array)
     local contexts = {}
     for i, item in ipairs(array) do
       contexts[i] = type(item) == "table" and context_of(item) or nil
@@ -126,11 +130,13 @@ end
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function code_routes.delete_code_context(self, execd, id)
+function code_routes.delete_code_context(self, execd, id, opts)
   local op = self.op or "delete_code_context"
-  local _, err = self.http:call_endpoint(execd, { op = op, method = "DELETE", path = context_path(op, id), shielded = true })
+  local _, err = self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = context_path(op, id), shielded = true })
   if err and not errors.is_absence(err) then return nil, err end
   return true
 end
@@ -139,12 +145,14 @@ end
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param language string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function code_routes.delete_code_contexts(self, execd, language)
+function code_routes.delete_code_contexts(self, execd, language, opts)
   local op = self.op or "delete_code_contexts"
   local path = "/code/contexts" .. url.query { { "language", check_language(op, language) } }
-  local _, err = self.http:call_endpoint(execd, { op = op, method = "DELETE", path = path, shielded = true })
+  local _, err = self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = path, shielded = true })
   if err then return nil, err end
   return true
 end
@@ -158,12 +166,13 @@ end
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string of the context
+---@param opts? { timeout?: number } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function code_routes.interrupt_code(self, execd, id)
+function code_routes.interrupt_code(self, execd, id, opts)
   local op = self.op or "interrupt_code"
   local request = interrupt_request(op, options.path_segment(op, "the context id", id))
-  request.shielded = true
+  request.shielded, request.timeout = true, options.timeout(op, opts)
   local _, err = self.http:call_endpoint(execd, request)
   if err then return nil, err end
   return true

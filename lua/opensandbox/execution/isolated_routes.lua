@@ -3,6 +3,7 @@
 -- This file has a client method for each route of sessions; isolated_run_routes.lua has those for runs.
 
 local create_rollback = require "opensandbox.http.create_rollback"
+local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local http_client = require "opensandbox.http.http_client"
 local isolated_errors = require "opensandbox.execution.isolated_errors"
@@ -34,10 +35,12 @@ end
 --- Returns the isolation that this sandbox can have: GET /v1/isolated/capabilities.
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.IsolationCapabilities? capabilities
 ---@return opensandbox.Error? err
-function isolated_routes.get_isolation_capabilities(self, execd)
-  local request = { op = self.op or "get_isolation_capabilities", method = "GET", path = "/v1/isolated/capabilities" }
+function isolated_routes.get_isolation_capabilities(self, execd, opts)
+  local op = self.op or "get_isolation_capabilities"
+  local request = { op = op, timeout = options.timeout(op, opts), method = "GET", path = "/v1/isolated/capabilities" }
   function request.decode(response)
     if type(response.available) ~= "boolean" then return nil, "capabilities" end
     return { available = response.available, isolator = response.isolator, version = response.version, message = response.message,
@@ -64,11 +67,12 @@ end
 ---@field gid? integer
 ---@field uid_mode? string "setpriv" (default) or "userns" (execd 1.0.21)
 ---@field max_idle? number seconds without a run after which the session ends; default: never. execd checks every 60 s
+---@field timeout? number seconds for the create
 
 local create_options = {
   workspace = "any", mode = "nonempty string", overlays = "table", profile = "nonempty string", extra_writable = "string list",
   binds = "table", share_net = "boolean", env_passthrough = "table", uid = "natural", gid = "natural",
-  uid_mode = "nonempty string", max_idle = "seconds",
+  uid_mode = "nonempty string", max_idle = "seconds", timeout = "seconds",
 }
 local workspace_options = { path = "nonempty string", mode = "nonempty string" }
 local overlay_options = { path = "nonempty string", mode = "nonempty string", persist = "boolean" }
@@ -151,7 +155,7 @@ local function create_body(op, opts)
     env_passthrough = passthrough_in(op, opts.env_passthrough), uid = opts.uid, gid = opts.gid,
     uid_mode = choice(op, "option 'uid_mode'", opts.uid_mode, "setpriv", "userns"),
     idle_timeout_seconds = opts.max_idle and math.ceil(opts.max_idle) or nil,
-  }
+  }, opts.timeout
 end
 
 ---@class opensandbox.IsolatedSessionInfo
@@ -182,10 +186,12 @@ end
 --- Returns the existing isolated sessions: GET /v1/isolated/sessions (execd 1.0.21).
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.IsolatedSessionInfo[]? list
 ---@return opensandbox.Error? err
-function isolated_routes.list_isolated_sessions(self, execd)
-  local request = { op = self.op or "list_isolated_sessions", method = "GET", path = "/v1/isolated/sessions" }
+function isolated_routes.list_isolated_sessions(self, execd, opts)
+  local op = self.op or "list_isolated_sessions"
+  local request = { op = op, timeout = options.timeout(op, opts), method = "GET", path = "/v1/isolated/sessions" }
   function request.decode(response)
     if type(response.sessions) ~= "table" then return nil, "list of isolated sessions" end
     local list = {}
@@ -237,7 +243,8 @@ end
 ---@return opensandbox.Error? err
 function isolated_routes.create_isolated_session(self, execd, opts)
   local op = self.op or "create_isolated_session"
-  local body = create_body(op, opts)
+  local body, timeout = create_body(op, opts)
+  if timeout then self = self:within(deadline.new(timeout)) end
   if body.binds or body.uid_mode then
     -- execd 1.0.20 would ignore them. It has no list either.
     local list, err = self:for_op(op):list_isolated_sessions(execd)
@@ -250,11 +257,13 @@ end
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.IsolatedSessionInfo? info
 ---@return opensandbox.Error? err
-function isolated_routes.get_isolated_session(self, execd, id)
+function isolated_routes.get_isolated_session(self, execd, id, opts)
   local op = self.op or "get_isolated_session"
-  return isolated_errors.call(self, execd, "isolated", { op = op, method = "GET", path = session_path(op, id),
+  return isolated_errors.call(self, execd, "isolated", { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = session_path(op, id),
     decode = function(response) return session_info(response, id) end })
 end
 
@@ -272,11 +281,13 @@ end
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function isolated_routes.delete_isolated_session(self, execd, id)
+function isolated_routes.delete_isolated_session(self, execd, id, opts)
   local op = self.op or "delete_isolated_session"
-  local _, err = isolated_errors.call(self, execd, "isolated", { op = op, method = "DELETE", path = session_path(op, id),
+  local _, err = isolated_errors.call(self, execd, "isolated", { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = session_path(op, id),
     shielded = true })
   if err and not errors.is_absence(err) then return nil, err end
   return true

@@ -8,7 +8,7 @@ local metrics_routes = {}
 
 local ping_options = { timeout = "seconds" }
 
---- Checks that execd answers: GET /ping.
+--- Checks that execd answers: GET /ping. Where access to a sandbox renews its lifetime, this does not.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param opts? { timeout?: number } timeout: seconds
@@ -18,6 +18,7 @@ function metrics_routes.ping(self, endpoint, opts)
   local op = self.op or "ping"
   opts = options.check(op, opts, ping_options)
   local _, err = self.http:call_endpoint(endpoint, { op = op, method = "GET", path = "/ping", timeout = opts.timeout,
+    headers = { ["OpenSandbox-Access-Renew"] = "skip" }, -- a ping is no use of the sandbox, where use renews its lifetime
     explained = false }) -- because its callers ask for the state themselves
   if err then return nil, err end
   return true
@@ -46,11 +47,13 @@ end
 --- measures.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.Metrics? metrics
 ---@return opensandbox.Error? err
-function metrics_routes.get_metrics(self, endpoint)
+function metrics_routes.get_metrics(self, endpoint, opts)
   local op = self.op or "get_metrics"
-  return self.http:call_endpoint(endpoint, { op = op, method = "GET", path = "/metrics", decode = decode_metrics })
+  return self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = "/metrics", decode = decode_metrics })
 end
 
 local watch_options = { idle_timeout = "seconds" }

@@ -31,11 +31,12 @@ local function session_path(op, id)
   return "/pty/" .. url.escape(options.path_segment(op, "the terminal session's id", id))
 end
 
-local create_options = { cwd = "nonempty string", command = "nonempty string" }
+local create_options = { cwd = "nonempty string", command = "nonempty string", timeout = "seconds" }
 
 ---@class opensandbox.PtySessionOpts
 ---@field cwd? string a directory, which is created if it is missing
 ---@field command? string for the shell; default: an interactive shell. execd before 1.0.19 ignores it, and starts the shell
+---@field timeout? number seconds for the call
 
 --- Creates a terminal session: POST /pty. Nothing runs in it yet.
 ---@param self opensandbox.Client
@@ -48,6 +49,7 @@ function pty_routes.create_pty_session(self, execd, opts)
   opts = options.check(op, opts, create_options)
   paths.check_directory(op, opts.cwd)
   local request = { op = op, method = "POST", path = "/pty", json = { cwd = opts.cwd, command = opts.command },
+    timeout = opts.timeout,
     decode = function(object)
       if type(object.session_id) ~= "string" or object.session_id == "" then return nil, "session id" end
       return object.session_id
@@ -96,11 +98,13 @@ end
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: number } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function pty_routes.delete_pty_session(self, execd, id)
+function pty_routes.delete_pty_session(self, execd, id, opts)
   local op = self.op or "delete_pty_session"
-  local _, err = self.http:call_endpoint(execd, { op = op, method = "DELETE", path = session_path(op, id), shielded = true })
+  local _, err = self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = session_path(op, id), shielded = true })
   if err and not errors.is_absence(err) then return nil, err end
   return true
 end

@@ -5,6 +5,7 @@ local arguments = require "opensandbox.files.arguments"
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
+local tables = require "opensandbox.base.tables"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
@@ -54,13 +55,14 @@ end
 ---@param endpoint opensandbox.Endpoint|string
 ---@param dir string
 ---@param pattern? string `* ? [..] {a,b}`; default: all files
+---@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
-function file_routes.search_files(self, endpoint, dir, pattern)
+function file_routes.search_files(self, endpoint, dir, pattern, opts)
   local op = self.op or "search_files"
   paths.check(op, dir)
   if pattern ~= nil then options.argument(op, "the pattern", pattern, "nonempty string") end
-  return self.http:call_endpoint(endpoint, { op = op, method = "GET", decode = file_list,
+  return self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET", decode = file_list,
     path = "/files/search" .. url.query { { "path", dir }, { "pattern", pattern } } })
 end
 
@@ -77,11 +79,12 @@ end
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[] if one of them is missing, the whole call fails
+---@param opts? { timeout?: number } timeout in seconds
 ---@return table<string, opensandbox.FileInfo>? infos by the given path
 ---@return opensandbox.Error? err
-function file_routes.file_info(self, endpoint, list)
+function file_routes.file_info(self, endpoint, list, opts)
   local op = self.op or "file_info"
-  return self.http:call_endpoint(endpoint, { op = op, method = "GET",
+  return self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET",
     path = "/files/info" .. path_query(op, list), decode = function(object)
     local infos = {}
     for path, item in pairs(object) do
@@ -96,11 +99,13 @@ end
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[]
+---@param opts? { timeout?: number } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes.delete_files(self, endpoint, list)
+function file_routes.delete_files(self, endpoint, list, opts)
   local op = self.op or "delete_files"
-  local _, err = self.http:call_endpoint(endpoint, { op = op, method = "DELETE", path = "/files" .. path_query(op, list) })
+  local _, err = self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = "/files" .. path_query(op, list) })
   if err then return nil, err end
   return true
 end
@@ -109,33 +114,40 @@ end
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[]
+---@param opts? { timeout?: number } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes.delete_directories(self, endpoint, list)
+function file_routes.delete_directories(self, endpoint, list, opts)
   local op = self.op or "delete_directories"
-  local _, err = self.http:call_endpoint(endpoint, { op = op, method = "DELETE", path = "/directories" .. path_query(op, list) })
+  local _, err = self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = "/directories" .. path_query(op, list) })
   if err then return nil, err end
   return true
 end
 
-local list_options = { depth = "natural" }
+local list_options = { depth = "natural", timeout = "seconds" }
 
 --- Returns the entries of a directory: GET /directories/list.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param path string
----@param opts? { depth?: integer } depth: levels of directories, default 1
+---@param opts? { depth?: integer, timeout?: number } depth: levels of directories, default 1; timeout in seconds
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
 function file_routes.list_directory(self, endpoint, path, opts)
   local op = self.op or "list_directory"
   paths.check(op, path)
   opts = options.check(op, opts, list_options)
-  return self.http:call_endpoint(endpoint, { op = op, method = "GET", decode = file_list,
+  return self.http:call_endpoint(endpoint, { op = op, timeout = opts.timeout, method = "GET", decode = file_list,
     path = "/directories/list" .. url.query { { "path", path }, { "depth", opts.depth } } })
 end
 
+---@class opensandbox.MkdirOpts: opensandbox.AccessOpts
+---@field mode? string|integer default "0755"
+---@field timeout? number seconds
+
 local access_options = { mode = "any", owner = "nonempty string", group = "nonempty string" }
+local mkdir_options = tables.merge(access_options, { timeout = "seconds" })
 
 -- Returns the checked fields as execd takes them.
 local function access(op, given)
@@ -154,19 +166,21 @@ end
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[]
----@param opts? opensandbox.AccessOpts of the named directories that are new, not of their parents; mode: default "0755"
+---@param opts? opensandbox.MkdirOpts of the named directories that are new, not of their parents
 ---@return true? ok
 ---@return opensandbox.Error? err
 function file_routes.make_directories(self, endpoint, list, opts)
   local op = self.op or "make_directories"
-  local wanted = access(op, opts or {})
+  opts = options.check(op, opts, mkdir_options)
+  local wanted = access(op, { mode = opts.mode, owner = opts.owner, group = opts.group })
   wanted.mode = wanted.mode or DEFAULT_DIRECTORY_MODE
   if type(list) == "string" then list = { list } end
   list = options.argument(op, "the paths", list, "string list")
   if #list == 0 then options.raise(op, "the list of paths must not be empty") end
   local body = {}
   for _, path in ipairs(list) do body[paths.check(op, path)] = wanted end
-  return call_without_result(self, endpoint, { op = op, method = "POST", path = "/directories", json = body, may_repeat = true })
+  return call_without_result(self, endpoint, { op = op, timeout = opts.timeout,
+    method = "POST", path = "/directories", json = body, may_repeat = true })
 end
 
 --- Moves files and directories, in order: POST /files/mv. The parents of the new paths are created. An existing file is never
@@ -174,9 +188,10 @@ end
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param moves table[] { from = path, to = path }
+---@param opts? { timeout?: number } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes.move_files(self, endpoint, moves)
+function file_routes.move_files(self, endpoint, moves, opts)
   local op = self.op or "move_files"
   options.argument(op, "the moves", moves, "table")
   local body = {}
@@ -186,16 +201,18 @@ function file_routes.move_files(self, endpoint, moves)
     body[i] = { src = paths.check(op, move.from), dest = paths.check(op, move.to) }
   end
   if #body == 0 then options.raise(op, "the list of moves must not be empty") end
-  return call_without_result(self, endpoint, { op = op, method = "POST", path = "/files/mv", json = json.array(body) })
+  return call_without_result(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "POST", path = "/files/mv", json = json.array(body) })
 end
 
 --- Changes permissions and owners: POST /files/permissions. Symlinks are followed.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param wanted table<string, opensandbox.AccessOpts> by path; fields that are nil are not changed
+---@param opts? { timeout?: number } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes.set_permissions(self, endpoint, wanted)
+function file_routes.set_permissions(self, endpoint, wanted, opts)
   local op = self.op or "set_permissions"
   options.argument(op, "the permissions", wanted, "table")
   local body = {}
@@ -205,16 +222,17 @@ function file_routes.set_permissions(self, endpoint, wanted)
   end
   if not next(body) then options.raise(op, "the table of paths must not be empty") end
   return call_without_result(self, endpoint,
-    { op = op, method = "POST", path = "/files/permissions", json = body, may_repeat = true })
+    { op = op, timeout = options.timeout(op, opts), method = "POST", path = "/files/permissions", json = body, may_repeat = true })
 end
 
 --- Replaces each occurrence of a text in files, byte for byte: POST /files/replace.
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param changes table<string, { old: string, new: string }> by path
+---@param opts? { timeout?: number } timeout in seconds
 ---@return table<string, integer>? counts of replacements, by path; empty from an execd before 1.0.19, which does not count
 ---@return opensandbox.Error? err
-function file_routes.replace_in_files(self, endpoint, changes)
+function file_routes.replace_in_files(self, endpoint, changes, opts)
   local op = self.op or "replace_in_files"
   options.argument(op, "the changes", changes, "table")
   local body = {}
@@ -223,7 +241,8 @@ function file_routes.replace_in_files(self, endpoint, changes)
     body[paths.check(op, path)] = { old = given.old, new = given.new }
   end
   if not next(body) then options.raise(op, "the table of paths must not be empty") end
-  local text, err = self.http:call_endpoint(endpoint, { op = op, method = "POST", path = "/files/replace?verbose=true",
+  local text, err = self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "POST", path = "/files/replace?verbose=true",
     json = body })
   if not text then return nil, err end
   local counts, object = {}, json.decode(text)

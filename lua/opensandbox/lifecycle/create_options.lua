@@ -40,7 +40,9 @@ create_options.types = {
 }
 
 --- The options of `client:create` that are not sent, and that a pool has too.
-create_options.object_types = { ready_timeout = "seconds", on_state = "function", keep_alive = "seconds or false" }
+create_options.object_types = {
+  ready_timeout = "seconds", on_state = "function", ready = "function", keep_alive = "seconds or false",
+}
 
 local DEFAULT_LIFETIME = 600 -- seconds, as in the official clients, so that a forgotten sandbox ends
 local DEFAULT_ENTRYPOINT = { "tail", "-f", "/dev/null" }

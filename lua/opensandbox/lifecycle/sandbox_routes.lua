@@ -202,7 +202,8 @@ end
 
 local endpoint_options = { use_server_proxy = "boolean", expires = "natural", timeout = "seconds" }
 
---- Returns the endpoint of a port of a sandbox: GET /sandboxes/{id}/endpoints/{port}.
+--- Returns the endpoint of a port of a sandbox: GET /sandboxes/{id}/endpoints/{port}. The client's option endpoint_hosts replaces
+--- hosts in it.
 ---@param self opensandbox.Client
 ---@param id string
 ---@param port integer 1 to 65535
@@ -219,7 +220,7 @@ function sandbox_routes.get_endpoint(self, id, port, opts)
   local path = requests.path(op, id, ("/endpoints/%d"):format(port)) .. query
   return self.http:call { op = op, method = "GET", path = path, sandbox_id = id, timeout = opts.timeout,
     decode = function(object, response_headers)
-      local endpoint = objects.endpoint(object, self.http.scheme)
+      local endpoint = objects.endpoint(object, self.http.scheme, self.http.endpoint_hosts)
       if not endpoint then return nil, "usable endpoint" end
       endpoint.sandbox_id, endpoint.proxied = id, proxied or false
       endpoint.origin = response_headers["open-sandbox-origin"]

@@ -54,7 +54,8 @@ end
 
 -- Returns a function that reports output as progress, if the client asked for that.
 local function reporter(params, connection)
-  local token = type(params._meta) == "table" and params._meta.progressToken
+  local meta = params["_meta"] -- a field of the protocol
+  local token = type(meta) == "table" and meta.progressToken
   if token == nil or token == false then return nil end
   local count = 0
   return function(text)

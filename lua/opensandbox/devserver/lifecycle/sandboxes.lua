@@ -181,7 +181,7 @@ function Store:_make(request, parts)
     is_fast = parts.is_fast,
     expires = request.timeout and created + request.timeout or nil,
     -- Real containers have the rights for isolated sessions only with this extension.
-    allows_isolation = (request.extensions or {})["bootstrap.execd.isolation"] == "enable",
+    allows_isolation = strategy.open_shell ~= nil and (request.extensions or {})["bootstrap.execd.isolation"] == "enable",
   }, Sandbox)
   sandbox.paths = paths.new(root, strategy.host_trees, merge(environment, { HOME = strategy:home() }), function()
     return strategy:mounts(sandbox.container)
