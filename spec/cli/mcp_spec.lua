@@ -7,13 +7,13 @@ local program = require "spec.support.program"
 local uv_loop = require "spec.support.uv_loop"
 
 describe("opensandbox mcp", function()
-  local server, child, next_id
+  local server, child, next_id, earlier
 
   setup(function() server = process.devserver { grace = 0.1 } end)
   teardown(function() server:stop() end)
 
   local function start(...)
-    child, next_id = program.start(server, { "mcp", ... }), 0
+    child, next_id, earlier = program.start(server, { "mcp", ... }), 0, {}
   end
 
   before_each(function() start() end)
@@ -24,7 +24,7 @@ describe("opensandbox mcp", function()
     assert(child:write(json.encode(message) .. "\n"))
   end
 
-  local function receive()
+  local function receive_next()
     local line, problem = child:read_line(30)
     assert(line, ("%s: %s"):format(tostring(problem), child:stderr_text()))
     local message = json.decode(line)
@@ -32,12 +32,20 @@ describe("opensandbox mcp", function()
     return message
   end
 
+  -- The next message that nobody has taken.
+  local function receive()
+    return table.remove(earlier, 1) or receive_next()
+  end
+
+  -- Sends a request and returns its answer. Messages that come before it are kept for `receive`.
   local function request(method, params)
     next_id = next_id + 1
     send { id = next_id, method = method, params = params or {} }
-    local message = receive()
-    assert.equal(next_id, message.id)
-    return message
+    while true do
+      local message = receive_next()
+      if message.id == next_id then return message end
+      earlier[#earlier + 1] = message
+    end
   end
 
   local function call(name, arguments)
