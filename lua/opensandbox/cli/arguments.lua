@@ -21,6 +21,7 @@ local GROUPS = {
   } },
   { "Commands", {
     { "exec", "run a command in a sandbox" },
+    { "shell", "open a shell of a sandbox in this terminal" },
     { "start", "start a command in the background" },
     { "status", "show commands in the background, or the processes of a sandbox" },
     { "logs", "print the output of a command in the background" },
