@@ -114,7 +114,7 @@ interop: setup-interop
 	@$(MAKE) --no-print-directory core sdks
 	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) spec/interop/run.lua
 
-sdks: build/js/installed build/python-1.1/installed build/python-0.1/installed
+sdks: build/js/installed build/python-1.1/installed build/python-0.1/installed build/python-mcp/installed
 
 # The real server over a stand-in for the container engine. Where PyPI is out of reach, that is said, and nothing is tried.
 contract: setup-interop
