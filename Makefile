@@ -8,8 +8,10 @@
 # make torture    failing allocations, and other faults
 # make systems    README's two commands on other Debian releases, in directories of their own (root, debootstrap)
 # make interop    the development server, driven by the official Python and JavaScript SDKs
+# make doc        the reference in doc/, from the annotations in lua/
+# make help       this list
 # make -s env     the exports that let `$(LUA) script.lua` use the tree
-# make install    into $(PREFIX)
+# make install    into $(PREFIX); make uninstall removes it
 #
 # LUA=lua5.1 | lua5.2 | lua5.3 | lua5.4 | luajit chooses the interpreter for every target.
 
@@ -54,7 +56,7 @@ CORE = $(BUILD)/opensandbox/core.so
 RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo systems test test-alone bench interop sdks soak lint fuzz fuzz-coverage tsan torture env install clean setup-build setup-test \
+.PHONY: all core demo systems test test-alone bench interop sdks soak lint doc help fuzz fuzz-coverage tsan torture env install uninstall clean setup-build setup-test \
   setup-demo setup-bench setup-interop run-test run-demo
 
 all: core
@@ -128,6 +130,12 @@ systems:
 lint:
 	luacheck -q .
 
+doc:
+	@LUA_PATH="./?.lua;;" $(LUA) tools/reference/main.lua
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
 # Parts of the core by themselves, under the sanitizers: on the inputs of spec/fuzz/ and on random ones, cut at random places, and the
 # set of transfers and a WebSocket connection beside models of them.
 FUZZED = body event_stream output_event response
@@ -192,6 +200,11 @@ install: core
 	mkdir -p "$(DESTDIR)$(PREFIX)/bin"
 	sed '1s|.*|#!/usr/bin/env $(notdir $(LUA))|' bin/opensandbox-devserver > "$(DESTDIR)$(PREFIX)/bin/opensandbox-devserver"
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/opensandbox-devserver"
+
+# Other Luas may have their own installation, but there is one program of each name.
+uninstall:
+	rm -rf "$(DESTDIR)$(PREFIX)/share/lua/$(VERSION)/opensandbox" "$(DESTDIR)$(PREFIX)/lib/lua/$(VERSION)/opensandbox"
+	rm -f "$(DESTDIR)$(PREFIX)/bin/opensandbox-devserver"
 
 clean:
 	rm -rf build

@@ -10,10 +10,14 @@ local tables = require "opensandbox.base.tables"
 
 local child_resource = {}
 
+--- A resource inside a sandbox: a session, a code context or an isolated session.
+--- ```lua
+--- print(session.id, session.sandbox.id, session.client.url)
+--- ```
 ---@class opensandbox.ChildResource
----@field id string
----@field sandbox opensandbox.Sandbox
----@field client opensandbox.Client
+---@field id string execd's name for it
+---@field sandbox opensandbox.Sandbox the sandbox that it is in
+---@field client opensandbox.Client the client that it belongs to
 local ChildResource = {}
 
 --- Internal: returns the endpoint of the sandbox's execd, or an error when the object is closed.
@@ -34,6 +38,9 @@ function ChildResource:call_execd(op, method, ...)
 end
 
 --- Closes the object. A created resource is deleted; an attached one continues. It need not be called after the sandbox was killed.
+--- ```lua
+--- session:close()
+--- ```
 ---@return true? ok
 ---@return opensandbox.Error? err
 function ChildResource:close()
@@ -49,7 +56,10 @@ function ChildResource:close()
 end
 
 --- Lets a created resource continue after this object is closed or collected.
----@return opensandbox.ChildResource self
+--- ```lua
+--- print(session:detach().id) -- another process continues with sandbox:session { id = id }
+--- ```
+---@return self
 function ChildResource:detach()
   if self._resource then self._resource:release() end
   self._resource = nil

@@ -5,6 +5,11 @@ local class = require "opensandbox.base.class"
 local core = require "opensandbox.core"
 local requests = require "opensandbox.execution.command_requests"
 
+--- A command in the background.
+--- ```lua
+--- local command = assert(sandbox:start("npm run dev"))
+--- print(command.id, command.sandbox.id)
+--- ```
 ---@class opensandbox.Command: opensandbox.BackgroundProcess
 ---@field id string execd's id; sandbox:command(id) attaches to it, in any process
 local Command = background_process.class { __name = "opensandbox.Command", _op_prefix = "command", _noun = "command",
@@ -46,6 +51,9 @@ end
 
 --- Stops it: DELETE /command of execd, which sends SIGTERM to its processes, and SIGKILL after 3 seconds. The call succeeds for a command
 --- that has ended already.
+--- ```lua
+--- assert(command:kill())
+--- ```
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Command:kill()

@@ -4,6 +4,10 @@ local class = require "opensandbox.base.class"
 local network_policy = require "opensandbox.lifecycle.network_policy"
 local presets = require "opensandbox.egress.presets"
 
+--- The hosts that a sandbox may reach: `sandbox.egress`. The sandbox must have been created with a `network_policy`.
+--- ```lua
+--- assert(sandbox.egress:allow("pypi"))
+--- ```
 ---@class opensandbox.Egress
 local Egress = {}
 Egress.__index = Egress
@@ -18,6 +22,10 @@ function egress.of(sandbox)
 end
 
 --- Returns the current policy, in the form that create and replace accept: GET /policy of the egress API.
+--- ```lua
+--- local policy = assert(sandbox.egress:policy())
+--- for _, rule in ipairs(policy.egress) do print(rule.action, rule.target) end
+--- ```
 ---@return opensandbox.NetworkPolicy? policy
 ---@return opensandbox.Error? err
 function Egress:policy()
@@ -31,6 +39,9 @@ local function add_rules(self, op, action, ...)
 end
 
 --- Allows hosts: PATCH /policy. New rules come before older ones.
+--- ```lua
+--- assert(sandbox.egress:allow("pypi", "my.host.example"))
+--- ```
 ---@param ... string|string[] hosts, `*.suffix`, addresses, CIDRs, and names of presets: "pypi", "npm", "github" ...
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
@@ -39,6 +50,9 @@ function Egress:allow(...)
 end
 
 --- Denies hosts: PATCH /policy. New rules come before older ones.
+--- ```lua
+--- assert(sandbox.egress:deny("*.tracker.example"))
+--- ```
 ---@param ... string|string[] as for allow
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
@@ -47,6 +61,9 @@ function Egress:deny(...)
 end
 
 --- Removes the rules for hosts, so that other rules and the default action apply to them: DELETE /policy.
+--- ```lua
+--- assert(sandbox.egress:remove("my.host.example"))
+--- ```
 ---@param ... string|string[] as for allow
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
@@ -56,6 +73,9 @@ function Egress:remove(...)
 end
 
 --- Replaces the whole policy: PUT /policy.
+--- ```lua
+--- assert(sandbox.egress:replace(opensandbox.egress.only("pypi", "npm")))
+--- ```
 ---@param policy opensandbox.NetworkPolicy for example opensandbox.egress.only("pypi")
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err

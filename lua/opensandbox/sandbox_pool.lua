@@ -22,6 +22,10 @@ local tables = require "opensandbox.base.tables"
 local task = require "opensandbox.loop.task"
 local task_group = require "opensandbox.loop.task_group"
 
+--- Sandboxes that are created in advance, in this process. Each is used once.
+--- ```lua
+--- local pool = client:pool { image = "python:3.12", min_idle = 4, max_size = 16 }
+--- ```
 ---@class opensandbox.Pool
 local Pool = {}
 Pool.__index = Pool
@@ -42,15 +46,24 @@ local PING_TIMEOUT = 2            -- seconds
 local POLL_INTERVAL = 1           -- seconds between checks of a request that waits for a create beyond its time limit
 local MAX_MIN_LIFETIME = 60       -- seconds: the greatest default of min_remaining_lifetime
 
+--- The options of `client:pool`: those of the sandboxes, and how many there are.
+--- ```lua
+--- local pool = client:pool {
+---   image = "python:3.12", timeout = "1h", min_idle = 4, max_size = 16, min_remaining_lifetime = 60,
+---   acquire_timeout = 10, ready_timeout = 60, keep_alive = false,
+---   warm_up = function(sandbox) return sandbox:run("pip install numpy") end,
+---   on_state = function(info) print(info.id, info.state) end,
+--- }
+--- ```
 ---@class opensandbox.PoolOpts: opensandbox.SandboxOpts
 ---@field min_idle? integer idle sandboxes that are kept ready, default 1
 ---@field max_size? integer sandboxes in all at any time, default 10
----@field min_remaining_lifetime? number seconds of lifetime that a sandbox must have left to be handed out, default a tenth of its timeout, at most 60
+---@field min_remaining_lifetime? opensandbox.Duration of lifetime that a sandbox must have left to be handed out, default a tenth of its timeout, at most 60
 ---@field warm_up? fun(sandbox: opensandbox.Sandbox): any called once with each new sandbox before it is handed out; nil and an error, or a raised one, discard it
----@field acquire_timeout? number seconds that `acquire` waits for capacity, default 30
----@field ready_timeout? number see CreateOpts
+---@field acquire_timeout? opensandbox.Duration that `acquire` waits for capacity, default 30
+---@field ready_timeout? opensandbox.Duration see CreateOpts
 ---@field on_state? fun(info: opensandbox.SandboxInfo) see CreateOpts
----@field keep_alive? number|false see CreateOpts
+---@field keep_alive? opensandbox.Duration|false see CreateOpts
 
 local own_options = {
   min_idle = "natural", max_size = "natural", min_remaining_lifetime = "seconds or 0", warm_up = "function",
@@ -74,6 +87,9 @@ local function with_defaults(op, given, lifetime)
 end
 
 --- Makes a pool and starts to fill it.
+--- ```lua
+--- local pool = client:pool { image = "python:3.12", min_idle = 4, max_size = 16 }
+--- ```
 ---@param client opensandbox.Client
 ---@param opts opensandbox.PoolOpts
 ---@return opensandbox.Pool
@@ -315,7 +331,10 @@ local acquire_options = { timeout = "seconds or 0" }
 
 --- Returns a sandbox that is ready, for one use: release it, or use `with`. It takes an idle one that answers and lives long enough, else
 --- waits for a new one. Requests are served in their order.
----@param opts? { timeout?: number } timeout in seconds to wait for capacity, default: the pool's acquire_timeout; a create that is under way is waited for beyond that
+--- ```lua
+--- local sandbox = assert(pool:acquire { timeout = 10 })
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds to wait for capacity, default: the pool's acquire_timeout; a create that is under way is waited for beyond that
 ---@return opensandbox.Sandbox? sandbox
 ---@return opensandbox.Error? err kind `timeout`, code `pool_exhausted` when there was no capacity; else the error of the create
 function Pool:acquire(opts)
@@ -339,6 +358,9 @@ function Pool:acquire(opts)
 end
 
 --- Deletes a sandbox of this pool in the background, which makes room for another.
+--- ```lua
+--- pool:release(sandbox)
+--- ```
 ---@param sandbox opensandbox.Sandbox
 ---@return true
 function Pool:release(sandbox)
@@ -356,6 +378,9 @@ local function release_and_return(self, sandbox, ok, ...)
 end
 
 --- Calls a function with a sandbox and `...`, and releases the sandbox afterwards, also when the function raises. Its error is raised again.
+--- ```lua
+--- local result = assert(pool:with(function(sandbox) return sandbox:run("make test", { timeout = 60 }) end))
+--- ```
 ---@param fn fun(sandbox: opensandbox.Sandbox, ...): any
 ---@param ... any
 ---@return any ... the results of fn, or nil and the error of acquire
@@ -366,6 +391,11 @@ function Pool:with(fn, ...)
   return release_and_return(self, sandbox, coxpcall.pcall(fn, sandbox, ...))
 end
 
+--- How many sandboxes a pool has.
+--- ```lua
+--- local stats = pool:stats()
+--- print(stats.idle, stats.busy, stats.creating, stats.failures)
+--- ```
 ---@class opensandbox.PoolStats
 ---@field idle integer sandboxes that are ready
 ---@field busy integer sandboxes that are handed out or being deleted
@@ -373,6 +403,9 @@ end
 ---@field failures integer failed creates since the last success
 
 --- Returns the numbers of sandboxes.
+--- ```lua
+--- print(pool:stats().idle)
+--- ```
 ---@return opensandbox.PoolStats
 function Pool:stats()
   return { idle = #self._idle, busy = self._busy, creating = self:_creating(), failures = self._failures }
@@ -381,7 +414,10 @@ end
 local time_options = { timeout = "seconds" }
 
 --- Waits until `min_idle` sandboxes are ready, or as many as max_size allows beside those in use.
----@param opts? { timeout?: number } timeout in seconds, default: none
+--- ```lua
+--- assert(pool:fill { timeout = "2m" })
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default: none
 ---@return true? ok
 ---@return opensandbox.Error? err kind `timeout`, code `not_filled`; else the error of the last create
 function Pool:fill(opts)
@@ -429,7 +465,10 @@ end
 
 --- Closes the pool: deletes the idle sandboxes, and those whose create is under way, and waits until they are gone. Sandboxes that are
 --- handed out continue until they are released. Waiting and later calls of acquire return an error. Closing the client does this too.
----@param opts? { timeout?: number } timeout in seconds, default 30; the deletes continue in the background
+--- ```lua
+--- assert(pool:close())
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default 30; the deletes continue in the background
 ---@return true? ok
 ---@return opensandbox.Error? err kind `timeout`, code `not_closed`
 function Pool:close(opts)

@@ -9,6 +9,11 @@ local options = require "opensandbox.base.options"
 local tables = require "opensandbox.base.tables"
 local url = require "opensandbox.base.url"
 
+--- A sandbox for another process, as plain data that can be written as JSON. Protect it like a password.
+--- ```lua
+--- local handle = assert(sandbox:handle())
+--- print(handle.id, handle.url, handle.endpoints["44772"].url)
+--- ```
 ---@class opensandbox.Handle
 ---@field id string the sandbox
 ---@field url string of its server
@@ -20,6 +25,11 @@ local EXECD_PORT = ("%d"):format(objects.EXECD_PORT) -- because the keys of JSON
 
 --- Returns a table that refers to the sandbox, which can be written as JSON. It keeps nothing alive: a sandbox that was created here is
 --- deleted with its object, unless that is detached.
+--- ```lua
+--- local handle = assert(sandbox:handle())
+--- -- In another process, without a request for the endpoint:
+--- local same = assert(client:connect(handle, { wait = false }))
+--- ```
 ---@param self opensandbox.Sandbox
 ---@return opensandbox.Handle? handle
 ---@return opensandbox.Error? err

@@ -2,6 +2,11 @@
 
 local class = require "opensandbox.base.class"
 
+--- Credentials that are added to the requests of a sandbox, and that it never sees: `sandbox.vault`. The sandbox must have been created
+--- with a `network_policy` and `credential_proxy = true`.
+--- ```lua
+--- print(assert(sandbox.vault:get()).revision)
+--- ```
 ---@class opensandbox.Vault
 local Vault = {}
 Vault.__index = Vault
@@ -16,6 +21,12 @@ function vault.of(sandbox)
 end
 
 --- Creates the vault: POST /credential-vault of the egress API.
+--- ```lua
+--- assert(sandbox.vault:create {
+---   credentials = { { name = "token", value = secret } },
+---   bindings = { { name = "api", hosts = { "api.example.com" }, auth = { type = "bearer", credential = "token" } } },
+--- })
+--- ```
 ---@param opts opensandbox.VaultOpts
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
@@ -24,6 +35,9 @@ function Vault:create(opts)
 end
 
 --- Returns its state, without its secrets: GET /credential-vault.
+--- ```lua
+--- print(assert(sandbox.vault:get()).revision)
+--- ```
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
 function Vault:get()
@@ -31,6 +45,9 @@ function Vault:get()
 end
 
 --- Changes it, all or nothing: PATCH /credential-vault.
+--- ```lua
+--- assert(sandbox.vault:patch { credentials = { replace = { { name = "token", value = secret } } } })
+--- ```
 ---@param changes opensandbox.VaultChanges
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
@@ -39,6 +56,9 @@ function Vault:patch(changes)
 end
 
 --- Deletes it: DELETE /credential-vault. The call succeeds when there is none.
+--- ```lua
+--- assert(sandbox.vault:delete())
+--- ```
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Vault:delete()
@@ -46,6 +66,9 @@ function Vault:delete()
 end
 
 --- Returns its credentials, without their values: GET /credential-vault/credentials.
+--- ```lua
+--- for _, credential in ipairs(assert(sandbox.vault:credentials())) do print(credential.name) end
+--- ```
 ---@return opensandbox.CredentialInfo[]? list
 ---@return opensandbox.Error? err
 function Vault:credentials()
@@ -53,6 +76,9 @@ function Vault:credentials()
 end
 
 --- Returns one credential, without its value: GET /credential-vault/credentials/{name}.
+--- ```lua
+--- print(assert(sandbox.vault:credential("token")).revision)
+--- ```
 ---@param name string
 ---@return opensandbox.CredentialInfo? credential
 ---@return opensandbox.Error? err
@@ -61,6 +87,9 @@ function Vault:credential(name)
 end
 
 --- Returns its bindings, without the names of their credentials: GET /credential-vault/bindings.
+--- ```lua
+--- for _, binding in ipairs(assert(sandbox.vault:bindings())) do print(binding.name) end
+--- ```
 ---@return opensandbox.BindingInfo[]? list
 ---@return opensandbox.Error? err
 function Vault:bindings()
@@ -68,6 +97,9 @@ function Vault:bindings()
 end
 
 --- Returns one binding: GET /credential-vault/bindings/{name}.
+--- ```lua
+--- print(assert(sandbox.vault:binding("api")).auth.type)
+--- ```
 ---@param name string
 ---@return opensandbox.BindingInfo? binding
 ---@return opensandbox.Error? err

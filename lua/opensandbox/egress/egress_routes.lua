@@ -11,11 +11,16 @@ local tables = require "opensandbox.base.tables"
 
 local egress_routes = {}
 
+--- The state of the egress sidecar.
+--- ```lua
+--- local status = assert(sandbox.egress:allow("pypi"))
+--- print(status.status, status.mode, status.enforcement_mode, status.reason, status.policy and status.policy.default_action)
+--- ```
 ---@class opensandbox.EgressStatus
 ---@field status string "ok"
 ---@field mode? string "deny_all", "allow_all" or "enforcing": the effect of the policy
 ---@field enforcement_mode? string "dns" (host names only) or "dns+nft" (addresses too)
----@field reason? string
+---@field reason? string why the policy is not enforced as asked
 ---@field policy? opensandbox.NetworkPolicy in the response of get_egress_policy; replace_egress_policy accepts it unchanged
 
 ---@return opensandbox.EgressStatus? status
@@ -48,6 +53,9 @@ local function policy_call(self, endpoint, request)
 end
 
 --- Returns the policy: GET /policy. It does not contain the rules that the operator of the server adds.
+--- ```lua
+--- print(assert(client:get_egress_policy(egress)).mode)
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@return opensandbox.EgressStatus? status with its policy
@@ -57,6 +65,9 @@ function egress_routes.get_egress_policy(self, endpoint)
 end
 
 --- Adds rules before the existing ones: PATCH /policy. A rule for the target of an existing rule replaces it. The default action stays.
+--- ```lua
+--- assert(client:patch_egress_policy(egress, { { action = "allow", target = "pypi.org" } }))
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param rules opensandbox.EgressRule[]
@@ -70,6 +81,9 @@ function egress_routes.patch_egress_policy(self, endpoint, rules)
 end
 
 --- Deletes the rules for some targets: DELETE /policy (egress from 1.0.13). Targets without a rule are ignored.
+--- ```lua
+--- assert(client:delete_egress_rules(egress, { "pypi.org" }))
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param targets string|string[]
@@ -85,6 +99,9 @@ function egress_routes.delete_egress_rules(self, endpoint, targets)
 end
 
 --- Replaces the whole policy: PUT /policy. Only this changes the default action.
+--- ```lua
+--- assert(client:replace_egress_policy(egress, { default_action = "deny", egress = { { action = "allow", target = "pypi.org" } } }))
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param policy opensandbox.NetworkPolicy without a default_action: "deny"

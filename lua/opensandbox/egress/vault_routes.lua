@@ -68,11 +68,25 @@ local function change(self, endpoint, request)
   return nil, refusal
 end
 
+--- The credentials, and the requests that they are for.
+--- ```lua
+--- local opts = {
+---   credentials = { { name = "token", value = secret } },
+---   bindings = { { name = "api", hosts = { "api.example.com" }, auth = { type = "bearer", credential = "token" } } },
+--- }
+--- assert(sandbox.vault:create(opts))
+--- ```
 ---@class opensandbox.VaultOpts
----@field credentials opensandbox.Credential[]
----@field bindings opensandbox.CredentialBinding[]
+---@field credentials opensandbox.Credential[] the secrets
+---@field bindings opensandbox.CredentialBinding[] the requests that get them
 
 --- Creates the vault: POST /credential-vault. It must not exist yet.
+--- ```lua
+--- assert(client:create_credential_vault(egress, {
+---   credentials = { { name = "token", value = secret } },
+---   bindings = { { name = "api", hosts = { "api.example.com" }, auth = { type = "bearer", credential = "token" } } },
+--- }))
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param opts opensandbox.VaultOpts
@@ -85,6 +99,9 @@ function vault_routes.create_credential_vault(self, endpoint, opts)
 end
 
 --- Returns the state of the vault, without its secrets: GET /credential-vault.
+--- ```lua
+--- print(assert(client:get_credential_vault(egress)).revision)
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@return opensandbox.VaultState? state
@@ -93,12 +110,21 @@ function vault_routes.get_credential_vault(self, endpoint)
   return call(self, endpoint, { op = self.op or "get_credential_vault", method = "GET", decode = vault_objects.vault_state })
 end
 
+--- Changes of a vault, which are made together or not at all.
+--- ```lua
+--- assert(sandbox.vault:patch {
+---   expected_revision = 3, credentials = { replace = { { name = "token", value = secret } } }, bindings = { delete = { "old" } },
+--- })
+--- ```
 ---@class opensandbox.VaultChanges
 ---@field expected_revision? integer the change is refused when the vault has another one
----@field credentials? { add?: opensandbox.Credential[], replace?: opensandbox.Credential[], delete?: string[] }
----@field bindings? { add?: opensandbox.CredentialBinding[], replace?: opensandbox.CredentialBinding[], delete?: string[] }
+---@field credentials? { add?: opensandbox.Credential[], replace?: opensandbox.Credential[], delete?: string[] } those to add, to replace, and the names of those to delete
+---@field bindings? { add?: opensandbox.CredentialBinding[], replace?: opensandbox.CredentialBinding[], delete?: string[] } those to add, to replace, and the names of those to delete
 
 --- Changes the vault, all or nothing: PATCH /credential-vault. The sidecar deletes first, then replaces, then adds.
+--- ```lua
+--- assert(client:patch_credential_vault(egress, { credentials = { replace = { { name = "token", value = secret } } } }))
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param changes opensandbox.VaultChanges
@@ -111,6 +137,9 @@ function vault_routes.patch_credential_vault(self, endpoint, changes)
 end
 
 --- Deletes the vault with its credentials and bindings: DELETE /credential-vault. The call succeeds when there is none.
+--- ```lua
+--- assert(client:delete_credential_vault(egress))
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@return true? ok
@@ -126,6 +155,9 @@ local function item_path(op, kind, what, name)
 end
 
 --- Returns the credentials of the vault, without their values: GET /credential-vault/credentials.
+--- ```lua
+--- for _, credential in ipairs(assert(client:list_vault_credentials(egress))) do print(credential.name) end
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@return opensandbox.CredentialInfo[]? list
@@ -136,6 +168,9 @@ function vault_routes.list_vault_credentials(self, endpoint)
 end
 
 --- Returns one credential, without its value: GET /credential-vault/credentials/{name}.
+--- ```lua
+--- print(assert(client:get_vault_credential(egress, "token")).revision)
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param name string
@@ -148,6 +183,9 @@ function vault_routes.get_vault_credential(self, endpoint, name)
 end
 
 --- Returns the bindings of the vault, without the names of their credentials: GET /credential-vault/bindings.
+--- ```lua
+--- for _, binding in ipairs(assert(client:list_vault_bindings(egress))) do print(binding.name) end
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@return opensandbox.BindingInfo[]? list
@@ -158,6 +196,9 @@ function vault_routes.list_vault_bindings(self, endpoint)
 end
 
 --- Returns one binding: GET /credential-vault/bindings/{name}.
+--- ```lua
+--- print(assert(client:get_vault_binding(egress, "api")).name)
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param name string

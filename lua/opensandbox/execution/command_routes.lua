@@ -20,6 +20,9 @@ local command_routes = {}
 --- its log is read in short requests, so that no cut connection disturbs it. Both of its streams are then `stdout`, in the order
 --- and with the bytes as written.
 --- `stdin` is uploaded to a file in the sandbox's /tmp, which is removed afterwards.
+--- ```lua
+--- local result = assert(client:run_command(execd, "make test", { cwd = "/work", timeout = 600 }))
+--- ```
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string an endpoint of discover_execd, or a URL
 ---@param given string|string[] a command line for the shell, or a program and its arguments
@@ -31,6 +34,9 @@ function command_routes.run_command(self, execd, given, opts)
 end
 
 --- Returns the status of a command: GET /command/status/{id}.
+--- ```lua
+--- print(assert(client:get_command_status(execd, id)).running)
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param id string
@@ -42,6 +48,9 @@ function command_routes.get_command_status(self, endpoint, id)
 end
 
 --- Returns output of a background command, stdout and stderr in the order in which they were written: GET /command/{id}/logs.
+--- ```lua
+--- local text, cursor = client:get_command_logs(execd, id, 0)
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param id string
@@ -58,6 +67,9 @@ function command_routes.get_command_logs(self, endpoint, id, cursor)
 end
 
 --- Stops a running command: DELETE /command. Its process group receives SIGTERM and, after 3 seconds, SIGKILL.
+--- ```lua
+--- assert(client:interrupt_command(execd, id))
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param id string

@@ -22,8 +22,13 @@ local function session_path(op, id)
   return BASE .. "/" .. url.escape(options.path_segment(op, "the session id", id))
 end
 
+--- The isolation that a sandbox can have.
+--- ```lua
+--- local found = assert(client:get_isolation_capabilities(execd))
+--- print(found.available, found.isolator, found.version, found.message, found.setpriv_available, found.userns_available, found.raw)
+--- ```
 ---@class opensandbox.IsolationCapabilities
----@field available boolean
+---@field available boolean isolated sessions are possible
 ---@field isolator? string "bwrap"
 ---@field version? string of the isolator
 ---@field message? string what is missing
@@ -32,6 +37,9 @@ end
 ---@field raw table the server's response
 
 --- Returns the isolation that this sandbox can have: GET /v1/isolated/capabilities.
+--- ```lua
+--- print(assert(client:get_isolation_capabilities(execd)).available)
+--- ```
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@return opensandbox.IsolationCapabilities? capabilities
@@ -46,11 +54,22 @@ function isolated_routes.get_isolation_capabilities(self, execd)
   return isolated_errors.call(self, execd, "isolated", request)
 end
 
+--- ```lua
+--- local mount = { path = "/data", mode = "overlay", persist = false }
+--- ```
 ---@class opensandbox.IsolatedMount a directory that a session can use
 ---@field path string absolute; created if it is missing
 ---@field mode? string "rw": changes are made in the sandbox's directory. "overlay": changes are lost when the session ends. "ro": read-only
 ---@field persist? boolean for the mode "overlay" in `overlays`: false keeps changes in memory, where the files API does not see them; default true
 
+--- The options of `sandbox:isolated`.
+--- ```lua
+--- local session = assert(sandbox:isolated {
+---   workspace = "/work", mode = "rw", overlays = { { path = "/data", mode = "ro" } }, profile = "strict", extra_writable = { "/var/cache" },
+---   binds = { { source = "/srv/models", dest = "/models", readonly = true } }, share_net = false,
+---   env_passthrough = { mode = "allow", keys = { "PATH", "HOME" } }, uid = 1000, gid = 1000, uid_mode = "setpriv", max_idle = "1h",
+--- })
+--- ```
 ---@class opensandbox.IsolatedSessionOpts
 ---@field workspace? string|opensandbox.IsolatedMount a path, or { path, mode }; the shell starts in it. Required unless there are `overlays`
 ---@field mode? string of the workspace: "rw" (default), "overlay" or "ro"
@@ -60,10 +79,10 @@ end
 ---@field binds? table[] { source, dest, readonly }: sources and destinations must exist (execd 1.0.21)
 ---@field share_net? boolean false: a network of its own (default true)
 ---@field env_passthrough? table { mode = "allow" or "deny", keys }: which of the sandbox's variables it sees (default: all but secrets)
----@field uid? integer
----@field gid? integer
+---@field uid? integer the user to run as
+---@field gid? integer the group to run as
 ---@field uid_mode? string "setpriv" (default) or "userns" (execd 1.0.21)
----@field max_idle? number seconds without a run after which the session ends; default: never. execd checks every 60 s
+---@field max_idle? opensandbox.Duration without a run after which the session ends; default: never. execd checks every 60 s
 
 local create_options = {
   workspace = "any", mode = "nonempty string", overlays = "table", profile = "nonempty string", extra_writable = "string list",
@@ -154,8 +173,14 @@ local function create_body(op, opts)
   }
 end
 
+--- An isolated session, as execd knows it.
+--- ```lua
+--- local info = assert(isolated:info())
+--- print(info.id, info.status, info.created_at, info.last_run_at, info.idle_remaining, info.max_idle, info.raw)
+--- print(info.workspace and info.workspace.path, info.overlays and #info.overlays)
+--- ```
 ---@class opensandbox.IsolatedSessionInfo
----@field id string
+---@field id string its name, for `sandbox:isolated { id = }`
 ---@field status? string "active" or "dead"
 ---@field created_at? number Unix seconds
 ---@field last_run_at? number Unix seconds
@@ -180,6 +205,9 @@ local function session_info(object, id)
 end
 
 --- Returns the existing isolated sessions: GET /v1/isolated/sessions (execd 1.0.21).
+--- ```lua
+--- for _, info in ipairs(assert(client:list_isolated_sessions(execd))) do print(info.id) end
+--- ```
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@return opensandbox.IsolatedSessionInfo[]? list
@@ -230,6 +258,9 @@ end
 --- the sandbox see the same files. In an overlay they do not. The shell does not see a change of the files API to a name that the
 --- shell has looked up before. The files API still returns files that the shell has deleted. All changes are lost when the
 --- session ends.
+--- ```lua
+--- local session = assert(client:create_isolated_session(execd, { workspace = "/work" }))
+--- ```
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param opts opensandbox.IsolatedSessionOpts
@@ -247,6 +278,9 @@ function isolated_routes.create_isolated_session(self, execd, opts)
 end
 
 --- Returns the status of a session: GET /v1/isolated/session/{id}.
+--- ```lua
+--- print(assert(client:get_isolated_session(execd, id)).status)
+--- ```
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
@@ -269,6 +303,9 @@ function isolated_routes.delete_isolated_session_request(self, execd, id)
 end
 
 --- Deletes a session, and stops what runs in it: DELETE /v1/isolated/session/{id}. One that does not exist is a success.
+--- ```lua
+--- assert(client:delete_isolated_session(execd, id))
+--- ```
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
@@ -287,6 +324,9 @@ end
 --- The methods then behave as execd's routes. Every path is taken as one below the workspace. `search_files` returns paths
 --- relative to the workspace. Owners are neither reported nor changed. The files of `sandbox:isolated` do not have these
 --- differences.
+--- ```lua
+--- local bytes = assert(client:download_file(client:isolated_endpoint(execd, id), "/work/a.txt")):read("a")
+--- ```
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string

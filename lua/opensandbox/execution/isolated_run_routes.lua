@@ -25,6 +25,11 @@ local function session_path(op, id, rest)
   return "/v1/isolated/session/" .. url.escape(options.path_segment(op, "the session id", id)) .. rest
 end
 
+--- What a run in an isolated session did.
+--- ```lua
+--- local result = assert(isolated:run("exit 3"))
+--- print(result.exit_code, result.session_ended) --> 3    true
+--- ```
 ---@class opensandbox.IsolatedResult: opensandbox.CommandResult
 ---@field session_ended? boolean the session has ended with this run
 
@@ -106,14 +111,21 @@ local function check_code(op, code)
   if not code:find("%S") then options.raise(op, "the code must not be empty") end
 end
 
+--- The options of a run in an isolated session.
+--- ```lua
+--- local result = assert(isolated:run("make", {
+---   cwd = "src", env = { CC = "clang" }, timeout = 60, on_stdout = io.write, on_event = function(event) print(event.type) end,
+---   max_output = 65536, idle_timeout = 120,
+--- }))
+--- ```
 ---@class opensandbox.IsolatedRunOpts
 ---@field cwd? string directory to enter, relative to the current directory of the session; the session stays in it
 ---@field env? table<string, string> variables for this run
----@field timeout? number seconds, rounded up to whole ones; execd then ends the run together with the session
+---@field timeout? opensandbox.Duration rounded up to whole ones; execd then ends the run together with the session
 ---@field on_stdout? fun(text: string) called with output as it arrives
 ---@field on_event? fun(event: table) called with every event of execd
 ---@field max_output? integer bytes of output to keep in the result
----@field idle_timeout? number seconds without output after which the call fails; default: none, because execd sends no pings
+---@field idle_timeout? opensandbox.Duration without output after which the call fails; default: none, because execd sends no pings
 
 local run_options = {
   cwd = "nonempty string", env = "environment", timeout = "seconds", on_stdout = "function", on_event = "function",
@@ -131,6 +143,9 @@ local run_options = {
 --- the result or of the error is then true. An exit of the shell is an error, because execd does not report the exit code: write
 --- `( set -e; ... )` for code that may exit. The runs of a session wait for each other. A process that a run leaves in the
 --- background writes into the output of later runs.
+--- ```lua
+--- print(assert(client:run_isolated(execd, id, "pwd")).stdout)
+--- ```
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
@@ -161,9 +176,14 @@ function isolated_run_routes.run_isolated_helper(self, execd, id, script, opts)
     { timeout = opts.timeout, on_stdout = opts.on_stdout, max_output = opts.max_output })
 end
 
+--- A run in the background, as the route returns it.
+--- ```lua
+--- local run = assert(client:start_isolated(execd, id, "sleep 60"))
+--- print(run.id, run.session_id, run.started_at)
+--- ```
 ---@class opensandbox.IsolatedRun
----@field id string
----@field session_id string
+---@field id string its name
+---@field session_id string the session that it runs in
 ---@field started_at? number Unix seconds
 
 -- Checks that execd has runs in the background. An execd before 1.0.22 would start a run in the foreground, which can be stopped
@@ -177,6 +197,10 @@ local function probe_background(self, op, execd, id)
   return true
 end
 
+--- The options of a run in the background.
+--- ```lua
+--- local run = assert(isolated:start("./server", { cwd = "bin", env = { PORT = "8000" } }))
+--- ```
 ---@class opensandbox.IsolatedStartOpts
 ---@field cwd? string directory to run in, relative to the current directory of the session
 ---@field env? table<string, string> variables for this run
@@ -186,6 +210,9 @@ local start_options = { cwd = "nonempty string", env = "environment" }
 --- Starts code in the background: POST /v1/isolated/session/{id}/run (execd 1.0.22). It runs in another shell, which has the
 --- directory and the exported variables of the session. It has no time limit, and ends with its session. A session with a
 --- read-only workspace refuses it.
+--- ```lua
+--- local run = assert(client:start_isolated(execd, id, "sleep 60"))
+--- ```
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
@@ -224,16 +251,24 @@ local function run_path(op, id, run_id, rest)
   return session_path(op, id, "/runs/" .. url.escape(options.path_segment(op, "the run id", run_id)) .. (rest or ""))
 end
 
+--- The status of a run in the background.
+--- ```lua
+--- local status = assert(client:get_isolated_run(execd, id, run_id))
+--- print(status.id, status.session_id, status.running, status.exit_code, status.error, status.started_at, status.finished_at)
+--- ```
 ---@class opensandbox.IsolatedRunStatus
----@field id string
----@field session_id string
----@field running boolean
----@field exit_code? integer
+---@field id string its name
+---@field session_id string the session that it runs in
+---@field running boolean it has not ended
+---@field exit_code? integer nil while it runs
 ---@field error? string "session terminated" when its session ended before it did
 ---@field started_at? number Unix seconds
 ---@field finished_at? number Unix seconds
 
 --- Returns the status of a run in the background: GET /v1/isolated/session/{id}/runs/{run_id}.
+--- ```lua
+--- print(assert(client:get_isolated_run(execd, id, run_id)).running)
+--- ```
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string of the session
@@ -252,6 +287,9 @@ function isolated_run_routes.get_isolated_run(self, execd, id, run_id)
 end
 
 --- Returns output of a run in the background, stdout and stderr in the order they were written: GET .../runs/{run_id}/logs.
+--- ```lua
+--- local text, cursor = client:get_isolated_run_logs(execd, id, run_id, 0)
+--- ```
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string of the session

@@ -9,9 +9,12 @@ local metrics_routes = {}
 local ping_options = { timeout = "seconds" }
 
 --- Checks that execd answers: GET /ping.
+--- ```lua
+--- assert(client:ping(execd, { timeout = 2 }))
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
----@param opts? { timeout?: number } timeout: seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout: seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function metrics_routes.ping(self, endpoint, opts)
@@ -23,8 +26,13 @@ function metrics_routes.ping(self, endpoint, opts)
   return true
 end
 
+--- Load and memory of the machine that a sandbox runs on.
+--- ```lua
+--- local metrics = assert(sandbox:metrics())
+--- print(metrics.cpu_count, metrics.cpu_used_percent, metrics.memory_used / metrics.memory_total, metrics.time)
+--- ```
 ---@class opensandbox.Metrics
----@field cpu_count number
+---@field cpu_count number the number of processors
 ---@field cpu_used_percent number of the whole machine
 ---@field memory_total number bytes, of the whole machine
 ---@field memory_used number bytes
@@ -44,6 +52,9 @@ end
 
 --- Returns the load and the memory of the machine that the sandbox runs on: GET /metrics. It takes a second, in which execd
 --- measures.
+--- ```lua
+--- print(assert(client:get_metrics(execd)).memory_used)
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@return opensandbox.Metrics? metrics
@@ -56,9 +67,13 @@ end
 local watch_options = { idle_timeout = "seconds" }
 
 --- Opens a stream of metrics, one every two seconds until it is closed: GET /metrics/watch.
+--- ```lua
+--- local stream = assert(client:watch_metrics(execd))
+--- for metrics in stream:events() do print(metrics.cpu_used_percent) end
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
----@param opts? { idle_timeout?: number } idle_timeout: seconds without a byte, default: the client's
+---@param opts? { idle_timeout?: opensandbox.Duration } idle_timeout: seconds without a byte, default: the client's
 ---@return opensandbox.Stream? stream of opensandbox.Metrics
 ---@return opensandbox.Error? err
 function metrics_routes.watch_metrics(self, endpoint, opts)

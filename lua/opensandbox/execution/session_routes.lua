@@ -27,6 +27,9 @@ end
 local create_options = { cwd = "nonempty string" }
 
 --- Creates a session: POST /session. Nothing runs in it yet.
+--- ```lua
+--- local session = assert(client:create_session(execd, { cwd = "/work" }))
+--- ```
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param opts? { cwd?: string } cwd: a directory, which is created if it is missing
@@ -55,6 +58,9 @@ function session_routes.delete_session_request(self, execd, id)
 end
 
 --- Deletes a session and kills its processes: DELETE /session/{id}. If the session does not exist, that is a success.
+--- ```lua
+--- assert(client:delete_session(execd, id))
+--- ```
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
@@ -93,14 +99,21 @@ function SessionExecution:on_timeout(err)
     .. "of background processes"
 end
 
+--- The options of a run in a session.
+--- ```lua
+--- local result = assert(session:run("sort", {
+---   cwd = "/work", timeout = 60, stdin = "b\na\n", on_stdout = io.write, on_event = function(event) print(event.type) end,
+---   max_output = 65536, idle_timeout = 30,
+--- }))
+--- ```
 ---@class opensandbox.SessionRunOpts
 ---@field cwd? string directory to run in; the session stays in it
----@field timeout? number seconds, after which execd kills the shell; default: none
+---@field timeout? opensandbox.Duration after which execd kills the shell; default: none
 ---@field stdin? string|file*|{ path: string }|fun(): string? the standard input, as of opensandbox.RunOpts
 ---@field on_stdout? fun(text: string) called with output as it arrives
 ---@field on_event? fun(event: table) called with each event of execd
 ---@field max_output? integer bytes of output to keep; default: the client's
----@field idle_timeout? number seconds without a byte from execd; default: the client's
+---@field idle_timeout? opensandbox.Duration without a byte from execd; default: the client's
 
 local run_options = {
   cwd = "nonempty string", timeout = "seconds", stdin = "any", on_stdout = "function", on_event = "function",
@@ -112,6 +125,9 @@ local run_options = {
 --- It works like `run_command`, but stderr is mixed into stdout, blank lines are missing, and the result has no id. If the wait
 --- ends before the command does, its shell is killed, and the session stays. The call also waits for background processes of the
 --- command, unless their output is redirected.
+--- ```lua
+--- print(assert(client:run_in_session(execd, id, "pwd")).stdout)
+--- ```
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string

@@ -15,14 +15,22 @@ local SINK_BUFFER = 256 * 1024 -- bytes received at a time on their way to a loc
 local CHUNK_SIZE = 120 * 1024  -- bytes read at a time after a connection broke
 local MODE_0600 = 384          -- of a local file until it is complete, if it gets a mode
 
+--- Which part of a file is read, and how long that may take.
+--- ```lua
+--- local part = assert(sandbox.files:read("/work/big.bin", { offset = 1000, length = 100, timeout = 60, idle_timeout = 10 }))
+--- local lines = assert(sandbox.files:read("/work/big.log", { lines = { first = 1, count = 20 } }))
+--- ```
 ---@class opensandbox.DownloadOpts
 ---@field offset? integer first byte, default 0
 ---@field length? integer bytes, default: to the end
 ---@field lines? { first?: integer, count?: integer } instead of bytes: lines, from 1. execd then omits the last newline
----@field timeout? number seconds for the whole download; default: none
----@field idle_timeout? number seconds without a byte; default: the client's transfer_idle_timeout
+---@field timeout? opensandbox.Duration for the whole download; default: none
+---@field idle_timeout? opensandbox.Duration without a byte; default: the client's transfer_idle_timeout
 
 --- Opens a file of the sandbox for reading: GET /files/download. After a connection broke, the reader requests the rest by a range.
+--- ```lua
+--- local bytes = assert(client:download_file(execd, "/work/a.txt")):read("a")
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param path string
@@ -38,10 +46,16 @@ function download_routes.download_file(self, endpoint, path, opts)
   return reader.new(stream)
 end
 
+--- The options of `client:save_file`.
+--- ```lua
+--- assert(client:save_file(execd, "/work/out.tar", "out.tar", {
+---   mode = "0600", timeout = 600, idle_timeout = 30, on_progress = function(done, total) print(done, total) end,
+--- }))
+--- ```
 ---@class opensandbox.SaveOpts
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
----@field timeout? number seconds for the whole download; default: none
----@field idle_timeout? number seconds without a byte; default: the client's transfer_idle_timeout
+---@field timeout? opensandbox.Duration for the whole download; default: none
+---@field idle_timeout? opensandbox.Duration without a byte; default: the client's transfer_idle_timeout
 ---@field mode? string|integer permissions of the file: "0644", "rw-r--r--" or 644; default: 0666 less the umask
 
 local save_options = { on_progress = "function", timeout = "seconds", idle_timeout = "seconds", mode = "any" }
@@ -105,6 +119,9 @@ end
 
 --- Downloads a file of the sandbox into a new local file: GET /files/download. The bytes do not pass through Lua. After a
 --- connection broke, the rest is requested by a range. If nothing is returned, or an error, the local file is removed.
+--- ```lua
+--- assert(client:save_file(execd, "/work/out.tar", "out.tar", { mode = "0600" }))
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param path string

@@ -12,14 +12,19 @@ local DEFAULT_DIRECTORY_MODE = 755 -- as the official clients; execd takes octal
 
 local file_routes = {}
 
+--- A file or a directory of a sandbox.
+--- ```lua
+--- local info = assert(sandbox.files:stat("/work/a.txt"))
+--- print(info.path, info.type, info.size, info.mode, info.owner, info.group, info.modified_at, info.created_at)
+--- ```
 ---@class opensandbox.FileInfo
 ---@field path string absolute
 ---@field type? string "file", "directory", "symlink" or "other"; nil from execd before 1.0.19
 ---@field size? integer bytes
 ---@field modified_at? number Unix seconds
 ---@field created_at? number Unix seconds; on Linux the time of the last change to the inode
----@field owner? string
----@field group? string
+---@field owner? string name of the user
+---@field group? string name of the group
 ---@field mode? string octal digits: "0644"
 
 -- Returns a value of the response if it has the right type. The sandbox is not trusted.
@@ -50,6 +55,9 @@ local function file_list(array)
 end
 
 --- Returns the files below a directory whose base name matches a pattern: GET /files/search. Directories are not included.
+--- ```lua
+--- for _, file in ipairs(assert(client:search_files(execd, "/work", "*.txt"))) do print(file.path) end
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param dir string
@@ -74,6 +82,10 @@ local function path_query(op, list)
 end
 
 --- Returns facts about files and directories: GET /files/info. Symlinks are not followed.
+--- ```lua
+--- local infos = assert(client:file_info(execd, { "/work/a.txt", "/work/b.txt" }))
+--- print(infos["/work/a.txt"].size)
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[] if one of them is missing, the whole call fails
@@ -93,6 +105,9 @@ function file_routes.file_info(self, endpoint, list)
 end
 
 --- Removes files: DELETE /files. Missing files are ignored; a directory is an error.
+--- ```lua
+--- assert(client:delete_files(execd, { "/work/a.txt" }))
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[]
@@ -106,6 +121,9 @@ function file_routes.delete_files(self, endpoint, list)
 end
 
 --- Removes directories with everything in them, as `rm -rf` does: DELETE /directories. Missing directories are ignored.
+--- ```lua
+--- assert(client:delete_directories(execd, { "/work/build" }))
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[]
@@ -121,6 +139,9 @@ end
 local list_options = { depth = "natural" }
 
 --- Returns the entries of a directory: GET /directories/list.
+--- ```lua
+--- for _, entry in ipairs(assert(client:list_directory(execd, "/work"))) do print(entry.path) end
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param path string
@@ -151,6 +172,9 @@ local function call_without_result(self, endpoint, request)
 end
 
 --- Creates directories and their parents: POST /directories. Existing directories are not changed.
+--- ```lua
+--- assert(client:make_directories(execd, { "/work/a", "/work/b" }, { mode = "0700" }))
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[]
@@ -171,6 +195,9 @@ end
 
 --- Moves files and directories, in order: POST /files/mv. The parents of the new paths are created. An existing file is never
 --- overwritten. The call stops at the first move that fails; the moves before it stay.
+--- ```lua
+--- assert(client:move_files(execd, { { from = "/work/a.txt", to = "/work/b.txt" } }))
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param moves table[] { from = path, to = path }
@@ -190,6 +217,9 @@ function file_routes.move_files(self, endpoint, moves)
 end
 
 --- Changes permissions and owners: POST /files/permissions. Symlinks are followed.
+--- ```lua
+--- assert(client:set_permissions(execd, { ["/work/run.sh"] = { mode = "0755", owner = "root" } }))
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param wanted table<string, opensandbox.AccessOpts> by path; fields that are nil are not changed
@@ -209,6 +239,9 @@ function file_routes.set_permissions(self, endpoint, wanted)
 end
 
 --- Replaces each occurrence of a text in files, byte for byte: POST /files/replace.
+--- ```lua
+--- local counts = assert(client:replace_in_files(execd, { ["/work/a.txt"] = { old = "one", new = "two" } }))
+--- ```
 ---@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param changes table<string, { old: string, new: string }> by path

@@ -7,16 +7,22 @@ local url = require "opensandbox.base.url"
 
 local diagnostics_routes = {}
 
+--- Logs or events of a sandbox.
+--- ```lua
+--- local logs = assert(client:get_diagnostic_logs(id, "container"))
+--- print(logs.kind, logs.scope, logs.content or logs.content_url, logs.content_type, logs.content_length, logs.truncated)
+--- print(logs.expires_at, table.concat(logs.warnings, "\n"))
+--- ```
 ---@class opensandbox.Diagnostics
 ---@field kind string "logs" or "events"
----@field scope string
+---@field scope string what they are about
 ---@field content? string the text, if the response contains it
 ---@field content_url? string where the text can be fetched, if the response does not contain it
----@field content_type? string
+---@field content_type? string the MIME type of the text
 ---@field content_length? integer bytes
 ---@field expires_at? number Unix seconds: when the URL becomes invalid
----@field truncated boolean
----@field warnings string[]
+---@field truncated boolean the text is not complete
+---@field warnings string[] what the server could not read
 
 local function diagnostics(object)
   if type(object.kind) ~= "string" or not (object.content or object.contentUrl) then return nil, "diagnostics" end
@@ -38,10 +44,13 @@ local function get(self, op, id, kind, scope, opts)
 end
 
 --- Returns logs about a sandbox: GET /sandboxes/{id}/diagnostics/logs.
+--- ```lua
+--- print(assert(client:get_diagnostic_logs(id, "container")).content)
+--- ```
 ---@param self opensandbox.Client
 ---@param id string
 ---@param scope string "container" or "all"
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.Diagnostics? diagnostics
 ---@return opensandbox.Error? err
 function diagnostics_routes.get_diagnostic_logs(self, id, scope, opts)
@@ -49,10 +58,13 @@ function diagnostics_routes.get_diagnostic_logs(self, id, scope, opts)
 end
 
 --- Returns events of a sandbox: GET /sandboxes/{id}/diagnostics/events.
+--- ```lua
+--- print(assert(client:get_diagnostic_events(id, "all")).content)
+--- ```
 ---@param self opensandbox.Client
 ---@param id string
 ---@param scope string "runtime", "lifecycle" or "all"
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.Diagnostics? diagnostics
 ---@return opensandbox.Error? err
 function diagnostics_routes.get_diagnostic_events(self, id, scope, opts)

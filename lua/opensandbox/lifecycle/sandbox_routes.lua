@@ -25,6 +25,9 @@ local call_options = { timeout = "seconds" }
 ---
 --- The request is sent once, or again only if the server provably did not execute it. If the response is lost, the sandbox is found by a
 --- label. The client's create_timeout limits all of that.
+--- ```lua
+--- local info = assert(client:create_sandbox { image = "python:3.12", timeout = 600 })
+--- ```
 ---@param self opensandbox.Client
 ---@param opts opensandbox.SandboxOpts
 ---@return opensandbox.SandboxInfo? info
@@ -39,9 +42,12 @@ function sandbox_routes.create_sandbox(self, opts)
 end
 
 --- Returns one sandbox: GET /sandboxes/{id}.
+--- ```lua
+--- print(assert(client:get_sandbox(id)).state)
+--- ```
 ---@param self opensandbox.Client
 ---@param id string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
 function sandbox_routes.get_sandbox(self, id, opts)
@@ -63,18 +69,26 @@ local function metadata_filter(metadata)
   return #parts > 0 and table.concat(parts, "&") or nil
 end
 
+--- Which sandboxes a list has.
+--- ```lua
+--- local filter = { metadata = { job = "7" }, states = { "Running", "Paused" }, page = 1, page_size = 50, timeout = 10 }
+--- for sandbox in client:sandboxes(filter) do print(sandbox.id) end
+--- ```
 ---@class opensandbox.SandboxFilter
 ---@field metadata? table<string, string> all of them must match
 ---@field states? string[] a sandbox in any of them matches
 ---@field page? integer from 1; default: all pages
 ---@field page_size? integer at most 200
----@field timeout? number seconds
+---@field timeout? opensandbox.Duration for the whole call; default: the client's `timeout`
 
 local filter_options = {
   metadata = "string map", states = "string list", page = "natural", page_size = "natural", timeout = "seconds",
 }
 
 --- Returns the sandboxes that match a filter, newest first: GET /sandboxes.
+--- ```lua
+--- for _, info in ipairs(assert(client:list_sandboxes { states = { "Running" } })) do print(info.id) end
+--- ```
 ---@param self opensandbox.Client
 ---@param filter? opensandbox.SandboxFilter
 ---@return opensandbox.SandboxInfo[]? list
@@ -88,9 +102,12 @@ function sandbox_routes.list_sandboxes(self, filter)
 end
 
 --- Deletes a sandbox: DELETE /sandboxes/{id}. The call succeeds for a sandbox that does not exist any more.
+--- ```lua
+--- assert(client:delete_sandbox(id))
+--- ```
 ---@param self opensandbox.Client
 ---@param id string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function sandbox_routes.delete_sandbox(self, id, opts)
@@ -116,10 +133,13 @@ end
 
 --- Sets the lifetime of a sandbox to `seconds` from now: POST /sandboxes/{id}/renew-expiration. The server's clock counts, not the clock
 --- of this machine.
+--- ```lua
+--- local expires_at = assert(client:renew_sandbox(id, 3600))
+--- ```
 ---@param self opensandbox.Client
 ---@param id string
 ---@param seconds number
----@param opts? { timeout?: number } timeout of the call, in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout of the call, in seconds
 ---@return number? expires_at Unix seconds, on the server's clock
 ---@return opensandbox.Error? err
 function sandbox_routes.renew_sandbox(self, id, seconds, opts)
@@ -149,9 +169,12 @@ end
 
 --- Pauses a sandbox: POST /sandboxes/{id}/pause. On Docker it is paused when this returns. On Kubernetes its state goes from Pausing to
 --- Paused, and its processes are lost. Its lifetime continues to run out.
+--- ```lua
+--- assert(client:pause_sandbox(id))
+--- ```
 ---@param self opensandbox.Client
 ---@param id string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function sandbox_routes.pause_sandbox(self, id, opts)
@@ -159,9 +182,12 @@ function sandbox_routes.pause_sandbox(self, id, opts)
 end
 
 --- Resumes a paused sandbox: POST /sandboxes/{id}/resume. Its endpoints may have changed afterwards.
+--- ```lua
+--- assert(client:resume_sandbox(id))
+--- ```
 ---@param self opensandbox.Client
 ---@param id string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function sandbox_routes.resume_sandbox(self, id, opts)
@@ -170,10 +196,13 @@ end
 
 --- Changes some of a sandbox's metadata: PATCH /sandboxes/{id}/metadata (servers from 0.1.14). On Docker, a key that was set at the
 --- create and is removed comes back with the next change.
+--- ```lua
+--- assert(client:patch_metadata(id, { stage = "two", old = false }))
+--- ```
 ---@param self opensandbox.Client
 ---@param id string
 ---@param changes table<string, string|false> false removes the key
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
 function sandbox_routes.patch_metadata(self, id, changes, opts)
@@ -192,14 +221,22 @@ function sandbox_routes.patch_metadata(self, id, changes, opts)
     decode = objects.sandbox_info, may_repeat = true }
 end
 
+--- The options of `sandbox:endpoint` and of the routes that return endpoints.
+--- ```lua
+--- local signed = assert(sandbox:endpoint(8080, { expires = os.time() + 3600, timeout = 5 }))
+--- local proxied = assert(sandbox:endpoint(8080, { use_server_proxy = true }))
+--- ```
 ---@class opensandbox.EndpointOpts
 ---@field use_server_proxy? boolean default: the client's
 ---@field expires? integer Unix seconds: a signed endpoint that is valid until then
----@field timeout? number seconds
+---@field timeout? opensandbox.Duration for the whole call; default: the client's `timeout`
 
 local endpoint_options = { use_server_proxy = "boolean", expires = "natural", timeout = "seconds" }
 
 --- Returns the endpoint of a port of a sandbox: GET /sandboxes/{id}/endpoints/{port}.
+--- ```lua
+--- local endpoint = assert(client:get_endpoint(id, 8080))
+--- ```
 ---@param self opensandbox.Client
 ---@param id string
 ---@param port integer 1 to 65535
@@ -224,6 +261,9 @@ function sandbox_routes.get_endpoint(self, id, port, opts)
 end
 
 --- Returns the endpoint of a sandbox's execd: GET /sandboxes/{id}/endpoints/44772.
+--- ```lua
+--- local execd = assert(client:discover_execd(id))
+--- ```
 ---@param self opensandbox.Client
 ---@param id string
 ---@param opts? opensandbox.EndpointOpts
@@ -235,6 +275,9 @@ end
 
 --- Returns the endpoint of a sandbox's egress API: GET /sandboxes/{id}/endpoints/18080. Only a sandbox that was created with a
 --- network_policy has that API, but the server returns an endpoint for the others too.
+--- ```lua
+--- local egress = assert(client:discover_egress(id))
+--- ```
 ---@param self opensandbox.Client
 ---@param id string
 ---@param opts? opensandbox.EndpointOpts
@@ -244,8 +287,12 @@ function sandbox_routes.discover_egress(self, id, opts)
   return self:for_op(self.op or "discover_egress"):get_endpoint(id, objects.EGRESS_PORT, opts)
 end
 
+--- The options of `client:wait_ready`.
+--- ```lua
+--- assert(client:wait_ready(id, { timeout = 60, ping = true, on_state = function(info) print(info.state) end }))
+--- ```
 ---@class opensandbox.WaitReadyOpts
----@field timeout? number seconds, default 30
+---@field timeout? opensandbox.Duration default 30
 ---@field ping? boolean false: the state Running is enough
 ---@field on_state? fun(info: opensandbox.SandboxInfo) called with each new state
 
@@ -253,6 +300,9 @@ local ready_options = { timeout = "seconds", ping = "boolean", on_state = "funct
 
 --- Waits until a sandbox is Running and its execd answers: GET /sandboxes/{id} and execd's GET /ping. A state that never becomes Running
 --- is an error at once.
+--- ```lua
+--- local info, execd = client:wait_ready(id, { timeout = 60 })
+--- ```
 ---@param self opensandbox.Client
 ---@param id string
 ---@param opts? opensandbox.WaitReadyOpts
@@ -267,8 +317,11 @@ function sandbox_routes.wait_ready(self, id, opts)
 end
 
 --- Returns whether the server is healthy: GET /health. The route needs no key.
+--- ```lua
+--- assert(client:health { timeout = 2 })
+--- ```
 ---@param self opensandbox.Client
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function sandbox_routes.health(self, opts)
@@ -282,8 +335,11 @@ function sandbox_routes.health(self, opts)
 end
 
 --- Returns the server's version: GET /version (servers from 0.2.3; older ones return 404).
+--- ```lua
+--- print(assert(client:get_version()))
+--- ```
 ---@param self opensandbox.Client
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return string? version
 ---@return opensandbox.Error? err
 function sandbox_routes.get_version(self, opts)
@@ -295,19 +351,26 @@ function sandbox_routes.get_version(self, opts)
     end }
 end
 
+--- The outcome of a create.
+--- ```lua
+--- client:record_create_event { success = true, duration = 1.5, sandbox_id = id, image = "python:3.12" }
+--- ```
 ---@class opensandbox.CreateEvent
----@field success boolean
+---@field success boolean it has succeeded
 ---@field duration number seconds
----@field sandbox_id? string
+---@field sandbox_id? string the sandbox that it created
 ---@field image? string an image, or the id of a snapshot
 
 local event_options = { success = "boolean", duration = "seconds or 0", sandbox_id = "nonempty string", image = "nonempty string" }
 
 --- Reports the outcome of a create to the server, for its statistics: POST /metrics/events (servers from 0.2.2). The library never calls
 --- this by itself, so nothing is reported unless you do.
+--- ```lua
+--- client:record_create_event { success = true, duration = 1.5, sandbox_id = id, image = "python:3.12" }
+--- ```
 ---@param self opensandbox.Client
 ---@param event opensandbox.CreateEvent
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function sandbox_routes.record_create_event(self, event, opts)
