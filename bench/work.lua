@@ -119,19 +119,26 @@ function work.events(client, url, count, how)
   assert(how ~= "callback" or seen == tonumber(count))
 end
 
-local function connections(client, url)
-  return client:_execd(url, { op = "stats", method = "GET", path = "/stats",
-    decode = function(answer) return answer.connections end })
+local function stats(client, url)
+  return assert(client.http:call_endpoint(url, { op = "stats", method = "GET", path = "/stats",
+    decode = function(answer) return answer end }))
+end
+
+-- The milliseconds from the terminal event of a thick stream to the return.
+function work.terminalevent(client, url, count)
+  assert(client:run_command(url, ("events %d"):format(count), { max_output = 1024 }))
+  local now = core.now()
+  say("after", (now - stats(client, url).ended) * 1000)
 end
 
 function work.reuse(client, url, count)
   local observer = opensandbox.new(url)
-  local before = assert(connections(observer, url))
+  local before = stats(observer, url).connections
   local processor, began = os.clock(), core.now()
   for _ = 1, tonumber(count) do assert(client:ping(url)) end
   say("seconds", core.now() - began)
   say("processor", os.clock() - processor)
-  say("connections", assert(connections(observer, url)) - before)
+  say("connections", stats(observer, url).connections - before)
 end
 
 local name, url = arg[1], arg[2]

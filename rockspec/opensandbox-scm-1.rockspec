@@ -26,7 +26,7 @@ build = {
   modules = {
     ["opensandbox.core"] = {
       sources = {
-        "src/alloc.c", "src/body.c", "src/buffer.c", "src/clock_heap.c", "src/connection.c", "src/driver.c",
+        "src/alloc.c", "src/batching.c", "src/body.c", "src/buffer.c", "src/clock_heap.c", "src/connection.c", "src/driver.c",
         "src/event_stream.c", "src/lua_cksum.c", "src/lua_core.c", "src/lua_event_stream.c", "src/lua_files.c",
         "src/lua_multi.c", "src/lua_notifier.c", "src/lua_poller.c", "src/lua_pty.c", "src/lua_request.c", "src/lua_system.c",
         "src/lua_transfer.c", "src/lua_websocket.c", "src/lua_websocket_codec.c", "src/multi.c", "src/notifier.c",
