@@ -24,7 +24,7 @@ local BackgroundProcess = {}
 --- Returns its output from a byte offset: stdout and stderr in the order in which they were written.
 --- ```lua
 --- local text, cursor = command:logs(0)
---- text, cursor = command:logs(cursor) -- what was written since then
+--- print(#text, "bytes; the next call begins at", cursor)
 --- ```
 ---@param cursor? integer byte offset, default 0
 ---@return string? text

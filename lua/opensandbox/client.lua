@@ -21,10 +21,11 @@ local parts = lazy.modules { sandbox_state = "opensandbox.lifecycle.sandbox_stat
 --- local client = opensandbox.new("https://sandboxes.example.com", key)
 --- print(client.url, client.use_server_proxy, client.max_output)
 --- ```
----@class opensandbox.Client
+---@class (partial) opensandbox.Client
 ---@field url string base URL of the lifecycle API, without credentials
 ---@field use_server_proxy boolean requests to sandboxes pass through the server
 ---@field max_output integer bytes of a command's output kept in memory, for each stream
+---@field pool fun(self: opensandbox.Client, opts: opensandbox.PoolOpts): opensandbox.Pool
 ---@field http opensandbox.HttpClient internal: sends requests
 ---@field resources opensandbox.OwnedResources internal: what the client must delete
 ---@field cleanup opensandbox.TaskGroup internal: background tasks that closing the client waits for

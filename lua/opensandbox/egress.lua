@@ -24,7 +24,7 @@ end
 --- Returns the current policy, in the form that create and replace accept: GET /policy of the egress API.
 --- ```lua
 --- local policy = assert(sandbox.egress:policy())
---- for _, rule in ipairs(policy.egress) do print(rule.action, rule.target) end
+--- for _, rule in ipairs(policy.egress or {}) do print(rule.action, rule.target) end
 --- ```
 ---@return opensandbox.NetworkPolicy? policy
 ---@return opensandbox.Error? err

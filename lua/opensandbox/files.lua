@@ -94,7 +94,11 @@ local write_options = {
 --- Writes a file. Its directories are created, and an existing file is overwritten in place: POST /files/upload.
 --- ```lua
 --- assert(sandbox.files:write("/work/a.txt", "some bytes\0\255", { mode = "0600" }))
---- assert(sandbox.files:write("/work/b.txt", assert(io.open("b.txt", "rb"))))
+--- local number = 0
+--- assert(sandbox.files:write("/work/numbers.txt", function()
+---   number = number + 1
+---   return number <= 1000000 and number .. "\n" or nil
+--- end))
 --- ```
 ---@param path string
 ---@param content string|file*|fun(): string? the bytes, a handle open for reading, or a function that returns the next bytes and nil at the end

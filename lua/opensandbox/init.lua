@@ -77,7 +77,7 @@ end
 ---@field pcall fun(fn: function, ...: any): boolean, any
 ---@field quote fun(argument: string): string
 ---@field spawn fun(fn: function, ...: any): opensandbox.Task
----@field map fun(items: any[], fn: (fun(item: any, index: integer): any), opts?: { concurrency?: integer }): any[]?, any
+---@field map fun(items: any[], fn: (fun(item: any, index: integer): any, any), opts?: { concurrency?: integer }): any[]?, any
 ---@field sleep fun(seconds: opensandbox.Duration): true?, opensandbox.Error?
 local opensandbox = {
   _VERSION = require "opensandbox.version",

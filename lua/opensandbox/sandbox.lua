@@ -47,9 +47,13 @@ local parts = lazy.modules {
 ---@field files opensandbox.Files its files and directories
 ---@field egress opensandbox.Egress the hosts that it may reach
 ---@field vault opensandbox.Vault credentials that are added to its requests
+---@field wait_for_port fun(self: opensandbox.Sandbox, port: integer, opts?: opensandbox.WaitForOpts): true?, opensandbox.Error?
+---@field wait_for_file fun(self: opensandbox.Sandbox, path: string, opts?: opensandbox.WaitForOpts): true?, opensandbox.Error?
+---@field handle fun(self: opensandbox.Sandbox): opensandbox.Handle?, opensandbox.Error?
 local Sandbox = {}
 Sandbox.__name = "opensandbox.Sandbox"
 
+---@class (partial) opensandbox.Client
 local sandboxes = {}
 
 -- The fields that are made when they are first read.
@@ -491,7 +495,7 @@ end
 --- ```lua
 --- local expires_at = assert(sandbox:renew("1h"))
 --- ```
----@param seconds number
+---@param seconds opensandbox.Duration from now
 ---@param opts? { timeout?: opensandbox.Duration } timeout of the call, in seconds
 ---@return number? expires_at Unix seconds
 ---@return opensandbox.Error? err
@@ -506,7 +510,7 @@ end
 --- ```lua
 --- assert(sandbox:keep_alive(60))
 --- ```
----@param seconds number|false false stops it
+---@param seconds opensandbox.Duration|false false stops it
 ---@return true? ok
 ---@return opensandbox.Error? err when its expiry cannot be requested: GET /sandboxes/{id}
 function Sandbox:keep_alive(seconds)

@@ -59,7 +59,7 @@ local MAX_MIN_LIFETIME = 60       -- seconds: the greatest default of min_remain
 ---@field min_idle? integer idle sandboxes that are kept ready, default 1
 ---@field max_size? integer sandboxes in all at any time, default 10
 ---@field min_remaining_lifetime? opensandbox.Duration of lifetime that a sandbox must have left to be handed out, default a tenth of its timeout, at most 60
----@field warm_up? fun(sandbox: opensandbox.Sandbox): any called once with each new sandbox before it is handed out; nil and an error, or a raised one, discard it
+---@field warm_up? fun(sandbox: opensandbox.Sandbox): any, any called once with each new sandbox before it is handed out; nil and an error, or a raised one, discard it
 ---@field acquire_timeout? opensandbox.Duration that `acquire` waits for capacity, default 30
 ---@field ready_timeout? opensandbox.Duration see CreateOpts
 ---@field on_state? fun(info: opensandbox.SandboxInfo) see CreateOpts
@@ -381,7 +381,7 @@ end
 --- ```lua
 --- local result = assert(pool:with(function(sandbox) return sandbox:run("make test", { timeout = 60 }) end))
 --- ```
----@param fn fun(sandbox: opensandbox.Sandbox, ...): any
+---@param fn fun(sandbox: opensandbox.Sandbox, ...: any): any, any
 ---@param ... any
 ---@return any ... the results of fn, or nil and the error of acquire
 function Pool:with(fn, ...)

@@ -26,7 +26,7 @@ local EXECD_PORT = ("%d"):format(objects.EXECD_PORT) -- because the keys of JSON
 --- Returns a table that refers to the sandbox, which can be written as JSON. It keeps nothing alive: a sandbox that was created here is
 --- deleted with its object, unless that is detached.
 --- ```lua
---- local handle = assert(sandbox:handle())
+--- local id = assert(sandbox:handle()).id
 --- -- In another process, without a request for the endpoint:
 --- local same = assert(client:connect(handle, { wait = false }))
 --- ```

@@ -9,6 +9,7 @@ local options = require "opensandbox.base.options"
 local sidecar = require "opensandbox.egress.sidecar"
 local tables = require "opensandbox.base.tables"
 
+---@class (partial) opensandbox.Client
 local egress_routes = {}
 
 --- The state of the egress sidecar.
@@ -56,11 +57,10 @@ end
 --- ```lua
 --- print(assert(client:get_egress_policy(egress)).mode)
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@return opensandbox.EgressStatus? status with its policy
 ---@return opensandbox.Error? err
-function egress_routes.get_egress_policy(self, endpoint)
+function egress_routes:get_egress_policy(endpoint)
   return policy_call(self, endpoint, { op = self.op or "get_egress_policy", method = "GET", decode = status_with_policy })
 end
 
@@ -68,12 +68,11 @@ end
 --- ```lua
 --- assert(client:patch_egress_policy(egress, { { action = "allow", target = "pypi.org" } }))
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param rules opensandbox.EgressRule[]
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
-function egress_routes.patch_egress_policy(self, endpoint, rules)
+function egress_routes:patch_egress_policy(endpoint, rules)
   local op = self.op or "patch_egress_policy"
   network_policy.check_rules(op, rules)
   if #rules == 0 then options.raise(op, "the list of rules must not be empty") end
@@ -84,12 +83,11 @@ end
 --- ```lua
 --- assert(client:delete_egress_rules(egress, { "pypi.org" }))
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param targets string|string[]
 ---@return opensandbox.EgressStatus? status with a reason when no rule existed
 ---@return opensandbox.Error? err
-function egress_routes.delete_egress_rules(self, endpoint, targets)
+function egress_routes:delete_egress_rules(endpoint, targets)
   local op = self.op or "delete_egress_rules"
   if type(targets) == "string" then targets = { targets } end
   targets = options.argument(op, "the targets", targets, "string list")
@@ -102,12 +100,11 @@ end
 --- ```lua
 --- assert(client:replace_egress_policy(egress, { default_action = "deny", egress = { { action = "allow", target = "pypi.org" } } }))
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param policy opensandbox.NetworkPolicy without a default_action: "deny"
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
-function egress_routes.replace_egress_policy(self, endpoint, policy)
+function egress_routes:replace_egress_policy(endpoint, policy)
   local op = self.op or "replace_egress_policy"
   network_policy.check(op, policy)
   return policy_call(self, endpoint, { op = op, method = "PUT", json = network_policy.to_wire(policy) })

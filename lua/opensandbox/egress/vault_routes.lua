@@ -12,6 +12,7 @@ local sidecar = require "opensandbox.egress.sidecar"
 local url = require "opensandbox.base.url"
 local vault_objects = require "opensandbox.egress.vault_objects"
 
+---@class (partial) opensandbox.Client
 local vault_routes = {}
 
 local MIN_EGRESS_VERSION = "1.1.0"
@@ -87,12 +88,11 @@ end
 ---   bindings = { { name = "api", hosts = { "api.example.com" }, auth = { type = "bearer", credential = "token" } } },
 --- }))
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param opts opensandbox.VaultOpts
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
-function vault_routes.create_credential_vault(self, endpoint, opts)
+function vault_routes:create_credential_vault(endpoint, opts)
   local op = self.op or "create_credential_vault"
   local body, secrets = vault_objects.create_body(op, opts)
   return change(self, endpoint, { op = op, method = "POST", json = body, secrets = secrets, decode = vault_objects.vault_state })
@@ -102,11 +102,10 @@ end
 --- ```lua
 --- print(assert(client:get_credential_vault(egress)).revision)
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
-function vault_routes.get_credential_vault(self, endpoint)
+function vault_routes:get_credential_vault(endpoint)
   return call(self, endpoint, { op = self.op or "get_credential_vault", method = "GET", decode = vault_objects.vault_state })
 end
 
@@ -125,12 +124,11 @@ end
 --- ```lua
 --- assert(client:patch_credential_vault(egress, { credentials = { replace = { { name = "token", value = secret } } } }))
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param changes opensandbox.VaultChanges
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
-function vault_routes.patch_credential_vault(self, endpoint, changes)
+function vault_routes:patch_credential_vault(endpoint, changes)
   local op = self.op or "patch_credential_vault"
   local body, secrets = vault_objects.patch_body(op, changes)
   return change(self, endpoint, { op = op, method = "PATCH", json = body, secrets = secrets, decode = vault_objects.vault_state })
@@ -140,11 +138,10 @@ end
 --- ```lua
 --- assert(client:delete_credential_vault(egress))
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@return true? ok
 ---@return opensandbox.Error? err
-function vault_routes.delete_credential_vault(self, endpoint)
+function vault_routes:delete_credential_vault(endpoint)
   local _, err = change(self, endpoint, { op = self.op or "delete_credential_vault", method = "DELETE", shielded = true })
   if err and not (err.status == 404 and err.message:find("vault not found", 1, true)) then return nil, err end
   return true
@@ -158,11 +155,10 @@ end
 --- ```lua
 --- for _, credential in ipairs(assert(client:list_vault_credentials(egress))) do print(credential.name) end
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@return opensandbox.CredentialInfo[]? list
 ---@return opensandbox.Error? err
-function vault_routes.list_vault_credentials(self, endpoint)
+function vault_routes:list_vault_credentials(endpoint)
   return call(self, endpoint, { op = self.op or "list_vault_credentials", method = "GET", path = "/credentials",
     decode = vault_objects.credential_list })
 end
@@ -171,12 +167,11 @@ end
 --- ```lua
 --- print(assert(client:get_vault_credential(egress, "token")).revision)
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param name string
 ---@return opensandbox.CredentialInfo? credential
 ---@return opensandbox.Error? err
-function vault_routes.get_vault_credential(self, endpoint, name)
+function vault_routes:get_vault_credential(endpoint, name)
   local op = self.op or "get_vault_credential"
   return call(self, endpoint, { op = op, method = "GET", path = item_path(op, "credentials", "the credential's name", name),
     decode = vault_objects.credential_info })
@@ -186,11 +181,10 @@ end
 --- ```lua
 --- for _, binding in ipairs(assert(client:list_vault_bindings(egress))) do print(binding.name) end
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@return opensandbox.BindingInfo[]? list
 ---@return opensandbox.Error? err
-function vault_routes.list_vault_bindings(self, endpoint)
+function vault_routes:list_vault_bindings(endpoint)
   return call(self, endpoint, { op = self.op or "list_vault_bindings", method = "GET", path = "/bindings",
     decode = vault_objects.binding_list })
 end
@@ -199,12 +193,11 @@ end
 --- ```lua
 --- print(assert(client:get_vault_binding(egress, "api")).name)
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param name string
 ---@return opensandbox.BindingInfo? binding
 ---@return opensandbox.Error? err
-function vault_routes.get_vault_binding(self, endpoint, name)
+function vault_routes:get_vault_binding(endpoint, name)
   local op = self.op or "get_vault_binding"
   return call(self, endpoint, { op = op, method = "GET", path = item_path(op, "bindings", "the binding's name", name),
     decode = vault_objects.binding_info })

@@ -17,6 +17,7 @@ local run_result = require "opensandbox.execution.run_result"
 local tables = require "opensandbox.base.tables"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local code_routes = {}
 
 local CREATE_TIMEOUT = 30        -- seconds
@@ -65,13 +66,12 @@ local create_options = { cwd = "nonempty string", timeout = "seconds" }
 --- ```lua
 --- local context = assert(client:create_code_context(execd, "python", { cwd = "/work" }))
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param language? string "python" (default), "bash", "java", "javascript", "typescript" or "go", if the image has a kernel for it
 ---@param opts? { cwd?: string, timeout?: opensandbox.Duration } cwd: a directory, which is created if it is missing; timeout: seconds, default 30
 ---@return opensandbox.CodeContext? context
 ---@return opensandbox.Error? err
-function code_routes.create_code_context(self, execd, language, opts)
+function code_routes:create_code_context(execd, language, opts)
   local op = self.op or "create_code_context"
   language = check_language(op, language or DEFAULT_LANGUAGE)
   opts = options.check(op, opts, create_options)
@@ -92,12 +92,11 @@ end
 --- ```lua
 --- print(assert(client:get_code_context(execd, id)).language)
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return opensandbox.CodeContext? context
 ---@return opensandbox.Error? err
-function code_routes.get_code_context(self, execd, id)
+function code_routes:get_code_context(execd, id)
   local op = self.op or "get_code_context"
   return self.http:call_endpoint(execd, { op = op, method = "GET", path = context_path(op, id), decode = context_of })
 end
@@ -106,12 +105,11 @@ end
 --- ```lua
 --- for _, context in ipairs(assert(client:list_code_contexts(execd, "python"))) do print(context.id) end
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param language? string only contexts of this language
 ---@return opensandbox.CodeContext[]? contexts
 ---@return opensandbox.Error? err
-function code_routes.list_code_contexts(self, execd, language)
+function code_routes:list_code_contexts(execd, language)
   local op = self.op or "list_code_contexts"
   if language ~= nil then check_language(op, language) end
   local path = "/code/contexts" .. url.query { { "language", language } }
@@ -126,11 +124,10 @@ function code_routes.list_code_contexts(self, execd, language)
 end
 
 --- Internal: returns the prepared request that deletes a code context, for deletes in the background.
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return table request
-function code_routes.delete_code_context_request(self, execd, id)
+function code_routes:delete_code_context_request(execd, id)
   local op = "delete_code_context"
   return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = context_path(op, id), may_repeat = true })
 end
@@ -139,12 +136,11 @@ end
 --- ```lua
 --- assert(client:delete_code_context(execd, id))
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return true? ok
 ---@return opensandbox.Error? err
-function code_routes.delete_code_context(self, execd, id)
+function code_routes:delete_code_context(execd, id)
   local op = self.op or "delete_code_context"
   local _, err = self.http:call_endpoint(execd, { op = op, method = "DELETE", path = context_path(op, id), shielded = true })
   if err and not errors.is_absence(err) then return nil, err end
@@ -155,12 +151,11 @@ end
 --- ```lua
 --- assert(client:delete_code_contexts(execd, "python"))
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param language string
 ---@return true? ok
 ---@return opensandbox.Error? err
-function code_routes.delete_code_contexts(self, execd, language)
+function code_routes:delete_code_contexts(execd, language)
   local op = self.op or "delete_code_contexts"
   local path = "/code/contexts" .. url.query { { "language", check_language(op, language) } }
   local _, err = self.http:call_endpoint(execd, { op = op, method = "DELETE", path = path, shielded = true })
@@ -177,12 +172,11 @@ end
 --- ```lua
 --- assert(client:interrupt_code(execd, id))
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string of the context
 ---@return true? ok
 ---@return opensandbox.Error? err
-function code_routes.interrupt_code(self, execd, id)
+function code_routes:interrupt_code(execd, id)
   local op = self.op or "interrupt_code"
   local request = interrupt_request(op, options.path_segment(op, "the context id", id))
   request.shielded = true
@@ -340,13 +334,12 @@ end
 --- ```lua
 --- print(assert(client:run_code(execd, "6 * 7", { language = "python" })).text)
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param text string the code
 ---@param opts? opensandbox.RunCodeOpts
 ---@return opensandbox.CodeResult? result
 ---@return opensandbox.Error? err
-function code_routes.run_code(self, execd, text, opts)
+function code_routes:run_code(execd, text, opts)
   local op = self.op or "run_code"
   options.argument(op, "the code", text, "string")
   if not text:find("%S") then options.raise(op, "the code must not be empty") end

@@ -4,6 +4,7 @@ local command_requests = require "opensandbox.execution.command_requests"
 local options = require "opensandbox.base.options"
 local run_command = require "opensandbox.execution.run_command"
 
+---@class (partial) opensandbox.Client
 local command_routes = {}
 
 --- Runs a command and waits for its end: POST /command.
@@ -23,13 +24,12 @@ local command_routes = {}
 --- ```lua
 --- local result = assert(client:run_command(execd, "make test", { cwd = "/work", timeout = 600 }))
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string an endpoint of discover_execd, or a URL
 ---@param given string|string[] a command line for the shell, or a program and its arguments
 ---@param opts? opensandbox.RunCommandOpts
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
-function command_routes.run_command(self, execd, given, opts)
+function command_routes:run_command(execd, given, opts)
   return run_command.run(self, execd, run_command.prepare(self.op or "run_command", given, opts))
 end
 
@@ -37,12 +37,11 @@ end
 --- ```lua
 --- print(assert(client:get_command_status(execd, id)).running)
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param id string
 ---@return opensandbox.CommandStatus? status
 ---@return opensandbox.Error? err
-function command_routes.get_command_status(self, endpoint, id)
+function command_routes:get_command_status(endpoint, id)
   local op = self.op or "get_command_status"
   return command_requests.status(self, endpoint, options.path_segment(op, "the command id", id))
 end
@@ -51,13 +50,12 @@ end
 --- ```lua
 --- local text, cursor = client:get_command_logs(execd, id, 0)
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param id string
 ---@param cursor? integer byte offset where to begin, default 0
 ---@return string? text at most 16 MiB of a longer log
 ---@return integer|opensandbox.Error cursor for the next call, or the error
-function command_routes.get_command_logs(self, endpoint, id, cursor)
+function command_routes:get_command_logs(endpoint, id, cursor)
   local op = self.op or "get_command_logs"
   options.path_segment(op, "the command id", id)
   if cursor ~= nil then options.argument(op, "the cursor", cursor, "natural") end
@@ -70,12 +68,11 @@ end
 --- ```lua
 --- assert(client:interrupt_command(execd, id))
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param id string
 ---@return true? ok
 ---@return opensandbox.Error? err
-function command_routes.interrupt_command(self, endpoint, id)
+function command_routes:interrupt_command(endpoint, id)
   local op = self.op or "interrupt_command"
   local request = command_requests.interrupt(op, options.path_segment(op, "the command id", id))
   request.shielded = true

@@ -13,6 +13,7 @@ local tables = require "opensandbox.base.tables"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local isolated_routes = {}
 
 local BASE = "/v1/isolated/session"
@@ -40,11 +41,10 @@ end
 --- ```lua
 --- print(assert(client:get_isolation_capabilities(execd)).available)
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@return opensandbox.IsolationCapabilities? capabilities
 ---@return opensandbox.Error? err
-function isolated_routes.get_isolation_capabilities(self, execd)
+function isolated_routes:get_isolation_capabilities(execd)
   local request = { op = self.op or "get_isolation_capabilities", method = "GET", path = "/v1/isolated/capabilities" }
   function request.decode(response)
     if type(response.available) ~= "boolean" then return nil, "capabilities" end
@@ -208,11 +208,10 @@ end
 --- ```lua
 --- for _, info in ipairs(assert(client:list_isolated_sessions(execd))) do print(info.id) end
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@return opensandbox.IsolatedSessionInfo[]? list
 ---@return opensandbox.Error? err
-function isolated_routes.list_isolated_sessions(self, execd)
+function isolated_routes:list_isolated_sessions(execd)
   local request = { op = self.op or "list_isolated_sessions", method = "GET", path = "/v1/isolated/sessions" }
   function request.decode(response)
     if type(response.sessions) ~= "table" then return nil, "list of isolated sessions" end
@@ -261,12 +260,11 @@ end
 --- ```lua
 --- local session = assert(client:create_isolated_session(execd, { workspace = "/work" }))
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param opts opensandbox.IsolatedSessionOpts
 ---@return opensandbox.IsolatedSessionInfo? info its id, and created_at
 ---@return opensandbox.Error? err
-function isolated_routes.create_isolated_session(self, execd, opts)
+function isolated_routes:create_isolated_session(execd, opts)
   local op = self.op or "create_isolated_session"
   local body = create_body(op, opts)
   if body.binds or body.uid_mode then
@@ -281,23 +279,21 @@ end
 --- ```lua
 --- print(assert(client:get_isolated_session(execd, id)).status)
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return opensandbox.IsolatedSessionInfo? info
 ---@return opensandbox.Error? err
-function isolated_routes.get_isolated_session(self, execd, id)
+function isolated_routes:get_isolated_session(execd, id)
   local op = self.op or "get_isolated_session"
   return isolated_errors.call(self, execd, "isolated", { op = op, method = "GET", path = session_path(op, id),
     decode = function(response) return session_info(response, id) end })
 end
 
 --- Internal: returns the prepared request that deletes a session, for deletes in the background.
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return table request
-function isolated_routes.delete_isolated_session_request(self, execd, id)
+function isolated_routes:delete_isolated_session_request(execd, id)
   local op = "delete_isolated_session"
   return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = session_path(op, id), may_repeat = true })
 end
@@ -306,12 +302,11 @@ end
 --- ```lua
 --- assert(client:delete_isolated_session(execd, id))
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return true? ok
 ---@return opensandbox.Error? err
-function isolated_routes.delete_isolated_session(self, execd, id)
+function isolated_routes:delete_isolated_session(execd, id)
   local op = self.op or "delete_isolated_session"
   local _, err = isolated_errors.call(self, execd, "isolated", { op = op, method = "DELETE", path = session_path(op, id),
     shielded = true })
@@ -327,11 +322,10 @@ end
 --- ```lua
 --- local bytes = assert(client:download_file(client:isolated_endpoint(execd, id), "/work/a.txt")):read("a")
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return opensandbox.Endpoint
-function isolated_routes.isolated_endpoint(self, execd, id)
+function isolated_routes:isolated_endpoint(execd, id)
   local op = self.op or "isolated_endpoint"
   local path = session_path(op, id)
   execd = http_client.check_endpoint(op, execd)

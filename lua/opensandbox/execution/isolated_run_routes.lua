@@ -15,6 +15,7 @@ local options = require "opensandbox.base.options"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local isolated_run_routes = {}
 
 local GRACE_PERIOD = 2 -- seconds that execd gets, beyond a run's timeout, to report the end of the run
@@ -146,14 +147,13 @@ local run_options = {
 --- ```lua
 --- print(assert(client:run_isolated(execd, id, "pwd")).stdout)
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@param code string for bash
 ---@param opts? opensandbox.IsolatedRunOpts
 ---@return opensandbox.IsolatedResult? result
 ---@return opensandbox.Error? err
-function isolated_run_routes.run_isolated(self, execd, id, code, opts)
+function isolated_run_routes:run_isolated(execd, id, code, opts)
   local op = self.op or "run_isolated"
   local path = session_path(op, id, "/run")
   check_code(op, code)
@@ -163,14 +163,13 @@ function isolated_run_routes.run_isolated(self, execd, id, code, opts)
 end
 
 --- Internal: runs a script of the library in the session, as `run_isolated`. Its stderr is part of `stdout`.
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@param script string for any POSIX shell
 ---@param opts table cwd, timeout (seconds), on_stdout, max_output
 ---@return opensandbox.IsolatedResult? result
 ---@return opensandbox.Error? err
-function isolated_run_routes.run_isolated_helper(self, execd, id, script, opts)
+function isolated_run_routes:run_isolated_helper(execd, id, script, opts)
   local op = self.op
   return run_text(self, op, execd, session_path(op, id, "/run"), isolated_script.helper(script, opts.cwd),
     { timeout = opts.timeout, on_stdout = opts.on_stdout, max_output = opts.max_output })
@@ -213,14 +212,13 @@ local start_options = { cwd = "nonempty string", env = "environment" }
 --- ```lua
 --- local run = assert(client:start_isolated(execd, id, "sleep 60"))
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@param code string for bash
 ---@param opts? opensandbox.IsolatedStartOpts
 ---@return opensandbox.IsolatedRun? run
 ---@return opensandbox.Error? err
-function isolated_run_routes.start_isolated(self, execd, id, code, opts)
+function isolated_run_routes:start_isolated(execd, id, code, opts)
   local op = self.op or "start_isolated"
   local path = session_path(op, id, "/run")
   check_code(op, code)
@@ -269,13 +267,12 @@ end
 --- ```lua
 --- print(assert(client:get_isolated_run(execd, id, run_id)).running)
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string of the session
 ---@param run_id string
 ---@return opensandbox.IsolatedRunStatus? status
 ---@return opensandbox.Error? err
-function isolated_run_routes.get_isolated_run(self, execd, id, run_id)
+function isolated_run_routes:get_isolated_run(execd, id, run_id)
   local op = self.op or "get_isolated_run"
   local request = { op = op, method = "GET", path = run_path(op, id, run_id) }
   function request.decode(response)
@@ -290,14 +287,13 @@ end
 --- ```lua
 --- local text, cursor = client:get_isolated_run_logs(execd, id, run_id, 0)
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string of the session
 ---@param run_id string
 ---@param cursor? integer byte offset to go on from, default 0
 ---@return string? text at most 16 MiB of it
 ---@return integer|opensandbox.Error cursor for the next call, or the error
-function isolated_run_routes.get_isolated_run_logs(self, execd, id, run_id, cursor)
+function isolated_run_routes:get_isolated_run_logs(execd, id, run_id, cursor)
   local op = self.op or "get_isolated_run_logs"
   local path = run_path(op, id, run_id, "/logs")
   if cursor ~= nil then options.argument(op, "the cursor", cursor, "natural") end

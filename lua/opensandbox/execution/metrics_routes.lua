@@ -4,6 +4,7 @@
 local options = require "opensandbox.base.options"
 local event_stream = require "opensandbox.http.event_stream"
 
+---@class (partial) opensandbox.Client
 local metrics_routes = {}
 
 local ping_options = { timeout = "seconds" }
@@ -12,12 +13,11 @@ local ping_options = { timeout = "seconds" }
 --- ```lua
 --- assert(client:ping(execd, { timeout = 2 }))
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param opts? { timeout?: opensandbox.Duration } timeout: seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function metrics_routes.ping(self, endpoint, opts)
+function metrics_routes:ping(endpoint, opts)
   local op = self.op or "ping"
   opts = options.check(op, opts, ping_options)
   local _, err = self.http:call_endpoint(endpoint, { op = op, method = "GET", path = "/ping", timeout = opts.timeout,
@@ -55,11 +55,10 @@ end
 --- ```lua
 --- print(assert(client:get_metrics(execd)).memory_used)
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@return opensandbox.Metrics? metrics
 ---@return opensandbox.Error? err
-function metrics_routes.get_metrics(self, endpoint)
+function metrics_routes:get_metrics(endpoint)
   local op = self.op or "get_metrics"
   return self.http:call_endpoint(endpoint, { op = op, method = "GET", path = "/metrics", decode = decode_metrics })
 end
@@ -71,12 +70,11 @@ local watch_options = { idle_timeout = "seconds" }
 --- local stream = assert(client:watch_metrics(execd))
 --- for metrics in stream:events() do print(metrics.cpu_used_percent) end
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param opts? { idle_timeout?: opensandbox.Duration } idle_timeout: seconds without a byte, default: the client's
 ---@return opensandbox.Stream? stream of opensandbox.Metrics
 ---@return opensandbox.Error? err
-function metrics_routes.watch_metrics(self, endpoint, opts)
+function metrics_routes:watch_metrics(endpoint, opts)
   local op = self.op or "watch_metrics"
   opts = options.check(op, opts, watch_options)
   return event_stream.open(self.http, self.http:endpoint_request(endpoint, {

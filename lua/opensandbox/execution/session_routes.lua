@@ -14,6 +14,7 @@ local paths = require "opensandbox.base.paths"
 local run_command = require "opensandbox.execution.run_command"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local session_routes = {}
 
 -- Seconds that execd gets, after the timeout of a run, to report that it killed the shell. They are few, because execd never
@@ -30,12 +31,11 @@ local create_options = { cwd = "nonempty string" }
 --- ```lua
 --- local session = assert(client:create_session(execd, { cwd = "/work" }))
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param opts? { cwd?: string } cwd: a directory, which is created if it is missing
 ---@return string? id
 ---@return opensandbox.Error? err
-function session_routes.create_session(self, execd, opts)
+function session_routes:create_session(execd, opts)
   local op = self.op or "create_session"
   opts = options.check(op, opts, create_options)
   paths.check_directory(op, opts.cwd)
@@ -48,11 +48,10 @@ function session_routes.create_session(self, execd, opts)
 end
 
 --- Internal: returns the prepared request that deletes a session, for deletes in the background.
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return table request
-function session_routes.delete_session_request(self, execd, id)
+function session_routes:delete_session_request(execd, id)
   local op = "delete_session"
   return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = session_path(op, id), may_repeat = true })
 end
@@ -61,12 +60,11 @@ end
 --- ```lua
 --- assert(client:delete_session(execd, id))
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return true? ok
 ---@return opensandbox.Error? err
-function session_routes.delete_session(self, execd, id)
+function session_routes:delete_session(execd, id)
   local op = self.op or "delete_session"
   local _, err = self.http:call_endpoint(execd, { op = op, method = "DELETE", path = session_path(op, id), shielded = true })
   if err and not errors.is_absence(err) then return nil, err end
@@ -128,14 +126,13 @@ local run_options = {
 --- ```lua
 --- print(assert(client:run_in_session(execd, id, "pwd")).stdout)
 --- ```
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@param given string|string[] a command line for the shell, or a program and its arguments
 ---@param opts? opensandbox.SessionRunOpts
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
-function session_routes.run_in_session(self, execd, id, given, opts)
+function session_routes:run_in_session(execd, id, given, opts)
   local op = self.op or "run_in_session"
   local path = session_path(op, id) .. "/run"
   local line = run_command.line(op, given)

@@ -9,6 +9,7 @@ local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local reader = require "opensandbox.files.reader"
 
+---@class (partial) opensandbox.Client
 local download_routes = {}
 
 local SINK_BUFFER = 256 * 1024 -- bytes received at a time on their way to a local file
@@ -31,13 +32,12 @@ local MODE_0600 = 384          -- of a local file until it is complete, if it ge
 --- ```lua
 --- local bytes = assert(client:download_file(execd, "/work/a.txt")):read("a")
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param path string
 ---@param opts? opensandbox.DownloadOpts
 ---@return opensandbox.Reader? reader
 ---@return opensandbox.Error? err kind `state` with the code `not_a_file` for a directory, `file_changed` when the file changed after a connection broke
-function download_routes.download_file(self, endpoint, path, opts)
+function download_routes:download_file(endpoint, path, opts)
   local op = self.op or "download_file"
   paths.check(op, path)
   opts = arguments.check_download(op, opts)
@@ -122,14 +122,13 @@ end
 --- ```lua
 --- assert(client:save_file(execd, "/work/out.tar", "out.tar", { mode = "0600" }))
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param path string
 ---@param to string local path at which nothing exists
 ---@param opts? opensandbox.SaveOpts
 ---@return true? ok
 ---@return opensandbox.Error? err
-function download_routes.save_file(self, endpoint, path, to, opts)
+function download_routes:save_file(endpoint, path, to, opts)
   local op = self.op or "save_file"
   paths.check(op, path)
   options.argument(op, "the local path", to, "nonempty string")

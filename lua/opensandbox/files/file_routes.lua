@@ -10,6 +10,7 @@ local url = require "opensandbox.base.url"
 
 local DEFAULT_DIRECTORY_MODE = 755 -- as the official clients; execd takes octal digits as a decimal number
 
+---@class (partial) opensandbox.Client
 local file_routes = {}
 
 --- A file or a directory of a sandbox.
@@ -58,13 +59,12 @@ end
 --- ```lua
 --- for _, file in ipairs(assert(client:search_files(execd, "/work", "*.txt"))) do print(file.path) end
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param dir string
 ---@param pattern? string `* ? [..] {a,b}`; default: all files
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
-function file_routes.search_files(self, endpoint, dir, pattern)
+function file_routes:search_files(endpoint, dir, pattern)
   local op = self.op or "search_files"
   paths.check(op, dir)
   if pattern ~= nil then options.argument(op, "the pattern", pattern, "nonempty string") end
@@ -86,12 +86,11 @@ end
 --- local infos = assert(client:file_info(execd, { "/work/a.txt", "/work/b.txt" }))
 --- print(infos["/work/a.txt"].size)
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[] if one of them is missing, the whole call fails
 ---@return table<string, opensandbox.FileInfo>? infos by the given path
 ---@return opensandbox.Error? err
-function file_routes.file_info(self, endpoint, list)
+function file_routes:file_info(endpoint, list)
   local op = self.op or "file_info"
   return self.http:call_endpoint(endpoint, { op = op, method = "GET",
     path = "/files/info" .. path_query(op, list), decode = function(object)
@@ -108,12 +107,11 @@ end
 --- ```lua
 --- assert(client:delete_files(execd, { "/work/a.txt" }))
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[]
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes.delete_files(self, endpoint, list)
+function file_routes:delete_files(endpoint, list)
   local op = self.op or "delete_files"
   local _, err = self.http:call_endpoint(endpoint, { op = op, method = "DELETE", path = "/files" .. path_query(op, list) })
   if err then return nil, err end
@@ -124,12 +122,11 @@ end
 --- ```lua
 --- assert(client:delete_directories(execd, { "/work/build" }))
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[]
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes.delete_directories(self, endpoint, list)
+function file_routes:delete_directories(endpoint, list)
   local op = self.op or "delete_directories"
   local _, err = self.http:call_endpoint(endpoint, { op = op, method = "DELETE", path = "/directories" .. path_query(op, list) })
   if err then return nil, err end
@@ -142,13 +139,12 @@ local list_options = { depth = "natural" }
 --- ```lua
 --- for _, entry in ipairs(assert(client:list_directory(execd, "/work"))) do print(entry.path) end
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param path string
 ---@param opts? { depth?: integer } depth: levels of directories, default 1
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
-function file_routes.list_directory(self, endpoint, path, opts)
+function file_routes:list_directory(endpoint, path, opts)
   local op = self.op or "list_directory"
   paths.check(op, path)
   opts = options.check(op, opts, list_options)
@@ -175,13 +171,12 @@ end
 --- ```lua
 --- assert(client:make_directories(execd, { "/work/a", "/work/b" }, { mode = "0700" }))
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[]
 ---@param opts? opensandbox.AccessOpts of the named directories that are new, not of their parents; mode: default "0755"
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes.make_directories(self, endpoint, list, opts)
+function file_routes:make_directories(endpoint, list, opts)
   local op = self.op or "make_directories"
   local wanted = access(op, opts or {})
   wanted.mode = wanted.mode or DEFAULT_DIRECTORY_MODE
@@ -198,12 +193,11 @@ end
 --- ```lua
 --- assert(client:move_files(execd, { { from = "/work/a.txt", to = "/work/b.txt" } }))
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param moves table[] { from = path, to = path }
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes.move_files(self, endpoint, moves)
+function file_routes:move_files(endpoint, moves)
   local op = self.op or "move_files"
   options.argument(op, "the moves", moves, "table")
   local body = {}
@@ -220,12 +214,11 @@ end
 --- ```lua
 --- assert(client:set_permissions(execd, { ["/work/run.sh"] = { mode = "0755", owner = "root" } }))
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param wanted table<string, opensandbox.AccessOpts> by path; fields that are nil are not changed
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes.set_permissions(self, endpoint, wanted)
+function file_routes:set_permissions(endpoint, wanted)
   local op = self.op or "set_permissions"
   options.argument(op, "the permissions", wanted, "table")
   local body = {}
@@ -242,12 +235,11 @@ end
 --- ```lua
 --- local counts = assert(client:replace_in_files(execd, { ["/work/a.txt"] = { old = "one", new = "two" } }))
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param changes table<string, { old: string, new: string }> by path
 ---@return table<string, integer>? counts of replacements, by path; empty from an execd before 1.0.19, which does not count
 ---@return opensandbox.Error? err
-function file_routes.replace_in_files(self, endpoint, changes)
+function file_routes:replace_in_files(endpoint, changes)
   local op = self.op or "replace_in_files"
   options.argument(op, "the changes", changes, "table")
   local body = {}

@@ -9,6 +9,7 @@ local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local random = require "opensandbox.base.random"
 
+---@class (partial) opensandbox.Client
 local upload_routes = {}
 
 local MAX_FILES_PER_REQUEST = 500 -- execd reads at most 1000 parts, and a file is two
@@ -125,13 +126,12 @@ local upload_options = { on_progress = "function", timeout = "seconds", idle_tim
 --- ```lua
 --- assert(client:upload_files(execd, { { path = "/work/a.txt", content = "some bytes" }, { path = "/work/b.txt", file = "b.txt" } }))
 --- ```
----@param self opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param files opensandbox.FileUpload[]
 ---@param opts? opensandbox.UploadOpts
 ---@return true? ok
 ---@return opensandbox.Error? err
-function upload_routes.upload_files(self, endpoint, files, opts)
+function upload_routes:upload_files(endpoint, files, opts)
   local op = self.op or "upload_files"
   local total = check_files(op, files)
   opts = options.check(op, opts, upload_options)

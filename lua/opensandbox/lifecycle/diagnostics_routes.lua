@@ -5,6 +5,7 @@ local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local diagnostics_routes = {}
 
 --- Logs or events of a sandbox.
@@ -47,13 +48,12 @@ end
 --- ```lua
 --- print(assert(client:get_diagnostic_logs(id, "container")).content)
 --- ```
----@param self opensandbox.Client
 ---@param id string
 ---@param scope string "container" or "all"
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.Diagnostics? diagnostics
 ---@return opensandbox.Error? err
-function diagnostics_routes.get_diagnostic_logs(self, id, scope, opts)
+function diagnostics_routes:get_diagnostic_logs(id, scope, opts)
   return get(self, self.op or "get_diagnostic_logs", id, "logs", scope, opts)
 end
 
@@ -61,13 +61,12 @@ end
 --- ```lua
 --- print(assert(client:get_diagnostic_events(id, "all")).content)
 --- ```
----@param self opensandbox.Client
 ---@param id string
 ---@param scope string "runtime", "lifecycle" or "all"
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.Diagnostics? diagnostics
 ---@return opensandbox.Error? err
-function diagnostics_routes.get_diagnostic_events(self, id, scope, opts)
+function diagnostics_routes:get_diagnostic_events(id, scope, opts)
   return get(self, self.op or "get_diagnostic_events", id, "events", scope, opts)
 end
 

@@ -15,6 +15,7 @@ local server_version = require "opensandbox.lifecycle.server_version"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local sandbox_routes = {}
 
 local MAX_CLOCK_ERROR = 2 -- seconds: the Date header has whole seconds
@@ -28,11 +29,10 @@ local call_options = { timeout = "seconds" }
 --- ```lua
 --- local info = assert(client:create_sandbox { image = "python:3.12", timeout = 600 })
 --- ```
----@param self opensandbox.Client
 ---@param opts opensandbox.SandboxOpts
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
-function sandbox_routes.create_sandbox(self, opts)
+function sandbox_routes:create_sandbox(opts)
   local op = self.op or "create_sandbox"
   opts = create_options.check(op, opts)
   local client, limit = self:for_op(op), deadline.new(self.http.timeouts.create_timeout, "create_timeout")
@@ -45,12 +45,11 @@ end
 --- ```lua
 --- print(assert(client:get_sandbox(id)).state)
 --- ```
----@param self opensandbox.Client
 ---@param id string
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
-function sandbox_routes.get_sandbox(self, id, opts)
+function sandbox_routes:get_sandbox(id, opts)
   local op = self.op or "get_sandbox"
   opts = options.check(op, opts, call_options)
   local request = requests.get(op, id)
@@ -89,11 +88,10 @@ local filter_options = {
 --- ```lua
 --- for _, info in ipairs(assert(client:list_sandboxes { states = { "Running" } })) do print(info.id) end
 --- ```
----@param self opensandbox.Client
 ---@param filter? opensandbox.SandboxFilter
 ---@return opensandbox.SandboxInfo[]? list
 ---@return opensandbox.Error? err
-function sandbox_routes.list_sandboxes(self, filter)
+function sandbox_routes:list_sandboxes(filter)
   local op = self.op or "list_sandboxes"
   filter = options.check(op, filter, filter_options)
   local query = { { "metadata", metadata_filter(filter.metadata) } }
@@ -105,12 +103,11 @@ end
 --- ```lua
 --- assert(client:delete_sandbox(id))
 --- ```
----@param self opensandbox.Client
 ---@param id string
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function sandbox_routes.delete_sandbox(self, id, opts)
+function sandbox_routes:delete_sandbox(id, opts)
   local op = self.op or "delete_sandbox"
   opts = options.check(op, opts, call_options)
   local request = requests.delete(op, id)
@@ -136,13 +133,12 @@ end
 --- ```lua
 --- local expires_at = assert(client:renew_sandbox(id, 3600))
 --- ```
----@param self opensandbox.Client
 ---@param id string
----@param seconds number
+---@param seconds opensandbox.Duration from now
 ---@param opts? { timeout?: opensandbox.Duration } timeout of the call, in seconds
 ---@return number? expires_at Unix seconds, on the server's clock
 ---@return opensandbox.Error? err
-function sandbox_routes.renew_sandbox(self, id, seconds, opts)
+function sandbox_routes:renew_sandbox(id, seconds, opts)
   local op = self.op or "renew_sandbox"
   seconds = options.argument(op, "the time", seconds, "seconds")
   opts = options.check(op, opts, call_options)
@@ -172,12 +168,11 @@ end
 --- ```lua
 --- assert(client:pause_sandbox(id))
 --- ```
----@param self opensandbox.Client
 ---@param id string
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function sandbox_routes.pause_sandbox(self, id, opts)
+function sandbox_routes:pause_sandbox(id, opts)
   return post_action(self, self.op or "pause_sandbox", id, "/pause", opts)
 end
 
@@ -185,12 +180,11 @@ end
 --- ```lua
 --- assert(client:resume_sandbox(id))
 --- ```
----@param self opensandbox.Client
 ---@param id string
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function sandbox_routes.resume_sandbox(self, id, opts)
+function sandbox_routes:resume_sandbox(id, opts)
   return post_action(self, self.op or "resume_sandbox", id, "/resume", opts)
 end
 
@@ -199,13 +193,12 @@ end
 --- ```lua
 --- assert(client:patch_metadata(id, { stage = "two", old = false }))
 --- ```
----@param self opensandbox.Client
 ---@param id string
 ---@param changes table<string, string|false> false removes the key
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
-function sandbox_routes.patch_metadata(self, id, changes, opts)
+function sandbox_routes:patch_metadata(id, changes, opts)
   local op = self.op or "patch_metadata"
   local path = requests.path(op, id, "/metadata")
   options.argument(op, "the changes", changes, "table")
@@ -237,13 +230,12 @@ local endpoint_options = { use_server_proxy = "boolean", expires = "natural", ti
 --- ```lua
 --- local endpoint = assert(client:get_endpoint(id, 8080))
 --- ```
----@param self opensandbox.Client
 ---@param id string
 ---@param port integer 1 to 65535
 ---@param opts? opensandbox.EndpointOpts
 ---@return opensandbox.Endpoint? endpoint
 ---@return opensandbox.Error? err
-function sandbox_routes.get_endpoint(self, id, port, opts)
+function sandbox_routes:get_endpoint(id, port, opts)
   local op = self.op or "get_endpoint"
   options.port(op, port)
   opts = options.check(op, opts, endpoint_options)
@@ -264,12 +256,11 @@ end
 --- ```lua
 --- local execd = assert(client:discover_execd(id))
 --- ```
----@param self opensandbox.Client
 ---@param id string
 ---@param opts? opensandbox.EndpointOpts
 ---@return opensandbox.Endpoint? execd
 ---@return opensandbox.Error? err
-function sandbox_routes.discover_execd(self, id, opts)
+function sandbox_routes:discover_execd(id, opts)
   return self:for_op(self.op or "discover_execd"):get_endpoint(id, objects.EXECD_PORT, opts)
 end
 
@@ -278,12 +269,11 @@ end
 --- ```lua
 --- local egress = assert(client:discover_egress(id))
 --- ```
----@param self opensandbox.Client
 ---@param id string
 ---@param opts? opensandbox.EndpointOpts
 ---@return opensandbox.Endpoint? egress
 ---@return opensandbox.Error? err
-function sandbox_routes.discover_egress(self, id, opts)
+function sandbox_routes:discover_egress(id, opts)
   return self:for_op(self.op or "discover_egress"):get_endpoint(id, objects.EGRESS_PORT, opts)
 end
 
@@ -303,12 +293,11 @@ local ready_options = { timeout = "seconds", ping = "boolean", on_state = "funct
 --- ```lua
 --- local info, execd = client:wait_ready(id, { timeout = 60 })
 --- ```
----@param self opensandbox.Client
 ---@param id string
 ---@param opts? opensandbox.WaitReadyOpts
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Endpoint|opensandbox.Error execd the endpoint that answered, or the error
-function sandbox_routes.wait_ready(self, id, opts)
+function sandbox_routes:wait_ready(id, opts)
   local op = self.op or "wait_ready"
   options.path_segment(op, "the sandbox id", id)
   opts = options.check(op, opts, ready_options)
@@ -320,11 +309,10 @@ end
 --- ```lua
 --- assert(client:health { timeout = 2 })
 --- ```
----@param self opensandbox.Client
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function sandbox_routes.health(self, opts)
+function sandbox_routes:health(opts)
   local op = self.op or "health"
   opts = options.check(op, opts, call_options)
   return self.http:call { op = op, method = "GET", path = "/health", at_root = true, timeout = opts.timeout,
@@ -338,11 +326,10 @@ end
 --- ```lua
 --- print(assert(client:get_version()))
 --- ```
----@param self opensandbox.Client
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return string? version
 ---@return opensandbox.Error? err
-function sandbox_routes.get_version(self, opts)
+function sandbox_routes:get_version(opts)
   local op = self.op or "get_version"
   opts = options.check(op, opts, call_options)
   return self.http:call { op = op, method = "GET", path = "/version", at_root = true, timeout = opts.timeout,
@@ -368,12 +355,11 @@ local event_options = { success = "boolean", duration = "seconds or 0", sandbox_
 --- ```lua
 --- client:record_create_event { success = true, duration = 1.5, sandbox_id = id, image = "python:3.12" }
 --- ```
----@param self opensandbox.Client
 ---@param event opensandbox.CreateEvent
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function sandbox_routes.record_create_event(self, event, opts)
+function sandbox_routes:record_create_event(event, opts)
   local op = self.op or "record_create_event"
   options.argument(op, "the event", event, "table")
   event = options.check(op, event, event_options)

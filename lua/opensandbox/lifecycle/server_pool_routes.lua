@@ -6,6 +6,7 @@ local options = require "opensandbox.base.options"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local server_pool_routes = {}
 
 --- How many sandboxes a pool of the server has.
@@ -89,11 +90,10 @@ local call_options = { timeout = "seconds" }
 --- local capacity = { buffer_min = 2, buffer_max = 4, pool_min = 2, pool_max = 16 }
 --- assert(client:create_pool { name = "python", template = pod_template, capacity = capacity })
 --- ```
----@param self opensandbox.Client
 ---@param opts opensandbox.ServerPoolOpts
 ---@return opensandbox.PoolInfo? info
 ---@return opensandbox.Error? err
-function server_pool_routes.create_pool(self, opts)
+function server_pool_routes:create_pool(opts)
   local op = self.op or "create_pool"
   options.argument(op, "the options", opts, "table")
   options.check(op, opts, create_options)
@@ -107,11 +107,10 @@ end
 --- ```lua
 --- for _, info in ipairs(assert(client:list_pools())) do print(info.name, info.total) end
 --- ```
----@param self opensandbox.Client
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.PoolInfo[]? list
 ---@return opensandbox.Error? err
-function server_pool_routes.list_pools(self, opts)
+function server_pool_routes:list_pools(opts)
   local op = self.op or "list_pools"
   opts = options.check(op, opts, call_options)
   return self.http:call { op = op, method = "GET", path = "/pools", timeout = opts.timeout, decode = pool_list }
@@ -121,12 +120,11 @@ end
 --- ```lua
 --- print(assert(client:get_pool("python")).available)
 --- ```
----@param self opensandbox.Client
 ---@param name string
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.PoolInfo? info
 ---@return opensandbox.Error? err
-function server_pool_routes.get_pool(self, name, opts)
+function server_pool_routes:get_pool(name, opts)
   local op = self.op or "get_pool"
   opts = options.check(op, opts, call_options)
   return self.http:call { op = op, method = "GET", path = pool_path(op, name), timeout = opts.timeout, decode = pool_info }
@@ -136,13 +134,12 @@ end
 --- ```lua
 --- assert(client:update_pool("python", { buffer_min = 4, buffer_max = 8, pool_min = 4, pool_max = 32 }))
 --- ```
----@param self opensandbox.Client
 ---@param name string
 ---@param capacity opensandbox.PoolCapacity
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.PoolInfo? info
 ---@return opensandbox.Error? err
-function server_pool_routes.update_pool(self, name, capacity, opts)
+function server_pool_routes:update_pool(name, capacity, opts)
   local op = self.op or "update_pool"
   opts = options.check(op, opts, call_options)
   return self.http:call { op = op, method = "PUT", path = pool_path(op, name), timeout = opts.timeout, decode = pool_info,
@@ -153,12 +150,11 @@ end
 --- ```lua
 --- assert(client:delete_pool("python"))
 --- ```
----@param self opensandbox.Client
 ---@param name string
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function server_pool_routes.delete_pool(self, name, opts)
+function server_pool_routes:delete_pool(name, opts)
   local op = self.op or "delete_pool"
   opts = options.check(op, opts, call_options)
   local _, err = self.http:call { op = op, method = "DELETE", path = pool_path(op, name), timeout = opts.timeout, shielded = true }

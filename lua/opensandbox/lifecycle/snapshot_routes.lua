@@ -10,6 +10,7 @@ local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local snapshot_routes = {}
 
 --- A snapshot, as the server knows it.
@@ -48,12 +49,11 @@ local create_options = { name = "nonempty string", timeout = "seconds" }
 --- ```lua
 --- local info = assert(client:create_snapshot(id, { name = "with-dependencies" }))
 --- ```
----@param self opensandbox.Client
 ---@param sandbox_id string
 ---@param opts? { name?: string, timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.SnapshotInfo? info
 ---@return opensandbox.Error? err
-function snapshot_routes.create_snapshot(self, sandbox_id, opts)
+function snapshot_routes:create_snapshot(sandbox_id, opts)
   local op = self.op or "create_snapshot"
   opts = options.check(op, opts, create_options)
   return self.http:call { op = op, method = "POST", path = sandbox_requests.path(op, sandbox_id, "/snapshots"),
@@ -66,12 +66,11 @@ local call_options = { timeout = "seconds" }
 --- ```lua
 --- print(assert(client:get_snapshot(id)).state)
 --- ```
----@param self opensandbox.Client
 ---@param id string
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.SnapshotInfo? info
 ---@return opensandbox.Error? err
-function snapshot_routes.get_snapshot(self, id, opts)
+function snapshot_routes:get_snapshot(id, opts)
   local op = self.op or "get_snapshot"
   opts = options.check(op, opts, call_options)
   return self.http:call { op = op, method = "GET", path = snapshot_path(op, id), timeout = opts.timeout, decode = snapshot_info }
@@ -99,11 +98,10 @@ local filter_options = {
 --- ```lua
 --- for _, info in ipairs(assert(client:list_snapshots { states = { "Ready" } })) do print(info.id, info.name) end
 --- ```
----@param self opensandbox.Client
 ---@param filter? opensandbox.SnapshotFilter
 ---@return opensandbox.SnapshotInfo[]? list
 ---@return opensandbox.Error? err
-function snapshot_routes.list_snapshots(self, filter)
+function snapshot_routes:list_snapshots(filter)
   local op = self.op or "list_snapshots"
   filter = options.check(op, filter, filter_options)
   local query = { { "sandboxId", filter.sandbox_id }, { "name", filter.name } }
@@ -121,12 +119,11 @@ end
 --- ```lua
 --- assert(client:delete_snapshot(id))
 --- ```
----@param self opensandbox.Client
 ---@param id string
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function snapshot_routes.delete_snapshot(self, id, opts)
+function snapshot_routes:delete_snapshot(id, opts)
   local op = self.op or "delete_snapshot"
   opts = options.check(op, opts, call_options)
   local _, err = self.http:call { op = op, method = "DELETE", path = snapshot_path(op, id), timeout = opts.timeout,
@@ -139,12 +136,11 @@ end
 --- ```lua
 --- assert(client:wait_snapshot(id, { timeout = 300 }))
 --- ```
----@param self opensandbox.Client
 ---@param id string
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default 900
 ---@return opensandbox.SnapshotInfo? info
 ---@return opensandbox.Error? err kind `state` when it has failed, kind `timeout` and code `not_ready` when it was not Ready in time
-function snapshot_routes.wait_snapshot(self, id, opts)
+function snapshot_routes:wait_snapshot(id, opts)
   local op = self.op or "wait_snapshot"
   opts = options.check(op, opts, call_options)
   return readiness.wait_snapshot(self, op, id, deadline.new(opts.timeout or readiness.SNAPSHOT_TIMEOUT))

@@ -224,7 +224,7 @@ local DEFAULT_CONCURRENCY = 16
 --- end, { concurrency = 8 })
 --- ```
 ---@param items any[]
----@param fn fun(item: any, index: integer): any
+---@param fn fun(item: any, index: integer): any, any
 ---@param opts? { concurrency?: integer } concurrency: the number of calls at a time, default 16
 ---@return any[]? results nil when the calling task was cancelled
 ---@return table<integer, any>|opensandbox.Error|nil errors nil when there was none
