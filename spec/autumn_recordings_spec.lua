@@ -253,6 +253,14 @@ local routes = {
   { "GET", "^/v1/pools/", method("get_pool", "p") },
   { "PUT", "^/v1/pools/", method("update_pool", "p", { buffer_min = 1, buffer_max = 1, pool_min = 1, pool_max = 1 }) },
   { "DELETE", "^/v1/pools/", method("delete_pool", "p") },
+  { "GET", "/networkpolicy$", method("get_network_policy", ID), policy },
+  { "PATCH", "/networkpolicy$", method("patch_network_policy", ID, RULES), policy },
+  { "DELETE", "/networkpolicy$", method("delete_network_rules", ID, { "pypi.org" }), policy },
+  { "PUT", "/networkpolicy$", method("replace_network_policy", ID, { egress = RULES }), policy },
+  { "POST", "^/v1/templates$", method("create_template", { image = "x", publish = "s3://b/p" }) },
+  { "GET", "^/v1/templates$", method "list_templates" },
+  { "GET", "^/v1/templates/", method("get_template", "t") },
+  { "DELETE", "^/v1/templates/", method("delete_template", "t") },
   { "POST", "^/v1/metrics/events$", method("record_create_event", { success = true, duration = 1 }), is_true },
   { "GET", "^/health$", method "health", is_true },
   { "GET", "^/version$", method "get_version", function(value, response)
@@ -322,10 +330,10 @@ local ERRORS = {
 
 -- Why an exchange is decoded by no route: by method and path, or by the name of the recording.
 local EXCUSED_PATHS = {
-  ["^%u+ .*/proxy/"] = "the client has no method for other ports", ["^%u+ /v1/templates"] = "the client has no templates",
+  ["^%u+ .*/proxy/"] = "the client has no method for other ports",
   ["^GET /v1/nope"] = "not a route", ["^GET /v1/isolated/nope"] = "not a route", ["^GET /nope"] = "not a route",
   ["^GET /credential%-vault/_active"] = "not a route for clients", ["^GET /credential%-vault/nope"] = "not a route",
-  ["^%u+ .*/networkpolicy$"] = "the client uses the sidecar's own route", ["^PUT /v1/sandboxes$"] = "not a route",
+  ["^POST .*/networkpolicy$"] = "not a route", ["^PUT /v1/sandboxes$"] = "not a route",
   ["^%u+ /v1/filesystem/"] = "the client has no file operations of another user", ["^PUT /credential%-vault$"] = "not a route",
   ["^POST /policy$"] = "the client replaces a policy with PUT", ["^GET /healthz$"] = "the client waits for /policy",
   ["^POST /pty$"] = "the terminals have recordings of their own", ["^GET .*/diff$"] = "a route that has only its name",
@@ -340,7 +348,8 @@ local EXCUSED_PATHS = {
   ["^POST .*/isolated/session/[^/]+/run$"] = "the client wraps the code: specs of isolated sessions have streams of such code",
 }
 local EXCUSED = {
-  ["download-fifo"] = "it has no answer", ["download-if-modified"] = "the client asks without a condition",
+  ["download-fifo"] = "it has no answer", ["networkpolicy-paused"] = "it has no answer",
+  ["download-if-modified"] = "the client asks without a condition",
   ["download-multi-range"] = "the client asks for one range", ["download-suffix-range"] = "the client asks for one range",
 }
 

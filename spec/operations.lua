@@ -39,9 +39,7 @@ end
 local function itself(_, endpoint) return endpoint end
 local function isolated(client, endpoint) return client:isolated_endpoint(endpoint, ID) end
 
-local FAST_SANDBOX = "templates are for fast sandboxes alone; a create takes one by template_id"
-local SERVER_ROUTED = "the shape was not seen; the same is reached at the sandbox's own egress API"
-local PTY = "a terminal needs WebSockets, which the core does not speak yet"
+local SERVER_ROUTED = "server 1.1.1 does not have it, and its shape was not seen; the same is reached at the sandbox's egress API"
 local PROXIED = "get_endpoint gives its URL, for any HTTP client"
 local NEVER = "it always answers 503 NOT_SUPPORTED"
 local TEXT_ONLY = "text for people, replaced by the diagnostics with a scope"
@@ -133,21 +131,26 @@ local groups = {
     { "GET", "/version", function(client) client:get_version() end },
   },
 
+  { source = "server 1.1.1", at = "/v1",
+    { "POST", "/templates", function(client) client:create_template { image = "x", publish = "s3://b/p" } end },
+    { "GET", "/templates", function(client) client:list_templates() end },
+    { "GET", "/templates/{templateId}", function(client) client:get_template(ID) end },
+    { "DELETE", "/templates/{templateId}", function(client) client:delete_template(ID) end },
+    { "GET", "/sandboxes/{sandboxId}/networkpolicy", function(client) client:get_network_policy(ID) end },
+    { "PUT", "/sandboxes/{sandboxId}/networkpolicy", function(client) client:replace_network_policy(ID, { egress = RULES }) end },
+    { "PATCH", "/sandboxes/{sandboxId}/networkpolicy", function(client) client:patch_network_policy(ID, RULES) end },
+    { "DELETE", "/sandboxes/{sandboxId}/networkpolicy", function(client) client:delete_network_rules(ID, "example.com") end },
+  },
+
   { source = "server 1.2.0", at = "/v1",
-    { "ANY", "/templates", left = FAST_SANDBOX },
-    { "ANY", "/templates/{templateId}", left = FAST_SANDBOX },
-    { "GET", "/sandboxes/{sandboxId}/networkpolicy", left = SERVER_ROUTED },
-    { "PUT", "/sandboxes/{sandboxId}/networkpolicy", left = SERVER_ROUTED },
-    { "PATCH", "/sandboxes/{sandboxId}/networkpolicy", left = SERVER_ROUTED },
-    { "DELETE", "/sandboxes/{sandboxId}/networkpolicy", left = SERVER_ROUTED },
     { "ANY", "/sandboxes/{sandboxId}/credential-vault", left = SERVER_ROUTED },
   },
 
   { source = "execd of June 2026", at = "endpoint",
-    { "POST", "/pty", left = PTY },
-    { "GET", "/pty/{sessionId}", left = PTY },
-    { "DELETE", "/pty/{sessionId}", left = PTY },
-    { "GET", "/pty/{sessionId}/ws", left = PTY },
+    { "POST", "/pty", function(client, execd) client:create_pty_session(execd, { command = "top" }) end },
+    { "GET", "/pty/{sessionId}", function(client, execd) client:get_pty_session(execd, ID) end },
+    { "DELETE", "/pty/{sessionId}", function(client, execd) client:delete_pty_session(execd, ID) end },
+    { "GET", "/pty/{sessionId}/ws", function(client, execd) client:connect_pty_session(execd, ID) end },
     { "ANY", "/proxy/{port}/{path}", left = PROXIED },
   },
 

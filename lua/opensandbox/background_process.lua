@@ -1,7 +1,7 @@
 --- Base class of objects for processes in the background: commands, and runs of isolated sessions. Their status is polled, and their output
 --- is read by a byte cursor.
 --
--- A class defines `_status(op)` and `_logs(op, cursor)`, which return what `status` and `logs` of execution/command_requests.lua return.
+-- A class defines `_status(op, opts)` and `_logs(op, cursor, opts)`, which return what `status` and `logs` of execution/command_requests.lua return.
 
 local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
@@ -27,12 +27,13 @@ local BackgroundProcess = {}
 --- print(#text, "bytes; the next call begins at", cursor)
 --- ```
 ---@param cursor? integer byte offset, default 0
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return string? text
 ---@return integer|opensandbox.Error cursor for the next call, or the error
-function BackgroundProcess:logs(cursor)
+function BackgroundProcess:logs(cursor, opts)
   local op = self._op_prefix .. ":logs"
   if cursor ~= nil then options.argument(op, "the cursor", cursor, "natural") end
-  local log, err = self:_logs(op, cursor or 0)
+  local log, err = self:_logs(op, cursor or 0, opts)
   if not log then return nil, err end
   return log.text, log.cursor
 end
@@ -42,10 +43,11 @@ end
 --- local status = assert(command:status())
 --- if not status.running then print(status.exit_code) end
 --- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.CommandStatus? status
 ---@return opensandbox.Error? err
-function BackgroundProcess:status()
-  return self:_status(self._op_prefix .. ":status")
+function BackgroundProcess:status(opts)
+  return self:_status(self._op_prefix .. ":status", opts)
 end
 
 --- How a process in the background ended.
@@ -79,14 +81,16 @@ local wait_options = { timeout = "seconds" }
 function BackgroundProcess:wait(opts)
   local op = self._op_prefix .. ":wait"
   opts = options.check(op, opts, wait_options)
-  local ended, err = polling.poll(op, { deadline = deadline.new(opts.timeout) }, function()
-    local status, problem = self:_status(op)
+  local limit = deadline.new(opts.timeout)
+  local ended, err = polling.poll(op, { deadline = limit }, function()
+    local status, problem = self:_status(op, { timeout = limit:remaining() })
     if not status then return nil, problem end
     return not status.running and end_of(status) or nil
   end)
-  if ended or err then return ended, err end
+  local ran_out = err and err.kind == "timeout" and limit:has_passed()
+  if ended or (err and not ran_out) then return ended, err end
   return nil, errors.timeout { op = op, code = "wait_timeout", option = "timeout", seconds = opts.timeout,
-    text = ("the %s has not ended"):format(self._noun), hint = self._timeout_hint, sandbox_id = self.sandbox.id }
+    text = ("the %s has not ended"):format(self._noun), hint = self._timeout_hint, sandbox_id = self.sandbox.id, cause = err }
 end
 
 --- Output of a process in the background, or its end.

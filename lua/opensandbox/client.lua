@@ -46,11 +46,20 @@ local METHODS = {
   ["opensandbox.lifecycle.snapshot_routes"] = {
     "create_snapshot", "get_snapshot", "list_snapshots", "delete_snapshot", "wait_snapshot",
   },
+  ["opensandbox.lifecycle.network_policy_routes"] = {
+    "get_network_policy", "patch_network_policy", "delete_network_rules", "replace_network_policy",
+  },
+  ["opensandbox.lifecycle.template_routes"] = {
+    "create_template", "get_template", "list_templates", "delete_template", "wait_template",
+  },
   ["opensandbox.lifecycle.server_pool_routes"] = { "create_pool", "get_pool", "list_pools", "update_pool", "delete_pool" },
   ["opensandbox.lifecycle.diagnostics_routes"] = { "get_diagnostic_logs", "get_diagnostic_events" },
 
   ["opensandbox.execution.command_routes"] = { "run_command", "get_command_status", "get_command_logs", "interrupt_command" },
   ["opensandbox.execution.metrics_routes"] = { "ping", "get_metrics", "watch_metrics" },
+  ["opensandbox.execution.pty_routes"] = {
+    "create_pty_session", "get_pty_session", "delete_pty_session", "delete_pty_session_request", "connect_pty_session",
+  },
   ["opensandbox.execution.session_routes"] = { "create_session", "run_in_session", "delete_session", "delete_session_request" },
   ["opensandbox.execution.code_routes"] = {
     "create_code_context", "get_code_context", "list_code_contexts", "delete_code_context", "delete_code_contexts",
@@ -119,7 +128,10 @@ local DEFAULT_MAX_OUTPUT = 16 * 1024 * 1024 -- bytes
 ---   timeout = 60, create_timeout = "10m", connect_timeout = 5, idle_timeout = 30, transfer_idle_timeout = 120,
 ---   max_output = 1024 * 1024, headers = { ["X-Team"] = "blue" }, user_agent = "grader/1.0", use_server_proxy = true,
 ---   retry = { max_attempts = 5 }, tls = { ca_file = "ca.pem" }, proxy = "http://proxy.example:3128", loop = "plain",
+---   key_header = "X-Api-Key", proxy_origins = { "https://proxy.example:8443" },
+---   endpoint_hosts = { ["host.docker.internal"] = "localhost" },
 ---   on_request = function(request) print(request.op, request.method, request.url) end,
+---   on_retry = function(retry) print(retry.attempt, retry.delay, retry.error) end,
 ---   on_response = function(response) print(response.status, response.duration, response.request_id) end,
 --- })
 --- ```
@@ -133,12 +145,40 @@ local DEFAULT_MAX_OUTPUT = 16 * 1024 * 1024 -- bytes
 ---@field headers? table<string, string> sent with every request
 ---@field user_agent? string default: "opensandbox-lua/" and the version
 ---@field use_server_proxy? boolean reach sandboxes through the server
+---@field key_header? string name of the header that carries the API key, default "OPEN-SANDBOX-API-KEY"
+---@field proxy_origins? string[] further origins whose server proxies receive the key, as "https://proxy.example:8443"; the server's own always does
+---@field endpoint_hosts? table<string, string> hosts to use in the place of those in the server's endpoints, for example { ["host.docker.internal"] = "localhost" }
 ---@field retry? opensandbox.RetryOpts|false false: no retries
 ---@field tls? opensandbox.TlsOpts default: the server's certificate is verified with the system's authorities
 ---@field proxy? string URL; "" for none; default: the environment's
----@field on_request? fun(request: table) called before each request: op, method, url, sandbox_id
----@field on_response? fun(response: table) called after the head of each response: those, and status, duration, request_id
+---@field on_request? fun(request: opensandbox.RequestFacts) called before each request, whose attempts count as one; may add to its `headers`
+---@field on_response? fun(response: table) called after the head of each response: op, method, url, sandbox_id, destination, status, duration (seconds), request_id
+---@field on_retry? fun(retry: opensandbox.RetryFacts) called before a call is tried again
 ---@field loop? string|table the event loop of this Lua state: "plain", "uv", "ngx", "cqueues", "socket", "copas" or an adapter; default: detected
+
+--- What `on_request` receives.
+--- ```lua
+--- local client = opensandbox.new(url, key, { on_request = function(request)
+---   print(request.op, request.method, request.url, request.sandbox_id, request.destination)
+---   request.headers.traceparent = traceparent
+--- end })
+--- ```
+---@class opensandbox.RequestFacts
+---@field op string the method that the user called
+---@field method string the HTTP method
+---@field url string without credentials and query
+---@field sandbox_id? string the sandbox that the request is about
+---@field destination string "server", or "sandbox" for a request to a sandbox's endpoint, which the sandbox can read
+---@field headers table<string, string> empty: headers to add, for example traceparent; those that the library sets itself win
+
+--- What `on_retry` receives.
+--- ```lua
+--- local client = opensandbox.new(url, key, { on_retry = function(retry) print(retry.attempt, retry.delay, retry.error) end })
+--- ```
+---@class opensandbox.RetryFacts: opensandbox.RequestFacts
+---@field attempt integer the number of attempts that were made
+---@field delay number seconds until the next one
+---@field error opensandbox.Error of the last attempt
 
 --- How the server's certificate is verified, and which one the client shows.
 --- ```lua
@@ -159,7 +199,8 @@ local option_types = {
   timeout = "seconds", create_timeout = "seconds", connect_timeout = "seconds", idle_timeout = "seconds",
   transfer_idle_timeout = "seconds", max_output = "natural", headers = "string map", user_agent = "nonempty string",
   use_server_proxy = "boolean", retry = "any", loop = "any",
-  tls = "table", proxy = "string", on_request = "function", on_response = "function",
+  tls = "table", proxy = "string", on_request = "function", on_response = "function", on_retry = "function",
+  key_header = "nonempty string", proxy_origins = "string list", endpoint_hosts = "string map",
 }
 local tls_types = {
   verify = "boolean", ca_file = "nonempty string", ca_directory = "nonempty string", certificate = "nonempty string",
@@ -178,6 +219,36 @@ local function retry_policy(given)
   if given == nil or given == false then return retry.policy(given) end
   options.argument("new", "option 'retry'", given, "table")
   return retry.policy(options.check("new", given, retry.option_types))
+end
+
+-- Checks the options about where the key goes, and under what name. Returns the parsed origins.
+local function key_origins(op, opts)
+  if opts.key_header and not headers.is_name(opts.key_header) then
+    options.raise(op, ("option 'key_header': %q is not a header name"):format(opts.key_header))
+  end
+  local origins = {}
+  for i, text in ipairs(opts.proxy_origins or {}) do
+    local parsed, problem = url.parse((text:gsub("/$", "")))
+    if parsed and (parsed.userinfo or parsed.path ~= "") then problem = "it is more than a scheme, a host and a port" end
+    if problem then options.raise(op, ("option 'proxy_origins': item %d is not an origin: %s"):format(i, problem)) end
+    origins[i] = parsed
+  end
+  return origins
+end
+
+-- Checks the hosts and the replacements for them. Returns them with the hosts in lower case.
+local function host_replacements(op, given)
+  if not given then return nil end
+  local by_host = {}
+  for from, to in pairs(given) do
+    for _, host in ipairs { from, to } do
+      if not url.is_host(host) then
+        options.raise(op, ("option 'endpoint_hosts': %q is not a host, which has no scheme and no port"):format(host))
+      end
+    end
+    by_host[from:lower()] = to
+  end
+  return by_host
 end
 
 -- Returns the base URL of the argument, or else of the environment, and its parts.
@@ -223,6 +294,7 @@ local function new(base, api_key, opts)
   local timeouts = {}
   for name, value in pairs(DEFAULTS) do timeouts[name] = opts[name] or value end
   local retries, to_transport = retry_policy(opts.retry), transport_options(opts)
+  local origins, hosts = key_origins(op, opts), host_replacements(op, opts.endpoint_hosts)
   if opts.loop ~= nil then loop.use(op, opts.loop) end
   local self = setmetatable({
     url = url.redacted(full),
@@ -234,7 +306,8 @@ local function new(base, api_key, opts)
   local weak = setmetatable({ client = self }, { __mode = "v" })
   self.http = http_client.new {
     base_url = full, parsed_url = parsed, key = key, headers = own_headers, user_headers = opts.headers, timeouts = timeouts,
-    retry = retries, transport_options = to_transport, on_request = opts.on_request, on_response = opts.on_response,
+    retry = retries, transport_options = to_transport, key_header = opts.key_header, proxy_origins = origins,
+    endpoint_hosts = hosts, on_request = opts.on_request, on_response = opts.on_response, on_retry = opts.on_retry,
     on_exit = function()
       if weak.client then weak.client:close() end
     end,
@@ -279,6 +352,14 @@ end
 ---@return opensandbox.Client
 function Client:for_op(op)
   return setmetatable({ op = op }, { __index = self })
+end
+
+--- Internal: returns a view of the client whose calls all end when one time limit has passed.
+---@param limit opensandbox.Deadline
+---@return opensandbox.Client
+function Client:within(limit)
+  if not limit.seconds then return self end
+  return setmetatable({ http = self.http:within(limit) }, { __index = self })
 end
 
 -- An event loop watches `pollfd` for reading, wakes up after `timeout`, then calls `step`.

@@ -40,7 +40,10 @@ function code_contexts.open(sandbox, language, opts)
   local op = "sandbox:code"
   if language ~= nil then options.argument(op, "the language", language, "nonempty string") end
   opts = options.check(op, opts, code_options)
-  if not opts.id then return child_resource.create(Code, sandbox, op, "create_code_context", language, opts) end
+  if not opts.id then
+    local to_create = { cwd = opts.cwd, timeout = opts.timeout }
+    return child_resource.create(Code, sandbox, op, opts, "create_code_context", language, to_create)
+  end
   if opts.cwd or opts.timeout then
     options.raise(op, "options 'cwd' and 'timeout' are for a new context, and option 'id' for an existing one")
   end
@@ -86,10 +89,11 @@ end
 --- ```lua
 --- assert(code:interrupt())
 --- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Code:interrupt()
-  return self:call_execd("code:interrupt", "interrupt_code", self.id)
+function Code:interrupt(opts)
+  return self:call_execd_within("code:interrupt", opts, "interrupt_code", self.id)
 end
 
 class.check_colon(Code, "code")

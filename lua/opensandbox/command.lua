@@ -3,6 +3,8 @@
 local background_process = require "opensandbox.background_process"
 local class = require "opensandbox.base.class"
 local core = require "opensandbox.core"
+local deadline = require "opensandbox.loop.deadline"
+local options = require "opensandbox.base.options"
 local requests = require "opensandbox.execution.command_requests"
 
 --- A command in the background.
@@ -28,21 +30,22 @@ function command.attach(sandbox, id, is_fresh)
 end
 
 -- Makes a call about this command. execd may not know a command yet that was started just now.
-local function call(self, op, route, ...)
-  local execd, err = self.sandbox:execd_endpoint(op)
+local function call(self, op, opts, route, ...)
+  local limit = deadline.new(options.timeout(op, opts))
+  local execd, err = self.sandbox:execd_endpoint(op, limit)
   if not execd then return nil, err end
-  local client, arguments = self.sandbox.client:for_op(op), { ... }
+  local client, arguments = self.sandbox.client:for_op(op):within(limit), { ... }
   return requests.retry_until_registered(op, self._registered_by, function()
     return route(client, execd, self.id, arguments[1])
   end)
 end
 
-function Command:_status(op)
-  return call(self, op, requests.status)
+function Command:_status(op, opts)
+  return call(self, op, opts, requests.status)
 end
 
-function Command:_logs(op, cursor)
-  return call(self, op, requests.logs, cursor)
+function Command:_logs(op, cursor, opts)
+  return call(self, op, opts, requests.logs, cursor)
 end
 
 local function interrupt(client, execd, id)
@@ -54,10 +57,11 @@ end
 --- ```lua
 --- assert(command:kill())
 --- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Command:kill()
-  local ok, err = call(self, "command:kill", interrupt)
+function Command:kill(opts)
+  local ok, err = call(self, "command:kill", opts, interrupt)
   if ok then return true end
   if tostring(err.message):find("is not running", 1, true) then return true end
   return nil, err

@@ -1,5 +1,6 @@
 --- The files of one sandbox: `sandbox.files`.
 
+local arguments = require "opensandbox.files.arguments"
 local class = require "opensandbox.base.class"
 local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
@@ -7,6 +8,7 @@ local deadline = require "opensandbox.loop.deadline"
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
 local lazy = require "opensandbox.base.lazy"
+local limited_target = require "opensandbox.files.limited_target"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 
@@ -21,8 +23,9 @@ local parts = lazy.modules {
 ---@class opensandbox.FileTarget where file operations happen: a sandbox, or an isolated session inside one
 ---@field id string of the sandbox
 ---@field client opensandbox.Client
----@field endpoint fun(op: string): opensandbox.Endpoint?, opensandbox.Error? the endpoint that has the file routes
----@field run fun(op: string, script: string, opts: table): opensandbox.CommandResult?, opensandbox.Error? runs a script; opts: cwd, timeout
+---@field endpoint opensandbox.EndpointLookup returns the endpoint that has the file routes
+---@field run fun(op: string, script: string, opts: table, sink: nil, limit?: opensandbox.Deadline): opensandbox.CommandResult?, opensandbox.Error? runs a script; opts: cwd, timeout
+---@field whole? opensandbox.FileTarget of a view: the target itself, see limited_target.lua
 ---@field temporary_directory? string absolute path, default "/tmp"
 ---@field ignore? string[] patterns, as in a .gitignore, of files that are not the user's: downloads of directories omit them
 ---@field absolute? fun(op: string, path: string): string?, opensandbox.Error? the absolute path for any path; default: execd is asked
@@ -49,8 +52,13 @@ function files.of(target)
 end
 
 -- Calls a client method with the endpoint of the files.
-local function call(self, op, method, ...)
-  return endpoint_call(self.target.client, op, self.target.endpoint, method, ...)
+local function call(target, op, method, ...)
+  return endpoint_call.call(target.client, op, target.endpoint, method, ...)
+end
+
+-- Returns a view of the target whose calls all end when the time limit of the options has passed.
+local function within(self, timeout)
+  return limited_target(self.target, deadline.new(timeout))
 end
 
 -- Checks a path. Returns whether execd would change it, so that it needs literal_paths.
@@ -62,12 +70,12 @@ end
 -- Sends one file. With `verify` the checksums are compared.
 local function send(self, op, file, opts)
   file.mode, file.owner, file.group = opts.mode, opts.owner, opts.group
-  local upload_opts = { on_progress = opts.on_progress, timeout = opts.timeout }
+  local upload_opts, target = { on_progress = opts.on_progress, timeout = opts.timeout }, within(self, opts.timeout)
   local function upload(one)
-    if opts.verify then return parts.verification.upload(self.target, op, one, upload_opts) end
-    return call(self, op, "upload_files", { one }, upload_opts)
+    if opts.verify then return parts.verification.upload(target, op, one, upload_opts) end
+    return call(target, op, "upload_files", { one }, upload_opts)
   end
-  if paths.expansion(file.path) then return parts.literal_paths.upload(self.target, op, file, upload) end
+  if paths.expansion(file.path) then return parts.literal_paths.upload(target, op, file, upload) end
   return upload(file)
 end
 
@@ -113,8 +121,11 @@ function Files:write(path, content, opts)
 end
 
 local function open(self, op, path, opts)
-  if check_path(op, path) then return parts.literal_paths.open(self.target, op, path, opts) end
-  return call(self, op, "download_file", path, opts)
+  local is_literal = check_path(op, path)
+  opts = arguments.check_download(op, opts)
+  local target = within(self, opts.timeout)
+  if is_literal then return parts.literal_paths.open(target, op, path, opts) end
+  return call(target, op, "download_file", path, opts)
 end
 
 --- Returns the bytes of a file: GET /files/download.
@@ -143,12 +154,16 @@ end
 ---@return opensandbox.Reader? reader
 ---@return opensandbox.Error? err
 function Files:open(path, opts)
-  return open(self, "files:open", path, opts)
+  local reader, err = open(self, "files:open", path, opts)
+  if reader then reader.target = self.target end
+  return reader, err
 end
 
-local function stat(self, op, path)
-  if check_path(op, path) then return parts.literal_paths.stat(self.target, op, path) end
-  local infos, err = call(self, op, "file_info", path)
+local function stat(self, op, path, opts)
+  local is_literal = check_path(op, path)
+  local target = within(self, options.timeout(op, opts))
+  if is_literal then return parts.literal_paths.stat(target, op, path) end
+  local infos, err = call(target, op, "file_info", path)
   if not infos then return nil, err end
   local _, info = next(infos)
   if info then return info end
@@ -162,10 +177,11 @@ end
 --- print(info.size, info.mode, info.modified_at)
 --- ```
 ---@param path string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.FileInfo? info
 ---@return opensandbox.Error? err
-function Files:stat(path)
-  return stat(self, "files:stat", path)
+function Files:stat(path, opts)
+  return stat(self, "files:stat", path, opts)
 end
 
 --- Returns whether a file or directory of that name exists.
@@ -173,10 +189,11 @@ end
 --- if sandbox.files:exists("/work/Makefile") then sandbox:run("make", { cwd = "/work" }) end
 --- ```
 ---@param path string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return boolean? exists nil if that is not known
 ---@return opensandbox.Error? err
-function Files:exists(path)
-  local info, err = stat(self, "files:exists", path)
+function Files:exists(path, opts)
+  local info, err = stat(self, "files:exists", path, opts)
   if info then return true end
   if err.status == 404 and err.code == "FILE_NOT_FOUND" then return false end
   if err.status == 500 and err.message:find("not a directory", 1, true) then return false end -- a parent is a file
@@ -189,29 +206,37 @@ end
 --- ```
 ---@param dir string
 ---@param pattern? string `* ? [..] {a,b}`; default: all files
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
-function Files:search(dir, pattern)
+function Files:search(dir, pattern, opts)
   local op = "files:search"
-  if check_path(op, dir) then return parts.literal_paths.search(self.target, op, dir, pattern) end
-  return call(self, op, "search_files", dir, pattern)
+  local is_literal = check_path(op, dir)
+  local target = within(self, options.timeout(op, opts))
+  if is_literal then return parts.literal_paths.search(target, op, dir, pattern) end
+  return call(target, op, "search_files", dir, pattern)
 end
+
+local list_options = { depth = "natural", timeout = "seconds" }
 
 --- Returns the entries of a directory: GET /directories/list.
 --- ```lua
 --- for _, entry in ipairs(assert(sandbox.files:list("/work", { depth = 2 }))) do print(entry.type, entry.path) end
 --- ```
 ---@param path string
----@param opts? { depth?: integer } depth: levels of directories, default 1
+---@param opts? { depth?: integer, timeout?: opensandbox.Duration } depth: levels of directories, default 1; timeout in seconds
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
 function Files:list(path, opts)
   local op = "files:list"
-  if check_path(op, path) then return parts.literal_paths.list(self.target, op, path, opts) end
-  return call(self, op, "list_directory", path, opts)
+  local is_literal = check_path(op, path)
+  opts = options.check(op, opts, list_options)
+  local target = within(self, opts.timeout)
+  if is_literal then return parts.literal_paths.list(target, op, path, opts.depth) end
+  return call(target, op, "list_directory", path, { depth = opts.depth })
 end
 
-local remove_options = { recursive = "boolean" }
+local remove_options = { recursive = "boolean", timeout = "seconds" }
 
 --- Removes files, or with `recursive` directories and everything in them: DELETE /files, DELETE /directories. If a path does not
 --- exist, that is a success.
@@ -220,7 +245,7 @@ local remove_options = { recursive = "boolean" }
 --- assert(sandbox.files:remove("/work/build", { recursive = true }))
 --- ```
 ---@param path string|string[]
----@param opts? { recursive?: boolean }
+---@param opts? { recursive?: boolean, timeout?: opensandbox.Duration } timeout in seconds, for all paths together
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Files:remove(path, opts)
@@ -233,12 +258,13 @@ function Files:remove(path, opts)
     local list = check_path(op, one) and literal or plain
     list[#list + 1] = one
   end
+  local target = within(self, opts.timeout)
   if #plain > 0 or #literal == 0 then
-    local ok, err = call(self, op, opts.recursive and "delete_directories" or "delete_files", plain)
+    local ok, err = call(target, op, opts.recursive and "delete_directories" or "delete_files", plain)
     if not ok then return nil, err end
   end
   for _, one in ipairs(literal) do
-    local ok, err = parts.literal_paths.remove(self.target, op, one, opts.recursive)
+    local ok, err = parts.literal_paths.remove(target, op, one, opts.recursive)
     if not ok then return nil, err end
   end
   return true
@@ -253,21 +279,23 @@ end
 ---@field owner? string name of a user
 ---@field group? string name of a group
 
-local access_options = { mode = "any", owner = "nonempty string", group = "nonempty string" }
+local mkdir_options = { mode = "any", owner = "nonempty string", group = "nonempty string", timeout = "seconds" }
 
 --- Creates a directory and its parents: POST /directories. An existing directory is not changed.
 --- ```lua
 --- assert(sandbox.files:mkdir("/work/a/b", { mode = "0700" }))
 --- ```
 ---@param path string
----@param opts? opensandbox.AccessOpts mode: default "0755"
+---@param opts? opensandbox.MkdirOpts
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Files:mkdir(path, opts)
   local op = "files:mkdir"
-  opts = options.check(op, opts, access_options)
-  if check_path(op, path) then return parts.literal_paths.mkdir(self.target, op, path, opts) end
-  return call(self, op, "make_directories", path, opts)
+  opts = options.check(op, opts, mkdir_options)
+  local is_literal = check_path(op, path)
+  local target, access = within(self, opts.timeout), { mode = opts.mode, owner = opts.owner, group = opts.group }
+  if is_literal then return parts.literal_paths.mkdir(target, op, path, access) end
+  return call(target, op, "make_directories", path, access)
 end
 
 --- Removes an empty directory, by a command in the sandbox. A directory that is not empty is an error with the code
@@ -276,12 +304,13 @@ end
 --- assert(sandbox.files:rmdir("/work/a/b"))
 --- ```
 ---@param path string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Files:rmdir(path)
+function Files:rmdir(path, opts)
   local op = "files:rmdir"
   check_path(op, path)
-  return parts.empty_directory.remove(self.target, op, path)
+  return parts.empty_directory.remove(within(self, options.timeout(op, opts)), op, path)
 end
 
 --- Moves a file or a directory: POST /files/mv. The parents of the new path are created. An existing file is never overwritten.
@@ -290,16 +319,18 @@ end
 --- ```
 ---@param from string
 ---@param to string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Files:move(from, to)
+function Files:move(from, to, opts)
   local op = "files:move"
   local from_is_literal, to_is_literal = check_path(op, from), check_path(op, to)
-  if from_is_literal or to_is_literal then return parts.literal_paths.move(self.target, op, from, to) end
-  return call(self, op, "move_files", { { from = from, to = to } })
+  local target = within(self, options.timeout(op, opts))
+  if from_is_literal or to_is_literal then return parts.literal_paths.move(target, op, from, to) end
+  return call(target, op, "move_files", { { from = from, to = to } })
 end
 
-local owner_options = { owner = "nonempty string", group = "nonempty string" }
+local chmod_options = { owner = "nonempty string", group = "nonempty string", timeout = "seconds" }
 
 --- Changes permissions and owner: POST /files/permissions. Symlinks are followed.
 --- ```lua
@@ -307,15 +338,16 @@ local owner_options = { owner = "nonempty string", group = "nonempty string" }
 --- ```
 ---@param path string
 ---@param mode? string|integer "0644", "rw-r--r--" or 644; nil keeps it
----@param opts? { owner?: string, group?: string } names
+---@param opts? { owner?: string, group?: string, timeout?: opensandbox.Duration } names of the owner and the group; timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Files:chmod(path, mode, opts)
   local op = "files:chmod"
-  opts = options.check(op, opts, owner_options)
-  local access = { mode = mode, owner = opts.owner, group = opts.group }
-  if check_path(op, path) then return parts.literal_paths.chmod(self.target, op, path, access) end
-  return call(self, op, "set_permissions", { [path] = access })
+  opts = options.check(op, opts, chmod_options)
+  local is_literal = check_path(op, path)
+  local target, access = within(self, opts.timeout), { mode = mode, owner = opts.owner, group = opts.group }
+  if is_literal then return parts.literal_paths.chmod(target, op, path, access) end
+  return call(target, op, "set_permissions", { [path] = access })
 end
 
 --- Replaces each occurrence of a text in a file, byte for byte: POST /files/replace.
@@ -325,13 +357,16 @@ end
 ---@param path string
 ---@param old string
 ---@param new string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return integer? count of replacements; 0 also from an execd before 1.0.19, which does not count
 ---@return opensandbox.Error? err
-function Files:replace(path, old, new)
+function Files:replace(path, old, new, opts)
   local op = "files:replace"
   local change = { old = old, new = new }
-  if check_path(op, path) then return parts.literal_paths.replace(self.target, op, path, change) end
-  local counts, err = call(self, op, "replace_in_files", { [path] = change })
+  local is_literal = check_path(op, path)
+  local target = within(self, options.timeout(op, opts))
+  if is_literal then return parts.literal_paths.replace(target, op, path, change) end
+  local counts, err = call(target, op, "replace_in_files", { [path] = change })
   if not counts then return nil, err end
   return counts[path] or 0
 end
@@ -373,19 +408,19 @@ local download_options = { on_progress = "function", verify = "boolean", timeout
 
 -- Downloads into a temporary file, and compares the checksums if that is wanted.
 local function download_part(self, op, from, target, opts)
-  local part = target.part
+  local part, source = target.part, within(self, opts.timeout)
   local save_opts = { on_progress = opts.on_progress, mode = target.part_mode, timeout = opts.timeout }
   local ok, err
   if paths.expansion(from) then
-    ok, err = parts.literal_paths.save(self.target, op, from, part, save_opts)
+    ok, err = parts.literal_paths.save(source, op, from, part, save_opts)
   else
-    ok, err = call(self, op, "save_file", from, part, save_opts)
+    ok, err = call(source, op, "save_file", from, part, save_opts)
   end
   if not ok and not target.is_copied and err.message:sub(1, #part) == part then
     err.message = target.path .. err.message:sub(#part + 1) -- the caller does not know the temporary name
   end
   if not ok or not opts.verify then return ok, err end
-  return parts.verification.compare_file(self.target, op, from, part)
+  return parts.verification.compare_file(source, op, from, part)
 end
 
 --- Downloads a file to a local path: GET /files/download. It is written under a temporary name and renamed when it is complete.

@@ -17,6 +17,7 @@ local lazy = require "opensandbox.base.lazy"
 -- Files that are loaded when a field below first needs them.
 local parts = lazy.modules {
   objects = "opensandbox.lifecycle.objects",
+  pool_stores = "opensandbox.pool",
   presets = "opensandbox.egress.presets",
   shell = "opensandbox.base.shell",
   task = "opensandbox.loop.task",
@@ -29,6 +30,7 @@ local FIELDS = {
   egress = function() -- network policies
     return { presets = parts.presets.known, only = parts.presets.only, none = parts.presets.none }
   end,
+  pool_stores = function() return parts.pool_stores end, -- of pools that several processes share
   quote = function() return parts.shell.quote end,
   spawn = function() return parts.task.spawn end,
   map = function() return parts.task.map end,
@@ -64,6 +66,7 @@ end
 --- print(opensandbox._VERSION, opensandbox.EXECD_PORT, opensandbox.EGRESS_PORT)
 --- local began = opensandbox.now()
 --- local policy = opensandbox.egress.only("pypi")
+--- local store = opensandbox.pool_stores.memory()
 --- print(opensandbox.now() - began)
 --- ```
 ---@class opensandbox
@@ -71,6 +74,7 @@ end
 ---@field EXECD_PORT integer the port of execd in a sandbox: 44772
 ---@field EGRESS_PORT integer the port of the egress sidecar of a sandbox: 18080
 ---@field egress opensandbox.EgressPolicies network policies
+---@field pool_stores opensandbox.PoolStores stores of pools that several processes share
 ---@field now fun(): number returns seconds on the monotonic clock, for measuring
 ---@field new fun(base?: string, api_key?: string, opts?: opensandbox.ClientOpts): opensandbox.Client
 ---@field is_error fun(value: any): boolean

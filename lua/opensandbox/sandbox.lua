@@ -27,6 +27,7 @@ local parts = lazy.modules {
   sandbox_reference = "opensandbox.sandbox_reference",
   sandbox_state = "opensandbox.lifecycle.sandbox_state",
   session = "opensandbox.session",
+  terminal = "opensandbox.terminal",
   vault = "opensandbox.vault",
 }
 
@@ -34,7 +35,7 @@ local parts = lazy.modules {
 --- `<close>` variable closes it.
 --- ```lua
 --- local sandbox = assert(client:create { image = "python:3.12" })
---- print(sandbox.id, sandbox.client.url)
+--- print(sandbox.id, sandbox.client.url, sandbox.origin)
 --- assert(sandbox.files:write("/work/main.py", "print(6 * 7)"))
 --- print(assert(sandbox:run("python3 /work/main.py")).stdout)
 --- assert(sandbox.egress:allow("pypi"))
@@ -50,6 +51,7 @@ local parts = lazy.modules {
 ---@field wait_for_port fun(self: opensandbox.Sandbox, port: integer, opts?: opensandbox.WaitForOpts): true?, opensandbox.Error?
 ---@field wait_for_file fun(self: opensandbox.Sandbox, path: string, opts?: opensandbox.WaitForOpts): true?, opensandbox.Error?
 ---@field handle fun(self: opensandbox.Sandbox): opensandbox.Handle?, opensandbox.Error?
+---@field origin? string "template" when it was made from a template, or from a snapshot of such a sandbox; nil: from an image, or nothing was requested yet that reports it
 local Sandbox = {}
 Sandbox.__name = "opensandbox.Sandbox"
 
@@ -62,14 +64,23 @@ local FIELDS = {}
 function FIELDS.files(self)
   return parts.files.of {
     id = self.id, client = self.client,
-    endpoint = function(op) return self:execd_endpoint(op) end,
-    run = function(op, script, opts) return self:call_execd(op, "run_command", script, opts) end,
+    endpoint = function(op, limit) return self:execd_endpoint(op, limit) end,
+    run = function(op, script, opts, _, limit)
+      local client = limit and self.client:within(limit) or self.client
+      return endpoint_call.call(client, op, function(...) return self:execd_endpoint(...) end, "run_command", script, opts)
+    end,
   }
 end
 
 function FIELDS.egress(self) return parts.egress.of(self) end
 
 function FIELDS.vault(self) return parts.vault.of(self) end
+
+-- Remembers the endpoint of a port, and the origin that the server reports with it.
+local function remember(self, port, endpoint)
+  self._endpoints[port] = endpoint
+  if endpoint and endpoint.origin then self.origin = endpoint.origin end
+end
 
 -- Makes an object. `owned`: this process created the sandbox and deletes it when the object is closed or collected.
 local function new(client, id, owned)
@@ -107,6 +118,7 @@ end
 --- ```lua
 --- local sandbox = assert(client:create {
 ---   image = "python:3.12", wait = true, ready_timeout = "2m", keep_alive = 300,
+---   ready = function(sandbox) return sandbox:run("test -e /tmp/ready").exit_code == 0 end,
 ---   on_state = function(info) print(info.state, info.reason, info.message) end,
 --- })
 --- ```
@@ -115,17 +127,32 @@ end
 ---@field ready_timeout? opensandbox.Duration to wait until commands can run, default 30
 ---@field on_state? fun(info: opensandbox.SandboxInfo) called with each new state
 ---@field keep_alive? opensandbox.Duration|false see Sandbox:keep_alive
+---@field ready? fun(sandbox: opensandbox.Sandbox): any, any called again and again, once commands can run, until it returns a true value; within ready_timeout
 
 local own_options = tables.merge(create_options.object_types, { wait = "boolean" })
 
--- Calls the user's on_state. An error that it raises deletes the sandbox.
-local function guarded(self, on_state)
-  return on_state and function(info)
-    local ok, problem = coxpcall.pcall(on_state, info)
-    if ok then return end
+-- Returns a function that calls the user's. An error that it raises deletes the sandbox if this process created it.
+local function guarded(self, fn)
+  return fn and function(argument)
+    local ok, value, problem = coxpcall.pcall(fn, argument)
+    if ok then return value, problem end
     self:discard()
-    error(problem, 0)
+    error(value, 0)
   end
+end
+
+-- Returns the check of readiness for `ready` of the user, which can use the sandbox.
+local function ready_check(self, ready)
+  local check = guarded(self, ready)
+  return check and function(execd)
+    self._endpoints[objects.EXECD_PORT] = execd
+    return check(self)
+  end
+end
+
+-- Checks that what is to be waited for is waited for.
+local function check_wait(op, opts)
+  if opts.wait == false and opts.ready then options.raise(op, "option 'ready' needs the wait, which wait = false omits") end
 end
 
 --- Creates a sandbox and waits until commands can run in it: POST /sandboxes, see wait_ready. The sandbox is deleted when the object is
@@ -148,32 +175,38 @@ function sandboxes.create(client, opts)
   for name, value in pairs(opts) do
     if own_options[name] then own[name] = value else to_create[name] = value end
   end
+  check_wait(op, own)
   local info, err = client:for_op(op):create_sandbox(to_create)
   if not info then return nil, err end
   local self = new(client, info.id, true)
+  if to_create.template_id then self.origin = objects.TEMPLATE_ORIGIN end
   if own.wait == false then return with_keep_alive(self, op, own.keep_alive, info) end
   local limit = deadline.new(own.ready_timeout or parts.readiness.READY_TIMEOUT)
   local ready_info, execd = parts.readiness.wait(client, op, info.id, limit, {
-    info = info, option = "ready_timeout", on_state = guarded(self, own.on_state),
+    info = info, option = "ready_timeout", on_state = guarded(self, own.on_state), ready = ready_check(self, own.ready),
   })
   if not ready_info then
     self:discard()
     return nil, execd
   end
-  self._endpoints[objects.EXECD_PORT] = execd
+  remember(self, objects.EXECD_PORT, execd)
   return with_keep_alive(self, op, own.keep_alive, ready_info)
 end
 
 --- The options of `client:connect`.
 --- ```lua
---- local sandbox = assert(client:connect(id, { wait = true, ready_timeout = 10, keep_alive = false }))
+--- local sandbox = assert(client:connect(id, { wait = true, ready_timeout = 10, keep_alive = false,
+---   ready = function(connected) return connected.files:exists("/tmp/ready") end }))
 --- ```
 ---@class opensandbox.ConnectOpts
 ---@field wait? boolean false: do not wait until commands can run
 ---@field ready_timeout? opensandbox.Duration to wait until commands can run, default 30
 ---@field keep_alive? opensandbox.Duration|false see Sandbox:keep_alive
+---@field ready? fun(sandbox: opensandbox.Sandbox): any, any see CreateOpts
 
-local connect_options = { ready_timeout = "seconds", wait = "boolean", keep_alive = "seconds or false" }
+local connect_options = {
+  ready_timeout = "seconds", wait = "boolean", ready = "function", keep_alive = "seconds or false",
+}
 
 --- Returns an object for an existing sandbox, and waits until commands can run in it: see wait_ready. Closing the object does not delete
 --- the sandbox.
@@ -188,6 +221,7 @@ local connect_options = { ready_timeout = "seconds", wait = "boolean", keep_aliv
 function sandboxes.connect(client, id, opts)
   local op = "connect"
   opts = options.check(op, opts, connect_options)
+  check_wait(op, opts)
   local known
   if type(id) == "table" then
     id, known = parts.sandbox_reference.read(client, op, id)
@@ -196,13 +230,29 @@ function sandboxes.connect(client, id, opts)
     options.path_segment(op, "the sandbox id", id)
   end
   local self = new(client, id, false)
-  self._endpoints[objects.EXECD_PORT] = known
+  remember(self, objects.EXECD_PORT, known)
   if opts.wait == false then return with_keep_alive(self, op, opts.keep_alive) end
   local limit = deadline.new(opts.ready_timeout or parts.readiness.READY_TIMEOUT)
-  local info, execd = parts.readiness.wait(client, op, id, limit, { option = "ready_timeout", execd = known })
+  local info, execd = parts.readiness.wait(client, op, id, limit, {
+    option = "ready_timeout", execd = known, ready = ready_check(self, opts.ready),
+  })
   if not info then return nil, execd end
-  self._endpoints[objects.EXECD_PORT] = execd
+  remember(self, objects.EXECD_PORT, execd)
   return with_keep_alive(self, op, opts.keep_alive, info)
+end
+
+--- Internal: returns an object for the sandbox of a handle that this process owns from now on, as if it had created it. Nothing is sent.
+---@param client opensandbox.Client
+---@param op string the method that the user called
+---@param handle opensandbox.Handle a malformed one raises
+---@return opensandbox.Sandbox? sandbox
+---@return opensandbox.Error? err
+function sandboxes.adopt(client, op, handle)
+  local id, execd = parts.sandbox_reference.read(client, op, handle)
+  if not id then return nil, execd end
+  local self = new(client, id, true)
+  self._endpoints[objects.EXECD_PORT] = execd
+  return self
 end
 
 --- Iterates over the sandboxes that match a filter, newest first: GET /sandboxes. Closing one of these objects does not delete its
@@ -268,23 +318,25 @@ local function call(self, op, method, ...)
 end
 
 -- Returns the endpoint for a port. It is requested once, and again after a pause.
-local function endpoint_for(self, op, port)
+local function endpoint_for(self, op, port, limit)
   local client, err = client_for(self, op)
   if not client then return nil, err end
   local endpoint = self._endpoints[port]
   if endpoint then return endpoint end
+  if limit then client = client:within(limit) end
   endpoint, err = client:get_endpoint(self.id, port)
-  self._endpoints[port] = endpoint
+  remember(self, port, endpoint)
   if err and parts.sandbox_state.is_absence(err) then return nil, parts.sandbox_state.gone(op, self.id, err) end
   return endpoint, err
 end
 
 --- Internal: returns the endpoint of execd, or an error when the object is closed.
 ---@param op string the method that the user called
+---@param limit? opensandbox.Deadline for the request
 ---@return opensandbox.Endpoint? endpoint
 ---@return opensandbox.Error? err
-function Sandbox:execd_endpoint(op)
-  return endpoint_for(self, op, objects.EXECD_PORT)
+function Sandbox:execd_endpoint(op, limit)
+  return endpoint_for(self, op, objects.EXECD_PORT, limit)
 end
 
 --- Internal: returns the endpoint of execd if it is known already. Does not wait.
@@ -295,12 +347,38 @@ end
 
 --- Internal: calls a client method with the endpoint of execd.
 function Sandbox:call_execd(op, method, ...)
-  return endpoint_call(self.client, op, function() return self:execd_endpoint(op) end, method, ...)
+  return endpoint_call.call(self.client, op, function(...) return self:execd_endpoint(...) end, method, ...)
 end
 
---- Internal: calls a client method with the endpoint of the egress sidecar.
-function Sandbox:call_egress(op, method, ...)
-  return endpoint_call(self.client, op, function() return endpoint_for(self, op, objects.EGRESS_PORT) end, method, ...)
+--- Internal: does the same within the `timeout` of the options, which also limits the lookup of the endpoint.
+---@param opts? { timeout?: opensandbox.Duration } of the user
+function Sandbox:call_execd_within(op, opts, method, ...)
+  local limit = deadline.new(options.timeout(op, opts))
+  return endpoint_call.within(self.client, op, limit, function(...) return self:execd_endpoint(...) end, method, ...)
+end
+
+-- Returns the endpoint of the egress sidecar. The server reports with it whether there is one.
+local function egress_endpoint(self, op, limit)
+  local endpoint, err
+  if self.origin ~= objects.TEMPLATE_ORIGIN then endpoint, err = endpoint_for(self, op, objects.EGRESS_PORT, limit) end
+  if self.origin ~= objects.TEMPLATE_ORIGIN then return endpoint, err end
+  return nil, errors.new { kind = "state", code = "no_sidecar", op = op, sandbox_id = self.id,
+    message = "a sandbox that was made from a template has no egress sidecar, and so no credential vault" }
+end
+
+--- Internal: calls a client method with the endpoint of the egress sidecar, within a time limit.
+---@param limit opensandbox.Deadline for the lookup of the endpoint and the method together
+function Sandbox:call_egress(op, limit, method, ...)
+  return endpoint_call.within(self.client, op, limit, function(...) return egress_endpoint(self, ...) end, method, ...)
+end
+
+--- Internal: calls a client method with the sandbox's id, within a time limit.
+---@param limit opensandbox.Deadline
+function Sandbox:call_server(op, limit, method, ...)
+  local client, err = client_for(self, op)
+  if not client then return nil, err end
+  client = client:within(limit)
+  return client[method](client, self.id, ...)
 end
 
 --- Internal: returns whether this object has deleted the sandbox.
@@ -428,6 +506,22 @@ function Sandbox:session(opts)
   return parts.session.open(self, opts)
 end
 
+--- Creates a terminal and starts a command in it, or attaches to an existing terminal: POST /pty of execd, and a WebSocket. A created
+--- terminal is deleted when the object is closed or collected, and when its command has ended.
+---
+---     local terminal = assert(sandbox:terminal { command = "vim a.txt", cols = 120, rows = 40, on_output = write })
+--- ```lua
+--- local terminal = assert(sandbox:terminal { cols = 120, rows = 40, on_output = io.write })
+--- assert(terminal:write "make test; exit\r")
+--- print(assert(terminal:wait()))
+--- ```
+---@param opts? opensandbox.TerminalOpts
+---@return opensandbox.Terminal? terminal
+---@return opensandbox.Error? err
+function Sandbox:terminal(opts)
+  return parts.terminal.open(self, opts)
+end
+
 --- Creates a code context, or attaches to one: POST /code/context of execd. It is a kernel that keeps its variables from one run to the
 --- next. A created context is deleted when the object is closed or collected.
 --- ```lua
@@ -447,10 +541,11 @@ end
 --- for _, context in ipairs(assert(sandbox:code_contexts("python"))) do print(context.id) end
 --- ```
 ---@param language? string default: of every language
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.CodeContext[]? contexts
 ---@return opensandbox.Error? err
-function Sandbox:code_contexts(language)
-  return self:call_execd("sandbox:code_contexts", "list_code_contexts", language)
+function Sandbox:code_contexts(language, opts)
+  return self:call_execd_within("sandbox:code_contexts", opts, "list_code_contexts", language)
 end
 
 --- Creates an isolated session, or attaches to one: POST /v1/isolated/session of execd. It is a bash in its own namespaces, with its own
@@ -511,17 +606,19 @@ end
 --- assert(sandbox:keep_alive(60))
 --- ```
 ---@param seconds opensandbox.Duration|false false stops it
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, for the request
 ---@return true? ok
 ---@return opensandbox.Error? err when its expiry cannot be requested: GET /sandboxes/{id}
-function Sandbox:keep_alive(seconds)
+function Sandbox:keep_alive(seconds, opts)
   local op = "sandbox:keep_alive"
   seconds = options.argument(op, "the time", seconds, "seconds or false")
+  local timeout = options.timeout(op, opts)
   if self._renewer then parts.keep_alive.stop(self.client, self._renewer) end
   self._renewer = nil
   if not seconds then return true end
   local client, err = client_for(self, op)
   if not client then return nil, err end
-  self._renewer, err = parts.keep_alive.start(client, self.id, seconds)
+  self._renewer, err = parts.keep_alive.start(client, self.id, seconds, nil, timeout)
   return not err and true or nil, err
 end
 
@@ -569,7 +666,7 @@ function Sandbox:resume(opts)
   self._endpoints = {}
   local info, execd = parts.readiness.wait(self.client, op, self.id, limit, { resumes = true })
   if not info then return nil, execd end
-  self._endpoints[objects.EXECD_PORT] = execd
+  remember(self, objects.EXECD_PORT, execd)
   return true
 end
 
@@ -586,7 +683,7 @@ end
 function Sandbox:snapshot(name, opts)
   local op = "sandbox:snapshot"
   opts = options.check(op, opts, time_options) -- before anything is created
-  local limit = deadline.new(opts.timeout or parts.readiness.SNAPSHOT_TIMEOUT)
+  local limit = deadline.new(opts.timeout or parts.readiness.BUILD_TIMEOUT)
   local info, err = first_step(self, op, limit, "create_snapshot", { name = name })
   if not info then return nil, err end
   return parts.readiness.wait_snapshot(self.client, op, info.id, limit)
@@ -597,10 +694,11 @@ end
 --- local metrics = assert(sandbox:metrics())
 --- print(metrics.cpu_used_percent, metrics.memory_used)
 --- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.Metrics? metrics
 ---@return opensandbox.Error? err
-function Sandbox:metrics()
-  return self:call_execd("sandbox:metrics", "get_metrics")
+function Sandbox:metrics(opts)
+  return self:call_execd_within("sandbox:metrics", opts, "get_metrics")
 end
 
 --- Changes some of its metadata: PATCH /sandboxes/{id}/metadata.
@@ -613,6 +711,30 @@ end
 ---@return opensandbox.Error? err
 function Sandbox:patch_metadata(changes, opts)
   return call(self, "sandbox:patch_metadata", "patch_metadata", changes, opts)
+end
+
+--- Returns logs about it that the server keeps: GET /sandboxes/{id}/diagnostics/logs (servers from 0.2.3).
+--- ```lua
+--- print(assert(sandbox:logs()).content)
+--- ```
+---@param scope? string "container" or "all" (default)
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
+---@return opensandbox.Diagnostics? diagnostics
+---@return opensandbox.Error? err
+function Sandbox:logs(scope, opts)
+  return call(self, "sandbox:logs", "get_diagnostic_logs", scope or "all", opts)
+end
+
+--- Returns events about it that the server keeps: GET /sandboxes/{id}/diagnostics/events (servers from 0.2.3).
+--- ```lua
+--- print(assert(sandbox:events("lifecycle")).content)
+--- ```
+---@param scope? string "runtime", "lifecycle" or "all" (default)
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
+---@return opensandbox.Diagnostics? diagnostics
+---@return opensandbox.Error? err
+function Sandbox:events(scope, opts)
+  return call(self, "sandbox:events", "get_diagnostic_events", scope or "all", opts)
 end
 
 -- Ends the ownership of the sandbox.
@@ -645,11 +767,13 @@ end
 --- ```lua
 --- sandbox:close()
 --- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, for the delete
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Sandbox:close()
+function Sandbox:close(opts)
+  opts = options.check("sandbox:close", opts, time_options)
   if self._closed then return true end
-  if self._resource and self._resource:is_ours() then return self:kill() end -- not in a forked child
+  if self._resource and self._resource:is_ours() then return self:kill(opts) end -- not in a forked child
   release(self)
   self._closed = true
   return true

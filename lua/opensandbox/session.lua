@@ -18,14 +18,15 @@ local sessions = {}
 
 --- The options of `sandbox:session`.
 --- ```lua
---- local session = assert(sandbox:session { cwd = "/work" })
+--- local session = assert(sandbox:session { cwd = "/work", timeout = 10 })
 --- local same = assert(sandbox:session { id = session.id })
 --- ```
 ---@class opensandbox.SessionOpts
 ---@field cwd? string for a new session; created if it is missing
+---@field timeout? opensandbox.Duration for the create
 ---@field id? string of an existing session, which is not deleted then; nothing is sent
 
-local session_options = { cwd = "nonempty string", id = "nonempty string" }
+local session_options = { cwd = "nonempty string", timeout = "seconds", id = "nonempty string" }
 
 --- Creates a session of a sandbox, or attaches to one: POST /session of execd.
 ---@param sandbox opensandbox.Sandbox
@@ -35,8 +36,10 @@ local session_options = { cwd = "nonempty string", id = "nonempty string" }
 function sessions.open(sandbox, opts)
   local op = "sandbox:session"
   opts = options.check(op, opts, session_options)
-  if not opts.id then return child_resource.create(Session, sandbox, op, "create_session", opts) end
-  if opts.cwd then options.raise(op, "option 'cwd' is for a new session, and option 'id' for an existing one") end
+  if not opts.id then return child_resource.create(Session, sandbox, op, opts, "create_session", { cwd = opts.cwd }) end
+  for _, name in ipairs { "cwd", "timeout" } do
+    if opts[name] then options.raise(op, ("option '%s' is for a new session, and option 'id' for an existing one"):format(name)) end
+  end
   return child_resource.attach(Session, sandbox, { id = options.path_segment(op, "option 'id'", opts.id) })
 end
 

@@ -1,5 +1,6 @@
 --- Waits until a port or a path exists in the sandbox. One command polls inside; it needs only a shell, sleep and cat.
 
+local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local numbers = require "opensandbox.base.numbers"
 local options = require "opensandbox.base.options"
@@ -9,6 +10,7 @@ local wait_for = {}
 
 local DEFAULT_TIMEOUT = 30    -- seconds
 local DEFAULT_INTERVAL = 0.1  -- seconds
+local REPORT_GRACE = 1        -- seconds that execd gets, after the timeout, to report that it ended the command
 local EXIT_NO_PROGRAMS, EXIT_NO_TABLES = 3, 4 -- exit codes of the script
 
 -- Not every sleep accepts a fraction.
@@ -51,10 +53,12 @@ local known_options = { timeout = "seconds", interval = "seconds" }
 local function wait_until(sandbox, op, script, opts, timeout_error)
   opts = options.check(op, opts, known_options)
   local timeout = opts.timeout or DEFAULT_TIMEOUT
+  local limit = deadline.new(timeout)
   local interval = numbers.format(math.max(opts.interval or DEFAULT_INTERVAL, 0.001), "%.3f")
   local command = script .. POLL_SCRIPT:format(interval, EXIT_NO_PROGRAMS)
-  local result, err = sandbox:call_execd(op, "run_command", command, { timeout = timeout })
-  if not result then return nil, err end
+  local result, err = sandbox:call_execd_within(op, { timeout = timeout + REPORT_GRACE }, "run_command", command,
+    { timeout = timeout })
+  if not result then return nil, err.kind == "timeout" and limit:has_passed() and limit:error(op, err) or err end
   if result.exit_code == 0 then return true end
   if result.timed_out then
     return nil, errors.timeout { op = op, code = timeout_error.code, text = timeout_error.text, option = "timeout",

@@ -6,6 +6,11 @@ local reference = require "spec.support.reference"
 local unpack_list = table.unpack or unpack -- luacheck: ignore 113 143
 local URL = "http://127.0.0.1:1" -- nothing listens there, and nothing is sent
 
+local VAULT = {
+  credentials = { { name = "c", value = "x" } },
+  bindings = { { name = "b", hosts = { "example.com" }, auth = { type = "bearer", credential = "c" } } },
+}
+
 local model = reference.make().model
 
 local client, objects
@@ -50,6 +55,13 @@ local function value_for(name, kind)
   if kind:find("^integer") or kind:find("^number") or kind:find("Duration") then return 80 end
   if kind:find("^string%[%]") or kind:find("^any%[%]") then return { "x" } end
   if kind:find("FileUpload") then return { { path = "/x", content = "y" } } end
+  if kind:find("EgressRule") then return { { action = "allow", target = "example.com" } } end
+  if kind:find("NetworkPolicy") then return { default_action = "deny" } end
+  if kind:find("VaultOpts") then return VAULT end
+  if kind:find("VaultChanges") then return { credentials = { delete = { "x" } } } end
+  if name == "moves" then return { { from = "/x", to = "/y" } } end
+  if kind:find("^table<string, opensandbox.AccessOpts>") then return { ["/x"] = { mode = "0600" } } end
+  if kind:find("^table<string, { old") then return { ["/x"] = { old = "a", new = "b" } } end
   if kind:find("CreateEvent") then return { success = true, duration = 1 } end
   if kind:find("PoolCapacity") then return { buffer_min = 0, buffer_max = 0, pool_min = 0, pool_max = 1 } end
   if kind:find("^table") then return {} end

@@ -10,7 +10,8 @@ local reference = {}
 function reference.texts()
   local texts = {}
   for path, text in pairs(sources.read("lua")) do
-    if not path:find("^lua/opensandbox/devserver/") then texts[path] = text end
+    -- The programs document themselves: --help, and doc/program.md.
+    if not path:find("^lua/opensandbox/devserver/") and not path:find("^lua/opensandbox/cli/") then texts[path] = text end
   end
   return texts
 end

@@ -10,7 +10,9 @@ local function read(path)
 end
 
 local texts = {}
-local listing = assert(io.popen("find lua -name '*.lua' -not -path 'lua/opensandbox/devserver/*'"))
+local listing = assert(io.popen([[
+  find lua -name '*.lua' -not -path 'lua/opensandbox/devserver/*' -not -path 'lua/opensandbox/cli/*' # which document themselves
+]]))
 for path in listing:lines() do texts[path] = read(path) end
 listing:close()
 

@@ -170,16 +170,13 @@ function model.new(texts)
   local paths = {}
   for path in pairs(texts) do paths[#paths + 1] = path end
   table.sort(paths)
-  for _, path in ipairs(paths) do
-    local file = source.read(path, texts[path])
-    self.files[file.module] = file
+  local files = {}
+  for i, path in ipairs(paths) do
+    files[i] = source.read(path, texts[path])
+    self.files[files[i].module] = files[i]
   end
-  for _, path in ipairs(paths) do add_classes(self, source.read(path, texts[path])) end
-  for _, path in ipairs(paths) do
-    for _, file in pairs(self.files) do
-      if file.path == path then add_methods(self, file) end
-    end
-  end
+  for _, file in ipairs(files) do add_classes(self, file) end
+  for _, file in ipairs(files) do add_methods(self, file) end
   self.functions = module_functions(self)
   for _, class in pairs(self.classes) do
     drop_fields_of_methods(class, class.name == "opensandbox" and self.functions or class.methods)

@@ -142,6 +142,51 @@ function core.open_pty(path) end
 ---@return string? errno
 function core.resize_pty(fd, columns, rows) end
 
+---@param ... string names of signals
+---@return integer? fd
+---@return string? message
+---@return string? errno
+function core.catch_signals(...) end
+
+---@return string? name
+function core.next_signal() end
+
+---@param name string
+function core.die_by_signal(name) end
+
+---@param fd integer
+---@return boolean
+function core.is_terminal(fd) end
+
+---@param fd integer
+---@return integer? columns
+---@return integer? rows
+function core.terminal_size(fd) end
+
+---@param fd integer
+---@return table? raw
+---@return string? message
+---@return string? errno
+function core.raw_mode(fd) end
+
+---@param list integer[]
+---@param seconds? number
+---@return table<integer, true>
+function core.wait_readable(list, seconds) end
+
+---@param fd integer
+---@return string? bytes
+---@return string? message
+---@return string? errno
+function core.read(fd) end
+
+---@param fd integer
+---@param bytes string
+---@return true? ok
+---@return string? message
+---@return string? errno
+function core.write(fd, bytes) end
+
 ---@class opensandbox.CoreMulti
 local multi = {}
 

@@ -39,6 +39,7 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "cancelled" # cancelled: the task was cancelled
 ---| "cannot_poll" # state: `wait_for_port` or `wait_for_file` cannot poll in this image, for example without `sleep`
 ---| "capture_failed" # state: the output could not be redirected to files, for example because /tmp is not writable
+---| "check_failed" # state: `check` of a pool refused a sandbox
 ---| "close_timeout" # timeout: the server did not answer the close of a WebSocket
 ---| "closed" # closed: the object or the client is closed
 ---| "connect_failed" # transport: the connection was refused, or the host is unreachable
@@ -54,11 +55,13 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "forked" # closed: the process forked while the request ran
 ---| "frame_too_large" # protocol: one event is larger than the limit
 ---| "idle_timeout" # timeout: no byte arrived within the option `idle_timeout`
+---| "input_unsure" # stream: input of a terminal may not have arrived, because a connection was cut
 ---| "local_file" # state: a file of this machine cannot be read or written
 ---| "message_too_large" # protocol: a message of a WebSocket is too large
 ---| "name_refused" # state: a name of a directory upload needs tar, which the sandbox does not have
 ---| "no_descriptors" # transport: too many files are open. Raise the limit (`ulimit -n`)
 ---| "no_memory" # transport: there is not enough memory
+---| "no_sidecar" # state: the sandbox was made from a template, and has no egress sidecar
 ---| "not_a_directory" # state: the path is not a directory
 ---| "not_a_file" # state: the path is not a regular file
 ---| "not_closed" # timeout: the pool's sandboxes were not deleted in time; the deletes continue
@@ -70,11 +73,13 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "other_server" # state: the handle belongs to a sandbox of another server
 ---| "output_differs" # stream: the stored output of a command differs from what had arrived
 ---| "output_lost" # stream: the command ended, but a part of its output is lost. `result.exit_code` is known
+---| "output_unread" # state: the terminal's command waits because its output is not read
 ---| "outside_workspace" # state: a path outside of the directories of an isolated session
 ---| "pool_exhausted" # timeout: `acquire` found no capacity in time
 ---| "proxy_failed" # transport: the proxy cannot be reached, or refuses to connect
 ---| "receive_failed" # transport: the connection broke before the response
 ---| "redirect" # protocol: the server answered with a redirect, which is never followed
+---| "refused" # stream: execd refused the connection of a terminal, for a reason that the proxy does not pass on
 ---| "resolve_failed" # transport: the host name cannot be resolved
 ---| "run_failed" # state: a run in an isolated session did not start
 ---| "sandbox_failed" # state: the sandbox has failed; the message has the server's reason
@@ -89,7 +94,12 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "snapshot_deleting" # state: the snapshot is being deleted
 ---| "snapshot_failed" # state: the snapshot has failed; the message has the server's reason
 ---| "start_failed" # state: the command could not be started, for example because `cwd` does not exist
+---| "store_failed" # state: the store of a pool failed; the message has its reason
+---| "store_foreign" # state: the store of a pool holds something of another program
+---| "store_timeout" # timeout: the store of a pool did not answer within the option `store_timeout`
+---| "store_unreachable" # state: the store of a pool cannot be reached
 ---| "symlink_refused" # state: the files of an isolated session do not follow this symlink
+---| "terminal_ended" # state: the command of the terminal has ended
 ---| "timeout" # timeout: the call was not finished within the option `timeout_option`
 ---| "tls_failed" # transport: TLS failed. Check the certificate, or the option `tls`
 ---| "unexpected_response" # protocol: the response does not hold what it must hold
@@ -100,6 +110,8 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "wait_timeout" # timeout: the command or the task has not ended in time; it continues
 ---| "warm_up_failed" # state: `warm_up` of a pool refused a sandbox
 ---| "websocket_violation" # protocol: the server violated the WebSocket protocol
+---| "TAKEN_OVER" # state: another client has taken the terminal over
+---| "ALREADY_CONNECTED" # state: another client is connected to the terminal. Use the option `takeover`
 ---| "VALIDATION" # http: the server refused fields of the request; the message names them
 ---| "HTTP_404" # http: and so on for each status: the response has no code of its own
 ---| "FILE_NOT_FOUND" # http: execd does not find the file, or the directory does not exist

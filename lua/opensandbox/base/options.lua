@@ -285,4 +285,14 @@ function options.check(op, given, known)
   return checked
 end
 
+local call_options = { timeout = "seconds" }
+
+--- Checks the options of a call that has only a time limit.
+---@param op string
+---@param given? { timeout?: opensandbox.Duration }
+---@return number? seconds
+function options.timeout(op, given)
+  return options.check(op, given, call_options).timeout
+end
+
 return options

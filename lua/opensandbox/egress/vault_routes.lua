@@ -89,13 +89,15 @@ end
 --- }))
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
----@param opts opensandbox.VaultOpts
+---@param contents opensandbox.VaultOpts
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
-function vault_routes:create_credential_vault(endpoint, opts)
+function vault_routes:create_credential_vault(endpoint, contents, opts)
   local op = self.op or "create_credential_vault"
-  local body, secrets = vault_objects.create_body(op, opts)
-  return change(self, endpoint, { op = op, method = "POST", json = body, secrets = secrets, decode = vault_objects.vault_state })
+  local body, secrets = vault_objects.create_body(op, contents)
+  return change(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "POST", json = body, secrets = secrets, decode = vault_objects.vault_state })
 end
 
 --- Returns the state of the vault, without its secrets: GET /credential-vault.
@@ -103,10 +105,12 @@ end
 --- print(assert(client:get_credential_vault(egress)).revision)
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
-function vault_routes:get_credential_vault(endpoint)
-  return call(self, endpoint, { op = self.op or "get_credential_vault", method = "GET", decode = vault_objects.vault_state })
+function vault_routes:get_credential_vault(endpoint, opts)
+  local op = self.op or "get_credential_vault"
+  return call(self, endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET", decode = vault_objects.vault_state })
 end
 
 --- Changes of a vault, which are made together or not at all.
@@ -126,12 +130,14 @@ end
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param changes opensandbox.VaultChanges
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
-function vault_routes:patch_credential_vault(endpoint, changes)
+function vault_routes:patch_credential_vault(endpoint, changes, opts)
   local op = self.op or "patch_credential_vault"
   local body, secrets = vault_objects.patch_body(op, changes)
-  return change(self, endpoint, { op = op, method = "PATCH", json = body, secrets = secrets, decode = vault_objects.vault_state })
+  return change(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "PATCH", json = body, secrets = secrets, decode = vault_objects.vault_state })
 end
 
 --- Deletes the vault with its credentials and bindings: DELETE /credential-vault. The call succeeds when there is none.
@@ -139,10 +145,12 @@ end
 --- assert(client:delete_credential_vault(egress))
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function vault_routes:delete_credential_vault(endpoint)
-  local _, err = change(self, endpoint, { op = self.op or "delete_credential_vault", method = "DELETE", shielded = true })
+function vault_routes:delete_credential_vault(endpoint, opts)
+  local op = self.op or "delete_credential_vault"
+  local _, err = change(self, endpoint, { op = op, timeout = options.timeout(op, opts), method = "DELETE", shielded = true })
   if err and not (err.status == 404 and err.message:find("vault not found", 1, true)) then return nil, err end
   return true
 end
@@ -156,10 +164,12 @@ end
 --- for _, credential in ipairs(assert(client:list_vault_credentials(egress))) do print(credential.name) end
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.CredentialInfo[]? list
 ---@return opensandbox.Error? err
-function vault_routes:list_vault_credentials(endpoint)
-  return call(self, endpoint, { op = self.op or "list_vault_credentials", method = "GET", path = "/credentials",
+function vault_routes:list_vault_credentials(endpoint, opts)
+  local op = self.op or "list_vault_credentials"
+  return call(self, endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET", path = "/credentials",
     decode = vault_objects.credential_list })
 end
 
@@ -169,11 +179,13 @@ end
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param name string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.CredentialInfo? credential
 ---@return opensandbox.Error? err
-function vault_routes:get_vault_credential(endpoint, name)
+function vault_routes:get_vault_credential(endpoint, name, opts)
   local op = self.op or "get_vault_credential"
-  return call(self, endpoint, { op = op, method = "GET", path = item_path(op, "credentials", "the credential's name", name),
+  return call(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = item_path(op, "credentials", "the credential's name", name),
     decode = vault_objects.credential_info })
 end
 
@@ -182,10 +194,12 @@ end
 --- for _, binding in ipairs(assert(client:list_vault_bindings(egress))) do print(binding.name) end
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.BindingInfo[]? list
 ---@return opensandbox.Error? err
-function vault_routes:list_vault_bindings(endpoint)
-  return call(self, endpoint, { op = self.op or "list_vault_bindings", method = "GET", path = "/bindings",
+function vault_routes:list_vault_bindings(endpoint, opts)
+  local op = self.op or "list_vault_bindings"
+  return call(self, endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET", path = "/bindings",
     decode = vault_objects.binding_list })
 end
 
@@ -195,11 +209,13 @@ end
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param name string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.BindingInfo? binding
 ---@return opensandbox.Error? err
-function vault_routes:get_vault_binding(endpoint, name)
+function vault_routes:get_vault_binding(endpoint, name, opts)
   local op = self.op or "get_vault_binding"
-  return call(self, endpoint, { op = op, method = "GET", path = item_path(op, "bindings", "the binding's name", name),
+  return call(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = item_path(op, "bindings", "the binding's name", name),
     decode = vault_objects.binding_info })
 end
 

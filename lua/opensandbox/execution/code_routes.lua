@@ -94,11 +94,13 @@ end
 --- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.CodeContext? context
 ---@return opensandbox.Error? err
-function code_routes:get_code_context(execd, id)
+function code_routes:get_code_context(execd, id, opts)
   local op = self.op or "get_code_context"
-  return self.http:call_endpoint(execd, { op = op, method = "GET", path = context_path(op, id), decode = context_of })
+  return self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = context_path(op, id), decode = context_of })
 end
 
 --- Returns the contexts, including the default ones of the languages: GET /code/contexts.
@@ -107,13 +109,15 @@ end
 --- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param language? string only contexts of this language
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.CodeContext[]? contexts
 ---@return opensandbox.Error? err
-function code_routes:list_code_contexts(execd, language)
+function code_routes:list_code_contexts(execd, language, opts)
   local op = self.op or "list_code_contexts"
   if language ~= nil then check_language(op, language) end
   local path = "/code/contexts" .. url.query { { "language", language } }
-  return self.http:call_endpoint(execd, { op = op, method = "GET", path = path, decode = function(array)
+  return self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = path, decode = function(array)
     local contexts = {}
     for i, item in ipairs(array) do
       contexts[i] = type(item) == "table" and context_of(item) or nil
@@ -138,11 +142,13 @@ end
 --- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function code_routes:delete_code_context(execd, id)
+function code_routes:delete_code_context(execd, id, opts)
   local op = self.op or "delete_code_context"
-  local _, err = self.http:call_endpoint(execd, { op = op, method = "DELETE", path = context_path(op, id), shielded = true })
+  local _, err = self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = context_path(op, id), shielded = true })
   if err and not errors.is_absence(err) then return nil, err end
   return true
 end
@@ -153,12 +159,14 @@ end
 --- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param language string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function code_routes:delete_code_contexts(execd, language)
+function code_routes:delete_code_contexts(execd, language, opts)
   local op = self.op or "delete_code_contexts"
   local path = "/code/contexts" .. url.query { { "language", check_language(op, language) } }
-  local _, err = self.http:call_endpoint(execd, { op = op, method = "DELETE", path = path, shielded = true })
+  local _, err = self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = path, shielded = true })
   if err then return nil, err end
   return true
 end
@@ -174,12 +182,13 @@ end
 --- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string of the context
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function code_routes:interrupt_code(execd, id)
+function code_routes:interrupt_code(execd, id, opts)
   local op = self.op or "interrupt_code"
   local request = interrupt_request(op, options.path_segment(op, "the context id", id))
-  request.shielded = true
+  request.shielded, request.timeout = true, options.timeout(op, opts)
   local _, err = self.http:call_endpoint(execd, request)
   if err then return nil, err end
   return true

@@ -39,11 +39,13 @@ end
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.CommandStatus? status
 ---@return opensandbox.Error? err
-function command_routes:get_command_status(endpoint, id)
+function command_routes:get_command_status(endpoint, id, opts)
   local op = self.op or "get_command_status"
-  return command_requests.status(self, endpoint, options.path_segment(op, "the command id", id))
+  options.path_segment(op, "the command id", id)
+  return command_requests.status(self, endpoint, id, { timeout = options.timeout(op, opts) })
 end
 
 --- Returns output of a background command, stdout and stderr in the order in which they were written: GET /command/{id}/logs.
@@ -53,13 +55,14 @@ end
 ---@param endpoint opensandbox.Endpoint|string
 ---@param id string
 ---@param cursor? integer byte offset where to begin, default 0
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return string? text at most 16 MiB of a longer log
 ---@return integer|opensandbox.Error cursor for the next call, or the error
-function command_routes:get_command_logs(endpoint, id, cursor)
+function command_routes:get_command_logs(endpoint, id, cursor, opts)
   local op = self.op or "get_command_logs"
   options.path_segment(op, "the command id", id)
   if cursor ~= nil then options.argument(op, "the cursor", cursor, "natural") end
-  local log, err = command_requests.logs(self, endpoint, id, cursor or 0)
+  local log, err = command_requests.logs(self, endpoint, id, cursor or 0, { timeout = options.timeout(op, opts) })
   if not log then return nil, err end
   return log.text, log.cursor
 end
@@ -70,12 +73,13 @@ end
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function command_routes:interrupt_command(endpoint, id)
+function command_routes:interrupt_command(endpoint, id, opts)
   local op = self.op or "interrupt_command"
   local request = command_requests.interrupt(op, options.path_segment(op, "the command id", id))
-  request.shielded = true
+  request.shielded, request.timeout = true, options.timeout(op, opts)
   local _, err = self.http:call_endpoint(endpoint, request)
   if err then return nil, err end
   return true

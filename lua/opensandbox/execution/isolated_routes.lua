@@ -3,6 +3,7 @@
 -- This file has a client method for each route of sessions; isolated_run_routes.lua has those for runs.
 
 local create_rollback = require "opensandbox.http.create_rollback"
+local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local http_client = require "opensandbox.http.http_client"
 local isolated_errors = require "opensandbox.execution.isolated_errors"
@@ -42,10 +43,12 @@ end
 --- print(assert(client:get_isolation_capabilities(execd)).available)
 --- ```
 ---@param execd opensandbox.Endpoint|string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.IsolationCapabilities? capabilities
 ---@return opensandbox.Error? err
-function isolated_routes:get_isolation_capabilities(execd)
-  local request = { op = self.op or "get_isolation_capabilities", method = "GET", path = "/v1/isolated/capabilities" }
+function isolated_routes:get_isolation_capabilities(execd, opts)
+  local op = self.op or "get_isolation_capabilities"
+  local request = { op = op, timeout = options.timeout(op, opts), method = "GET", path = "/v1/isolated/capabilities" }
   function request.decode(response)
     if type(response.available) ~= "boolean" then return nil, "capabilities" end
     return { available = response.available, isolator = response.isolator, version = response.version, message = response.message,
@@ -67,7 +70,7 @@ end
 --- local session = assert(sandbox:isolated {
 ---   workspace = "/work", mode = "rw", overlays = { { path = "/data", mode = "ro" } }, profile = "strict", extra_writable = { "/var/cache" },
 ---   binds = { { source = "/srv/models", dest = "/models", readonly = true } }, share_net = false,
----   env_passthrough = { mode = "allow", keys = { "PATH", "HOME" } }, uid = 1000, gid = 1000, uid_mode = "setpriv", max_idle = "1h",
+---   env_passthrough = { mode = "allow", keys = { "PATH", "HOME" } }, uid = 1000, gid = 1000, uid_mode = "setpriv", max_idle = "1h", timeout = 30,
 --- })
 --- ```
 ---@class opensandbox.IsolatedSessionOpts
@@ -83,11 +86,12 @@ end
 ---@field gid? integer the group to run as
 ---@field uid_mode? string "setpriv" (default) or "userns" (execd 1.0.21)
 ---@field max_idle? opensandbox.Duration without a run after which the session ends; default: never. execd checks every 60 s
+---@field timeout? opensandbox.Duration for the create
 
 local create_options = {
   workspace = "any", mode = "nonempty string", overlays = "table", profile = "nonempty string", extra_writable = "string list",
   binds = "table", share_net = "boolean", env_passthrough = "table", uid = "natural", gid = "natural",
-  uid_mode = "nonempty string", max_idle = "seconds",
+  uid_mode = "nonempty string", max_idle = "seconds", timeout = "seconds",
 }
 local workspace_options = { path = "nonempty string", mode = "nonempty string" }
 local overlay_options = { path = "nonempty string", mode = "nonempty string", persist = "boolean" }
@@ -170,7 +174,7 @@ local function create_body(op, opts)
     env_passthrough = passthrough_in(op, opts.env_passthrough), uid = opts.uid, gid = opts.gid,
     uid_mode = choice(op, "option 'uid_mode'", opts.uid_mode, "setpriv", "userns"),
     idle_timeout_seconds = opts.max_idle and math.ceil(opts.max_idle) or nil,
-  }
+  }, opts.timeout
 end
 
 --- An isolated session, as execd knows it.
@@ -209,10 +213,12 @@ end
 --- for _, info in ipairs(assert(client:list_isolated_sessions(execd))) do print(info.id) end
 --- ```
 ---@param execd opensandbox.Endpoint|string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.IsolatedSessionInfo[]? list
 ---@return opensandbox.Error? err
-function isolated_routes:list_isolated_sessions(execd)
-  local request = { op = self.op or "list_isolated_sessions", method = "GET", path = "/v1/isolated/sessions" }
+function isolated_routes:list_isolated_sessions(execd, opts)
+  local op = self.op or "list_isolated_sessions"
+  local request = { op = op, timeout = options.timeout(op, opts), method = "GET", path = "/v1/isolated/sessions" }
   function request.decode(response)
     if type(response.sessions) ~= "table" then return nil, "list of isolated sessions" end
     local list = {}
@@ -266,7 +272,8 @@ end
 ---@return opensandbox.Error? err
 function isolated_routes:create_isolated_session(execd, opts)
   local op = self.op or "create_isolated_session"
-  local body = create_body(op, opts)
+  local body, timeout = create_body(op, opts)
+  if timeout then self = self:within(deadline.new(timeout)) end
   if body.binds or body.uid_mode then
     -- execd 1.0.20 would ignore them. It has no list either.
     local list, err = self:for_op(op):list_isolated_sessions(execd)
@@ -281,11 +288,13 @@ end
 --- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.IsolatedSessionInfo? info
 ---@return opensandbox.Error? err
-function isolated_routes:get_isolated_session(execd, id)
+function isolated_routes:get_isolated_session(execd, id, opts)
   local op = self.op or "get_isolated_session"
-  return isolated_errors.call(self, execd, "isolated", { op = op, method = "GET", path = session_path(op, id),
+  return isolated_errors.call(self, execd, "isolated", { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = session_path(op, id),
     decode = function(response) return session_info(response, id) end })
 end
 
@@ -304,11 +313,13 @@ end
 --- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function isolated_routes:delete_isolated_session(execd, id)
+function isolated_routes:delete_isolated_session(execd, id, opts)
   local op = self.op or "delete_isolated_session"
-  local _, err = isolated_errors.call(self, execd, "isolated", { op = op, method = "DELETE", path = session_path(op, id),
+  local _, err = isolated_errors.call(self, execd, "isolated", { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = session_path(op, id),
     shielded = true })
   if err and not errors.is_absence(err) then return nil, err end
   return true

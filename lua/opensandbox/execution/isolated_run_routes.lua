@@ -270,11 +270,12 @@ end
 ---@param execd opensandbox.Endpoint|string
 ---@param id string of the session
 ---@param run_id string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.IsolatedRunStatus? status
 ---@return opensandbox.Error? err
-function isolated_run_routes:get_isolated_run(execd, id, run_id)
+function isolated_run_routes:get_isolated_run(execd, id, run_id, opts)
   local op = self.op or "get_isolated_run"
-  local request = { op = op, method = "GET", path = run_path(op, id, run_id) }
+  local request = { op = op, timeout = options.timeout(op, opts), method = "GET", path = run_path(op, id, run_id) }
   function request.decode(response)
     if type(response.running) ~= "boolean" then return nil, "status" end
     return { id = run_id, session_id = id, running = response.running, exit_code = response.exit_code, error = response.error,
@@ -291,14 +292,16 @@ end
 ---@param id string of the session
 ---@param run_id string
 ---@param cursor? integer byte offset to go on from, default 0
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return string? text at most 16 MiB of it
 ---@return integer|opensandbox.Error cursor for the next call, or the error
-function isolated_run_routes:get_isolated_run_logs(execd, id, run_id, cursor)
+function isolated_run_routes:get_isolated_run_logs(execd, id, run_id, cursor, opts)
   local op = self.op or "get_isolated_run_logs"
   local path = run_path(op, id, run_id, "/logs")
   if cursor ~= nil then options.argument(op, "the cursor", cursor, "natural") end
-  local log, err = isolated_errors.call(self, execd, BACKGROUND,
-    command_requests.log_request(op, path, cursor or 0, "execd-isolated-tail-cursor"))
+  local request = command_requests.log_request(op, path, cursor or 0, "execd-isolated-tail-cursor")
+  request.timeout = options.timeout(op, opts)
+  local log, err = isolated_errors.call(self, execd, BACKGROUND, request)
   if not log then return nil, err end
   return log.text, log.cursor
 end

@@ -13,6 +13,7 @@ local ping_options = { timeout = "seconds" }
 --- ```lua
 --- assert(client:ping(execd, { timeout = 2 }))
 --- ```
+--- Checks that execd answers: GET /ping. Where access to a sandbox renews its lifetime, this does not.
 ---@param endpoint opensandbox.Endpoint|string
 ---@param opts? { timeout?: opensandbox.Duration } timeout: seconds
 ---@return true? ok
@@ -21,6 +22,7 @@ function metrics_routes:ping(endpoint, opts)
   local op = self.op or "ping"
   opts = options.check(op, opts, ping_options)
   local _, err = self.http:call_endpoint(endpoint, { op = op, method = "GET", path = "/ping", timeout = opts.timeout,
+    headers = { ["OpenSandbox-Access-Renew"] = "skip" }, -- a ping is no use of the sandbox, where use renews its lifetime
     explained = false }) -- because its callers ask for the state themselves
   if err then return nil, err end
   return true
@@ -56,11 +58,13 @@ end
 --- print(assert(client:get_metrics(execd)).memory_used)
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.Metrics? metrics
 ---@return opensandbox.Error? err
-function metrics_routes:get_metrics(endpoint)
+function metrics_routes:get_metrics(endpoint, opts)
   local op = self.op or "get_metrics"
-  return self.http:call_endpoint(endpoint, { op = op, method = "GET", path = "/metrics", decode = decode_metrics })
+  return self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = "/metrics", decode = decode_metrics })
 end
 
 local watch_options = { idle_timeout = "seconds" }

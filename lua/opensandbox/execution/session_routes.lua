@@ -25,24 +25,25 @@ local function session_path(op, id)
   return "/session/" .. url.escape(options.path_segment(op, "the session id", id))
 end
 
-local create_options = { cwd = "nonempty string" }
+local create_options = { cwd = "nonempty string", timeout = "seconds" }
 
 --- Creates a session: POST /session. Nothing runs in it yet.
 --- ```lua
 --- local session = assert(client:create_session(execd, { cwd = "/work" }))
 --- ```
 ---@param execd opensandbox.Endpoint|string
----@param opts? { cwd?: string } cwd: a directory, which is created if it is missing
+---@param opts? { cwd?: string, timeout?: opensandbox.Duration } cwd: a directory, which is created if it is missing; timeout in seconds
 ---@return string? id
 ---@return opensandbox.Error? err
 function session_routes:create_session(execd, opts)
   local op = self.op or "create_session"
   opts = options.check(op, opts, create_options)
   paths.check_directory(op, opts.cwd)
-  local request = { op = op, method = "POST", path = "/session", json = { cwd = opts.cwd }, decode = function(object)
-    if type(object.session_id) ~= "string" then return nil, "session id" end
-    return object.session_id
-  end }
+  local request = { op = op, method = "POST", path = "/session", json = { cwd = opts.cwd }, timeout = opts.timeout,
+    decode = function(object)
+      if type(object.session_id) ~= "string" then return nil, "session id" end
+      return object.session_id
+    end }
   create_rollback(self, request, function(id) return self:delete_session_request(execd, id) end, { best_effort = true })
   return self.http:call_endpoint(execd, request)
 end
@@ -62,11 +63,13 @@ end
 --- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function session_routes:delete_session(execd, id)
+function session_routes:delete_session(execd, id, opts)
   local op = self.op or "delete_session"
-  local _, err = self.http:call_endpoint(execd, { op = op, method = "DELETE", path = session_path(op, id), shielded = true })
+  local _, err = self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = session_path(op, id), shielded = true })
   if err and not errors.is_absence(err) then return nil, err end
   return true
 end

@@ -11,6 +11,7 @@ local file_transfer = require "opensandbox.files.file_transfer"
 local finalizer = require "opensandbox.base.finalizer"
 local helper_commands = require "opensandbox.files.helper_commands"
 local ignore = require "opensandbox.files.ignore"
+local limited_target = require "opensandbox.files.limited_target"
 local options = require "opensandbox.base.options"
 local remote_paths = require "opensandbox.files.remote_paths"
 local tables = require "opensandbox.base.tables"
@@ -39,6 +40,7 @@ local Job = {}
 Job.__index = Job
 
 local function new_job(target, op, from, to, opts, own_patterns)
+  local limit = deadline.new(opts.timeout)
   local lines = tables.copy_list(own_patterns)
   for _, line in ipairs(opts.ignore or {}) do lines[#lines + 1] = line end
   local patterns = ignore.new(lines)
@@ -47,7 +49,7 @@ local function new_job(target, op, from, to, opts, own_patterns)
     while #deferred > 0 do table.remove(deferred)() end
   end
   return setmetatable({
-    target = target, op = op, from = from, to = to, opts = opts, deadline = deadline.new(opts.timeout), patterns = patterns,
+    target = limited_target(target, limit), op = op, from = from, to = to, opts = opts, deadline = limit, patterns = patterns,
     ignored = patterns:filter(), deferred = deferred, run_deferred = run_deferred, finalizer = finalizer(run_deferred),
   }, Job)
 end
@@ -60,7 +62,7 @@ end
 
 --- Calls a client method with the endpoint of the target.
 function Job:call(method, ...)
-  return endpoint_call(self.target.client, self.op, self.target.endpoint, method, ...)
+  return endpoint_call.call(self.target.client, self.op, self.target.endpoint, method, ...)
 end
 
 --- Returns the seconds without a byte after which a transfer of the job fails.

@@ -5,6 +5,7 @@ local arguments = require "opensandbox.files.arguments"
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
+local tables = require "opensandbox.base.tables"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
@@ -62,13 +63,14 @@ end
 ---@param endpoint opensandbox.Endpoint|string
 ---@param dir string
 ---@param pattern? string `* ? [..] {a,b}`; default: all files
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
-function file_routes:search_files(endpoint, dir, pattern)
+function file_routes:search_files(endpoint, dir, pattern, opts)
   local op = self.op or "search_files"
   paths.check(op, dir)
   if pattern ~= nil then options.argument(op, "the pattern", pattern, "nonempty string") end
-  return self.http:call_endpoint(endpoint, { op = op, method = "GET", decode = file_list,
+  return self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET", decode = file_list,
     path = "/files/search" .. url.query { { "path", dir }, { "pattern", pattern } } })
 end
 
@@ -88,11 +90,12 @@ end
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[] if one of them is missing, the whole call fails
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return table<string, opensandbox.FileInfo>? infos by the given path
 ---@return opensandbox.Error? err
-function file_routes:file_info(endpoint, list)
+function file_routes:file_info(endpoint, list, opts)
   local op = self.op or "file_info"
-  return self.http:call_endpoint(endpoint, { op = op, method = "GET",
+  return self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET",
     path = "/files/info" .. path_query(op, list), decode = function(object)
     local infos = {}
     for path, item in pairs(object) do
@@ -109,11 +112,13 @@ end
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[]
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes:delete_files(endpoint, list)
+function file_routes:delete_files(endpoint, list, opts)
   local op = self.op or "delete_files"
-  local _, err = self.http:call_endpoint(endpoint, { op = op, method = "DELETE", path = "/files" .. path_query(op, list) })
+  local _, err = self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = "/files" .. path_query(op, list) })
   if err then return nil, err end
   return true
 end
@@ -124,16 +129,18 @@ end
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[]
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes:delete_directories(endpoint, list)
+function file_routes:delete_directories(endpoint, list, opts)
   local op = self.op or "delete_directories"
-  local _, err = self.http:call_endpoint(endpoint, { op = op, method = "DELETE", path = "/directories" .. path_query(op, list) })
+  local _, err = self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = "/directories" .. path_query(op, list) })
   if err then return nil, err end
   return true
 end
 
-local list_options = { depth = "natural" }
+local list_options = { depth = "natural", timeout = "seconds" }
 
 --- Returns the entries of a directory: GET /directories/list.
 --- ```lua
@@ -141,18 +148,27 @@ local list_options = { depth = "natural" }
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param path string
----@param opts? { depth?: integer } depth: levels of directories, default 1
+---@param opts? { depth?: integer, timeout?: opensandbox.Duration } depth: levels of directories, default 1; timeout in seconds
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
 function file_routes:list_directory(endpoint, path, opts)
   local op = self.op or "list_directory"
   paths.check(op, path)
   opts = options.check(op, opts, list_options)
-  return self.http:call_endpoint(endpoint, { op = op, method = "GET", decode = file_list,
+  return self.http:call_endpoint(endpoint, { op = op, timeout = opts.timeout, method = "GET", decode = file_list,
     path = "/directories/list" .. url.query { { "path", path }, { "depth", opts.depth } } })
 end
 
+--- The options of `client:make_directories`: permissions and owner, and the time limit.
+--- ```lua
+--- assert(client:make_directories(execd, "/work/private", { mode = "0700", timeout = 10 }))
+--- ```
+---@class opensandbox.MkdirOpts: opensandbox.AccessOpts
+---@field mode? string|integer default "0755"
+---@field timeout? opensandbox.Duration for the whole call; default: the client's `timeout`
+
 local access_options = { mode = "any", owner = "nonempty string", group = "nonempty string" }
+local mkdir_options = tables.merge(access_options, { timeout = "seconds" })
 
 -- Returns the checked fields as execd takes them.
 local function access(op, given)
@@ -173,19 +189,21 @@ end
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[]
----@param opts? opensandbox.AccessOpts of the named directories that are new, not of their parents; mode: default "0755"
+---@param opts? opensandbox.MkdirOpts of the named directories that are new, not of their parents
 ---@return true? ok
 ---@return opensandbox.Error? err
 function file_routes:make_directories(endpoint, list, opts)
   local op = self.op or "make_directories"
-  local wanted = access(op, opts or {})
+  opts = options.check(op, opts, mkdir_options)
+  local wanted = access(op, { mode = opts.mode, owner = opts.owner, group = opts.group })
   wanted.mode = wanted.mode or DEFAULT_DIRECTORY_MODE
   if type(list) == "string" then list = { list } end
   list = options.argument(op, "the paths", list, "string list")
   if #list == 0 then options.raise(op, "the list of paths must not be empty") end
   local body = {}
   for _, path in ipairs(list) do body[paths.check(op, path)] = wanted end
-  return call_without_result(self, endpoint, { op = op, method = "POST", path = "/directories", json = body, may_repeat = true })
+  return call_without_result(self, endpoint, { op = op, timeout = opts.timeout,
+    method = "POST", path = "/directories", json = body, may_repeat = true })
 end
 
 --- Moves files and directories, in order: POST /files/mv. The parents of the new paths are created. An existing file is never
@@ -195,9 +213,10 @@ end
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param moves table[] { from = path, to = path }
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes:move_files(endpoint, moves)
+function file_routes:move_files(endpoint, moves, opts)
   local op = self.op or "move_files"
   options.argument(op, "the moves", moves, "table")
   local body = {}
@@ -207,7 +226,8 @@ function file_routes:move_files(endpoint, moves)
     body[i] = { src = paths.check(op, move.from), dest = paths.check(op, move.to) }
   end
   if #body == 0 then options.raise(op, "the list of moves must not be empty") end
-  return call_without_result(self, endpoint, { op = op, method = "POST", path = "/files/mv", json = json.array(body) })
+  return call_without_result(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "POST", path = "/files/mv", json = json.array(body) })
 end
 
 --- Changes permissions and owners: POST /files/permissions. Symlinks are followed.
@@ -216,9 +236,10 @@ end
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param wanted table<string, opensandbox.AccessOpts> by path; fields that are nil are not changed
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes:set_permissions(endpoint, wanted)
+function file_routes:set_permissions(endpoint, wanted, opts)
   local op = self.op or "set_permissions"
   options.argument(op, "the permissions", wanted, "table")
   local body = {}
@@ -228,7 +249,7 @@ function file_routes:set_permissions(endpoint, wanted)
   end
   if not next(body) then options.raise(op, "the table of paths must not be empty") end
   return call_without_result(self, endpoint,
-    { op = op, method = "POST", path = "/files/permissions", json = body, may_repeat = true })
+    { op = op, timeout = options.timeout(op, opts), method = "POST", path = "/files/permissions", json = body, may_repeat = true })
 end
 
 --- Replaces each occurrence of a text in files, byte for byte: POST /files/replace.
@@ -237,9 +258,10 @@ end
 --- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param changes table<string, { old: string, new: string }> by path
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return table<string, integer>? counts of replacements, by path; empty from an execd before 1.0.19, which does not count
 ---@return opensandbox.Error? err
-function file_routes:replace_in_files(endpoint, changes)
+function file_routes:replace_in_files(endpoint, changes, opts)
   local op = self.op or "replace_in_files"
   options.argument(op, "the changes", changes, "table")
   local body = {}
@@ -248,7 +270,8 @@ function file_routes:replace_in_files(endpoint, changes)
     body[paths.check(op, path)] = { old = given.old, new = given.new }
   end
   if not next(body) then options.raise(op, "the table of paths must not be empty") end
-  local text, err = self.http:call_endpoint(endpoint, { op = op, method = "POST", path = "/files/replace?verbose=true",
+  local text, err = self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "POST", path = "/files/replace?verbose=true",
     json = body })
   if not text then return nil, err end
   local counts, object = {}, json.decode(text)

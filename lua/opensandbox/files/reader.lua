@@ -20,6 +20,7 @@ local CHUNK_SIZE = 120 * 1024 -- bytes read at a time: they stay in the processo
 ---@field err? opensandbox.Error internal: the error of every later read
 ---@field is_finished? boolean internal: all bytes have arrived
 ---@field alias? opensandbox.PathAlias internal: to be removed after the download
+---@field target? opensandbox.FileTarget internal: held, because the sandbox is deleted when nobody holds it
 local Reader = {}
 Reader.__index = Reader
 Reader.__name = "opensandbox.Reader"

@@ -143,7 +143,8 @@ function upload_routes:upload_files(endpoint, files, opts)
     local request = {
       op = op, method = "POST", path = "/files/upload", parts = parts, boundary = boundary, readers = readers, may_repeat = false,
       headers = { ["Content-Type"] = "multipart/form-data; boundary=" .. boundary },
-      timeout = deadline:remaining() or 0, idle_timeout = opts.idle_timeout or self.http.timeouts.transfer_idle_timeout,
+      timeout = deadline:remaining() or 0, budget = deadline.seconds,
+      idle_timeout = opts.idle_timeout or self.http.timeouts.transfer_idle_timeout,
       option_names = { idle_timeout = opts.idle_timeout and "idle_timeout" or "transfer_idle_timeout" },
     }
     if progress then report_progress(request, progress, metadata_size) end

@@ -11,6 +11,9 @@ local objects = {}
 --- see it.
 objects.CREATE_LABEL = "opensandbox-lua-create"
 
+--- The metadata key of the sandboxes of a pool that several processes share: its value names the place in the pool. Users do not see it.
+objects.POOL_LABEL = "opensandbox-lua-pool"
+
 --- The ports of the two services of a sandbox.
 objects.EXECD_PORT = ports.EXECD
 objects.EGRESS_PORT = ports.EGRESS
@@ -47,7 +50,7 @@ function objects.sandbox_info(object)
   local status = type(object.status) == "table" and object.status or {}
   local metadata = {}
   for name, value in pairs(type(object.metadata) == "table" and object.metadata or {}) do
-    if name ~= objects.CREATE_LABEL then metadata[name] = value end
+    if name ~= objects.CREATE_LABEL and name ~= objects.POOL_LABEL then metadata[name] = value end
   end
   return {
     id = object.id,
@@ -70,7 +73,7 @@ end
 --- How a port of a sandbox can be reached.
 --- ```lua
 --- local endpoint = assert(sandbox:endpoint(8080))
---- print(endpoint.url, endpoint.host, endpoint.port, endpoint.proxied, endpoint.sandbox_id)
+--- print(endpoint.url, endpoint.host, endpoint.port, endpoint.proxied, endpoint.sandbox_id, endpoint.origin)
 --- for name, value in pairs(endpoint.headers) do print(name, value) end
 --- ```
 ---@class opensandbox.Endpoint
@@ -80,15 +83,22 @@ end
 ---@field headers table<string, string> headers that every request to the endpoint must carry
 ---@field sandbox_id string the sandbox that it belongs to
 ---@field proxied boolean requests pass through the lifecycle server's proxy
+---@field origin? string what the sandbox was made from, as far as the server reports it: "template"
+
+--- The origin of a sandbox that was made from a template. Such a sandbox has no egress sidecar.
+objects.TEMPLATE_ORIGIN = "template"
 
 --- Decodes an endpoint.
 ---@param object table decoded JSON
 ---@param scheme string of the lifecycle server's URL, for an endpoint without one
----@return opensandbox.Endpoint? endpoint without sandbox_id and proxied; nil when it cannot be used
-function objects.endpoint(object, scheme)
+---@param hosts? table<string, string> hosts to put in the place of others, see the client's option endpoint_hosts
+---@return opensandbox.Endpoint? endpoint without sandbox_id, proxied and origin; nil when it cannot be used
+function objects.endpoint(object, scheme, hosts)
   local base = type(object.endpoint) == "string" and url.endpoint(object.endpoint, scheme)
   local parsed = base and url.parse(base)
   if not parsed then return nil end
+  local host = hosts and hosts[parsed.host:lower()]
+  if host then base, parsed.host = url.with_host(base, host), host end
   local to_send = type(object.headers) == "table" and object.headers or {}
   if headers.validate_all(to_send) then return nil end
   return { url = base, host = parsed.host, port = parsed.port, headers = to_send }

@@ -22,6 +22,14 @@ local MAX_CLOCK_ERROR = 2 -- seconds: the Date header has whole seconds
 
 local call_options = { timeout = "seconds" }
 
+-- Returns what to do about a create from a template that the server refused, or nil. A server without templates misses what they set.
+local function template_hint(err)
+  if err.status == 404 then return "It does not exist, or is not Succeeded yet: see client:wait_template" end
+  if err.status == 422 or err.code == "DOCKER::INVALID_ENTRYPOINT" then
+    return "Only servers on Kubernetes have templates, from 1.1.1"
+  end
+end
+
 --- Creates a sandbox: POST /sandboxes. Returns when the server has started it; use `wait_ready` before running commands.
 ---
 --- The request is sent once, or again only if the server provably did not execute it. If the response is lost, the sandbox is found by a
@@ -38,7 +46,10 @@ function sandbox_routes:create_sandbox(opts)
   local client, limit = self:for_op(op), deadline.new(self.http.timeouts.create_timeout, "create_timeout")
   local known, err = server_version(client, op, opts, limit:clamp(self.http.timeouts.timeout))
   if not known then return nil, limit:has_passed() and limit:error(op, err) or err end
-  return create_recovery.create(client, op, opts, limit)
+  local info
+  info, err = create_recovery.create(client, op, opts, limit)
+  if err and opts.template_id then err.hint = template_hint(err) or err.hint end
+  return info, err
 end
 
 --- Returns one sandbox: GET /sandboxes/{id}.
@@ -58,14 +69,6 @@ function sandbox_routes:get_sandbox(id, opts)
   local renewer = self.http:activity_listener(id)
   if renewer and info then renewer:set_expiry(info.expires_at) end
   return info, err
-end
-
--- Metadata is sent as one query value that is itself form-encoded.
-local function metadata_filter(metadata)
-  local parts = {}
-  for name, value in pairs(metadata or {}) do parts[#parts + 1] = url.escape(name) .. "=" .. url.escape(value) end
-  table.sort(parts)
-  return #parts > 0 and table.concat(parts, "&") or nil
 end
 
 --- Which sandboxes a list has.
@@ -94,7 +97,7 @@ local filter_options = {
 function sandbox_routes:list_sandboxes(filter)
   local op = self.op or "list_sandboxes"
   filter = options.check(op, filter, filter_options)
-  local query = { { "metadata", metadata_filter(filter.metadata) } }
+  local query = { { "metadata", pagination.metadata_filter(filter.metadata) } }
   for _, state in ipairs(filter.states or {}) do query[#query + 1] = { "state", state } end
   return pagination.all(self, { op = op, path = "/sandboxes" }, query, filter, objects.sandbox_info)
 end
@@ -230,6 +233,8 @@ local endpoint_options = { use_server_proxy = "boolean", expires = "natural", ti
 --- ```lua
 --- local endpoint = assert(client:get_endpoint(id, 8080))
 --- ```
+--- Returns the endpoint of a port of a sandbox: GET /sandboxes/{id}/endpoints/{port}. The client's option endpoint_hosts replaces
+--- hosts in it.
 ---@param id string
 ---@param port integer 1 to 65535
 ---@param opts? opensandbox.EndpointOpts
@@ -244,10 +249,11 @@ function sandbox_routes:get_endpoint(id, port, opts)
   local query = url.query { { "use_server_proxy", proxied and "true" or nil }, { "expires", opts.expires } }
   local path = requests.path(op, id, ("/endpoints/%d"):format(port)) .. query
   return self.http:call { op = op, method = "GET", path = path, sandbox_id = id, timeout = opts.timeout,
-    decode = function(object)
-      local endpoint = objects.endpoint(object, self.http.scheme)
+    decode = function(object, response_headers)
+      local endpoint = objects.endpoint(object, self.http.scheme, self.http.endpoint_hosts)
       if not endpoint then return nil, "usable endpoint" end
       endpoint.sandbox_id, endpoint.proxied = id, proxied or false
+      endpoint.origin = response_headers["open-sandbox-origin"]
       return endpoint
     end }
 end

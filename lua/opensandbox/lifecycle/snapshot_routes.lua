@@ -143,7 +143,7 @@ end
 function snapshot_routes:wait_snapshot(id, opts)
   local op = self.op or "wait_snapshot"
   opts = options.check(op, opts, call_options)
-  return readiness.wait_snapshot(self, op, id, deadline.new(opts.timeout or readiness.SNAPSHOT_TIMEOUT))
+  return readiness.wait_snapshot(self, op, id, deadline.new(opts.timeout or readiness.BUILD_TIMEOUT))
 end
 
 return snapshot_routes

@@ -139,19 +139,19 @@ end
 -- The first half of the delay stands for the pull of the image: the sandbox does not exist yet. In the second half it exists, and
 -- lists show it, but the create has not been answered.
 ---@param request table the body of POST /sandboxes
----@param snapshot? table the sandbox begins with its files and metadata
----@param sidecar? table
+---@param parts table `snapshot` (the sandbox begins with its files and metadata), `sidecar` (of egress), `is_fast` (it was made from a template)
 ---@param callback fun(sandbox?: table, code?: string, message?: string)
-function Store:create(request, snapshot, sidecar, callback)
+function Store:create(request, parts, callback)
   wait(self.create_delay / 2, function()
     local problem = request.image and images.pull_problem(request.image.uri)
     if problem then return callback(nil, "DOCKER::SANDBOX_IMAGE_PULL_FAILED", problem) end
     if self.closed then return callback(nil, "DOCKER::SANDBOX_START_FAILED", "the server is stopping") end
-    local sandbox = self:_make(request, snapshot, sidecar)
+    local sandbox = self:_make(request, parts)
     local function started(failure)
       if failure then return callback(nil, "DOCKER::SANDBOX_START_FAILED", failure) end
       wait(self.create_delay / 2, function() callback(sandbox) end)
     end
+    local snapshot = parts.snapshot
     if not snapshot then return self:_start(sandbox, started) end
     -- The files of a snapshot lie over those that every sandbox has.
     filesystem.copy_all(snapshot.directory, sandbox.root, function(failure)
@@ -163,8 +163,8 @@ function Store:create(request, snapshot, sidecar, callback)
 end
 
 -- Makes the object and the directory of a sandbox.
-function Store:_make(request, snapshot, sidecar)
-  local id, strategy = random.uuid(), self.strategy
+function Store:_make(request, parts)
+  local id, strategy = (parts.is_fast and "fsb-" or "") .. random.uuid(), self.strategy
   local directory = self.directory .. "/" .. id
   local root = directory .. "/root"
   self.count, self.existing = self.count + 1, self.existing + 1
@@ -172,15 +172,16 @@ function Store:_make(request, snapshot, sidecar)
   local jupyter = { JUPYTER_PORT = ("%d"):format(self.gateway_port) }
   local environment = merge(strategy:environment(root), jupyter, { OPENSANDBOX_ID = id }, request.env)
   local created = clock.now()
-  local metadata = merge(snapshot and snapshot.metadata, request.metadata)
+  local metadata = merge(parts.snapshot and parts.snapshot.metadata, request.metadata)
   local sandbox = setmetatable({
     id = id, number = self.count, token = random.hex(24), directory = directory, root = root,
     spool = directory .. "/spool", strategy = strategy, container = { root = root }, grace = self.grace,
     responses = setmetatable({}, { __mode = "k" }), environment = environment, created = created, request = request,
-    metadata = metadata, metadata_at_create = merge(metadata), egress = sidecar,
+    metadata = metadata, metadata_at_create = merge(metadata), egress = parts.sidecar,
+    is_fast = parts.is_fast,
     expires = request.timeout and created + request.timeout or nil,
     -- Real containers have the rights for isolated sessions only with this extension.
-    allows_isolation = (request.extensions or {})["bootstrap.execd.isolation"] == "enable",
+    allows_isolation = strategy.open_shell ~= nil and (request.extensions or {})["bootstrap.execd.isolation"] == "enable",
   }, Sandbox)
   sandbox.paths = paths.new(root, strategy.host_trees, merge(environment, { HOME = strategy:home() }), function()
     return strategy:mounts(sandbox.container)
