@@ -11,8 +11,10 @@
 # make systems    README's two commands on other Debian releases, in directories of their own (root, debootstrap)
 # make interop    the development server, driven by the official Python and JavaScript SDKs
 # make contract   every request of the lifecycle API, sent to the real server, which comes from PyPI
+# make doc        the reference in doc/, from the annotations in lua/
+# make help       this list
 # make -s env     the exports that let `$(LUA) script.lua` use the tree
-# make install    into $(PREFIX)
+# make install    into $(PREFIX); make uninstall removes it
 #
 # LUA=lua5.1 | lua5.2 | lua5.3 | lua5.4 | luajit chooses the interpreter for every target.
 
@@ -57,8 +59,9 @@ CORE = $(BUILD)/opensandbox/core.so
 RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak soak-faults lint fuzz \
-  fuzz-coverage tsan torture malformed creates env install clean setup-build setup-test setup-demo setup-bench setup-interop run-test run-demo
+.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak soak-faults lint doc help fuzz \
+  fuzz-coverage tsan torture malformed creates env install uninstall clean setup-build setup-test setup-demo setup-bench setup-interop \
+  run-test run-demo
 
 all: core
 
@@ -154,7 +157,13 @@ systems:
 	@bash .ci/systems $(SYSTEMS)
 
 lint:
-	luacheck -q .luacheckrc $(wildcard *.lua) lua spec bench examples # not build/, in which whole systems stand
+	luacheck -q .luacheckrc $(wildcard *.lua) lua spec bench examples tools types # not build/, in which whole systems stand
+
+doc:
+	@LUA_PATH="./?.lua;;" $(LUA) tools/reference/main.lua
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 # Parts of the core by themselves, under the sanitizers: on the inputs of spec/fuzz/ and on random ones, cut at random places, and the
 # set of transfers and a WebSocket connection beside models of them.
@@ -230,6 +239,11 @@ install: core
 	for program in opensandbox opensandbox-devserver; do \
 	  sed '1s|.*|#!/usr/bin/env $(notdir $(LUA))|' bin/$$program > "$(DESTDIR)$(PREFIX)/bin/$$program" && \
 	  chmod 755 "$(DESTDIR)$(PREFIX)/bin/$$program" || exit 1; done
+
+# Other Luas may have their own installation, but there is one program of each name.
+uninstall:
+	rm -rf "$(DESTDIR)$(PREFIX)/share/lua/$(VERSION)/opensandbox" "$(DESTDIR)$(PREFIX)/lib/lua/$(VERSION)/opensandbox"
+	rm -f "$(DESTDIR)$(PREFIX)/bin/opensandbox" "$(DESTDIR)$(PREFIX)/bin/opensandbox-devserver"
 
 clean:
 	rm -rf build
