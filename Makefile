@@ -3,6 +3,7 @@
 # make test       the tests; sets up what is missing
 # make test-alone each spec file while no other runs, its tests in random order, twice
 # make bench      speed and memory, beside curl and the official Python and JavaScript SDKs
+# make pool-kills processes that share a pool, killed at random, in a real Redis and in nginx
 # make fuzz       parts of the core on random input; fuzz-coverage: the same with clang's fuzzer
 # make tsan       the notifier's thread under ThreadSanitizer
 # make torture    failing allocations, and other faults
@@ -59,8 +60,8 @@ CORE = $(BUILD)/opensandbox/core.so
 RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak soak-faults lint doc help fuzz \
-  fuzz-coverage tsan torture malformed creates env install uninstall clean setup-build setup-test setup-demo setup-bench setup-interop \
+.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak soak-faults pool-kills lint doc help \
+  fuzz fuzz-coverage tsan torture malformed creates env install uninstall clean setup-build setup-test setup-demo setup-bench setup-interop \
   run-test run-demo
 
 all: core
@@ -151,6 +152,10 @@ soak: core
 MINUTES ?= 5
 soak-faults: core
 	@ulimit -n 256; $(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/soak_faults.lua $(MINUTES)
+
+# ACQUISITIONS= and SEED= change the defaults, 2000 and 1.
+pool-kills: core
+	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/pool_kills.lua $(or $(ACQUISITIONS),2000) $(or $(SEED),1)
 
 # SYSTEMS= chooses releases and interpreters, see .ci/systems.
 systems:
