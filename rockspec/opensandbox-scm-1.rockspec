@@ -216,6 +216,7 @@ build = {
     ["opensandbox.execution.run_command"] = "lua/opensandbox/execution/run_command.lua",
     ["opensandbox.execution.run_result"] = "lua/opensandbox/execution/run_result.lua",
     ["opensandbox.execution.session_routes"] = "lua/opensandbox/execution/session_routes.lua",
+    ["opensandbox.execution.stdin_stream"] = "lua/opensandbox/execution/stdin_stream.lua",
     ["opensandbox.execution.stream_recovery"] = "lua/opensandbox/execution/stream_recovery.lua",
     ["opensandbox.execution.variables"] = "lua/opensandbox/execution/variables.lua",
     ["opensandbox.execution.terminal_output"] = "lua/opensandbox/execution/terminal_output.lua",
