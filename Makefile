@@ -6,6 +6,8 @@
 # make fuzz       parts of the core on random input; fuzz-coverage: the same with clang's fuzzer
 # make tsan       the notifier's thread under ThreadSanitizer
 # make torture    failing allocations, and other faults
+# make malformed  every call against a server that answers with malformed HTTP
+# make creates    creates that are interrupted while they are under way: no sandbox stays behind
 # make systems    README's two commands on other Debian releases, in directories of their own (root, debootstrap)
 # make interop    the development server, driven by the official Python and JavaScript SDKs
 # make contract   every request of the lifecycle API, sent to the real server, which comes from PyPI
@@ -55,8 +57,8 @@ CORE = $(BUILD)/opensandbox/core.so
 RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak lint fuzz fuzz-coverage tsan torture env install clean setup-build setup-test \
-  setup-demo setup-bench setup-interop run-test run-demo
+.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak soak-faults lint fuzz \
+  fuzz-coverage tsan torture malformed creates env install clean setup-build setup-test setup-demo setup-bench setup-interop run-test run-demo
 
 all: core
 
@@ -137,6 +139,11 @@ build/contract/installed: spec/contract/requirements.txt
 soak: core
 	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/soak.lua
 
+# Everything for MINUTES= while the server is killed, connections are cut, the disk is full and descriptors run out.
+MINUTES ?= 5
+soak-faults: core
+	@ulimit -n 256; $(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/soak_faults.lua $(MINUTES)
+
 # SYSTEMS= chooses releases and interpreters, see .ci/systems.
 systems:
 	@bash .ci/systems $(SYSTEMS)
@@ -196,6 +203,15 @@ torture: core $(BUILD)/torture
 $(BUILD)/torture: spec/c/torture.c $(OBJECTS)
 	$(CC) -std=gnu99 $(WARNINGS) -Werror $(CPPFLAGS) $(CFLAGS) -Wl,-E -Isrc -I$(LUA_INCDIR) $(CURL_CFLAGS) -o $@ $^ $(LUA_LIBS) $(CURL_LIBS) \
 	  $(LDFLAGS) -ldl -lm
+
+# SEEDS= how many responses each call gets, SEED= the first one, CALL= part of the name of a call.
+SEEDS ?= 2000
+malformed: core
+	@$(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/torture/malformed.lua $(SEEDS) $(or $(SEED),1) $(CALL)
+
+# TRIES= for each way of interrupting a create, at each moment.
+creates: core
+	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) spec/torture/creates.lua $(TRIES)
 
 env:
 	@echo 'export LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;;"'

@@ -100,6 +100,7 @@ build = {
     ["opensandbox.client"] = "lua/opensandbox/client.lua",
     ["opensandbox.code_context"] = "lua/opensandbox/code_context.lua",
     ["opensandbox.command"] = "lua/opensandbox/command.lua",
+    ["opensandbox.command_stream"] = "lua/opensandbox/command_stream.lua",
     ["opensandbox.devserver"] = "lua/opensandbox/devserver/init.lua",
     ["opensandbox.devserver.base.clock"] = "lua/opensandbox/devserver/base/clock.lua",
     ["opensandbox.devserver.base.errno"] = "lua/opensandbox/devserver/base/errno.lua",

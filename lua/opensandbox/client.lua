@@ -251,8 +251,8 @@ local function new(base, api_key, opts)
     on_exit = function()
       if weak.client then weak.client:close() end
     end,
-    explain_error = function(failed_op, err, shielded)
-      return weak.client and parts.sandbox_state.explain(weak.client, failed_op, err, shielded) or err
+    explain_error = function(failed_op, err, shielded, seconds)
+      return weak.client and parts.sandbox_state.explain(weak.client, failed_op, err, shielded, seconds) or err
     end,
   }
   self.resources = owned_resource.set(self.http, self.cleanup)

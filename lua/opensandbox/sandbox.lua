@@ -18,6 +18,7 @@ local task = require "opensandbox.loop.task"
 local parts = lazy.modules {
   code_context = "opensandbox.code_context",
   command = "opensandbox.command",
+  command_stream = "opensandbox.command_stream",
   egress = "opensandbox.egress",
   files = "opensandbox.files",
   isolated_session = "opensandbox.isolated_session",
@@ -382,6 +383,27 @@ end
 function Sandbox:run(given, opts)
   local op = "sandbox:run"
   return run_prepared(self, parts.run_command.prepare(op, given, opts))
+end
+
+--- Runs a command and returns an iterator over its output, whose last event reports how it ended: POST /command of execd. It is run by
+--- the first step of the iteration. Output waits in the sandbox while it is not read. The command is stopped when the iteration is left
+--- early: at once on Lua 5.4 and newer and by `close`, otherwise when the iterator is collected.
+---
+---     for event in sandbox:stream("make test") do
+---       if event.type == "exit" then print(event.exit_code) else io.write(event.text) end
+---     end
+---@param given string|string[] as for run
+---@param opts? opensandbox.StreamOpts
+---@return opensandbox.CommandStream stream for a `for` loop, which raises an error; or call its method `next`
+---@return nil state of the loop
+---@return nil control of the loop
+---@return opensandbox.CommandStream closing value of the loop
+function Sandbox:stream(given, opts)
+  local stream = parts.command_stream.new(self, opts, function(op, checked)
+    local prepared = parts.run_command.prepare(op, given, checked)
+    return function() return run_prepared(self, prepared) end
+  end)
+  return stream, nil, nil, stream
 end
 
 ---@class opensandbox.StartOpts
