@@ -147,6 +147,7 @@ build = {
     ["opensandbox.devserver.execd.isolated_session"] = "lua/opensandbox/devserver/execd/isolated_session.lua",
     ["opensandbox.devserver.execd.isolated_sessions"] = "lua/opensandbox/devserver/execd/isolated_sessions.lua",
     ["opensandbox.devserver.execd.metrics"] = "lua/opensandbox/devserver/execd/metrics.lua",
+    ["opensandbox.devserver.execd.mounts"] = "lua/opensandbox/devserver/execd/mounts.lua",
     ["opensandbox.devserver.execd.replay_buffer"] = "lua/opensandbox/devserver/execd/replay_buffer.lua",
     ["opensandbox.devserver.execd.routes"] = "lua/opensandbox/devserver/execd/routes.lua",
     ["opensandbox.devserver.execd.run_request"] = "lua/opensandbox/devserver/execd/run_request.lua",
