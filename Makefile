@@ -2,7 +2,7 @@
 # make demo       a whole sandbox workflow; sets up what is missing
 # make test       the tests; sets up what is missing
 # make test-alone each spec file while no other runs, its tests in random order, twice
-# make bench      speed and memory, beside curl and the official JavaScript SDK
+# make bench      speed and memory, beside curl and the official Python and JavaScript SDKs
 # make fuzz       parts of the core on random input; fuzz-coverage: the same with clang's fuzzer
 # make tsan       the notifier's thread under ThreadSanitizer
 # make torture    failing allocations, and other faults
@@ -55,8 +55,8 @@ CORE = $(BUILD)/opensandbox/core.so
 RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak lint fuzz fuzz-coverage tsan torture env install clean setup-build setup-test \
-  setup-demo setup-bench setup-interop run-test run-demo
+.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak soak-faults lint fuzz \
+  fuzz-coverage tsan torture env install clean setup-build setup-test setup-demo setup-bench setup-interop run-test run-demo
 
 all: core
 
@@ -95,6 +95,7 @@ test-alone: core
 bench: setup-bench
 	@$(MAKE) --no-print-directory core build/bench-server
 	@$(MAKE) --no-print-directory build/js/installed || echo "The JavaScript SDK will not be measured" >&2
+	@$(MAKE) --no-print-directory build/python-1.1/installed || echo "The Python SDK will not be measured" >&2
 	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/run.lua
 
 build/bench-server: bench/server.c
@@ -136,12 +137,17 @@ build/contract/installed: spec/contract/requirements.txt
 soak: core
 	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/soak.lua
 
+# Everything for MINUTES= while the server is killed, connections are cut, the disk is full and descriptors run out.
+MINUTES ?= 5
+soak-faults: core
+	@ulimit -n 256; $(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/soak_faults.lua $(MINUTES)
+
 # SYSTEMS= chooses releases and interpreters, see .ci/systems.
 systems:
 	@bash .ci/systems $(SYSTEMS)
 
 lint:
-	luacheck -q .
+	luacheck -q .luacheckrc $(wildcard *.lua) lua spec bench examples # not build/, in which whole systems stand
 
 # Parts of the core by themselves, under the sanitizers: on the inputs of spec/fuzz/ and on random ones, cut at random places, and the
 # set of transfers and a WebSocket connection beside models of them.

@@ -383,7 +383,7 @@ end)
 describe("an option that takes seconds", function()
   -- The names of options whose values are times, and the names that only resemble them.
   local endings = {
-    "timeout", "delay", "lifetime", "interval", "max_idle", "keep_alive", "retry_after", "duration", "grace", "period",
+    "timeout", "delay", "lifetime", "interval", "max_idle", "keep_alive", "retry_after", "duration", "grace", "period", "lease",
   }
 
   local function is_time(name)

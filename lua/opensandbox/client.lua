@@ -71,6 +71,7 @@ local METHODS = {
     "list_directory", "search_files", "file_info", "make_directories", "move_files", "set_permissions", "replace_in_files",
     "delete_files", "delete_directories",
   },
+  ["opensandbox.files.identity"] = { "identity_endpoint" },
   ["opensandbox.files.download_routes"] = { "download_file", "save_file" },
   ["opensandbox.files.upload_routes"] = { "upload_files" },
 

@@ -17,6 +17,7 @@ local lazy = require "opensandbox.base.lazy"
 -- Files that are loaded when a field below first needs them.
 local parts = lazy.modules {
   objects = "opensandbox.lifecycle.objects",
+  pool_stores = "opensandbox.pool",
   presets = "opensandbox.egress.presets",
   shell = "opensandbox.base.shell",
   task = "opensandbox.loop.task",
@@ -29,6 +30,7 @@ local FIELDS = {
   egress = function() -- network policies
     return { presets = parts.presets.known, only = parts.presets.only, none = parts.presets.none }
   end,
+  pool_stores = function() return parts.pool_stores end, -- of pools that several processes share
   quote = function() return parts.shell.quote end,
   spawn = function() return parts.task.spawn end,
   map = function() return parts.task.map end,

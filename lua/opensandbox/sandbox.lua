@@ -49,7 +49,7 @@ local FIELDS = {}
 
 function FIELDS.files(self)
   return parts.files.of {
-    id = self.id, client = self.client,
+    id = self.id, client = self.client, has_users = true,
     endpoint = function(op, limit) return self:execd_endpoint(op, limit) end,
     run = function(op, script, opts, _, limit)
       local client = limit and self.client:within(limit) or self.client
@@ -203,6 +203,20 @@ function sandboxes.connect(client, id, opts)
   if not info then return nil, execd end
   remember(self, objects.EXECD_PORT, execd)
   return with_keep_alive(self, op, opts.keep_alive, info)
+end
+
+--- Internal: returns an object for the sandbox of a handle that this process owns from now on, as if it had created it. Nothing is sent.
+---@param client opensandbox.Client
+---@param op string the method that the user called
+---@param handle opensandbox.Handle a malformed one raises
+---@return opensandbox.Sandbox? sandbox
+---@return opensandbox.Error? err
+function sandboxes.adopt(client, op, handle)
+  local id, execd = parts.sandbox_reference.read(client, op, handle)
+  if not id then return nil, execd end
+  local self = new(client, id, true)
+  self._endpoints[objects.EXECD_PORT] = execd
+  return self
 end
 
 --- Iterates over the sandboxes that match a filter, newest first: GET /sandboxes. Closing one of these objects does not delete its
@@ -681,6 +695,7 @@ end
 class.define(Sandbox, { name = "sandbox", fields = FIELDS, methods = {
   ["opensandbox.wait_for"] = { wait_for_port = "port", wait_for_file = "file" },
   ["opensandbox.sandbox_reference"] = { handle = "of" },
+  ["opensandbox.execution.variables"] = { set_env = "set" },
 } })
 
 return sandboxes

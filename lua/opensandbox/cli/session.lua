@@ -3,6 +3,7 @@
 -- SIGINT, SIGTERM and SIGHUP cancel the task. The library then stops the command that runs, and closing the client deletes the sandboxes that
 -- this process created. Afterwards the process ends by that signal, so that its parent sees how it ended. A second signal ends it at once.
 
+local check = require "opensandbox.cli.base.check"
 local core = require "opensandbox.core"
 local event_loop = require "opensandbox.cli.base.event_loop"
 local opensandbox = require "opensandbox"
@@ -26,7 +27,7 @@ end
 ---@param id string
 ---@return opensandbox.Sandbox
 function Context:sandbox(id)
-  return opensandbox.assert(self:client():connect(id, { wait = false }))
+  return check(self:client():connect(id, { wait = false }))
 end
 
 --- Returns whether results are printed as JSON.

@@ -30,7 +30,9 @@ local UNREAD_TIMEOUT = 5       -- seconds: execd disconnects a client that does 
 local MAX_INPUT = 64 * 1024    -- bytes of a message
 local REATTACH_TIMEOUT = 75    -- seconds: execd may keep the place of a connection that was cut for 60
 local MAX_DELAY = 2            -- seconds between two attempts
+local MAX_REFUSALS = 5         -- of the first WebSocket
 local TAKEN_OVER = 4001        -- close code
+local POLICY_VIOLATION = 1008  -- close code of the server's proxy where execd has refused the connection
 local PING = json.encode { type = "ping" }
 
 ---@class opensandbox.TerminalStream
@@ -56,7 +58,7 @@ function terminal_stream.new(options)
     connection = nil,                  -- the current WebSocket
     accepted = false,                  -- execd has sent something on it
     was_accepted = false,              -- or on an earlier one
-    refusal = nil,                     -- error of a WebSocket that was closed before
+    refusal = nil, refusals = 0,       -- error of a WebSocket that was closed before, and the number of those in a row
     exit_frame = nil,                  -- exit code reported by execd
     last_problem = nil,                -- why the last attempt to attach failed
     outages = 0, outage = nil,         -- series of attempts that were given up, and the last error
@@ -105,6 +107,7 @@ end
 local frames = {}
 
 function frames.connected(self)
+  self.any_start = false -- what is sent again came before
   if not self.size then return end
   self.connection:try_send("text", json.encode { type = "resize", cols = self.size.cols, rows = self.size.rows })
 end
@@ -149,12 +152,14 @@ local function on_replay(self, bytes)
     add_notice(self, { kind = "stream", code = "output_lost", hint = "Read the output more often: execd keeps its last mebibyte",
       message = ("%d bytes of output before the offset %d are lost"):format(lost, offset) })
   end
-  self.any_start = false
   if self.output.exit_code then finish(self, self.output.exit_code) end
 end
 
 local function on_message(self, kind, bytes)
-  if not self.accepted then self.accepted, self.was_accepted, self.refusal = true, true, nil end
+  if not self.accepted then
+    self.accepted, self.was_accepted = true, true
+    self.refusal, self.refusals = nil, 0
+  end
   local channel = kind == "binary" and bytes:byte()
   if channel == STDOUT or channel == STDERR then
     on_output(self, bytes:sub(2))
@@ -189,9 +194,11 @@ local function on_end(self)
       hint = "They are not sent again, because a command could run twice. Read the output to see whether they arrived" })
   end
   if not self.accepted then
-    self.refusal = err or self:_error("sandbox:terminal", { kind = "stream", code = "refused",
-      message = ("the connection was closed before the terminal was connected (close code %s%s)"):format(
-        tostring(code), reason and reason ~= "" and ": " .. reason or "") })
+    self.refusals, self.refusal_code = self.refusals + 1, code
+    local why = err and err.message or ("close code %s %s"):format(tostring(code), reason or "")
+    self.refusal = self:_error("sandbox:terminal", { kind = "stream", code = "refused", cause = err,
+      message = ("the connection was closed before the terminal was connected (%s)"):format(why),
+      hint = "Check that execd runs, and that the proxies before it pass WebSockets on" })
   end
 end
 
@@ -229,6 +236,7 @@ local function may_connect(self, view, execd, limit)
   if not self.must_ask then return true end
   local session, err = view:get_pty_session(execd, self.id, { timeout = limit:clamp(view.http.timeouts.timeout) })
   if not session then return nil, err end
+  if not self.was_accepted then self.output:limit_offset(session.output_offset) end
   if session.running or (session.output_offset == 0 and not self.was_accepted) then return true, nil, session.running end
   return nil, self:_error(view.op, { kind = "state", code = "terminal_ended",
     message = "the command of the terminal has ended while no client was connected, so that its exit code is not known",
@@ -242,7 +250,7 @@ local function attach(self, op, limit)
   if not execd then return nil, err end
   local ok, problem, is_running = may_connect(self, view, execd, limit)
   if not ok then return nil, problem end
-  if self.refusal and self.refusal.code == "refused" and is_running and not self.takeover then
+  if self.refusal and self.refusal_code == POLICY_VIOLATION and is_running and not self.takeover then
     self.refusal.kind, self.refusal.code = "state", "ALREADY_CONNECTED" -- the server's proxy does not pass the reason on
     self.refusal.hint = "Another client probably has the terminal. Use takeover = true"
     return nil, self.refusal
@@ -277,7 +285,8 @@ local function attach_until_accepted(self, op)
   while not self.failure do
     local attached, err = attach(self, op, limit)
     if attached or self.failure then return end
-    if final_error(err) then return fail(self, err) end
+    local is_hopeless = self.refusals >= MAX_REFUSALS and not self.was_accepted
+    if final_error(err) or is_hopeless then return fail(self, err) end
     self.last_problem = err
     if limit:has_passed() then
       self.outages, self.outage = self.outages + 1, err

@@ -11,6 +11,9 @@ local objects = {}
 --- see it.
 objects.CREATE_LABEL = "opensandbox-lua-create"
 
+--- The metadata key of the sandboxes of a pool that several processes share: its value names the place in the pool. Users do not see it.
+objects.POOL_LABEL = "opensandbox-lua-pool"
+
 --- The ports of the two services of a sandbox.
 objects.EXECD_PORT = ports.EXECD
 objects.EGRESS_PORT = ports.EGRESS
@@ -40,7 +43,7 @@ function objects.sandbox_info(object)
   local status = type(object.status) == "table" and object.status or {}
   local metadata = {}
   for name, value in pairs(type(object.metadata) == "table" and object.metadata or {}) do
-    if name ~= objects.CREATE_LABEL then metadata[name] = value end
+    if name ~= objects.CREATE_LABEL and name ~= objects.POOL_LABEL then metadata[name] = value end
   end
   return {
     id = object.id,

@@ -1,9 +1,9 @@
 --- A command in a sandbox, for `run`, `exec` and `start`: its options, its input and output, and its exit code.
 
+local check = require "opensandbox.cli.base.check"
 local event_loop = require "opensandbox.cli.base.event_loop"
 local core = require "opensandbox.core"
 local failure = require "opensandbox.cli.base.failure"
-local opensandbox = require "opensandbox"
 local output = require "opensandbox.cli.base.output"
 local values = require "opensandbox.cli.base.values"
 
@@ -107,7 +107,7 @@ function command_arguments.run(sandbox, args, env)
   else
     opts.on_stdout, opts.on_stderr, opts.max_output = output.write, output.write_error, KEPT_OUTPUT
   end
-  local result = opensandbox.assert(sandbox:run(command_arguments.command(args.command), opts))
+  local result = check(sandbox:run(command_arguments.command(args.command), opts))
   if args.exact then
     output.write(result.stdout)
     output.write_error(result.stderr)

@@ -1,8 +1,8 @@
 --- `opensandbox create`
 
+local check = require "opensandbox.cli.base.check"
 local create_arguments = require "opensandbox.cli.base.create_arguments"
 local failure = require "opensandbox.cli.base.failure"
-local opensandbox = require "opensandbox"
 local output = require "opensandbox.cli.base.output"
 local sandbox_table = require "opensandbox.cli.base.sandbox_table"
 
@@ -21,9 +21,9 @@ function create.run(context)
   local opts = create_arguments.options(args)
   opts.snapshot_id = args.snapshot
   if args.no_wait then opts.wait = false end
-  local sandbox = opensandbox.assert(context:client():create(opts))
+  local sandbox = check(context:client():create(opts))
   if context:wants_json() then
-    output.json(sandbox_table.plain(opensandbox.assert(sandbox:info())))
+    output.json(sandbox_table.plain(check(sandbox:info())))
   else
     output.write(sandbox.id .. "\n")
   end

@@ -1,9 +1,9 @@
 --- `opensandbox run`: a sandbox for one command.
 
+local check = require "opensandbox.cli.base.check"
 local command_arguments = require "opensandbox.cli.base.command_arguments"
 local create_arguments = require "opensandbox.cli.base.create_arguments"
 local failure = require "opensandbox.cli.base.failure"
-local opensandbox = require "opensandbox"
 local output = require "opensandbox.cli.base.output"
 local values = require "opensandbox.cli.base.values"
 local volumes = require "opensandbox.cli.base.volumes"
@@ -30,7 +30,7 @@ function run.run(context)
   local opts = create_arguments.options(args)
   -- Without a lifetime of the user's, it is short and renewed while the command runs, so that nothing stays for long if this machine fails.
   if opts.timeout == nil then opts.timeout, opts.keep_alive = DEFAULT_LIFETIME, DEFAULT_LIFETIME end
-  local sandbox = opensandbox.assert(context:client():create(opts))
+  local sandbox = check(context:client():create(opts))
   if args.keep then
     sandbox:detach()
     output.note("kept sandbox " .. sandbox.id)
@@ -38,7 +38,7 @@ function run.run(context)
   volumes.upload(sandbox, args.volume)
   local code = command_arguments.run(sandbox, args)
   volumes.download(sandbox, args.volume)
-  if not args.keep then opensandbox.assert(sandbox:kill()) end
+  if not args.keep then check(sandbox:kill()) end
   return code
 end
 

@@ -25,6 +25,11 @@ local NOT_ALLOWED = "%s found (v%s) but no uid mode is available (setpriv: bwrap
   .. "(stderr: bwrap: Creating new namespace failed: Operation not permitted); userns: bwrap userns smoke test failed: exit "
   .. "status 1 (stderr: bwrap: Can't mount proc on /newroot/proc: Operation not permitted))"
 
+-- The message where sandboxes are plain processes of this machine. A session's shell would see the machine's root there, while its
+-- files API serves the sandbox's directory.
+local NO_BUBBLEWRAP = "bwrap is not in use: the server was started with --isolation none, or bubblewrap does not work on its "
+  .. "machine"
+
 local routes = {}
 local BASE = "/v1/isolated/session"
 
@@ -42,11 +47,17 @@ end
 
 routes["GET /v1/isolated/capabilities"] = function(call)
   local strategy, allowed = call.sandbox.strategy, call.sandbox.allows_isolation
-  local message = not allowed and NOT_ALLOWED:format(strategy.name, strategy.version or "") or strategy.sessions_notice
+  local message
+  if not strategy.open_shell then
+    message = NO_BUBBLEWRAP
+  elseif not allowed then
+    message = NOT_ALLOWED:format(strategy.name, strategy.version)
+  end
   local disabled = { state = "disabled", message = "hardening not enabled" }
   call.response:json(200, {
-    available = allowed, isolator = strategy.name, version = strategy.version, message = message, commit_supported = false,
-    diff_supported = false, setpriv_available = allowed and strategy:refuses(1000, 1000) == nil, userns_available = false,
+    available = allowed, isolator = strategy.open_shell and strategy.name or nil, version = strategy.version, message = message,
+    commit_supported = false, diff_supported = false,
+    setpriv_available = allowed and strategy:refuses(1000, 1000) == nil, userns_available = false,
     hardening = {
       init_mode = "none", signal_shield = false, cap_drop = disabled, seccomp = disabled,
       landlock = { state = "disabled", message = "landlock not enabled" },
@@ -149,9 +160,7 @@ end
 -- Returns what the body wants and this server does not have.
 local function missing_for(sandbox, body)
   if body.uid_mode == "userns" then return "requested uid mode is unavailable: userns" end
-  local code = sandbox.strategy:refuses(body.uid, body.gid)
-  if code then return "requested uid mode is unavailable: setpriv" end
-  return sandbox.strategy:unsupported(body)
+  if sandbox.strategy:refuses(body.uid, body.gid) then return "requested uid mode is unavailable: setpriv" end
 end
 
 local function environment(sandbox, passthrough)

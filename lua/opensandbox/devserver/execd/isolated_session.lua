@@ -284,6 +284,8 @@ end
 function Background:status()
   local text, finished = self:_read("code")
   local code = tonumber((text or ""):match("^(%d+)\n"))
+  -- The clock of file systems can be some milliseconds behind.
+  if code then finished = math.max(finished, self.started) end
   return {
     session_id = self.session.id, run_id = self.id, running = code == nil, exit_code = code,
     started_at = go_text.instant(self.started), finished_at = code and go_text.instant(finished) or nil,
@@ -296,15 +298,14 @@ end
 ---@param callback fun(run?: table) receives nil when the session has ended
 function Session:start(code, envs, callback)
   local run = setmetatable({ session = self, id = random.uuid(), started = clock.now(), callback = callback }, Background)
-  local strategy = self.sandbox.strategy
-  local directory = strategy:name_of(self.workspace.place):gsub("/$", "") .. "/" .. RUNS
+  local directory = self.workspace.place.inside:gsub("/$", "") .. "/" .. RUNS
   local quote = shell_words.quote
   local path = directory .. "/" .. run.id
   self:_enqueue(function(is_alive)
     if not is_alive then return callback(nil) end
     self.runs[run.id] = run
     self:_execute(table.concat {
-      "mkdir -p ", quote(directory), "; {\n", exports(envs), quote(strategy.shell), " -c ", quote(code),
+      "mkdir -p ", quote(directory), "; {\n", exports(envs), quote(self.sandbox.strategy.shell), " -c ", quote(code),
       " >", quote(path .. ".log"), " 2>&1\necho $? >", quote(path .. ".code"), "; } </dev/null >/dev/null 2>&1 &",
     }, run)
   end)
