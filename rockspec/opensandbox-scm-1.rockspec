@@ -245,6 +245,7 @@ build = {
     ["opensandbox.files.tar"] = "lua/opensandbox/files/tar.lua",
     ["opensandbox.files.tar_transfer"] = "lua/opensandbox/files/tar_transfer.lua",
     ["opensandbox.files.temporary_files"] = "lua/opensandbox/files/temporary_files.lua",
+    ["opensandbox.files.tree_changes"] = "lua/opensandbox/files/tree_changes.lua",
     ["opensandbox.files.tree_count"] = "lua/opensandbox/files/tree_count.lua",
     ["opensandbox.files.upload_routes"] = "lua/opensandbox/files/upload_routes.lua",
     ["opensandbox.files.verification"] = "lua/opensandbox/files/verification.lua",
