@@ -7,6 +7,11 @@ local deadline = require "opensandbox.loop.deadline"
 local options = require "opensandbox.base.options"
 local requests = require "opensandbox.execution.command_requests"
 
+--- A command in the background.
+--- ```lua
+--- local command = assert(sandbox:start("npm run dev"))
+--- print(command.id, command.sandbox.id)
+--- ```
 ---@class opensandbox.Command: opensandbox.BackgroundProcess
 ---@field id string execd's id; sandbox:command(id) attaches to it, in any process
 local Command = background_process.class { __name = "opensandbox.Command", _op_prefix = "command", _noun = "command",
@@ -49,7 +54,10 @@ end
 
 --- Stops it: DELETE /command of execd, which sends SIGTERM to its processes, and SIGKILL after 3 seconds. The call succeeds for a command
 --- that has ended already.
----@param opts? { timeout?: number } timeout in seconds
+--- ```lua
+--- assert(command:kill())
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Command:kill(opts)
