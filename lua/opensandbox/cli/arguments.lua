@@ -24,6 +24,7 @@ local GROUPS = {
     { "shell", "open a shell of a sandbox in this terminal" },
     { "start", "start a command in the background" },
     { "status", "show commands in the background, or the processes of a sandbox" },
+    { "stop", "stop commands in the background" },
     { "logs", "print the output of a command in the background" },
   } },
   { "Files, network, state", {
