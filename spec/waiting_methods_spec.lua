@@ -231,6 +231,9 @@ leave_out("sandbox", "nothing is sent", "command", "detach", "call_execd", "call
   "execd_endpoint",
   "known_execd", "is_killed", "owned_resource", "delete_in_background")
 leave_out("sandbox", "timeout is for the process in the sandbox, idle_timeout for the wait", "run", "start")
+leave_out("sandbox", "follows a command, whose idle_timeout limits each wait", "stream")
+leave_out("stream", "follows a command, whose idle_timeout limits each wait", "next")
+leave_out("stream", "waits at most 2 seconds", "close")
 leave_out("sandbox", "closes what was created: see below", "close", "discard")
 leave_out("command", "follows in short requests", "events")
 leave_out("run", "as for commands", "events", "logs", "status", "wait")
@@ -263,7 +266,7 @@ local function public_methods()
     return define(Class, definition)
   end
   for _, name in ipairs { "client", "sandbox", "files", "egress", "vault", "command", "session", "code_context", "isolated_session",
-    "terminal", "loop.task" } do
+    "terminal", "command_stream", "loop.task" } do
     local module = "opensandbox." .. name
     local before = package.loaded[module]
     package.loaded[module] = nil

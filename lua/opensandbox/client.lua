@@ -25,6 +25,7 @@ local parts = lazy.modules { sandbox_state = "opensandbox.lifecycle.sandbox_stat
 ---@field url string base URL of the lifecycle API, without credentials
 ---@field use_server_proxy boolean requests to sandboxes pass through the server
 ---@field max_output integer bytes of a command's output kept in memory, for each stream
+---@field identity_endpoint fun(self: opensandbox.Client, execd: opensandbox.Endpoint|string, uid: integer, gid: integer): opensandbox.Endpoint
 ---@field pool fun(self: opensandbox.Client, opts: opensandbox.PoolOpts): opensandbox.Pool
 ---@field http opensandbox.HttpClient internal: sends requests
 ---@field resources opensandbox.OwnedResources internal: what the client must delete
@@ -77,6 +78,7 @@ local METHODS = {
     "list_directory", "search_files", "file_info", "make_directories", "move_files", "set_permissions", "replace_in_files",
     "delete_files", "delete_directories",
   },
+  ["opensandbox.files.identity"] = { "identity_endpoint" },
   ["opensandbox.files.download_routes"] = { "download_file", "save_file" },
   ["opensandbox.files.upload_routes"] = { "upload_files" },
 
@@ -311,8 +313,8 @@ local function new(base, api_key, opts)
     on_exit = function()
       if weak.client then weak.client:close() end
     end,
-    explain_error = function(failed_op, err, shielded)
-      return weak.client and parts.sandbox_state.explain(weak.client, failed_op, err, shielded) or err
+    explain_error = function(failed_op, err, shielded, seconds)
+      return weak.client and parts.sandbox_state.explain(weak.client, failed_op, err, shielded, seconds) or err
     end,
   }
   self.resources = owned_resource.set(self.http, self.cleanup)

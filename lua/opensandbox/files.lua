@@ -29,6 +29,8 @@ local parts = lazy.modules {
 ---@field temporary_directory? string absolute path, default "/tmp"
 ---@field ignore? string[] patterns, as in a .gitignore, of files that are not the user's: downloads of directories omit them
 ---@field absolute? fun(op: string, path: string): string?, opensandbox.Error? the absolute path for any path; default: execd is asked
+---@field has_users? boolean its commands can run as any user, and execd may have its file routes for each
+---@field base? opensandbox.FileTarget the same as the user of execd, see files:as
 ---@field pipe? fun(op: string, script: string, opts: table, sink: fun(bytes: string)): opensandbox.CommandResult?, opensandbox.Error? runs a script and passes its stdout to the sink; it is present where a command cannot leave a file for a download
 
 --- The files of a sandbox. Strings are bytes, paths are absolute or relative to the directory of execd.
@@ -38,6 +40,7 @@ local parts = lazy.modules {
 ---@class opensandbox.Files
 ---@field target opensandbox.FileTarget internal
 ---@field upload_dir fun(self: opensandbox.Files, from: string, to: string, opts?: opensandbox.UploadDirOpts): opensandbox.TreeCount?, opensandbox.Error?
+---@field as fun(self: opensandbox.Files, uid: integer, gid: integer): opensandbox.Files
 ---@field download_dir fun(self: opensandbox.Files, from: string, to: string, opts?: opensandbox.DownloadDirOpts): opensandbox.TreeCount?, opensandbox.Error?
 local Files = {}
 Files.__name = "opensandbox.Files"
@@ -458,6 +461,7 @@ end
 
 class.define(Files, { name = "files", methods = {
   ["opensandbox.files.directories"] = { "upload_dir", "download_dir" },
+  ["opensandbox.files.identity"] = { "as" },
 } })
 
 return files

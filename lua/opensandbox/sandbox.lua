@@ -18,6 +18,7 @@ local task = require "opensandbox.loop.task"
 local parts = lazy.modules {
   code_context = "opensandbox.code_context",
   command = "opensandbox.command",
+  command_stream = "opensandbox.command_stream",
   egress = "opensandbox.egress",
   files = "opensandbox.files",
   isolated_session = "opensandbox.isolated_session",
@@ -50,6 +51,7 @@ local parts = lazy.modules {
 ---@field vault opensandbox.Vault credentials that are added to its requests
 ---@field wait_for_port fun(self: opensandbox.Sandbox, port: integer, opts?: opensandbox.WaitForOpts): true?, opensandbox.Error?
 ---@field wait_for_file fun(self: opensandbox.Sandbox, path: string, opts?: opensandbox.WaitForOpts): true?, opensandbox.Error?
+---@field set_env fun(self: opensandbox.Sandbox, given: table<string, string>, opts?: { timeout?: opensandbox.Duration }): true?, opensandbox.Error?
 ---@field handle fun(self: opensandbox.Sandbox): opensandbox.Handle?, opensandbox.Error?
 ---@field origin? string "template" when it was made from a template, or from a snapshot of such a sandbox; nil: from an image, or nothing was requested yet that reports it
 local Sandbox = {}
@@ -63,7 +65,7 @@ local FIELDS = {}
 
 function FIELDS.files(self)
   return parts.files.of {
-    id = self.id, client = self.client,
+    id = self.id, client = self.client, has_users = true,
     endpoint = function(op, limit) return self:execd_endpoint(op, limit) end,
     run = function(op, script, opts, _, limit)
       local client = limit and self.client:within(limit) or self.client
@@ -445,6 +447,28 @@ function Sandbox:run(given, opts)
   return run_prepared(self, parts.run_command.prepare(op, given, opts))
 end
 
+--- Runs a command and returns an iterator over its output, whose last event reports how it ended: POST /command of execd. It is run by
+--- the first step of the iteration. Output waits in the sandbox while it is not read. The command is stopped when the iteration is left
+--- early: at once on Lua 5.4 and newer and by `close`, otherwise when the iterator is collected.
+--- ```lua
+--- for event in sandbox:stream("make test", { cwd = "/work" }) do
+---   if event.type == "exit" then print(event.exit_code) else io.write(event.text) end
+--- end
+--- ```
+---@param given string|string[] as for run
+---@param opts? opensandbox.StreamOpts
+---@return opensandbox.CommandStream stream for a `for` loop, which raises an error; or call its method `next`
+---@return nil state of the loop
+---@return nil control of the loop
+---@return opensandbox.CommandStream closing value of the loop
+function Sandbox:stream(given, opts)
+  local stream = parts.command_stream.new(self, opts, function(op, checked)
+    local prepared = parts.run_command.prepare(op, given, checked)
+    return function() return run_prepared(self, prepared) end
+  end)
+  return stream, nil, nil, stream
+end
+
 --- The options of `sandbox:start`.
 --- ```lua
 --- local command = assert(sandbox:start("python3 server.py", {
@@ -814,6 +838,7 @@ end
 class.define(Sandbox, { name = "sandbox", fields = FIELDS, methods = {
   ["opensandbox.wait_for"] = { wait_for_port = "port", wait_for_file = "file" },
   ["opensandbox.sandbox_reference"] = { handle = "of" },
+  ["opensandbox.execution.variables"] = { set_env = "set" },
 } })
 
 return sandboxes

@@ -326,6 +326,16 @@ async def file_directories(box):
         await box.files.get_file_info(["/made/by/hand"])
 
 
+@step("files: as a user", lacks=not hasattr(Sandbox, "files_with_identity") and "files_with_identity")
+async def file_identity(box):
+    files = box.files_with_identity(os.getuid(), os.getgid())
+    await files.write_file("/data/mine", "of the user")
+    equal(await files.read_file("/data/mine"), "of the user")
+    equal(await box.files.read_file("/data/mine"), "of the user")
+    async with fails(501):
+        await box.files_with_identity(54321, 54321).read_file("/data/mine")
+
+
 # Lifecycle
 
 

@@ -222,8 +222,8 @@ end
 -- Returns a result by MIME type. On the wire Jupyter's text/plain is called "text".
 local function by_mime_type(values)
   local result = {}
-  for mime, value in pairs(json.normalise(values)) do
-    mime = tostring(mime)
+  for key, value in pairs(json.normalise(values)) do
+    local mime = tostring(key)
     if is_binary(mime) and type(value) == "string" then value = base64.decode(value) or value end
     result[mime == "text" and "text/plain" or mime] = value
   end
