@@ -10,6 +10,9 @@ description = {
   detailed = [[
 Runs untrusted or throw-away work in OpenSandbox sandboxes from Lua: a C core on libcurl (streamed events, multipart uploads,
 back-pressure) with a Lua layer for waiting, retrying and convenience. A development server is included.]],
+  homepage = "https://github.com/opensandbox-group/opensandbox-lua",
+  issues_url = "https://github.com/opensandbox-group/opensandbox-lua/issues",
+  maintainer = "opensandbox-group",
   license = "MIT",
   labels = { "sandbox", "client", "containers", "libcurl" },
 }
@@ -327,5 +330,9 @@ build = {
   install = {
     bin = { "bin/opensandbox", "bin/opensandbox-devserver" },
   },
-  copy_directories = { "examples" },
+  copy_directories = { "doc", "examples" },
+}
+test = {
+  type = "command",
+  command = "make test",
 }

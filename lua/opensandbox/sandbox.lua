@@ -52,6 +52,7 @@ local parts = lazy.modules {
 ---@field vault opensandbox.Vault credentials that are added to its requests
 ---@field wait_for_port fun(self: opensandbox.Sandbox, port: integer, opts?: opensandbox.WaitForOpts): true?, opensandbox.Error?
 ---@field wait_for_file fun(self: opensandbox.Sandbox, path: string, opts?: opensandbox.WaitForOpts): true?, opensandbox.Error?
+---@field set_env fun(self: opensandbox.Sandbox, given: table<string, string>, opts?: { timeout?: opensandbox.Duration }): true?, opensandbox.Error?
 ---@field handle fun(self: opensandbox.Sandbox): opensandbox.Handle?, opensandbox.Error?
 ---@field origin? string "template" when it was made from a template, or from a snapshot of such a sandbox; nil: from an image, or nothing was requested yet that reports it
 local Sandbox = {}
@@ -450,10 +451,11 @@ end
 --- Runs a command and returns an iterator over its output, whose last event reports how it ended: POST /command of execd. It is run by
 --- the first step of the iteration. Output waits in the sandbox while it is not read. The command is stopped when the iteration is left
 --- early: at once on Lua 5.4 and newer and by `close`, otherwise when the iterator is collected.
----
----     for event in sandbox:stream("make test") do
----       if event.type == "exit" then print(event.exit_code) else io.write(event.text) end
----     end
+--- ```lua
+--- for event in sandbox:stream("make test", { cwd = "/work" }) do
+---   if event.type == "exit" then print(event.exit_code) else io.write(event.text) end
+--- end
+--- ```
 ---@param given string|string[] as for run
 ---@param opts? opensandbox.StreamOpts
 ---@return opensandbox.CommandStream stream for a `for` loop, which raises an error; or call its method `next`
