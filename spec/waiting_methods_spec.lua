@@ -220,19 +220,25 @@ end
 
 leave_out("client", "nothing is sent", "add_close_listener", "for_op", "within", "pollfd", "events", "timeout", "getfd", "dirty",
   "isolated_endpoint", "delete_session_request", "delete_code_context_request", "delete_isolated_session_request",
-  "delete_pty_session_request", "pool")
+  "delete_pty_session_request", "identity_endpoint", "pool")
 leave_out("client", "takes the time to wait as its argument", "step")
 leave_out("client", "waits at most 2 seconds", "close")
 leave_out("client", "has limits by other names, see below", "create", "create_sandbox", "connect")
 leave_out("client", "timeout is for the process in the sandbox, idle_timeout for the wait", "run_command", "run_in_session",
   "run_code", "run_isolated", "run_isolated_helper", "start_isolated")
 leave_out("client", "opens a stream without an end, which has idle_timeout", "watch_metrics")
-leave_out("sandbox", "nothing is sent", "command", "detach", "call_execd", "call_execd_within", "call_egress", "call_server",
+leave_out("files", "nothing is sent", "as")
+leave_out("sandbox", "nothing is sent", "command", "detach", "set_env", "call_execd", "call_execd_within", "call_egress",
+  "call_server",
   "execd_endpoint",
   "known_execd", "is_killed", "owned_resource", "delete_in_background")
 leave_out("sandbox", "timeout is for the process in the sandbox, idle_timeout for the wait", "run", "start")
+leave_out("sandbox", "follows a command, whose idle_timeout limits each wait", "stream")
+leave_out("stream", "follows a command, whose idle_timeout limits each wait", "next")
+leave_out("stream", "waits at most 2 seconds", "close")
 leave_out("sandbox", "closes what was created: see below", "close", "discard")
 leave_out("command", "follows in short requests", "events")
+leave_out("command", "needs a command that was started with stdin = true: see stdin_stream_spec.lua", "write", "close_stdin")
 leave_out("run", "as for commands", "events", "logs", "status", "wait")
 for _, name in ipairs { "session", "code", "isolated" } do
   leave_out(name, "nothing is sent", "detach", "call_execd", "call_execd_within", "execd_endpoint")
@@ -263,7 +269,7 @@ local function public_methods()
     return define(Class, definition)
   end
   for _, name in ipairs { "client", "sandbox", "files", "egress", "vault", "command", "session", "code_context", "isolated_session",
-    "terminal", "loop.task" } do
+    "terminal", "command_stream", "loop.task" } do
     local module = "opensandbox." .. name
     local before = package.loaded[module]
     package.loaded[module] = nil
@@ -408,12 +414,12 @@ describe("an option that takes seconds", function()
     assert.is_true(count > 40, tostring(count))
   end)
 
-  it("is documented as such: what the annotations of options call seconds has that type", function()
+  it("is documented as such: what the annotations of options call a duration has that type", function()
     local count = 0
     for path, text in pairs(sources.read "lua/opensandbox") do
       for class_name, fields in text:gmatch("%-%-%-@class opensandbox%.([%w]*Opts)[^\n]*\n(.-)\n[^%-]") do
-        for name, rest in fields:gmatch("%-%-%-@field ([%w_]+)%?? number([^\n]*)") do
-          if rest:find("second", 1, true) and not path:find("/devserver/", 1, true) then
+        for name in fields:gmatch("%-%-%-@field ([%w_]+)%?? opensandbox%.Duration") do
+          if not path:find("/devserver/", 1, true) then
             count = count + 1
             assert.truthy(is_time(name), ("%s: %s.%s is not checked here"):format(path, class_name, name))
           end

@@ -7,6 +7,11 @@ local deadline = require "opensandbox.loop.deadline"
 local options = require "opensandbox.base.options"
 local requests = require "opensandbox.execution.command_requests"
 
+--- A command in the background.
+--- ```lua
+--- local command = assert(sandbox:start("npm run dev"))
+--- print(command.id, command.sandbox.id)
+--- ```
 ---@class opensandbox.Command: opensandbox.BackgroundProcess
 ---@field id string execd's id; sandbox:command(id) attaches to it, in any process
 local Command = background_process.class { __name = "opensandbox.Command", _op_prefix = "command", _noun = "command",
@@ -50,7 +55,10 @@ end
 
 --- Stops it: DELETE /command of execd, which sends SIGTERM to its processes, and SIGKILL after 3 seconds. The call succeeds for a command
 --- that has ended already.
----@param opts? { timeout?: number } timeout in seconds
+--- ```lua
+--- assert(command:kill())
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Command:kill(opts)
@@ -68,6 +76,10 @@ local input_options = { timeout = "seconds" }
 
 --- Writes to the standard input of a command that was started with `stdin = true`. Waits while the command does not read it, and a mebibyte
 --- is on its way. No byte is lost or doubled when a connection is cut.
+--- ```lua
+--- local command = assert(sandbox:start("sort > /tmp/sorted", { stdin = true }))
+--- assert(command:write("b\na\n"))
+--- ```
 ---@param bytes string
 ---@param opts? { timeout?: number } timeout in seconds, default: none
 ---@return true? ok
@@ -81,6 +93,10 @@ end
 
 --- Ends the standard input of a command that was started with `stdin = true`, and waits until the command has been given all of it. Calling
 --- it a second time has no effect.
+--- ```lua
+--- assert(command:close_stdin())
+--- print(assert(command:wait()).exit_code)
+--- ```
 ---@param opts? { timeout?: number } timeout in seconds, default: none
 ---@return true? ok
 ---@return opensandbox.Error? err
