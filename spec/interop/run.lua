@@ -10,6 +10,7 @@ local sdks = {
   { name = "Python 1.1", argv = { "build/python-1.1/bin/python", "spec/interop/sdk.py" } },
   { name = "Python 0.1", argv = { "build/python-0.1/bin/python", "spec/interop/sdk.py" } },
   { name = "JavaScript", argv = { "node", "spec/interop/sdk.mjs" } },
+  { name = "MCP", argv = { "build/python-mcp/bin/python", "spec/interop/mcp_client.py" } }, -- drives `opensandbox mcp`
 }
 
 local passed, failed = 0, 0
