@@ -151,6 +151,7 @@ object_call("sandbox", itself, "keep_alive", 600)
 object_call("sandbox", itself, "endpoint", 80)
 object_call("sandbox", itself, "snapshot", "name")
 object_call("sandbox", itself, "patch_metadata", { a = "b" })
+object_call("sandbox", itself, "set_env", { A = "1" })
 object_call("sandbox", itself, "code", "python")
 object_call("sandbox", itself, "code_contexts", "python")
 object_call("sandbox", itself, "logs", "all")
@@ -228,7 +229,7 @@ leave_out("client", "timeout is for the process in the sandbox, idle_timeout for
   "run_code", "run_isolated", "run_isolated_helper", "start_isolated")
 leave_out("client", "opens a stream without an end, which has idle_timeout", "watch_metrics")
 leave_out("files", "nothing is sent", "as")
-leave_out("sandbox", "nothing is sent", "command", "detach", "set_env", "call_execd", "call_execd_within", "call_egress",
+leave_out("sandbox", "nothing is sent", "command", "detach", "call_execd", "call_execd_within", "call_egress",
   "call_server",
   "execd_endpoint",
   "known_execd", "is_killed", "owned_resource", "delete_in_background")
