@@ -308,6 +308,8 @@ build = {
     ["opensandbox.vault"] = "lua/opensandbox/vault.lua",
     ["opensandbox.version"] = "lua/opensandbox/version.lua",
     ["opensandbox.wait_for"] = "lua/opensandbox/wait_for.lua",
+    ["opensandbox.wait_for_log"] = "lua/opensandbox/wait_for_log.lua",
+    ["opensandbox.wait_for_url"] = "lua/opensandbox/wait_for_url.lua",
   },
   install = {
     bin = { "bin/opensandbox", "bin/opensandbox-devserver" },

@@ -157,6 +157,9 @@ object_call("sandbox", itself, "logs", "all")
 object_call("sandbox", itself, "events", "all")
 object_call("sandbox", itself, "wait_for_port", 80)
 object_call("sandbox", itself, "wait_for_file", "/f")
+object_call("sandbox", itself, "wait_for_url", 80, "/")
+calls["sandbox:wait_for_log"] = function(given) return given.sandbox:wait_for_log("c", "x", given.opts) end
+calls["command:events"] = function(given) return given.sandbox:command("c"):events(given.opts):next() end
 calls["sandbox:isolated"] = function(given) return given.sandbox:isolated(with_timeout(given, { workspace = "/w" })) end
 
 local function egress(sandbox) return sandbox.egress end
@@ -237,7 +240,6 @@ leave_out("sandbox", "follows a command, whose idle_timeout limits each wait", "
 leave_out("stream", "follows a command, whose idle_timeout limits each wait", "next")
 leave_out("stream", "waits at most 2 seconds", "close")
 leave_out("sandbox", "closes what was created: see below", "close", "discard")
-leave_out("command", "follows in short requests", "events")
 leave_out("run", "as for commands", "events", "logs", "status", "wait")
 for _, name in ipairs { "session", "code", "isolated" } do
   leave_out(name, "nothing is sent", "detach", "call_execd", "call_execd_within", "execd_endpoint")
