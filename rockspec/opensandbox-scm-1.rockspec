@@ -210,6 +210,7 @@ build = {
     ["opensandbox.execution.terminal_script"] = "lua/opensandbox/execution/terminal_script.lua",
     ["opensandbox.execution.terminal_stream"] = "lua/opensandbox/execution/terminal_stream.lua",
     ["opensandbox.files"] = "lua/opensandbox/files.lua",
+    ["opensandbox.files.append"] = "lua/opensandbox/files/append.lua",
     ["opensandbox.files.arguments"] = "lua/opensandbox/files/arguments.lua",
     ["opensandbox.files.checksum"] = "lua/opensandbox/files/checksum.lua",
     ["opensandbox.files.directories"] = "lua/opensandbox/files/directories.lua",

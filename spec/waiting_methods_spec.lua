@@ -189,6 +189,7 @@ for _, path in ipairs { "/f", "/$f" } do -- with a path that execd takes as it i
   file_call("chmod", path, "0644")
   file_call("replace", path, "a", "b")
   file_call("write", path, "x")
+  file_call("append", path, "x")
 end
 calls["files:upload"] = function(given)
   local path = os.tmpname()

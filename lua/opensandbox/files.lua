@@ -14,6 +14,7 @@ local paths = require "opensandbox.base.paths"
 
 -- Files that are loaded when a method first needs them.
 local parts = lazy.modules {
+  append = "opensandbox.files.append",
   empty_directory = "opensandbox.files.empty_directory",
   literal_paths = "opensandbox.files.literal_paths",
   local_target = "opensandbox.files.local_target",
@@ -102,6 +103,31 @@ function Files:write(path, content, opts)
   check_path(op, path)
   opts = options.check(op, opts, write_options)
   return send(self, op, { path = path, content = content }, opts)
+end
+
+---@class opensandbox.AppendOpts
+---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
+---@field timeout? number seconds for the whole; default: none
+
+local append_options = { on_progress = "function", timeout = "seconds" }
+
+--- Appends to a file, which is created with its directories if it is missing: POST /files/upload of a temporary file, and one command that
+--- appends it. What other processes append is not overwritten. The bytes are sent once: after an error, none or some of them may have been
+--- appended.
+---@param path string
+---@param content string|file*|fun(): string? the bytes, a handle open for reading, or a function that returns the next bytes and nil at the end
+---@param opts? opensandbox.AppendOpts
+---@return true? ok
+---@return opensandbox.Error? err
+function Files:append(path, content, opts)
+  local op = "files:append"
+  check_path(op, path)
+  arguments.check_upload(op, { path = path, content = content })
+  opts = options.check(op, opts, append_options)
+  local target = within(self, opts.timeout)
+  return parts.append(target, op, path, { content = content }, function(file)
+    return call(target, op, "upload_files", { file }, { on_progress = opts.on_progress, timeout = opts.timeout })
+  end)
 end
 
 local function open(self, op, path, opts)
