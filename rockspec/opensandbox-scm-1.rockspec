@@ -209,6 +209,7 @@ build = {
     ["opensandbox.execution.terminal_output"] = "lua/opensandbox/execution/terminal_output.lua",
     ["opensandbox.execution.terminal_script"] = "lua/opensandbox/execution/terminal_script.lua",
     ["opensandbox.execution.terminal_stream"] = "lua/opensandbox/execution/terminal_stream.lua",
+    ["opensandbox.file_watcher"] = "lua/opensandbox/file_watcher.lua",
     ["opensandbox.files"] = "lua/opensandbox/files.lua",
     ["opensandbox.files.append"] = "lua/opensandbox/files/append.lua",
     ["opensandbox.files.arguments"] = "lua/opensandbox/files/arguments.lua",

@@ -239,6 +239,9 @@ leave_out("sandbox", "nothing is sent", "command", "detach", "set_env", "call_ex
 leave_out("sandbox", "timeout is for the process in the sandbox, idle_timeout for the wait", "run", "start")
 leave_out("sandbox", "follows a command, whose idle_timeout limits each wait", "stream")
 leave_out("stream", "follows a command, whose idle_timeout limits each wait", "next")
+calls["files:watch"] = function(given) return given.sandbox.files:watch("/d", given.opts):next() end
+leave_out("watcher", "has the timeout of the watch", "next")
+leave_out("watcher", "nothing is sent", "close")
 leave_out("stream", "waits at most 2 seconds", "close")
 leave_out("sandbox", "closes what was created: see below", "close", "discard")
 leave_out("run", "as for commands", "events", "logs", "status", "wait")
@@ -271,7 +274,8 @@ local function public_methods()
     return define(Class, definition)
   end
   for _, name in ipairs { "client", "sandbox", "files", "egress", "vault", "command", "session", "code_context", "isolated_session",
-    "terminal", "command_stream", "loop.task" } do
+    "terminal", "command_stream", "file_watcher",
+    "loop.task" } do
     local module = "opensandbox." .. name
     local before = package.loaded[module]
     package.loaded[module] = nil

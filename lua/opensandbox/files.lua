@@ -16,6 +16,7 @@ local paths = require "opensandbox.base.paths"
 local parts = lazy.modules {
   append = "opensandbox.files.append",
   empty_directory = "opensandbox.files.empty_directory",
+  file_watcher = "opensandbox.file_watcher",
   literal_paths = "opensandbox.files.literal_paths",
   local_target = "opensandbox.files.local_target",
   verification = "opensandbox.files.verification",
@@ -408,6 +409,23 @@ function Files:download(from, to, opts)
   target:discard()
   if not ok then error(value, 0) end
   return nil, err
+end
+
+--- Iterates over the changes of a file, or of a directory with everything in it, from now on. They are polled by one short command each
+--- time: what exists only between two polls is not seen. Names that hold a newline are not watched. Needs find, stat and cksum in the
+--- sandbox. An error is raised by the loop, also one of the first poll.
+---
+---     for change in sandbox.files:watch("/work") do print(change.type, change.path) end
+---@param path string it need not exist
+---@param opts? opensandbox.WatchOpts
+---@return opensandbox.FileWatcher watcher for a `for` loop; or call its method `next`
+---@return nil state of the loop
+---@return nil control of the loop
+---@return opensandbox.FileWatcher closing value of the loop
+function Files:watch(path, opts)
+  check_path("files:watch", path)
+  local watcher = parts.file_watcher.new(self.target, path, opts)
+  return watcher, nil, nil, watcher
 end
 
 class.define(Files, { name = "files", methods = {
