@@ -87,11 +87,13 @@ describe("opensandbox", function()
   it("prints its help and its version without a server", function()
     local help = program.check(nil, {})
     assert.equal(help, program.check(nil, { "--help" }))
-    for _, name in ipairs { "run", "create", "ls", "exec" } do
-      assert.truthy(help:find("\n   " .. name .. " ", 1, true), name)
+    local count = 0
+    for name in help:gmatch("\n   ([a-z]+) +[a-z]") do
+      count = count + 1
       local text = program.check(nil, { name, "--help" })
-      assert.truthy(text:find("\nExample:\n  opensandbox " .. name .. " ", 1, true), text)
+      if name ~= "dev" then assert.truthy(text:find("\nExample:\n  [^\n]*opensandbox " .. name), text) end
     end
+    assert.is_true(count >= 25, help)
     assert.equal("opensandbox " .. require "opensandbox.version" .. "\n", program.check(nil, { "--version" }))
   end)
 

@@ -5,6 +5,7 @@
 --   run(context)     does the work; returns the exit code, nil for 0; raises errors
 --   example          an example for its help
 --   is_local         it needs no server, so it runs without a task and without the library
+--   has_no_result    it prints no result of its own, so it has no option --output
 --   runs_command     it exits with the code of a command, so its own failures have a code of their own
 
 require "opensandbox.intree" -- first, because the other files need the core
@@ -18,11 +19,6 @@ local parts = lazy.modules { session = "opensandbox.cli.session" }
 
 local cli = {}
 
--- Splits the text of an error that Lua raised. Returns the text without the position for a wrong argument of the library, else nil.
-local function argument_problem(value)
-  return type(value) == "string" and value:match("^[^\n]-:%d+: ([%w_]+:?[%w_]*: .+)$") or nil
-end
-
 -- Prints what a subcommand raised. Returns the exit code.
 local function report(value, command)
   local exit = command and command.runs_command and failure.EXIT.CANNOT_RUN or failure.EXIT.FAILED
@@ -35,7 +31,7 @@ local function report(value, command)
     output.note(tostring(value), "red")
     return value.kind == "timeout" and not (command and command.runs_command) and failure.EXIT.TIMEOUT or exit
   end
-  local problem = argument_problem(value)
+  local problem = failure.argument_problem(value)
   output.note(problem or "internal error: " .. tostring(value), "red")
   return problem and failure.EXIT.USAGE or exit
 end

@@ -132,21 +132,35 @@ local function download(job)
   return transfer.download(job)
 end
 
+--- The options of `download_dir`.
+--- ```lua
+--- assert(sandbox.files:download_dir("/work/out", "out", {
+---   ignore = { "*.tmp" }, verify = true, only_changed = true, delete_extra = true, timeout = 600,
+---   on_progress = function(done, total) print(done, total) end,
+--- }))
+--- ```
 ---@class opensandbox.DownloadDirOpts
 ---@field ignore? string[] patterns as in a .gitignore. Names that a plain name ignores are not even sent
 ---@field verify? boolean compare the checksums before anything is written
 ---@field only_changed? boolean omit files that have the same size and checksum locally, whatever their times and modes are; needs find and cksum in the sandbox
 ---@field delete_extra? boolean delete local entries that the sandbox does not have, at the end; entries that `ignore` names stay
----@field timeout? number seconds for the whole transfer; default: none
+---@field timeout? opensandbox.Duration for the whole transfer; default: none
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
 
+--- The options of `upload_dir`.
+--- ```lua
+--- assert(sandbox.files:upload_dir(".", "/work", {
+---   ignore = { "*.o", "build/" }, gitignore = true, verify = true, only_changed = true, delete_extra = true, timeout = 600,
+---   on_progress = function(done, total) print(done, total) end,
+--- }))
+--- ```
 ---@class opensandbox.UploadDirOpts
 ---@field ignore? string[] patterns as in a .gitignore
 ---@field gitignore? boolean honour the .gitignore files in the directory, and ignore .git
 ---@field verify? boolean compare the checksums of the sent and the received files
 ---@field only_changed? boolean omit files that have the same size and checksum in the sandbox, whatever their times and modes are; needs find and cksum in the sandbox
 ---@field delete_extra? boolean delete entries in the sandbox that the local directory does not have, at the end; entries that are ignored stay
----@field timeout? number seconds for the whole transfer; default: none
+---@field timeout? opensandbox.Duration for the whole transfer; default: none
 ---@field on_progress? fun(done: number, total: number) called with bytes done and bytes in all
 
 local download_options = {
@@ -161,6 +175,10 @@ local upload_options = tables.merge(download_options, { gitignore = "boolean" })
 ---
 --- If the sandbox has `tar`, this is one streamed request (POST /files/upload) and one command. Otherwise each request carries many
 --- files, and modification times are kept if the sandbox has `touch`.
+--- ```lua
+--- local count = assert(sandbox.files:upload_dir(".", "/work", { gitignore = true, ignore = { "*.o", "build/" } }))
+--- print(count.files, count.bytes)
+--- ```
 ---@param from string local path
 ---@param to string path in the sandbox
 ---@param opts? opensandbox.UploadDirOpts
@@ -179,6 +197,9 @@ end
 ---
 --- Nothing is written outside of the target, whatever the sandbox sends: an archive that tries it is an error with the code
 --- `unsafe_archive`. Each file is written under a temporary name and renamed. After a failure the files that were complete stay.
+--- ```lua
+--- local count = assert(sandbox.files:download_dir("/work/out", "out", { verify = true }))
+--- ```
 ---@param from string path in the sandbox
 ---@param to string local path
 ---@param opts? opensandbox.DownloadDirOpts

@@ -163,13 +163,15 @@ function HttpClient:notify_response(ex)
   self._on_response(facts)
 end
 
---- Explains an error of a call to a sandbox's endpoint, because only the lifecycle server knows why a sandbox does not answer.
+--- Explains an error of a call to a sandbox's endpoint, because only the lifecycle server knows why a sandbox does not answer. This takes
+--- no longer than a plain call may, and not much longer than the time that the call has left.
 ---@param request table
 ---@param err opensandbox.Error
 ---@return opensandbox.Error err a better one, or the same
 function HttpClient:explain_error(request, err)
   if not request.to_endpoint or request.explained == false then return err end
-  return self._explain_error(request.op, err, request.shielded)
+  local seconds = request.deadline and request.deadline:clamp(self.timeouts.timeout) or self.timeouts.timeout
+  return self._explain_error(request.op, err, request.shielded, seconds)
 end
 
 -- Adds the encoded `json`, the client's headers, the connect timeout and the secrets that must never be shown.

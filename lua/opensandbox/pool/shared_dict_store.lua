@@ -31,10 +31,16 @@ local function break_lock(dict, key, holder)
   if dict:add(key .. ":" .. holder, true, LOCK_LIFETIME) and dict:get(key) == holder then dict:delete(key) end
 end
 
+-- Returns the id of this process: nginx's, because nothing else can share the dictionary.
+local function process_id()
+  local ngx = rawget(_G, "ngx")
+  return ngx and ngx.worker and ngx.worker.pid() or 0
+end
+
 -- Takes the lock. Returns what names this holding of it, or nil and an error.
 local function lock(dict, key)
   locks_taken = locks_taken + 1
-  local own = ("%d/%d/%.6f"):format(core.process(), locks_taken, core.now())
+  local own = ("%d/%d/%.6f"):format(process_id(), locks_taken, core.now())
   local deadline = deadlines.new(LOCK_TIMEOUT)
   while true do
     local added, problem = dict:add(key, own, LOCK_LIFETIME)
@@ -45,7 +51,7 @@ local function lock(dict, key)
     local holder = dict:get(key)
     local pid = type(holder) == "string" and tonumber(holder:match("^(%d+)/%d+/"))
     if holder ~= nil and not pid then return nil, { code = "store_foreign", message = "the lock is a value of another program" } end
-    if pid and not is_alive(pid) then
+    if pid and pid > 0 and not is_alive(pid) then
       break_lock(dict, key, holder)
     elseif deadline:has_passed() then
       return nil, { code = "store_timeout", seconds = LOCK_TIMEOUT,
