@@ -13,6 +13,7 @@
 # make interop    the development server, driven by the official Python and JavaScript SDKs
 # make contract   every request of the lifecycle API, sent to the real server, which comes from PyPI
 # make doc        the reference in doc/, from the annotations in lua/
+# make rockspec   the rockspec of the version in lua/opensandbox/version.lua, from the scm one
 # make help       this list
 # make -s env     the exports that let `$(LUA) script.lua` use the tree
 # make install    into $(PREFIX); make uninstall removes it
@@ -60,7 +61,7 @@ CORE = $(BUILD)/opensandbox/core.so
 RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak soak-faults pool-kills lint doc help \
+.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak soak-faults pool-kills lint doc rockspec help \
   fuzz fuzz-coverage tsan torture malformed creates env install uninstall clean setup-build setup-test setup-demo setup-bench setup-interop \
   run-test run-demo
 
@@ -166,6 +167,9 @@ lint:
 
 doc:
 	@LUA_PATH="./?.lua;;" $(LUA) tools/reference/main.lua
+
+rockspec:
+	@$(LUA) tools/rockspec.lua
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile

@@ -10,6 +10,9 @@ description = {
   detailed = [[
 Runs untrusted or throw-away work in OpenSandbox sandboxes from Lua: a C core on libcurl (streamed events, multipart uploads,
 back-pressure) with a Lua layer for waiting, retrying and convenience. A development server is included.]],
+  homepage = "https://github.com/opensandbox-group/opensandbox-lua",
+  issues_url = "https://github.com/opensandbox-group/opensandbox-lua/issues",
+  maintainer = "opensandbox-group",
   license = "MIT",
   labels = { "sandbox", "client", "containers", "libcurl" },
 }
@@ -148,6 +151,7 @@ build = {
     ["opensandbox.devserver.execd.isolated_session"] = "lua/opensandbox/devserver/execd/isolated_session.lua",
     ["opensandbox.devserver.execd.isolated_sessions"] = "lua/opensandbox/devserver/execd/isolated_sessions.lua",
     ["opensandbox.devserver.execd.metrics"] = "lua/opensandbox/devserver/execd/metrics.lua",
+    ["opensandbox.devserver.execd.mounts"] = "lua/opensandbox/devserver/execd/mounts.lua",
     ["opensandbox.devserver.execd.replay_buffer"] = "lua/opensandbox/devserver/execd/replay_buffer.lua",
     ["opensandbox.devserver.execd.routes"] = "lua/opensandbox/devserver/execd/routes.lua",
     ["opensandbox.devserver.execd.run_request"] = "lua/opensandbox/devserver/execd/run_request.lua",
@@ -217,6 +221,7 @@ build = {
     ["opensandbox.execution.run_command"] = "lua/opensandbox/execution/run_command.lua",
     ["opensandbox.execution.run_result"] = "lua/opensandbox/execution/run_result.lua",
     ["opensandbox.execution.session_routes"] = "lua/opensandbox/execution/session_routes.lua",
+    ["opensandbox.execution.stdin_stream"] = "lua/opensandbox/execution/stdin_stream.lua",
     ["opensandbox.execution.stream_recovery"] = "lua/opensandbox/execution/stream_recovery.lua",
     ["opensandbox.execution.variables"] = "lua/opensandbox/execution/variables.lua",
     ["opensandbox.execution.terminal_output"] = "lua/opensandbox/execution/terminal_output.lua",
@@ -244,6 +249,7 @@ build = {
     ["opensandbox.files.tar"] = "lua/opensandbox/files/tar.lua",
     ["opensandbox.files.tar_transfer"] = "lua/opensandbox/files/tar_transfer.lua",
     ["opensandbox.files.temporary_files"] = "lua/opensandbox/files/temporary_files.lua",
+    ["opensandbox.files.tree_changes"] = "lua/opensandbox/files/tree_changes.lua",
     ["opensandbox.files.tree_count"] = "lua/opensandbox/files/tree_count.lua",
     ["opensandbox.files.upload_routes"] = "lua/opensandbox/files/upload_routes.lua",
     ["opensandbox.files.verification"] = "lua/opensandbox/files/verification.lua",
@@ -324,5 +330,9 @@ build = {
   install = {
     bin = { "bin/opensandbox", "bin/opensandbox-devserver" },
   },
-  copy_directories = { "examples" },
+  copy_directories = { "doc", "examples" },
+}
+test = {
+  type = "command",
+  command = "make test",
 }

@@ -220,14 +220,16 @@ end
 
 leave_out("client", "nothing is sent", "add_close_listener", "for_op", "within", "pollfd", "events", "timeout", "getfd", "dirty",
   "isolated_endpoint", "delete_session_request", "delete_code_context_request", "delete_isolated_session_request",
-  "delete_pty_session_request", "pool")
+  "delete_pty_session_request", "identity_endpoint", "pool")
 leave_out("client", "takes the time to wait as its argument", "step")
 leave_out("client", "waits at most 2 seconds", "close")
 leave_out("client", "has limits by other names, see below", "create", "create_sandbox", "connect")
 leave_out("client", "timeout is for the process in the sandbox, idle_timeout for the wait", "run_command", "run_in_session",
   "run_code", "run_isolated", "run_isolated_helper", "start_isolated")
 leave_out("client", "opens a stream without an end, which has idle_timeout", "watch_metrics")
-leave_out("sandbox", "nothing is sent", "command", "detach", "call_execd", "call_execd_within", "call_egress", "call_server",
+leave_out("files", "nothing is sent", "as")
+leave_out("sandbox", "nothing is sent", "command", "detach", "set_env", "call_execd", "call_execd_within", "call_egress",
+  "call_server",
   "execd_endpoint",
   "known_execd", "is_killed", "owned_resource", "delete_in_background")
 leave_out("sandbox", "timeout is for the process in the sandbox, idle_timeout for the wait", "run", "start")

@@ -25,6 +25,7 @@ local parts = lazy.modules { sandbox_state = "opensandbox.lifecycle.sandbox_stat
 ---@field url string base URL of the lifecycle API, without credentials
 ---@field use_server_proxy boolean requests to sandboxes pass through the server
 ---@field max_output integer bytes of a command's output kept in memory, for each stream
+---@field identity_endpoint fun(self: opensandbox.Client, execd: opensandbox.Endpoint|string, uid: integer, gid: integer): opensandbox.Endpoint
 ---@field pool fun(self: opensandbox.Client, opts: opensandbox.PoolOpts): opensandbox.Pool
 ---@field http opensandbox.HttpClient internal: sends requests
 ---@field resources opensandbox.OwnedResources internal: what the client must delete

@@ -77,6 +77,16 @@ function Run:on_client_close()
   return self.tasks
 end
 
+--- Output of a command, or its end.
+--- ```lua
+--- for event in sandbox:stream("make test") do
+---   if event.type == "exit" then
+---     print(event.id, event.exit_code, event.signal, event.timed_out, event.duration, event.error, event.recovered)
+---   else
+---     io.write(event.text)
+---   end
+--- end
+--- ```
 ---@class opensandbox.StreamEvent
 ---@field type string "stdout", "stderr", or "exit" for the last event
 ---@field text? string stdout, stderr: one or more lines with their ends
@@ -88,6 +98,10 @@ end
 ---@field error? table exit: { name, value, traceback } as execd reported it
 ---@field recovered? boolean exit: the event stream broke, and the rest was obtained by other requests
 
+--- The events of a command: `sandbox:stream`.
+--- ```lua
+--- for event in sandbox:stream("make test") do print(event.type) end
+--- ```
 ---@class opensandbox.CommandStream
 local Stream = {}
 Stream.__index = Stream
@@ -111,6 +125,10 @@ local function outcome(self)
 end
 
 --- Waits for the next event and returns it. The first call starts the command. If the task that waits is cancelled, the command is stopped.
+--- ```lua
+--- local stream = sandbox:stream("make test")
+--- local event, err = stream:next()
+--- ```
 ---@return opensandbox.StreamEvent? event nil after the last one
 ---@return opensandbox.Error? err
 function Stream:next()
@@ -142,6 +160,11 @@ function Stream:__call()
 end
 
 --- Stops the command if it runs, and waits until that was sent. Later calls of `next` return an error.
+--- ```lua
+--- local stream = sandbox:stream("tail -f /var/log/app.log")
+--- print(assert(stream:next()).text)
+--- stream:close()
+--- ```
 ---@return true
 function Stream:close()
   local run = self._run
@@ -152,16 +175,24 @@ end
 
 Stream.__close = Stream.close
 
+--- The options of `sandbox:stream`.
+--- ```lua
+--- local stream = sandbox:stream("sort", {
+---   cwd = "/work", env = { LC_ALL = "C" }, timeout = "1m", uid = 1000, gid = 1000, stdin = "b\na\n", durable = false,
+---   idle_timeout = 30,
+--- })
+--- for event in sandbox:stream({ "ls", "-l" }, { shell = false }) do print(event.text) end
+--- ```
 ---@class opensandbox.StreamOpts
----@field cwd? string
----@field env? table<string, string>
----@field timeout? number seconds; execd kills the command then
----@field uid? integer
+---@field cwd? string the directory to run in, which must exist; default: the image's
+---@field env? table<string, string> environment variables, in addition to the sandbox's
+---@field timeout? opensandbox.Duration execd kills the command then
+---@field uid? integer the user to run as; default: execd's
 ---@field gid? integer needs uid
 ---@field stdin? string|file*|{ path: string }|fun(): string? the standard input, as of opensandbox.RunOpts
 ---@field shell? boolean false: starts a list without a shell
 ---@field durable? boolean follows the log in short requests; all output is "stdout" then
----@field idle_timeout? number seconds without an event, default: the client's
+---@field idle_timeout? opensandbox.Duration without an event, default: the client's
 
 local stream_options = {
   cwd = "nonempty string", env = "environment", timeout = "seconds", uid = "natural", gid = "natural", stdin = "any",

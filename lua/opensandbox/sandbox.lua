@@ -28,6 +28,7 @@ local parts = lazy.modules {
   sandbox_reference = "opensandbox.sandbox_reference",
   sandbox_state = "opensandbox.lifecycle.sandbox_state",
   session = "opensandbox.session",
+  stdin_stream = "opensandbox.execution.stdin_stream",
   terminal = "opensandbox.terminal",
   vault = "opensandbox.vault",
 }
@@ -51,6 +52,7 @@ local parts = lazy.modules {
 ---@field vault opensandbox.Vault credentials that are added to its requests
 ---@field wait_for_port fun(self: opensandbox.Sandbox, port: integer, opts?: opensandbox.WaitForOpts): true?, opensandbox.Error?
 ---@field wait_for_file fun(self: opensandbox.Sandbox, path: string, opts?: opensandbox.WaitForOpts): true?, opensandbox.Error?
+---@field set_env fun(self: opensandbox.Sandbox, given: table<string, string>, opts?: { timeout?: opensandbox.Duration }): true?, opensandbox.Error?
 ---@field handle fun(self: opensandbox.Sandbox): opensandbox.Handle?, opensandbox.Error?
 ---@field origin? string "template" when it was made from a template, or from a snapshot of such a sandbox; nil: from an image, or nothing was requested yet that reports it
 local Sandbox = {}
@@ -449,10 +451,11 @@ end
 --- Runs a command and returns an iterator over its output, whose last event reports how it ended: POST /command of execd. It is run by
 --- the first step of the iteration. Output waits in the sandbox while it is not read. The command is stopped when the iteration is left
 --- early: at once on Lua 5.4 and newer and by `close`, otherwise when the iterator is collected.
----
----     for event in sandbox:stream("make test") do
----       if event.type == "exit" then print(event.exit_code) else io.write(event.text) end
----     end
+--- ```lua
+--- for event in sandbox:stream("make test", { cwd = "/work" }) do
+---   if event.type == "exit" then print(event.exit_code) else io.write(event.text) end
+--- end
+--- ```
 ---@param given string|string[] as for run
 ---@param opts? opensandbox.StreamOpts
 ---@return opensandbox.CommandStream stream for a `for` loop, which raises an error; or call its method `next`
@@ -480,10 +483,12 @@ end
 ---@field timeout? opensandbox.Duration execd kills the command then
 ---@field uid? integer the user to run as; default: execd's
 ---@field gid? integer needs uid
+---@field stdin? true the input is what command:write sends, up to command:close_stdin; it also ends when the object is collected; default: empty
 ---@field shell? boolean false: starts a list without a shell
 
 local start_options = {
   cwd = "nonempty string", env = "environment", timeout = "seconds", uid = "natural", gid = "natural", shell = "boolean",
+  stdin = "boolean",
 }
 
 --- Starts a command in the background: POST /command of execd. It continues when the object is collected, and when this process ends.
@@ -498,9 +503,19 @@ local start_options = {
 function Sandbox:start(given, opts)
   local op = "sandbox:start"
   opts = tables.merge(options.check(op, opts, start_options), { background = true })
-  local result, err = run_prepared(self, parts.run_command.prepare(op, given, opts))
-  if not result then return nil, err end
-  return parts.command.attach(self, result.id, true)
+  local with_stdin = opts.stdin
+  opts.stdin = nil
+  if with_stdin and opts.shell == false then options.raise(op, "option 'stdin' needs the shell") end
+  local prepared = parts.run_command.prepare(op, given, opts)
+  local input, result, err
+  if with_stdin then
+    input, err = parts.stdin_stream.open(self, op, prepared.body)
+    if not input then return nil, err end
+  end
+  result, err = run_prepared(self, prepared)
+  if result then return parts.command.attach(self, result.id, true, input) end
+  if input then input:abandon() end
+  return nil, err
 end
 
 --- Returns an object for a command in the background that was started before, in any process. Nothing is sent.

@@ -64,6 +64,7 @@ local function value_for(name, kind)
   if kind:find("^table<string, { old") then return { ["/x"] = { old = "a", new = "b" } } end
   if kind:find("CreateEvent") then return { success = true, duration = 1 } end
   if kind:find("PoolCapacity") then return { buffer_min = 0, buffer_max = 0, pool_min = 0, pool_max = 1 } end
+  if kind:find("^table<string, string") then return { A = "b" } end
   if kind:find("^table") then return {} end
   if name == "scope" then return "all" end
   return name == "from" and "lua" or "/x"

@@ -108,9 +108,13 @@ end
 --- Sets variables for all later commands of the sandbox, in any process, by two or four commands that append to the file of
 --- `$EXECD_ENVS` in it. An option `env` of a command takes precedence. Shell sessions see the variables from execd 1.1.1 on. A value that this
 --- execd cannot carry is an error of kind `state` with the code `unsupported`; then nothing has changed.
+--- ```lua
+--- assert(sandbox:set_env { STAGE = "two", TOKEN = secret })
+--- print(assert(sandbox:run('echo "$STAGE"')).stdout) --> two
+--- ```
 ---@param self opensandbox.Sandbox
 ---@param given table<string, string> values by name: letters, digits and `_`
----@param opts? { timeout?: number } seconds for all commands, default: the client's timeout
+---@param opts? { timeout?: opensandbox.Duration } seconds for all commands, default: the client's timeout
 ---@return true? ok
 ---@return opensandbox.Error? err
 function variables.set(self, given, opts)

@@ -65,6 +65,10 @@ end
 
 --- Returns the endpoint of the files as a user, with which every file method of the client works. Nothing is sent. `sandbox.files:as` also
 --- explains the errors, and runs helper commands as the user.
+--- ```lua
+--- local theirs = client:identity_endpoint(execd, 1000, 1000)
+--- assert(client:make_directories(theirs, "/home/user/new"))
+--- ```
 ---@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param uid integer 0 to 4294967294
@@ -80,6 +84,9 @@ end
 --- Returns the files of the sandbox as another user sees them: GET, POST and DELETE /v1/filesystem/{uid}/{gid}/... of execd. New files
 --- belong to that user, and what it may not do is an error. Nothing is sent. An execd before 1.1.1 has no such routes: the first call
 --- that needs one returns an error of kind `state` with the code `unsupported`.
+--- ```lua
+--- assert(sandbox.files:as(1000, 1000):write("/home/user/a.txt", "some bytes"))
+--- ```
 ---@param self opensandbox.Files
 ---@param uid integer 0 to 4294967294
 ---@param gid integer 0 to 4294967294
