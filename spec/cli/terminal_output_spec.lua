@@ -102,7 +102,8 @@ describe("opensandbox", function()
     env.LUA_PATH, env.LUA_CPATH = ";;", ";;"
     local child = process.start { argv = { process.lua(), "bin/opensandbox", "--version" }, env = env }
     child:wait(20)
-    assert.truthy(child:output():find("^opensandbox %d") or child:stderr_text():find("run `make LUA=", 1, true), child:stderr_text())
+    local is_built = child:output():find("^opensandbox %d")
+    assert.truthy(is_built or child:stderr_text():find("run `make LUA=", 1, true), child:stderr_text())
     child:stop()
   end)
 
