@@ -100,7 +100,7 @@ describe("opensandbox", function()
     end
     local both = program.run(server, { "wait", id, "--port", "9", "--file", "x" })
     assert.equal(2, both.code)
-    assert.truthy(both.err:find("can not be used together", 1, true), both.err)
+    assert.truthy(both.err:find("only one of --port, --file and --command", 1, true), both.err)
   end)
 
   it("prints the URL of a port", function()

@@ -51,7 +51,14 @@ describe("the output of opensandbox", function()
     local text = shown(server, { "ls" }, { columns = 40, env = { NO_COLOR = "1" } })
     assert.truthy(text:find("ID:       " .. id .. "\nSTATE:    Running\n", 1, true), text)
     assert.truthy(text:find("METADATA: project=demonstration\n", 1, true), text)
-    assert.is_true(longest_line(shown(server, { "--help" }, { columns = 40 })) <= 40)
+    local help = shown(server, { "--help" }, { columns = 40 })
+    assert.is_true(longest_line(help) <= 40, help)
+    for name in help:gmatch("\n   ([a-z]+) +[a-z]") do
+      if name ~= "dev" then -- the help of the server
+        text = shown(nil, { name, "--help" }, { columns = 40 })
+        assert.is_true(longest_line(text) <= 40, text)
+      end
+    end
   end)
 
   it("is whole in a pipe", function()
