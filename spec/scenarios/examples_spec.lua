@@ -84,7 +84,8 @@ describe("examples/judge.lua", function()
     local code, output, problems = run(argv, { TIME_LIMIT = "1" })
     assert.equal(1, code, problems)
     for _, pattern in ipairs { "/right.sh +2/2  \n", "/wrong.sh +1/2  small: wrong output\n",
-      "/endless.sh +0/2  empty: no end in 1 s", "/killed.sh +0/2  empty: failed with killed, small: failed with killed\n", "/missing.sh +not judged: [^\n]*No such file" } do
+      "/endless.sh +0/2  empty: no end in 1 s", "/killed.sh +0/2  empty: failed with killed, small: failed with killed\n",
+      "/missing.sh +not judged: [^\n]*No such file" } do
       assert.truthy(output:find(pattern), output)
     end
     assert.same({}, assert(fixture.client:list_sandboxes { metadata = { job = "judge" } }))
