@@ -96,7 +96,8 @@ end
 --- Output of a process in the background, or its end.
 --- ```lua
 --- for event in command:events() do
----   if event.type == "output" then io.write(event.text) else print(event.exit_code) end
+---   if event.type == "output" then io.write(event.text) end
+---   if event.type == "exit" then print(event.id, event.exit_code, event.signal, event.duration, event.error) end
 ---   saved = event.cursor or saved -- command:events { cursor = saved } continues here, in another process, too
 --- end
 --- ```
@@ -104,7 +105,11 @@ end
 ---@field type string "output", or "exit" for the last event
 ---@field text? string output: bytes as they were written, cut between two characters
 ---@field cursor? integer output: the position of the next event, for `events { cursor = }`
----@field exit_code? integer exit; it also has the other fields of opensandbox.CommandEnd
+---@field id? string exit: execd's name for the process
+---@field exit_code? integer exit: -1 when a signal ended it; nil when its session ended first
+---@field signal? string exit: name of the signal that ended it
+---@field duration? number exit: seconds
+---@field error? string exit: execd's description of how it ended
 
 --- The output of a process in the background, event by event.
 --- ```lua
