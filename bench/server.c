@@ -5,7 +5,7 @@
  * client. It binds 127.0.0.1 only, prints its port, and ends when its standard input does.
  *
  *   GET  .../ping                             200, empty
- *   GET  .../stats                            {"connections":n,"requests":n}
+ *   GET  .../stats                            {"connections":n,"requests":n,"ended":seconds}, the time of the last terminal event
  *   GET  .../files/download?path=/size/BYTES  that many bytes of a fixed pattern
  *   POST .../files/upload                     reads and discards the body; 200, empty
  *   POST .../command                          a stream of events; "events N" as the command gives N lines of output
@@ -31,8 +31,10 @@
 #define HEAD_SIZE (64 * 1024)
 #define BLOCK_SIZE (1024 * 1024)
 #define COMMAND_SIZE (1024 * 1024)
+#define EVENT_INTERVAL 6e-6 /* seconds; an execd on loopback */
 
 static long connections, requests;
+static struct timespec ended; /* when the last terminal event was sent */
 /* Whole repetitions of a line, so that byte number k of a download is pattern[k % 37] however large the download is. */
 #define LINE "0123456789abcdefghijklmnopqrstuvwxyz\n"
 static char pattern[37 * 28000];
@@ -243,11 +245,24 @@ static long events_wanted(const char *body)
   return sscanf(key, "\"events %ld", &count) == 1 ? count : -1;
 }
 
+static double seconds_now(void)
+{
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Without sleeping, which takes longer than these times. */
+static void wait_until(double moment)
+{
+  while (seconds_now() < moment) continue;
+}
+
 static int command(struct connection *c, const char *body)
 {
   long count = events_wanted(body), number;
+  double start = seconds_now();
   char event[512];
-  struct timespec now;
   const struct timespec tail = { 1, 0 };
   if (put(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
              "X-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n") < 0) return -1;
@@ -257,16 +272,16 @@ static int command(struct connection *c, const char *body)
   for (number = 1; number <= count; number++) {
     snprintf(event, sizeof event,
              "{\"type\":\"stdout\",\"text\":\"line %07ld of the benchmark\",\"timestamp\":1795469296015}", number);
-    if (put_event(c, event) < 0) return -1;
+    /* Each in a write of its own and no faster than execd makes them, or a client would find many in one read. */
+    wait_until(start + EVENT_INTERVAL * (double)number);
+    if (put_event(c, event) < 0 || flush(c) < 0) return -1;
   }
   if (count < 0 && put_event(c, "{\"type\":\"stdout\",\"text\":\"hello\",\"timestamp\":1795469296015}") < 0) return -1;
-  /* The clock is read last before the bytes leave, so that a client on this machine can tell how long they took;
-     a long output goes ahead, for its writing would count as time of the last event. */
-  if (c->filled > 4096 && flush(c) < 0) return -1;
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  /* The clock is read last before the bytes leave, so that a client on this machine can tell how long they took. */
+  clock_gettime(CLOCK_MONOTONIC, &ended);
   snprintf(event, sizeof event,
            "{\"type\":\"execution_complete\",\"execution_time\":2,\"timestamp\":1795469296016,\"monotonic\":%ld.%09ld}",
-           (long)now.tv_sec, now.tv_nsec);
+           (long)ended.tv_sec, ended.tv_nsec);
   if (put_event(c, event) < 0 || flush(c) < 0) return -1;
   /* A sandbox holds the connection for a second after the last event. */
   nanosleep(&tail, NULL);
@@ -295,8 +310,8 @@ static int serve(struct connection *c, struct request *r, char *body)
   if (ends_with(r->target, "/files/upload") || ends_with(r->target, "/ping")) return respond(c, "200 OK", "");
   if (ends_with(r->target, "/stats")) {
     char text[128];
-    snprintf(text, sizeof text, "{\"connections\":%ld,\"requests\":%ld}", __sync_add_and_fetch(&connections, 0),
-             __sync_add_and_fetch(&requests, 0));
+    snprintf(text, sizeof text, "{\"connections\":%ld,\"requests\":%ld,\"ended\":%ld.%09ld}", __sync_add_and_fetch(&connections, 0),
+             __sync_add_and_fetch(&requests, 0), (long)ended.tv_sec, ended.tv_nsec);
     return respond(c, "200 OK", text);
   }
   return respond(c, "404 Not Found", "{\"code\":\"UNKNOWN\",\"message\":\"no such route\"}");

@@ -1,6 +1,7 @@
 --- What tasks cost, in a process of its own: tasks_work.lua KIND COUNT [URL]. Prints lines "name=value".
 
 local core = require "opensandbox.core"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 
 local LONG = 3600 -- seconds
@@ -63,13 +64,41 @@ local function descriptors_allowed()
   return tonumber(text:match("Max open files%s+(%d+)")) or math.huge
 end
 
--- The URL of a server that takes connections and never answers: the kernel accepts them, nobody else does.
-local function silence(connections)
-  local uv = require "luv"
-  local listener = uv.new_tcp()
-  assert(listener:bind("127.0.0.1", 0))
-  assert(listener:listen(connections + 16, function() end))
-  return ("http://127.0.0.1:%d"):format(listener:getsockname().port)
+-- A server that accepts requests and never answers them, in a process of its own.
+local function silence()
+  return fault_server.start "return function(_, connection) connection:silence() end"
+end
+
+-- The resident bytes of this process, and the most MiB that it had.
+local function status(field)
+  local file = io.open("/proc/self/status")
+  if not file then return 0 end
+  local text = file:read("*a")
+  file:close()
+  return tonumber(text:match(field .. ":%s*(%d+)")) * 1024
+end
+
+local function resident() return status "VmRSS" end
+
+local function peak_memory() return status "VmHWM" / 1024 / 1024 end
+
+-- Calls `work` while a task wakes up each 5 ms. Returns the most milliseconds by which it woke up too late, and the most milliseconds
+-- of processor time between two of its turns, to which other programs of the machine add nothing.
+local function heartbeat_during(work)
+  local latest, busiest, is_over = 0, 0, false
+  local heartbeat = opensandbox.spawn(function()
+    while not is_over do
+      local due, processor = core.now() + 0.005, os.clock()
+      opensandbox.sleep(0.005)
+      latest, busiest = math.max(latest, core.now() - due), math.max(busiest, os.clock() - processor)
+    end
+  end)
+  pcall(collectgarbage, "incremental") -- lua 5.4 begins in its generational mode, which stops for whole collections
+  opensandbox.sleep(0)
+  work()
+  is_over = true
+  heartbeat:wait()
+  return latest * 1000, busiest * 1000
 end
 
 local work = {}
@@ -97,7 +126,7 @@ function work.through(count)
 end
 
 local function connections(client, url)
-  return assert(client:_execd(url, { op = "stats", method = "GET", path = "/stats",
+  return assert(client.http:call_endpoint(url, { op = "stats", method = "GET", path = "/stats",
     decode = function(answer) return answer.connections end }))
 end
 
@@ -105,17 +134,30 @@ end
 function work.transfers(count, url)
   if descriptors_allowed() < count + 64 then return end
   local client = opensandbox.new(url, nil, { loop = "plain" })
-  local silent, tasks = silence(count), {}
+  local server, tasks = silence(), {}
   assert(client:ping(url))
-  local before = memory()
-  for index = 1, count do
-    tasks[index] = opensandbox.spawn(function() return client:ping(silent) end)
+  local before, resident_before = memory(), resident()
+  local began = core.now()
+  local late, busy = heartbeat_during(function()
+    for index = 1, count do
+      tasks[index] = opensandbox.spawn(function() return client:ping(server.url) end)
+      opensandbox.sleep(0) -- a program that starts many lets its other tasks run, too
+    end
+  end)
+  if count > 0 then
+    say("start", (core.now() - began) / count * 1e6)
+    say("late", late)
+    say("busy", busy)
   end
   repeat opensandbox.sleep(0.05) until client.http.transport.multi:inflight() == count
-  if count > 0 then say("memory", (memory() - before) / count) end
+  if count > 0 then
+    say("memory", (memory() - before) / count)
+    say("resident", (resident() - resident_before) / count)
+  end
   for _ = 1, PINGS / 10 do assert(client:ping(url)) end
   local opened = connections(client, url)
-  local processor, began = os.clock(), core.now()
+  local processor
+  processor, began = os.clock(), core.now()
   for _ = 1, PINGS do assert(client:ping(url)) end
   say("request", (core.now() - began) / PINGS * 1e6)
   say("processor", (os.clock() - processor) / PINGS * 1e6)
@@ -127,6 +169,32 @@ function work.transfers(count, url)
   cancel(tasks)
   if count > 0 then say("cancel", (core.now() - began) / count * 1e6) end
   client:close()
+  server:stop()
 end
 
-work[arg[1]](tonumber(arg[2]), arg[3])
+-- Commands that take a second each, `concurrency` at a time.
+function work.map(count, _, concurrency)
+  local server = fault_server.start [[
+    return function(_, connection)
+      connection:start(200, { ["Content-Type"] = "text/event-stream" })
+      connection:chunk('{"type":"init","text":"7ee4c1d2a3b44f5e96877869a5b4c3d2","timestamp":1}\n\n')
+      connection:after(1000, function()
+        connection:chunk('{"type":"execution_complete","execution_time":1000,"timestamp":1001}\n\n')
+        connection:finish()
+      end)
+    end
+  ]]
+  local client, commands = opensandbox.new(server.url), {}
+  for index = 1, count do commands[index] = "true" end
+  local processor, began = os.clock(), core.now()
+  local results = opensandbox.map(commands, function(command) return assert(client:run_command(server.url, command)) end,
+    { concurrency = tonumber(concurrency) })
+  say("seconds", core.now() - began)
+  say("processor", (os.clock() - processor) / count * 1e6)
+  say("peak", peak_memory())
+  for index = 1, count do assert(results[index].exit_code == 0) end
+  client:close()
+  server:stop()
+end
+
+work[arg[1]](tonumber(arg[2]), arg[3], arg[4])

@@ -65,8 +65,7 @@ function work.download(client, url, size)
 end
 
 function work.downloadfile(client, url, size, path)
-  local sandbox = { id = "bench", client = client, _execd = function() return url end }
-  local files = require("opensandbox.files").of(sandbox)
+  local files = require("opensandbox.files").of { id = "bench", client = client, endpoint = function() return url end }
   measure(function(bytes)
     os.remove(path) -- a new file, as for curl: ext4 writes out what replaces an old one by rename
     assert(files:download(("/size/%d"):format(bytes), path))
@@ -119,19 +118,26 @@ function work.events(client, url, count, how)
   assert(how ~= "callback" or seen == tonumber(count))
 end
 
-local function connections(client, url)
-  return client:_execd(url, { op = "stats", method = "GET", path = "/stats",
-    decode = function(answer) return answer.connections end })
+local function stats(client, url)
+  return assert(client.http:call_endpoint(url, { op = "stats", method = "GET", path = "/stats",
+    decode = function(answer) return answer end }))
+end
+
+-- The milliseconds from the terminal event of a thick stream to the return.
+function work.terminalevent(client, url, count)
+  assert(client:run_command(url, ("events %d"):format(count), { max_output = 1024 }))
+  local now = core.now()
+  say("after", (now - stats(client, url).ended) * 1000)
 end
 
 function work.reuse(client, url, count)
   local observer = opensandbox.new(url)
-  local before = assert(connections(observer, url))
+  local before = stats(observer, url).connections
   local processor, began = os.clock(), core.now()
   for _ = 1, tonumber(count) do assert(client:ping(url)) end
   say("seconds", core.now() - began)
   say("processor", os.clock() - processor)
-  say("connections", assert(connections(observer, url)) - before)
+  say("connections", stats(observer, url).connections - before)
 end
 
 local name, url = arg[1], arg[2]

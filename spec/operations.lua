@@ -3,19 +3,20 @@
 -- Groups of rows: `source` says where the operations are described (the OpenAPI document of that name, or the first release known to
 -- have them), `at` where they are served: "/v1" and "" on the lifecycle server, "endpoint" at an endpoint of a sandbox. A row is
 -- { method, path, call }: the path as it is described, and a function of the client and the endpoint that sends the request, with
--- `operations.ID` for whatever is named in braces, and `operations.PORT` for ports; or { method, path, left = "reason" } for what the
--- client leaves out on purpose.
+-- `operations.ID` for whatever is named in braces, `operations.PORT` for ports and `operations.USER` for uid and gid; or
+-- { method, path, left = "reason" } for what the client leaves out on purpose.
 
 local ID = "0b9d5c1e-7a42-4f6b-9d3e-1c5a8e2f4b60"
 local PORT = 8080
+local USER = 1000
 
-local operations = { ID = ID, PORT = PORT }
+local operations = { ID = ID, PORT = PORT, USER = USER }
 
 local CAPACITY = { buffer_min = 0, buffer_max = 1, pool_min = 0, pool_max = 1 }
 local CREDENTIALS = { { name = "token", value = "a secret" } }
 local RULES = { { action = "allow", target = "example.com" } }
 
--- The routes for files are served twice: for the sandbox, and for each isolated session.
+-- The routes for files are served three times: for the sandbox, as another user, and for each isolated session.
 local function file_rows(prefix, within)
   local function row(method, path, call)
     return { method, prefix .. path, function(client, endpoint) call(client, within(client, endpoint)) end }
@@ -37,11 +38,10 @@ local function file_rows(prefix, within)
 end
 
 local function itself(_, endpoint) return endpoint end
+local function as_user(client, endpoint) return client:identity_endpoint(endpoint, USER, USER) end
 local function isolated(client, endpoint) return client:isolated_endpoint(endpoint, ID) end
 
-local FAST_SANDBOX = "templates are for fast sandboxes alone; a create takes one by template_id"
-local SERVER_ROUTED = "the shape was not seen; the same is reached at the sandbox's own egress API"
-local PTY = "a terminal needs WebSockets, which the core does not speak yet"
+local SERVER_ROUTED = "server 1.1.1 does not have it, and its shape was not seen; the same is reached at the sandbox's egress API"
 local PROXIED = "get_endpoint gives its URL, for any HTTP client"
 local NEVER = "it always answers 503 NOT_SUPPORTED"
 local TEXT_ONLY = "text for people, replaced by the diagnostics with a scope"
@@ -112,6 +112,7 @@ local groups = {
 
   { source = "server of June 2026", at = "",
     { "GET", "/health", function(client) client:health() end },
+    { "ANY", "/sandboxes/{sandboxId}/proxy/{port}", left = PROXIED },
     { "ANY", "/sandboxes/{sandboxId}/proxy/{port}/{path}", left = PROXIED },
     { "GET", "/sandboxes/{sandboxId}/diagnostics/inspect", left = TEXT_ONLY },
     { "GET", "/sandboxes/{sandboxId}/diagnostics/summary", left = TEXT_ONLY },
@@ -133,21 +134,26 @@ local groups = {
     { "GET", "/version", function(client) client:get_version() end },
   },
 
+  { source = "server 1.1.1", at = "/v1",
+    { "POST", "/templates", function(client) client:create_template { image = "x", publish = "s3://b/p" } end },
+    { "GET", "/templates", function(client) client:list_templates() end },
+    { "GET", "/templates/{templateId}", function(client) client:get_template(ID) end },
+    { "DELETE", "/templates/{templateId}", function(client) client:delete_template(ID) end },
+    { "GET", "/sandboxes/{sandboxId}/networkpolicy", function(client) client:get_network_policy(ID) end },
+    { "PUT", "/sandboxes/{sandboxId}/networkpolicy", function(client) client:replace_network_policy(ID, { egress = RULES }) end },
+    { "PATCH", "/sandboxes/{sandboxId}/networkpolicy", function(client) client:patch_network_policy(ID, RULES) end },
+    { "DELETE", "/sandboxes/{sandboxId}/networkpolicy", function(client) client:delete_network_rules(ID, "example.com") end },
+  },
+
   { source = "server 1.2.0", at = "/v1",
-    { "ANY", "/templates", left = FAST_SANDBOX },
-    { "ANY", "/templates/{templateId}", left = FAST_SANDBOX },
-    { "GET", "/sandboxes/{sandboxId}/networkpolicy", left = SERVER_ROUTED },
-    { "PUT", "/sandboxes/{sandboxId}/networkpolicy", left = SERVER_ROUTED },
-    { "PATCH", "/sandboxes/{sandboxId}/networkpolicy", left = SERVER_ROUTED },
-    { "DELETE", "/sandboxes/{sandboxId}/networkpolicy", left = SERVER_ROUTED },
     { "ANY", "/sandboxes/{sandboxId}/credential-vault", left = SERVER_ROUTED },
   },
 
   { source = "execd of June 2026", at = "endpoint",
-    { "POST", "/pty", left = PTY },
-    { "GET", "/pty/{sessionId}", left = PTY },
-    { "DELETE", "/pty/{sessionId}", left = PTY },
-    { "GET", "/pty/{sessionId}/ws", left = PTY },
+    { "POST", "/pty", function(client, execd) client:create_pty_session(execd, { command = "top" }) end },
+    { "GET", "/pty/{sessionId}", function(client, execd) client:get_pty_session(execd, ID) end },
+    { "DELETE", "/pty/{sessionId}", function(client, execd) client:delete_pty_session(execd, ID) end },
+    { "GET", "/pty/{sessionId}/ws", function(client, execd) client:connect_pty_session(execd, ID) end },
     { "ANY", "/proxy/{port}/{path}", left = PROXIED },
   },
 
@@ -184,6 +190,10 @@ local groups = {
     { "GET", "/v1/isolated/session/{sessionId}/runs/{runId}/logs", function(client, execd)
       client:get_isolated_run_logs(execd, ID, ID)
     end },
+  },
+
+  { source = "execd of server 1.1.1", at = "endpoint",
+    file_rows("/v1/filesystem/{uid}/{gid}", as_user),
   },
 
   { source = "egress of June 2026", at = "endpoint",

@@ -262,7 +262,7 @@ local cases = {
     err = { code = "VALIDATION", message = "1: JSON decode error" } },
   { "lifecycle/create-empty", served = "POST /sandboxes", call = create(),
     refuses = { { function(client) return client:create_sandbox {} end,
-      "create_sandbox: one of the options 'image' and 'snapshot_id' is needed" } },
+      "create_sandbox: one of the options 'image', 'snapshot_id' and 'template_id' is needed" } },
     err = { code = "VALIDATION", message = "Exactly one of image or snapshotId must be provided" } },
   { "lifecycle/create-number-limit", served = "POST /sandboxes", call = create(),
     refuses = { { create { resource_limits = { cpu = true } },

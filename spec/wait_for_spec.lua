@@ -131,7 +131,7 @@ describe("waiting in a sandbox", function()
   it("really finds out that there are no tables of sockets", function()
     -- The script itself, where nothing is at the place of the tables.
     local script
-    local recorder = setmetatable({ id = "x" }, { __index = { call_execd = function(_, _, _, given)
+    local recorder = setmetatable({ id = "x" }, { __index = { call_execd_within = function(_, _, _, _, given)
       script = given
       return { exit_code = 0 }
     end } })

@@ -17,6 +17,7 @@ static void push_name(lua_State *L, int code)
     case EROFS: lua_pushliteral(L, "EROFS"); return;
     case ENOSPC: lua_pushliteral(L, "ENOSPC"); return;
     case ENAMETOOLONG: lua_pushliteral(L, "ENAMETOOLONG"); return;
+    case EPIPE: lua_pushliteral(L, "EPIPE"); return;
     case ENOTEMPTY: lua_pushliteral(L, "ENOTEMPTY"); return;
     default: lua_pushfstring(L, "E%d", code);
     }
@@ -54,6 +55,8 @@ int luaopen_opensandbox_core(lua_State *L)
     osb_open_cksum(L);
     osb_open_websocket_codec(L);
     osb_open_pty(L);
+    osb_open_terminal(L);
+    osb_open_signals(L);
     lua_pushstring(L, curl_version());
     lua_setfield(L, -2, "curl_version");
     /* Where this is false, a lookup of a host name holds everything up. */

@@ -20,6 +20,8 @@ void osb_open_files(lua_State *L);
 void osb_open_cksum(lua_State *L);
 void osb_open_websocket_codec(lua_State *L);
 void osb_open_pty(lua_State *L);
+void osb_open_terminal(lua_State *L);
+void osb_open_signals(lua_State *L);
 
 /* multi:request(table) and multi:websocket(table), which are in the files of the transfers. */
 int osb_lua_request(lua_State *L);

@@ -229,6 +229,7 @@ osb_shard *osb_multi_start(osb_multi *multi, CURL *easy)
     if (shard->count == MAX_SHARD_SIZE)
         osb_list_remove(&shard->room);
     update_cache_limit(shard);
+    osb_batching_sent(&multi->batching);
     if (curl_multi_add_handle(shard->curl, easy) == CURLM_OK)
         return shard;
     osb_multi_stop(shard, NULL);
@@ -353,6 +354,8 @@ void osb_multi_perform(osb_multi *multi, double seconds)
     int i;
 
     multi->now = osb_now();
+    if (count > 0 && osb_batching_wait(&multi->batching, multi->now))
+        multi->now = osb_now();
     osb_sigpipe_block(&guard);
     for (i = 0; i < count; ++i) {
         int mask = (ready[i].events & OSB_READABLE ? CURL_CSELECT_IN : 0) | (ready[i].events & OSB_WRITABLE ? CURL_CSELECT_OUT : 0)
@@ -361,6 +364,7 @@ void osb_multi_perform(osb_multi *multi, double seconds)
             act(multi->shards[ready[i].tag], ready[i].fd, mask);
     }
     now = osb_now();
+    osb_batching_read(&multi->batching, now);
     while ((timer = osb_clock_first(&multi->timers)) != NULL && timer->at <= now) {
         osb_clock_remove(&multi->timers, timer);
         act(OSB_ELEMENT(timer, osb_shard, timer), CURL_SOCKET_TIMEOUT, 0);

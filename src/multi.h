@@ -11,6 +11,7 @@
 #ifndef OSB_MULTI_H
 #define OSB_MULTI_H
 
+#include "batching.h"
 #include "curl_api.h"
 #include "outcome.h"
 #include "poller.h"
@@ -42,6 +43,7 @@ typedef struct osb_multi {
     osb_node failed;       /* shards */
     osb_clock_heap timers; /* of the shards */
     double now;            /* read once a step: libcurl's callbacks may come half a million times */
+    osb_batching batching;
     int watch_error;       /* errno of the last socket that could not be watched */
     osb_transfer_set set;
 } osb_multi;

@@ -16,6 +16,7 @@ static void mark_changed(osb_transfer *transfer)
 static size_t received(osb_transfer *transfer, osb_received result, size_t length)
 {
     transfer->last_activity = transfer->multi->now;
+    osb_batching_received(&transfer->multi->batching, length);
     switch (result) {
     case OSB_RECEIVE_PAUSED:
         return CURL_WRITEFUNC_PAUSE;
@@ -117,6 +118,7 @@ static size_t on_read(char *into, size_t size, size_t count, void *argument)
     long got;
 
     transfer->last_activity = transfer->multi->now;
+    osb_batching_sent(&transfer->multi->batching);
     if (transfer->websocket)
         return read_frames(transfer, into, size * count);
     got = osb_body_read(&transfer->body, into, size * count);

@@ -2,6 +2,7 @@
 --
 -- It contains the endpoint's headers, which may include an access token: protect it like a password. It never contains the API key.
 
+local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local headers = require "opensandbox.http.headers"
 local objects = require "opensandbox.lifecycle.objects"
@@ -9,10 +10,15 @@ local options = require "opensandbox.base.options"
 local tables = require "opensandbox.base.tables"
 local url = require "opensandbox.base.url"
 
+--- A sandbox for another process, as plain data that can be written as JSON. Protect it like a password.
+--- ```lua
+--- local handle = assert(sandbox:handle())
+--- print(handle.id, handle.url, handle.endpoints["44772"].url)
+--- ```
 ---@class opensandbox.Handle
 ---@field id string the sandbox
 ---@field url string of its server
----@field endpoints table<string, { url: string, headers?: table<string, string>, proxied?: boolean }> by port, as text
+---@field endpoints table<string, { url: string, headers?: table<string, string>, proxied?: boolean, origin?: string }> by port, as text
 
 local sandbox_reference = {}
 
@@ -20,16 +26,24 @@ local EXECD_PORT = ("%d"):format(objects.EXECD_PORT) -- because the keys of JSON
 
 --- Returns a table that refers to the sandbox, which can be written as JSON. It keeps nothing alive: a sandbox that was created here is
 --- deleted with its object, unless that is detached.
+--- ```lua
+--- local id = assert(sandbox:handle()).id
+--- -- In another process, without a request for the endpoint:
+--- local same = assert(client:connect(handle, { wait = false }))
+--- ```
 ---@param self opensandbox.Sandbox
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, for the lookup of the endpoint if that is not known yet
 ---@return opensandbox.Handle? handle
 ---@return opensandbox.Error? err
-function sandbox_reference.of(self)
-  local execd, err = self:execd_endpoint("sandbox:handle")
+function sandbox_reference.of(self, opts)
+  local op = "sandbox:handle"
+  local execd, err = self:execd_endpoint(op, deadline.new(options.timeout(op, opts)))
   if not execd then return nil, err end
   return {
     id = self.id, url = self.client.url,
     endpoints = { [EXECD_PORT] = {
       url = execd.url, headers = next(execd.headers) and tables.merge(execd.headers) or nil, proxied = execd.proxied or nil,
+      origin = execd.origin,
     } },
   }
 end
@@ -42,7 +56,8 @@ local function endpoint(op, id, given)
   problem = problem or headers.validate_all(to_send)
   if problem then options.raise(op, "the handle's endpoint is not valid: " .. problem) end
   return { url = given.url, host = parsed.host, port = parsed.port, headers = tables.merge(to_send), sandbox_id = id,
-    proxied = given.proxied == true }
+    proxied = given.proxied == true, origin = given.origin ~= nil and options.argument(op, "the origin of the handle's endpoint",
+      given.origin, "string") or nil }
 end
 
 --- Reads a handle. A malformed one raises.

@@ -2,6 +2,8 @@
 
 local class = require "opensandbox.base.class"
 local lazy = require "opensandbox.base.lazy"
+local process = require "spec.support.process"
+local temporary = require "spec.support.temporary"
 
 local function message_of(fn, ...)
   local ok, message = pcall(fn, ...)
@@ -101,6 +103,31 @@ describe("modules that are loaded when they are needed", function()
     assert.equal(1, parts.thing.value)
     assert.equal(1, count)
     package.preload["spec.fake.module"], package.loaded["spec.fake.module"] = nil, nil
+  end)
+
+  it("report too many open files when that is why a file cannot be read, and are loaded later", function()
+    local script = temporary.file [[
+      local lazy = require "opensandbox.base.lazy"
+      local parts = lazy.modules { routes = "opensandbox.egress.presets", absent = "spec.fake.absent" }
+      local held, file = {}, nil
+      repeat
+        file = io.open("/dev/null")
+        held[#held + 1] = file
+      until not file
+      print(select(2, pcall(function() return parts.routes end)))
+      for _, one in ipairs(held) do one:close() end
+      print(type(parts.routes))
+      print((select(2, pcall(function() return parts.absent end)):match("[^\n]*")))
+    ]]
+    local child = process.start { argv = { "sh", "-c", 'ulimit -n 40; exec "$0" "$1"', process.lua(), script },
+      env = process.module_paths() }
+    local lines = { child:read_line(), child:read_line(), child:read_line() }
+    child:stop()
+    temporary.remove(script)
+    assert.equal(3, #lines, child:stderr_text())
+    assert.truthy(lines[1]:find("the module 'opensandbox.egress.presets' cannot be loaded: .*Too many open files"), lines[1])
+    assert.equal("table", lines[2])
+    assert.truthy(lines[3]:find("module 'spec.fake.absent' not found", 1, true), lines[3])
   end)
 
   it("give fields, among which those that do not exist are nil", function()

@@ -9,9 +9,10 @@ local function raises(expected, kind, value)
 end
 
 describe("a time", function()
-  it("is a number of seconds, or a duration with a unit", function()
+  it("is a number of seconds, or a duration with units", function()
     for given, seconds in pairs {
       ["90s"] = 90, ["10m"] = 600, ["2h"] = 7200, ["1.5h"] = 5400, ["500ms"] = 0.5, ["1d"] = 86400, ["0.25s"] = 0.25,
+      ["1h30m"] = 5400, ["1m0.5s"] = 60.5,
       [5] = 5, [0.5] = 0.5,
     } do
       for _, kind in ipairs { "seconds", "seconds or 0", "seconds or false" } do
@@ -27,7 +28,7 @@ describe("a time", function()
 
   it("is nothing else", function()
     for _, wrong in ipairs {
-      "10", "10 m", "m", "10M", "ten", "-5s", "0s", "1h30m", "1..5s", "", 0, -1, 0 / 0, 1 / 0, 1e9, true, {},
+      "10", "10 m", "m", "10M", "ten", "-5s", "0s", "1h30", "1h 30m", "1h-30m", "1..5s", "", 0, -1, 0 / 0, 1 / 0, 1e9, true, {},
     } do
       raises('must be a number of seconds greater than 0, or a duration like "90s", "10m" or "2h", not ', "seconds", wrong)
     end

@@ -35,6 +35,10 @@ describe("the development server, as a newer one,", function()
     assert.equal(422, lifecycle:try_create(bare).status)
     bare.timeout = 60
     assert.equal(400, lifecycle:try_create(bare).status)
+    bare.secureAccess = false
+    assert.equal(400, lifecycle:try_create(bare).status)
+    bare.secureAccess = true
+    assert.equal(422, lifecycle:try_create(bare).status)
   end)
 
   it("keeps the variables of the egress sidecar out of the sandbox, and refuses its own", function()

@@ -36,6 +36,10 @@ try:
     from opensandbox.models import isolated
 except ImportError:
     isolated = None
+try:
+    from opensandbox.models import templates
+except ImportError:
+    templates = None
 
 RUN = f"{datetime.now().timestamp():.0f}"  # in the metadata of every sandbox made here
 STEP_TIMEOUT = 30
@@ -322,6 +326,16 @@ async def file_directories(box):
         await box.files.get_file_info(["/made/by/hand"])
 
 
+@step("files: as a user", lacks=not hasattr(Sandbox, "files_with_identity") and "files_with_identity")
+async def file_identity(box):
+    files = box.files_with_identity(os.getuid(), os.getgid())
+    await files.write_file("/data/mine", "of the user")
+    equal(await files.read_file("/data/mine"), "of the user")
+    equal(await box.files.read_file("/data/mine"), "of the user")
+    async with fails(501):
+        await box.files_with_identity(54321, 54321).read_file("/data/mine")
+
+
 # Lifecycle
 
 
@@ -346,6 +360,37 @@ async def listing(box):
             equal((await manager.get_sandbox_info(one.id)).metadata["list"], "one")
             await manager.kill_sandbox(one.id)
             equal((await ids(metadata={"list": "one"}))[0], [])
+
+
+@step("templates", lacks=not templates and "templates")
+async def template(box):
+    async with await SandboxManager.create() as manager:
+        made = await manager.create_template(templates.CreateTemplateRequest(
+            image="python:3.12", publish="s3://bucket/path", env={"COLOUR": "blue"}, metadata={"run": RUN}))
+        equal(made.status.phase, "Pending")
+
+        async def built():
+            found = await manager.get_template(made.template_id)
+            return found.status.phase == "Succeeded" and found
+        found = await until(built, "template")
+        equal((found.image, found.publish, found.env), ("python:3.12", "s3://bucket/path", {"COLOUR": "blue"}))
+        page = await manager.list_templates(templates.TemplateFilter(metadata={"run": RUN}))
+        equal([info.template_id for info in page.template_infos], [made.template_id])
+        fast = await Sandbox.create_from_template(made.template_id, timeout=timedelta(minutes=5), metadata={"run": RUN})
+        try:
+            equal(fast.origin, "template")
+            equal(lines((await fast.commands.run("echo $COLOUR")).logs.stdout), ["blue"])
+            equal((await fast.get_egress_policy()).egress, [])
+            await fast.patch_egress_rules([NetworkRule(action="allow", target="index.example")])
+            equal([rule.target for rule in (await fast.get_egress_policy()).egress], ["index.example"])
+            await fast.delete_egress_rules(["index.example"])
+            equal((await fast.get_egress_policy()).egress, [])
+            await manager.delete_template(made.template_id)
+            equal((await fast.get_info()).status.state, "Running")
+        finally:
+            await end(fast)
+        async with fails(404):
+            await manager.get_template(made.template_id)
 
 
 @step("metadata")
@@ -696,6 +741,26 @@ async def isolated_files(box):
         await session.files.delete_files(["/workspace/moved"])
         async with fails(404):
             await host.files.read_file("/workspace/dir/text")
+
+
+@step("isolated sessions: overlays", lacks=not hasattr(isolated, "IsolatedOverlaySpec") and "overlays of isolated sessions")
+async def isolated_overlays(box):
+    async with sandbox(extensions={"bootstrap.execd.isolation": "enable"}) as host:
+        session = await host.isolation.create(isolated.CreateIsolatedSessionRequest(overlays=[
+            isolated.IsolatedOverlaySpec(path="/kept", mode="rw"), isolated.IsolatedOverlaySpec(path="/lost"),
+            isolated.IsolatedOverlaySpec(path="/memory", persist=False)]))
+        await session.run("echo kept > /kept/a; echo lost > /lost/a; echo memory > /memory/a")
+        equal(lines((await session.run("cat /kept/a /lost/a /memory/a")).logs.stdout), ["kept", "lost", "memory"])
+        equal(await session.files.read_file("/lost/a"), "lost\n")
+        async with fails(404):
+            await session.files.read_file("/memory/a")
+        state = await session.get()
+        equal([(one.path, one.mode, one.persist) for one in state.overlays],
+              [("/kept", "rw", None), ("/lost", "overlay", None), ("/memory", "overlay", False)])
+        await session.delete()
+        equal(await host.files.read_file("/kept/a"), "kept\n")
+        async with fails(404):
+            await host.files.read_file("/lost/a")
 
 
 @step("isolated sessions: background",

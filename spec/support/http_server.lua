@@ -166,16 +166,17 @@ function Server:requests()
   return list
 end
 
---- Starts to listen on a free port of 127.0.0.1.
+--- Starts to listen on 127.0.0.1.
 -- @param handler `on_request(request, connection)`, and if wanted `on_connect(connection)`, `on_headers(request,
 -- connection)`, `on_close(connection, who)`
+-- @param port default: a free one
 -- @treturn table `port`, `log`
-function http_server.listen(handler)
+function http_server.listen(handler, port)
   local server = setmetatable({ handler = handler, tcp = uv.new_tcp() }, Server)
   server.log = {
     requests = json.array {}, connections = json.array {}, errors = json.array {}, accepted = 0, open = 0,
   }
-  assert(server.tcp:bind("127.0.0.1", 0))
+  assert(server.tcp:bind("127.0.0.1", port or 0))
   assert(server.tcp:listen(512, function(problem)
     if not problem then accept(server) end
   end))

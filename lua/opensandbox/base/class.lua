@@ -3,23 +3,28 @@
 -- A method that is called with a dot instead of a colon, or by a misspelt name, raises an error at the caller's line that says so. Methods
 -- and fields can come from other files, which are loaded when they are first used.
 
+local lazy = require "opensandbox.base.lazy"
 local options = require "opensandbox.base.options"
 
 local class = {}
 
 local MIN_SUGGESTED = 4 -- bytes: shorter names are near to too many others
 
--- Wraps a method so that it raises if its first argument is not an object of the class.
-local function with_colon(Class, name, key, method)
+local function results_of(_, ...) return ... end
+
+-- Wraps a method so that it raises if its first argument is not an object of the class. The object is referenced until the method has
+-- returned, because the finalizer of an object that nobody else holds could otherwise delete what the method works on.
+local function wrapped(Class, name, key, method)
   return function(self, ...)
     if type(self) ~= "table" or not self[Class] then
       options.raise(name .. "." .. key, ("call it with a colon: %s:%s(...)"):format(name, key))
     end
-    return method(self, ...)
+    return results_of(self, method(self, ...))
   end
 end
 
---- Makes the methods of a class raise a clear error if they are called with a dot. Call this after the methods are defined.
+--- Makes the methods of a class raise a clear error if they are called with a dot, and hold their object while they run. Call this after
+--- the methods are defined.
 ---@param Class table
 ---@param name string how people name an object of the class: "client", "sandbox.files"
 ---@return table Class
@@ -29,7 +34,7 @@ function class.check_colon(Class, name)
   for key, value in pairs(Class) do
     if type(value) == "function" and type(key) == "string" and key:sub(1, 1) ~= "_" then methods[key] = value end
   end
-  for key, method in pairs(methods) do Class[key] = with_colon(Class, name, key, method) end
+  for key, method in pairs(methods) do Class[key] = wrapped(Class, name, key, method) end
   return Class
 end
 
@@ -69,7 +74,7 @@ function class.define(Class, definition)
     if value ~= nil or type(key) ~= "string" or key:byte() == 95 or absent[key] then return value end -- 95 is "_"
     local source = elsewhere[key]
     if source then
-      Class[key] = with_colon(Class, name, key, require(source.module)[source.name])
+      Class[key] = wrapped(Class, name, key, lazy.load(source.module)[source.name])
       return Class[key]
     elseif fields[key] then
       self[key] = fields[key](self)

@@ -72,13 +72,18 @@ end
 
 local units = { ms = 0.001, s = 1, m = 60, h = 3600, d = 86400 }
 
---- Reads a duration: a number with a unit, which is ms, s, m, h or d.
----@param text string for example "90s", "10m" or "1.5h"
+--- Reads a duration: numbers with units, which are ms, s, m, h or d.
+---@param text string for example "90s", "10m", "1.5h" or "1h30m"
 ---@return number? seconds nil if the text is not a duration
 function time.parse_duration(text)
-  local number, unit = text:match("^(%d[%d.]*)(%a+)$")
-  local value = number and units[unit] and numbers.parse(number)
-  return value and value * units[unit] or nil
+  local total, position = 0, 1
+  repeat
+    local number, unit, following = text:match("^(%d[%d.]*)(%a+)()", position)
+    local value = number and units[unit] and numbers.parse(number)
+    if not value then return nil end
+    total, position = total + value * units[unit], following
+  until position > #text
+  return total
 end
 
 return time

@@ -14,6 +14,7 @@ local gateway = require "opensandbox.devserver.lifecycle.gateway"
 local random = require "opensandbox.base.random"
 local sandboxes = require "opensandbox.devserver.lifecycle.sandboxes"
 local snapshots = require "opensandbox.devserver.lifecycle.snapshots"
+local templates = require "opensandbox.devserver.lifecycle.templates"
 
 local devserver = {}
 
@@ -59,6 +60,8 @@ end
 ---@field create_delay? number seconds that a create takes; default 0
 ---@field delete_delay? number seconds that a delete takes; default 0
 ---@field lose_output_at_exit? boolean whether terminals lose the last output before the exit, as real ones may; default false
+---@field newest_execd? boolean whether execd is that of server 1.1.1, with file routes as another user and several directories in an isolated session, instead of that of August 2026; default false
+---@field templates? boolean whether the server has templates, and makes sandboxes from them, as only one on Kubernetes does; default false
 ---@field collect_interval? number seconds between two collections of idle isolated sessions; default 60
 
 --- Starts a server. Must not be called from a callback of the event loop, because it runs the loop to try the isolation.
@@ -87,16 +90,18 @@ function devserver.start(options)
     directory = directory, strategy = strategy, grace = milliseconds(options.grace or 1),
     create_delay = milliseconds(options.create_delay or 0), delete_delay = milliseconds(options.delete_delay or 0),
     collect_interval = milliseconds(options.collect_interval or 60), loses_output = options.lose_output_at_exit,
+    newest_execd = options.newest_execd,
   }
 
   self.snapshots = snapshots.new(directory .. "/snapshots")
+  self.templates = options.templates and templates.new() or nil
 
   local problem
   self.gateway, problem = listen("--gateway-port", options.gateway_port or 0, gateway.handler(self.store))
   if self.gateway then
     self.store.gateway_port = self.gateway.port
     self.api, problem = listen("--port", options.port or 8080, lifecycle.handler {
-      store = self.store, snapshots = self.snapshots, key = self.key, gateway_port = self.gateway.port,
+      store = self.store, snapshots = self.snapshots, templates = self.templates, key = self.key, gateway_port = self.gateway.port,
     })
   end
   if problem then
@@ -123,6 +128,7 @@ function Server:stop(callback)
   end
   self.store:close(safe_callback.wrap(function()
     self.snapshots:close()
+    if self.templates then self.templates:close() end
     self:_finish()
     if callback then callback() end
   end))

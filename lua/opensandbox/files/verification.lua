@@ -74,7 +74,7 @@ function verification.upload(target, op, file, opts, path)
   else
     file.content, sum = checksum.with_checksum(file.content)
   end
-  ok, err = endpoint_call(target.client, op, target.endpoint, "upload_files", { file }, opts)
+  ok, err = endpoint_call.call(target.client, op, target.endpoint, "upload_files", { file }, opts)
   if not ok then return nil, err end
   return compare_remote(target, job, path, sum)
 end

@@ -97,7 +97,7 @@ local function request_once(http, request)
     return nil, call.unexpected_response(ex,
       body:find("%S") and "the response is not the expected JSON" or "the response is empty")
   end
-  value, problem = request.decode(value)
+  value, problem = request.decode(value, ex.headers)
   if value == nil then return nil, call.unexpected_response(ex, "the response contains no " .. problem) end
   return value
 end
@@ -107,6 +107,7 @@ end
 local function with_retries(http, request, attempt, seconds, shared_budget)
   if request.may_repeat == nil then request.may_repeat = idempotent[request.method] or false end
   local deadline = deadlines.new(seconds)
+  request.deadline = deadlines.new(request.timeout > 0 and request.timeout or nil)
   local attempts = 0
   while true do
     attempts = attempts + 1
@@ -118,10 +119,19 @@ local function with_retries(http, request, attempt, seconds, shared_budget)
       err.attempts = attempts
       return nil, http:explain_error(request, err)
     end
+    http:notify_retry(request, attempts, delay, err)
     err = loop.sleep(request.op, delay, request.shielded)
     if err then return nil, err end
     if shared_budget then request.timeout = deadline:remaining() end
   end
+end
+
+-- Shortens the time limit of a request to what is left to the view of the HTTP client that sends it.
+local function shorten_timeout(http, request)
+  local left = http.limit and http.limit:remaining()
+  local own = request.timeout or 0
+  if not left or (own > 0 and own <= left) then return end
+  request.timeout, request.budget = left, http.limit.seconds
 end
 
 --- Opens a response that is read in chunks. Returns the exchange once the head of a successful response has arrived.
@@ -130,7 +140,8 @@ end
 ---@return table? exchange
 ---@return opensandbox.Error? err
 function call.open(http, request)
-  return with_retries(http, request, open, http.timeouts.timeout)
+  shorten_timeout(http, request)
+  return with_retries(http, request, open, http:default_timeout())
 end
 
 --- Encodes the JSON body of a request. Raises for a text that is not UTF-8: servers silently replace such bytes by U+FFFD, and would write
@@ -150,10 +161,11 @@ end
 
 --- Makes a call.
 ---@param http opensandbox.HttpClient
----@param request table prepared by it: the fields of exchange.start, and: decode (returns the result for the decoded JSON response, or nil and the name of the missing part) or parse_body (returns the result for the body's bytes, the headers and whether the body was truncated); max_body (bytes of the body to read, where its beginning is enough); may_repeat (default: by method); timeout (seconds for all attempts together; 0: idle_timeout is enough)
+---@param request table prepared by it: the fields of exchange.start, and: decode (returns the result for the decoded JSON response and the headers, or nil and the name of the missing part) or parse_body (returns the result for the body's bytes, the headers and whether the body was truncated); max_body (bytes of the body to read, where its beginning is enough); may_repeat (default: by method); timeout (seconds for all attempts together; 0: idle_timeout is enough)
 ---@return any value the result of decode or parse_body, or the body's bytes
 ---@return opensandbox.Error? err
 function call.run(http, request)
+  shorten_timeout(http, request)
   request.budget = request.budget or request.timeout
   local bounded = request.timeout > 0
   return with_retries(http, request, request_once, bounded and request.timeout or http.timeouts.timeout, bounded)

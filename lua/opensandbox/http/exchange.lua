@@ -216,14 +216,6 @@ function Exchange:finish_blocking(deadline, limit)
   return self.status or (transfer:head()), table.concat(pieces)
 end
 
---- Returns the facts about a response for the user's hook `on_response`.
----@return table
-function Exchange:summary()
-  local request = self.request
-  return { op = request.op, method = request.method, url = url.redacted(request.url), sandbox_id = request.sandbox_id,
-    status = self.status, duration = core.now() - self.started, request_id = self.headers["x-request-id"] }
-end
-
 --- Waits until the transfer has progressed.
 ---@return opensandbox.Error? err when the exchange has failed
 function Exchange:wait_for_progress()

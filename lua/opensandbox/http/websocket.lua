@@ -16,6 +16,12 @@ local IDLE_TIMEOUT = 60    -- seconds: execd pings every 30
 local CLOSE_TIMEOUT = 5    -- seconds
 local NORMAL_CLOSURE = 1000
 
+--- A WebSocket connection to a service of a sandbox, as `client:connect_pty_session` opens one.
+--- ```lua
+--- local connection = assert(client:connect_pty_session(execd, id))
+--- for _ = 1, 3 do print(connection:receive(5)) end
+--- connection:close()
+--- ```
 ---@class opensandbox.WebSocket
 ---@field exchange table internal
 ---@field op? string internal: the method that the user called, see for_op
@@ -25,7 +31,7 @@ Connection.__name = "opensandbox.WebSocket"
 
 --- Opens a connection. A refusal is an error as of any call: 401, 404 and 409 arrive with the server's code.
 ---@param http opensandbox.HttpClient
----@param request table prepared by it: op, method ("GET"), path and headers; and: timeout (seconds until it is open; default the client's), idle_timeout (seconds without a byte of the server after which the connection ends, default 60; the server is pinged before), close_timeout (seconds of the closing handshake, default 5), max_message (bytes, default 16 MiB), receive_high_water and send_high_water (bytes queued, default 256 KiB each), option_names (as for exchange.start)
+---@param request table prepared by it: op, method ("GET"), path and headers; and: timeout (seconds until it is open; default the client's), idle_timeout (seconds without a byte of the server after which the connection ends, default 60; the server is pinged before), close_timeout (seconds of the closing handshake, default 5), max_message (bytes, default 16 MiB), receive_high_water and send_high_water (bytes queued, default 256 KiB each), option_names (as for exchange.start), news (an opensandbox.SharedWait to use, which follows the new connection)
 ---@return opensandbox.WebSocket? connection
 ---@return opensandbox.Error? err
 function websocket.open(http, request)
@@ -42,17 +48,19 @@ function websocket.open(http, request)
     ex:close()
     return nil, call.unexpected_response(ex, "the server did not switch to WebSocket")
   end
-  return setmetatable({ exchange = ex, news = shared_wait.new(http.transport, ex.transfer:id()) }, Connection)
+  local news = request.news or shared_wait.new(http.transport)
+  news:follow(ex.transfer:id())
+  return setmetatable({ exchange = ex, news = news }, Connection)
 end
 
---- A view of the connection whose errors name the method that the user called. Methods of a view never change the connection's fields.
+--- Internal: a view of the connection whose errors name the method that the user called. Methods of a view never change the connection's fields.
 ---@param op string for example "terminal:write"
 ---@return opensandbox.WebSocket
 function Connection:for_op(op)
   return setmetatable({ op = op }, { __index = self })
 end
 
---- An error of this connection: `fields`, completed by the facts about the connection.
+--- Internal: an error of this connection: `fields`, completed by the facts about the connection.
 ---@return opensandbox.Error
 function Connection:error(fields)
   local err = self.exchange:error(fields)
@@ -60,8 +68,9 @@ function Connection:error(fields)
   return err
 end
 
--- The error for a connection that has ended otherwise than by the server's close frame, or nil.
-local function failure(self)
+--- Internal: the error for a connection that has ended otherwise than by the server's close frame.
+---@return opensandbox.Error? err nil: it has not ended, or the server has closed it
+function Connection:failure()
   local ex = self.exchange
   local outcome, message = ex.transfer:outcome()
   if outcome == "receive_failed" then
@@ -113,16 +122,48 @@ local function receive(transfer)
 end
 
 --- The next message. All messages before the end of the connection are received.
+--- ```lua
+--- local kind, bytes = connection:receive(5)
+--- ```
 ---@param timeout? number seconds; nil: without a limit
 ---@return string? kind "text" or "binary"; nil after the last message, when the server has closed the connection: see close_status
 ---@return string|opensandbox.Error? bytes or an error: the connection ended without a close frame, or no message came in time (kind `timeout`; the connection stays open)
 function Connection:receive(timeout)
   local kind, bytes = wait_for(self, receive, timeout, "no message came")
-  if kind == false then return nil, failure(self) end
+  if kind == false then return nil, self:failure() end
   return kind, bytes
 end
 
+--- The next message, if it has arrived. Does not wait: `news` reports the next ones.
+--- ```lua
+--- local kind, bytes = connection:next_message()
+--- ```
+---@return string? kind "text" or "binary"; nil: none has arrived
+---@return string? bytes
+function Connection:next_message()
+  local ex = self.exchange
+  local kind, bytes = ex.transfer:receive()
+  if kind then ex.http:notify_activity(ex) end
+  return kind, bytes
+end
+
+--- Queues a message, unless the queue is full. Does not wait: `news` reports when there is room.
+--- ```lua
+--- if connection:try_send("text", '{"type":"ping"}') == false then print("the queue is full") end
+--- ```
+---@param kind string "text" (bytes must be UTF-8) or "binary"
+---@param bytes string
+---@return boolean? sent nil: the connection is closed
+function Connection:try_send(kind, bytes)
+  local sent = self.exchange.transfer:send(kind, bytes)
+  if sent then scheduler.notify() end
+  return sent
+end
+
 --- Queues a message, and waits only while the queue is full. The message is sent when the loop runs, or this Lua state waits.
+--- ```lua
+--- assert(connection:send("binary", "\0ls\r"))
+--- ```
 ---@param kind string "text" (bytes must be UTF-8) or "binary"
 ---@param bytes string
 ---@param timeout? number seconds; nil: without a limit
@@ -138,10 +179,13 @@ function Connection:send(kind, bytes, timeout)
     scheduler.notify()
     return true
   end
-  return nil, err or failure(self) or self:error { kind = "closed", code = "closed", message = "the connection is closed" }
+  return nil, err or self:failure() or self:error { kind = "closed", code = "closed", message = "the connection is closed" }
 end
 
 --- Waits until all that was sent has been given to the operating system.
+--- ```lua
+--- assert(connection:flush(5))
+--- ```
 ---@param timeout? number seconds; nil: without a limit
 ---@return true? ok
 ---@return opensandbox.Error? err
@@ -151,11 +195,14 @@ function Connection:flush(timeout)
     if transfer:unsent() == 0 then return true end
   end, timeout, "the server does not read")
   if ok then return true end
-  return nil, err or failure(self) or self:error { kind = "closed", code = "closed", message = "the connection is closed" }
+  return nil, err or self:failure() or self:error { kind = "closed", code = "closed", message = "the connection is closed" }
 end
 
 --- Closes the connection: sends a close frame and waits for that of the server, at most `close_timeout`. Drops messages that were not
 --- received. Closing a second time has no effect.
+--- ```lua
+--- connection:close(1000, "done")
+--- ```
 ---@param code? integer default 1000
 ---@param reason? string at most 123 bytes of UTF-8
 ---@return true? ok
@@ -169,11 +216,14 @@ function Connection:close(code, reason)
     local err = wait(self, nil, true)
     if err then return nil, err end
   end
-  local err = transfer:outcome() ~= "closed" and failure(self) or nil
+  local err = transfer:outcome() ~= "closed" and self:failure() or nil
   return not err and true or nil, err
 end
 
 --- Closes the connection in the background, without waiting. Closing the client waits for it.
+--- ```lua
+--- connection:detach()
+--- ```
 function Connection:detach()
   self.exchange.transfer:detach(self.exchange.request.close_timeout, true)
   scheduler.notify()
@@ -182,11 +232,17 @@ end
 Connection.__close = Connection.detach
 
 --- Cuts the connection at once, without a close frame.
+--- ```lua
+--- connection:abort()
+--- ```
 function Connection:abort()
   self.exchange:close()
 end
 
 --- The server's close frame.
+--- ```lua
+--- print(connection:close_status())
+--- ```
 ---@return integer? code 1005: the frame has none; nil: no close frame was received
 ---@return string? reason
 function Connection:close_status()
@@ -194,6 +250,9 @@ function Connection:close_status()
 end
 
 --- True until the connection has ended. Messages may be left to receive after that.
+--- ```lua
+--- if connection:is_open() then connection:send("text", "{}") end
+--- ```
 ---@return boolean
 function Connection:is_open()
   return not self.exchange.transfer:outcome()

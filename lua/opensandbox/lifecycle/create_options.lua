@@ -7,28 +7,47 @@ local options = require "opensandbox.base.options"
 
 local create_options = {}
 
+--- What a sandbox is created with.
+--- ```lua
+--- local sandbox = assert(client:create {
+---   image = "python:3.12", image_auth = { username = "robot", password = password }, entrypoint = { "sleep", "infinity" },
+---   env = { STAGE = "test" }, metadata = { job = "7" }, timeout = "30m",
+---   resource_limits = { cpu = "2", memory = "4Gi" }, resource_requests = { cpu = "1" },
+---   network_policy = opensandbox.egress.only("pypi"), credential_proxy = true, secure_access = true,
+---   platform = { os = "linux", arch = "arm64" }, extensions = { ["bootstrap.execd.isolation"] = "enable" },
+---   volumes = { { name = "data", pvc = { claim_name = "data" }, mount_path = "/data" } },
+---   lifecycle = { pre_start = { command = { "make", "deps" }, timeout_seconds = 600 } },
+--- })
+--- local restored = assert(client:create { snapshot_id = snapshot.id })
+--- local from_template = assert(client:create { template_id = "python" })
+--- ```
 ---@class opensandbox.SandboxOpts
----@field image? string|opensandbox.ImageOpts required unless there is a snapshot_id or template_id
+---@field image? string|opensandbox.ImageOpts one of image, snapshot_id and template_id is required
 ---@field image_auth? { username: string, password: string } for an image that is given by name
 ---@field snapshot_id? string restores a snapshot. The new sandbox also has the metadata that the original had at any time
----@field template_id? string
+---@field template_id? string starts from a template, which is Succeeded: see create_template. Only metadata, timeout, network_policy and extensions go with it
 ---@field entrypoint? string[] default: a command that only waits
----@field env? table<string, string>
+---@field env? table<string, string> environment variables of its processes
 ---@field metadata? table<string, string> Kubernetes label grammar: values of at most 63 letters, digits, `-`, `_`, `.`
----@field timeout? number|false lifetime in seconds: at least 60, default 600; false: it never expires
+---@field timeout? opensandbox.Duration|false lifetime in seconds: at least 60, default 600; false: it never expires, which one from a template cannot
 ---@field resource_limits? table<string, string> default cpu = "1", memory = "2Gi"
 ---@field resource_requests? table<string, string> Kubernetes only; servers before 0.2.1 use the limits instead
 ---@field network_policy? opensandbox.NetworkPolicy the hosts that it can reach, for example opensandbox.egress.only("pypi", "my.host.example")
----@field platform? { os: string, arch: string }
+---@field platform? { os: string, arch: string } what it must run on
 ---@field volumes? table[] as the API describes them, keys in snake_case
----@field secure_access? boolean
+---@field secure_access? boolean requests to its ports need a token, which endpoints then carry as a header
 ---@field credential_proxy? boolean|table true: the sidecar can add credentials to its requests, see sandbox.vault; needs a network_policy
 ---@field lifecycle? table as the API describes it, keys in snake_case; an error on servers before 0.2.3, which would ignore it
----@field extensions? table<string, string>
+---@field extensions? table<string, string> further settings of the server, by name
 
+--- An image of a registry that needs a login.
+--- ```lua
+--- local image = { uri = "registry.example.com/team/python:3.12", auth = { username = "robot", password = password } }
+--- local sandbox = assert(client:create { image = image })
+--- ```
 ---@class opensandbox.ImageOpts
----@field uri string
----@field auth? { username: string, password: string }
+---@field uri string the name of the image
+---@field auth? { username: string, password: string } the login at the registry
 
 --- The options by name, with their tests (see options.check).
 create_options.types = {
@@ -40,11 +59,19 @@ create_options.types = {
 }
 
 --- The options of `client:create` that are not sent, and that a pool has too.
-create_options.object_types = { ready_timeout = "seconds", on_state = "function", keep_alive = "seconds or false" }
+create_options.object_types = {
+  ready_timeout = "seconds", on_state = "function", ready = "function", keep_alive = "seconds or false",
+}
 
 local DEFAULT_LIFETIME = 600 -- seconds, as in the official clients, so that a forgotten sandbox ends
 local DEFAULT_ENTRYPOINT = { "tail", "-f", "/dev/null" }
 local DEFAULT_LIMITS = { cpu = "1", memory = "2Gi" }
+
+-- The options that a template sets for all its sandboxes. The server refuses them beside a template_id.
+local SET_BY_TEMPLATE = {
+  "image_auth", "entrypoint", "env", "resource_limits", "resource_requests", "volumes", "platform", "credential_proxy",
+  "secure_access", "lifecycle",
+}
 
 --- The lifetime that a create asks for.
 ---@param opts opensandbox.SandboxOpts
@@ -52,6 +79,18 @@ local DEFAULT_LIMITS = { cpu = "1", memory = "2Gi" }
 function create_options.lifetime(opts)
   if opts.timeout == nil then return DEFAULT_LIFETIME end
   return opts.timeout
+end
+
+-- Raises for options that do not go with a template.
+local function check_template(op, opts)
+  for _, name in ipairs(SET_BY_TEMPLATE) do
+    if opts[name] ~= nil then
+      options.raise(op, ("option '%s' does not go with option 'template_id', because the template sets it"):format(name))
+    end
+  end
+  if opts.timeout == false then
+    options.raise(op, "option 'timeout' must be a number of seconds, because a sandbox from a template always expires")
+  end
 end
 
 --- Raises for options that every server would refuse.
@@ -66,8 +105,9 @@ function create_options.check(op, opts)
   local sources = (image ~= nil and 1 or 0) + (opts.snapshot_id and 1 or 0) + (opts.template_id and 1 or 0)
   local pool = opts.extensions and opts.extensions.poolRef
   if sources ~= 1 and not (pool and sources == 0) then
-    options.raise(op, "one of the options 'image' and 'snapshot_id' is needed, for example image = \"python:3.12\"")
+    options.raise(op, "one of the options 'image', 'snapshot_id' and 'template_id' is needed, for example image = \"python:3.12\"")
   end
+  if opts.template_id then check_template(op, opts) end
   if opts.entrypoint and #opts.entrypoint == 0 then options.raise(op, "option 'entrypoint' must not be empty") end
   if opts.network_policy then network_policy.check(op, opts.network_policy) end
   local proxy = opts.credential_proxy
@@ -105,11 +145,11 @@ function create_options.body(opts, label)
   return {
     image = image,
     snapshotId = opts.snapshot_id,
-    entrypoint = opts.entrypoint or DEFAULT_ENTRYPOINT,
+    entrypoint = opts.entrypoint or (not opts.template_id and DEFAULT_ENTRYPOINT) or nil,
     env = opts.env and next(opts.env) and opts.env or nil,
     metadata = metadata,
     timeout = lifetime and math.ceil(lifetime) or nil, -- whole seconds; without it, the sandbox never expires
-    resourceLimits = opts.resource_limits or DEFAULT_LIMITS,
+    resourceLimits = opts.resource_limits or (not opts.template_id and DEFAULT_LIMITS) or nil,
     resourceRequests = opts.resource_requests,
     networkPolicy = opts.network_policy and network_policy.to_wire(opts.network_policy),
     platform = opts.platform,

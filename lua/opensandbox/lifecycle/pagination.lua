@@ -8,11 +8,21 @@ local pagination = {}
 local MAX_PAGES = 10000
 local MAX_PAGE_SIZE = 200 -- the server refuses more
 
+--- Returns the value of the parameter that filters by metadata: one query value that is itself form-encoded.
+---@param metadata? table<string, string>
+---@return string? value nil for no filter
+function pagination.metadata_filter(metadata)
+  local parts = {}
+  for name, value in pairs(metadata or {}) do parts[#parts + 1] = url.escape(name) .. "=" .. url.escape(value) end
+  table.sort(parts)
+  return #parts > 0 and table.concat(parts, "&") or nil
+end
+
 --- Returns all items of a list: of every page, or of the page that `filter` names.
 ---@param client opensandbox.Client
 ---@param request { op: string, path: string }
 ---@param query table[] the other parameters, as for url.query
----@param filter { page?: integer, page_size?: integer, timeout?: number } timeout in seconds, for all pages together
+---@param filter { page?: integer, page_size?: integer, timeout?: opensandbox.Duration } timeout in seconds, for all pages together
 ---@param decode fun(object: any): table? makes an item of a JSON object; every item has an `id`
 ---@return table[]? list
 ---@return opensandbox.Error? err

@@ -1,4 +1,4 @@
---- Waiting for a state: of a sandbox that starts or is paused, of a snapshot.
+--- Waiting for a state: of a sandbox that starts or is paused, of a snapshot, of a template.
 --
 -- A sandbox is ready when its execd answers a ping, not when its state is Running.
 --
@@ -14,10 +14,10 @@ local readiness = {}
 --- Default time limits, in seconds.
 readiness.READY_TIMEOUT = 30
 readiness.PAUSE_TIMEOUT = 60
-readiness.SNAPSHOT_TIMEOUT = 900 -- the server's own limit on Kubernetes
+readiness.BUILD_TIMEOUT = 900 -- of a snapshot or a template; the server's own limit for snapshots on Kubernetes
 
-local INITIAL_SNAPSHOT_DELAY = 0.05 -- seconds
-local MAX_SNAPSHOT_DELAY = 2        -- seconds
+local INITIAL_BUILD_DELAY = 0.05 -- seconds
+local MAX_BUILD_DELAY = 2        -- seconds
 local PING_TIMEOUT = 2        -- seconds: a paused container accepts connections and never responds
 local MAX_REQUEST_SHARE = 1 / 3 -- of the whole time limit, so that one request that hangs leaves time for another
 local MIN_REQUEST_TIMEOUT = 1 -- seconds
@@ -94,20 +94,35 @@ function Wait:check()
   end
   if execd then
     self.cause = nil
-    return state == "Running" and info or nil
+    if state ~= "Running" then return nil end
+    if not self.ready then return info end
+    return self:check_user(info, execd)
   end
   if not is_transient(err) then return nil, err end
   self:remember(err)
 end
 
+-- Calls the user's own check, which can fail in ways that pass.
+function Wait:check_user(info, execd)
+  local is_ready, err = self.ready(execd)
+  if is_ready then return info end
+  if errors.is(err) and (err.kind == "cancelled" or err.kind == "closed") then return nil, err end
+  if not errors.is(err) then
+    err = errors.new { kind = "state", code = "not_ready", op = self.op, sandbox_id = self.id,
+      message = "the function ready returned " .. tostring(is_ready) .. (err ~= nil and ", " .. tostring(err) or "") }
+  end
+  self.is_reached = true
+  self:remember(err)
+end
+
 function Wait:timeout_error()
   local info, cause = self.info, self.cause
-  local is_running = info and info.state == "Running"
+  local is_unreachable = info and info.state == "Running" and not self.is_reached
   local advice = self.client.use_server_proxy and "check the network between the server and the sandbox, or raise "
     or "check the network, use the option use_server_proxy, or raise "
   local err = errors.timeout { op = self.op, code = "not_ready", text = "not ready in time", option = self.option,
     seconds = self.limit.seconds, sandbox_id = self.id, cause = cause,
-    hint = is_running and "The server runs it, but it cannot be reached from here: " .. advice .. self.option or nil }
+    hint = is_unreachable and "The server runs it, but it cannot be reached from here: " .. advice .. self.option or nil }
   err.message = ("%s; the state is %s"):format(err.message, info and info.state or "unknown")
   if cause then err.message = err.message .. ", and the last attempt failed: " .. tostring(cause.message) end
   return err
@@ -117,6 +132,7 @@ end
 ---@field option? string the caller's name for the option that is the time limit, default "timeout"
 ---@field ping? boolean false: the state Running is enough
 ---@field on_state? fun(info: opensandbox.SandboxInfo) called with each new state
+---@field ready? fun(execd: opensandbox.Endpoint): any, any a further check, which is called when the ping has succeeded
 ---@field info? opensandbox.SandboxInfo of this moment, if it is known
 ---@field execd? opensandbox.Endpoint a known endpoint, which may be outdated
 ---@field resumes? boolean the sandbox was resumed, so an idle state is no error
@@ -132,14 +148,34 @@ end
 function readiness.wait(client, op, id, limit, opts)
   local wait = setmetatable({
     client = client:for_op(op), op = op, id = id, limit = limit, option = opts.option or "timeout", on_state = opts.on_state,
-    needs_ping = opts.ping ~= false, resumes = opts.resumes, given_info = opts.info, given_execd = opts.execd,
+    ready = opts.ready, needs_ping = opts.ping ~= false, resumes = opts.resumes, given_info = opts.info, given_execd = opts.execd,
     info = nil,  -- the last one that was received
     execd = nil, -- the endpoint that answered
     cause = nil, -- the last failure that can pass
+    is_reached = false, -- the ping has succeeded, and the user's check has not
   }, Wait)
   local info, err = polling.poll(op, { deadline = limit }, function() return wait:check() end)
   if info then return info, wait.execd end
   return nil, err or wait:timeout_error()
+end
+
+-- Waits until what `wait.get(timeout)` returns is in the state `wait.wanted`.
+-- wait: noun ("the snapshot"); final(info): the error for a state that is never followed by the wanted one, or nil; code and sandbox_id of the
+-- timeout; delays for polling.poll
+local function wait_for_state(client, op, limit, wait)
+  local state = "unknown"
+  local function check()
+    local info, err = wait.get(limit:clamp(client.http.timeouts.timeout))
+    if not info then return nil, err end
+    state = info.state
+    if state == wait.wanted then return info end
+    return nil, wait.final(info)
+  end
+  local polled = { initial_delay = wait.initial_delay, max_delay = wait.max_delay, deadline = limit }
+  local info, err = polling.poll(op, polled, check)
+  if info or (err and not limit:has_passed()) then return info, err end
+  return nil, errors.timeout { op = op, code = wait.code, option = "timeout", seconds = limit.seconds, sandbox_id = wait.sandbox_id,
+    cause = err, text = ("%s is not %s in time, its state is %s"):format(wait.noun, wait.wanted, state) }
 end
 
 --- Waits until a sandbox that is being paused is Paused.
@@ -150,18 +186,25 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function readiness.wait_paused(client, op, id, limit)
-  local view, state = client:for_op(op), "unknown"
-  local function check()
-    local info, err = view:get_sandbox(id, { timeout = limit:clamp(client.http.timeouts.timeout) })
-    if not info then return nil, err end
-    state = info.state
-    if state == "Paused" then return true end
-    if sandbox_state.is_final(state) then return nil, sandbox_state.error(op, info) end
+  local view = client:for_op(op)
+  local info, err = wait_for_state(client, op, limit, {
+    noun = "the sandbox", wanted = "Paused", code = "not_paused", sandbox_id = id,
+    get = function(timeout) return view:get_sandbox(id, { timeout = timeout }) end,
+    final = function(found) return sandbox_state.is_final(found.state) and sandbox_state.error(op, found) or nil end,
+  })
+  return info and true, err
+end
+
+-- Waits until the server has built something in the background. `building`: the states that pass.
+local function wait_built(client, op, limit, wait, building)
+  wait.code, wait.initial_delay, wait.max_delay = "not_ready", INITIAL_BUILD_DELAY, MAX_BUILD_DELAY
+  function wait.final(info)
+    if building[info.state] then return nil end
+    return errors.new { kind = "state", code = ("%s_%s"):format(wait.noun:match("%S+$"), info.state:lower()), op = op,
+      sandbox_id = info.sandbox_id,
+      message = ("%s is %s: %s"):format(wait.noun, info.state, info.message or info.reason or "the server gave no reason") }
   end
-  local ok, err = polling.poll(op, { deadline = limit }, check)
-  if ok or (err and not limit:has_passed()) then return ok, err end
-  return nil, errors.timeout { op = op, code = "not_paused", text = ("not paused in time, the state is %s"):format(state),
-    option = "timeout", seconds = limit.seconds, sandbox_id = id, cause = err }
+  return wait_for_state(client, op, limit, wait)
 end
 
 --- Waits until a snapshot is Ready.
@@ -173,19 +216,21 @@ end
 ---@return opensandbox.Error? err
 function readiness.wait_snapshot(client, op, id, limit)
   local view = client:for_op(op)
-  local function check()
-    local info, err = view:get_snapshot(id, { timeout = limit:clamp(client.http.timeouts.timeout) })
-    if not info then return nil, err end
-    if info.state == "Ready" then return info end
-    if info.state == "Creating" then return nil end
-    return nil, errors.new { kind = "state", code = "snapshot_" .. info.state:lower(), op = op, sandbox_id = info.sandbox_id,
-      message = ("the snapshot is %s: %s"):format(info.state, info.message or info.reason or "the server gave no reason") }
-  end
-  local polled = { initial_delay = INITIAL_SNAPSHOT_DELAY, max_delay = MAX_SNAPSHOT_DELAY, deadline = limit }
-  local info, err = polling.poll(op, polled, check)
-  if info or (err and not limit:has_passed()) then return info, err end
-  return nil, errors.timeout { op = op, code = "not_ready", text = "the snapshot is not Ready", option = "timeout",
-    seconds = limit.seconds, cause = err }
+  return wait_built(client, op, limit, { noun = "the snapshot", wanted = "Ready",
+    get = function(timeout) return view:get_snapshot(id, { timeout = timeout }) end }, { Creating = true })
+end
+
+--- Waits until a template is Succeeded.
+---@param client opensandbox.Client
+---@param op string the method that the user called
+---@param id string of the template
+---@param limit opensandbox.Deadline
+---@return opensandbox.TemplateInfo? info
+---@return opensandbox.Error? err
+function readiness.wait_template(client, op, id, limit)
+  local view = client:for_op(op)
+  return wait_built(client, op, limit, { noun = "the template", wanted = "Succeeded",
+    get = function(timeout) return view:get_template(id, { timeout = timeout }) end }, { Pending = true, Building = true })
 end
 
 return readiness

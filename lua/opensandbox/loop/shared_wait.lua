@@ -11,15 +11,22 @@ SharedWait.__index = SharedWait
 
 local shared_wait = {}
 
---- Makes the shared wait for a transfer.
+--- Makes a shared wait.
 ---@param transport opensandbox.Transport
----@param id integer of the transfer
 ---@return opensandbox.SharedWait
-function shared_wait.new(transport, id)
-  return setmetatable({ transport_waiters = transport.waiters, id = id, waiters = {}, parked = true }, SharedWait)
+function shared_wait.new(transport)
+  return setmetatable({ transport_waiters = transport.waiters, id = nil, waiters = {}, parked = true }, SharedWait)
 end
 
---- Internal: wakes all coroutines that wait. The scheduler calls it as the method of a waiter.
+--- Waits for the news of this transfer from now on, in place of any other.
+---@param id integer of the transfer
+function SharedWait:follow(id)
+  if self.id then self.transport_waiters[self.id] = nil end
+  self.id = id
+  if next(self.waiters) ~= nil then self.transport_waiters[id] = self end
+end
+
+--- Wakes all coroutines that wait. The scheduler calls it as the method of a waiter.
 function SharedWait:notify()
   self.woken = false
   for _, waiter in pairs(self.waiters) do scheduler.wake(waiter) end
@@ -31,7 +38,7 @@ end
 ---@return string? interruption as of loop.wait
 ---@return string? reason
 function SharedWait:wait(seconds, shielded)
-  self.transport_waiters[self.id] = self
+  if self.id then self.transport_waiters[self.id] = self end
   local interruption, reason = loop.wait {
     registry = self.waiters, key = {}, seconds = seconds, shielded = shielded, owner = self,
   }
@@ -41,7 +48,7 @@ end
 
 --- Internal: leaves the transport when no coroutine waits any more. The loop calls it for a coroutine that the host has ended.
 function SharedWait:abandon()
-  if next(self.waiters) == nil then self.transport_waiters[self.id] = nil end
+  if self.id and next(self.waiters) == nil then self.transport_waiters[self.id] = nil end
 end
 
 return shared_wait

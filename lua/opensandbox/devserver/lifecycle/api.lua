@@ -87,8 +87,10 @@ function Call:port(entries)
 end
 
 local routes = {}
-for _, room in ipairs { "sandbox_routes", "snapshot_routes", "diagnostics_routes", "network_policy_routes", "kubernetes_routes" } do
-  for route, handler in pairs(require("opensandbox.devserver.lifecycle." .. room)) do routes[route] = handler end
+for _, name in ipairs {
+  "sandbox_routes", "snapshot_routes", "template_routes", "diagnostics_routes", "network_policy_routes", "pool_routes",
+} do
+  for route, handler in pairs(require("opensandbox.devserver.lifecycle." .. name)) do routes[route] = handler end
 end
 local mounted = router.new(routes)
 
@@ -96,7 +98,7 @@ local Lifecycle = {}
 Lifecycle.__index = Lifecycle
 
 --- Creates the handler of the API.
----@param options table `store`, `snapshots`, `key`, `gateway_port`
+---@param options table `store`, `snapshots`, `templates` (nil: the server has none), `key`, `gateway_port`
 ---@return function handler for `http.listen`
 local function handler(options)
   local self = setmetatable(options, Lifecycle)
@@ -117,7 +119,7 @@ end
 
 function Lifecycle:call(request, response, parameters, mount)
   return setmetatable({
-    store = self.store, snapshots = self.snapshots, gateway_port = self.gateway_port,
+    store = self.store, snapshots = self.snapshots, templates = self.templates, gateway_port = self.gateway_port,
     request = request, response = response, mount = mount, parameters = parameters, query = query.values(request.query),
   }, Call)
 end

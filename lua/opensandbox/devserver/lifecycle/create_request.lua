@@ -89,7 +89,7 @@ local function model_problem(body)
   if body.templateId then
     local found = {}
     for _, name in ipairs(SETTLED_BY_TEMPLATE) do
-      if body[name] ~= nil then found[#found + 1] = name end
+      if body[name] ~= nil and body[name] ~= false then found[#found + 1] = name end -- secureAccess may be false
     end
     if found[1] then
       return ("templateId cannot be combined with: %s; the workload shape is fixed by the template's golden image."):format(
@@ -179,8 +179,8 @@ local function volumes_refusal(volumes)
 end
 
 -- Returns the refusal of what this server, like one on Docker, does not do.
-local function refusal_of(body)
-  if body.templateId then
+local function refusal_of(body, has_templates)
+  if body.templateId and not has_templates then
     return validation.refusal(400, "DOCKER::INVALID_ENTRYPOINT", "Entrypoint must contain at least one command.")
   elseif body.timeout and body.timeout > MAX_TIMEOUT then
     return invalid("Sandbox timeout %.0fs exceeds configured maximum of %ds.", body.timeout, MAX_TIMEOUT)
@@ -197,9 +197,10 @@ end
 --- Reads the body of POST /sandboxes.
 ---@param text string
 ---@param content_type? string
+---@param has_templates boolean
 ---@return table? request its `timeout` is a number; its `env` is that of the sandbox
 ---@return table? answer of an invalid body
-return function(text, content_type)
+return function(text, content_type, has_templates)
   local body, answer = validation.body(text, content_type, check_body)
   if not body then return nil, answer end
   if (body.extensions or {}).poolRef then
@@ -209,7 +210,7 @@ return function(text, content_type)
   if body.timeout then body.timeout = tonumber(body.timeout) end
   local problem = model_problem(body)
   if problem then return nil, validation.value_error(problem, body) end
-  local refusal = refusal_of(body)
+  local refusal = refusal_of(body, has_templates)
   if refusal then return nil, refusal end
   body.entrypoint = body.entrypoint or DEFAULT_ENTRYPOINT
   local env = {}

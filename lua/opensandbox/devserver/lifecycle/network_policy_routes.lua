@@ -1,6 +1,8 @@
 --- The network policy of a sandbox through the lifecycle server, which passes it on to the sandbox's egress sidecar with the
--- sidecar's token.
+-- sidecar's token. A sandbox that was made from a template has no sidecar; the server keeps its policy.
 
+local json = require "opensandbox.base.json"
+local policy = require "opensandbox.devserver.egress.policy"
 local ports = require "opensandbox.lifecycle.ports"
 local validation = require "opensandbox.devserver.http.validation"
 
@@ -28,17 +30,59 @@ local function forward(call, text)
   end)
 end
 
+-- The rules after a patch: rules for known targets replace the old ones in place, and those for new targets come last. The first rule of a
+-- patch for a target counts.
+local function merged(old, patch)
+  local rules, position = {}, {}
+  for index, one in ipairs(old) do
+    rules[index], position[one.target] = one, index
+  end
+  local seen = {}
+  for _, one in ipairs(patch) do
+    local index = position[one.target] or #rules + 1
+    if not seen[one.target] then rules[index], position[one.target], seen[one.target] = one, index, true end
+  end
+  return rules
+end
+
+-- The policy of a sandbox from a template after a request, by method: functions of the policy and the body.
+local changes = {
+  GET = function(current) return current end,
+  PUT = function(_, body) return policy.read(body) end,
+  PATCH = function(current, body) return { default = current.default, rules = merged(current.rules, policy.rules(body)) } end,
+  DELETE = function(current, body) return { default = current.default, rules = policy.without(current.rules, body) } end,
+}
+
+-- Answers a request for a sandbox from a template.
+local function change(call, sandbox, body)
+  sandbox.fast_policy = changes[call.request.method](sandbox.fast_policy or policy.read(sandbox.request.networkPolicy), body)
+  local shown = policy.show(sandbox.fast_policy)
+  if shown.egress == json.null then shown.egress = json.array {} end
+  call.response:json(200, { status = "ok", mode = policy.mode(sandbox.fast_policy), policy = shown })
+end
+
+-- Returns the refusal of an action that is neither "allow" nor "deny".
+local function refusal_of(body)
+  for _, one in ipairs(body.egress or body) do
+    if type(one) == "table" and not policy.rules { one } then
+      return validation.refusal(400, "GENERAL::UNKNOWN_ERROR", "networkPolicy rule action must be allow or deny.")
+    end
+  end
+end
+
 local routes = {}
 
 for method, check_body in pairs(bodies) do
   routes[method .. " /sandboxes/{id}/networkpolicy"] = function(call)
-    -- Sandboxes from templates have such ids, and only Kubernetes has templates.
-    if call.parameters.id:find("^fsb%-") then
-      return call.response:fail(404, "GENERAL::UNKNOWN_ERROR", "Fsb sandbox not found.")
-    elseif not check_body then
-      return forward(call, "")
+    local function serve(body, text)
+      if not call.parameters.id:find("^fsb%-") then return forward(call, text) end -- such ids have those from templates
+      local sandbox, refusal = call.store:get(call.parameters.id), refusal_of(body)
+      if not sandbox then return call.response:fail(404, "GENERAL::UNKNOWN_ERROR", "Fsb sandbox not found.") end
+      if refusal then return call:answer(refusal) end
+      change(call, sandbox, body)
     end
-    call:body(check_body, function(_, text) forward(call, text) end)
+    if not check_body then return serve({}, "") end
+    call:body(check_body, serve)
   end
 end
 

@@ -42,20 +42,35 @@ local function snapshot_of(call, request)
   end
 end
 
+-- Adds to a request what its template sets. Returns whether the template can be used. Else the request is answered here.
+local function apply_template(call, request)
+  local template = call.templates:get(request.templateId)
+  if not template or template.phase ~= "Succeeded" then
+    call.response:fail(404, "FSB::TEMPLATE_NOT_FOUND", "Template not found.")
+    return false
+  end
+  request.image, request.env = { uri = template.id }, template.spec.env or {}
+  request.entrypoint = template.spec.entrypoint or request.entrypoint
+  return true
+end
+
 routes["POST /sandboxes"] = function(call)
   call:text(function(text)
-    local request, answer = create_request(text, call.request.headers["content-type"])
+    local request, answer = create_request(text, call.request.headers["content-type"], call.templates ~= nil)
     if not request then return call:answer(answer) end
+    if request.templateId and not apply_template(call, request) then return end
     local snapshot
     if not request.image then
       snapshot = snapshot_of(call, request)
       if not snapshot then return end
     end
-    local sidecar, problem = egress.new(request.networkPolicy, request.credentialProxy)
+    local is_fast = request.templateId ~= nil or (snapshot ~= nil and snapshot.is_fast)
+    local sidecar, problem
+    if not is_fast then sidecar, problem = egress.new(request.networkPolicy, request.credentialProxy) end
     if problem then
       return call.response:fail(500, "DOCKER::SANDBOX_START_FAILED", "Egress sidecar failed to start: " .. problem)
     end
-    call.store:create(request, snapshot, sidecar, function(sandbox, code, message)
+    call.store:create(request, { snapshot = snapshot, sidecar = sidecar, is_fast = is_fast }, function(sandbox, code, message)
       if not sandbox then return call.response:fail(500, code, message) end
       local created = description(sandbox)
       created.image, created.snapshotId = nil, nil
@@ -241,6 +256,7 @@ routes["GET /sandboxes/{id}/endpoints/{port}"] = function(call)
   end
   local headers = port == ports.EXECD and { ["X-EXECD-ACCESS-TOKEN"] = sandbox.token }
     or port == ports.EGRESS and sandbox.egress and { ["OPENSANDBOX-EGRESS-AUTH"] = sandbox.egress.token } or nil
+  if sandbox.is_fast then response:header("OPEN-SANDBOX-ORIGIN", "template") end
   response:json(200, { endpoint = endpoint, headers = headers })
 end
 

@@ -90,13 +90,14 @@ Store.__index = Store
 
 --- Creates a store. `gateway_port` is set before the first sandbox is created.
 ---@param options table `directory` (of all sandboxes), `strategy` (of isolation); milliseconds: `grace`, `create_delay`,
--- `delete_delay`, `collect_interval`; `loses_output`: whether terminals lose output at the exit
+-- `delete_delay`, `collect_interval`; `loses_output`: whether terminals lose output at the exit; `newest_execd`: whether execd is that
+-- of server 1.1.1
 local function new(options)
   return setmetatable({
     directory = options.directory, strategy = options.strategy, grace = options.grace, by_id = {}, count = 0,
     existing = 0, -- sandboxes that have a directory, those included that are being created or deleted
     create_delay = options.create_delay, delete_delay = options.delete_delay, collect_interval = options.collect_interval,
-    loses_output = options.loses_output,
+    loses_output = options.loses_output, newest_execd = options.newest_execd,
   }, Store)
 end
 
@@ -139,19 +140,19 @@ end
 -- The first half of the delay stands for the pull of the image: the sandbox does not exist yet. In the second half it exists, and
 -- lists show it, but the create has not been answered.
 ---@param request table the body of POST /sandboxes
----@param snapshot? table the sandbox begins with its files and metadata
----@param sidecar? table
+---@param parts table `snapshot` (the sandbox begins with its files and metadata), `sidecar` (of egress), `is_fast` (it was made from a template)
 ---@param callback fun(sandbox?: table, code?: string, message?: string)
-function Store:create(request, snapshot, sidecar, callback)
+function Store:create(request, parts, callback)
   wait(self.create_delay / 2, function()
     local problem = request.image and images.pull_problem(request.image.uri)
     if problem then return callback(nil, "DOCKER::SANDBOX_IMAGE_PULL_FAILED", problem) end
     if self.closed then return callback(nil, "DOCKER::SANDBOX_START_FAILED", "the server is stopping") end
-    local sandbox = self:_make(request, snapshot, sidecar)
+    local sandbox = self:_make(request, parts)
     local function started(failure)
       if failure then return callback(nil, "DOCKER::SANDBOX_START_FAILED", failure) end
       wait(self.create_delay / 2, function() callback(sandbox) end)
     end
+    local snapshot = parts.snapshot
     if not snapshot then return self:_start(sandbox, started) end
     -- The files of a snapshot lie over those that every sandbox has.
     filesystem.copy_all(snapshot.directory, sandbox.root, function(failure)
@@ -163,8 +164,8 @@ function Store:create(request, snapshot, sidecar, callback)
 end
 
 -- Makes the object and the directory of a sandbox.
-function Store:_make(request, snapshot, sidecar)
-  local id, strategy = random.uuid(), self.strategy
+function Store:_make(request, parts)
+  local id, strategy = (parts.is_fast and "fsb-" or "") .. random.uuid(), self.strategy
   local directory = self.directory .. "/" .. id
   local root = directory .. "/root"
   self.count, self.existing = self.count + 1, self.existing + 1
@@ -172,12 +173,13 @@ function Store:_make(request, snapshot, sidecar)
   local jupyter = { JUPYTER_PORT = ("%d"):format(self.gateway_port) }
   local environment = merge(strategy:environment(root), jupyter, { OPENSANDBOX_ID = id }, request.env)
   local created = clock.now()
-  local metadata = merge(snapshot and snapshot.metadata, request.metadata)
+  local metadata = merge(parts.snapshot and parts.snapshot.metadata, request.metadata)
   local sandbox = setmetatable({
     id = id, number = self.count, token = random.hex(24), directory = directory, root = root,
     spool = directory .. "/spool", strategy = strategy, container = { root = root }, grace = self.grace,
     responses = setmetatable({}, { __mode = "k" }), environment = environment, created = created, request = request,
-    metadata = metadata, metadata_at_create = merge(metadata), egress = sidecar,
+    metadata = metadata, metadata_at_create = merge(metadata), egress = parts.sidecar,
+    is_fast = parts.is_fast,
     expires = request.timeout and created + request.timeout or nil,
     -- Real containers have the rights for isolated sessions only with this extension.
     allows_isolation = strategy.open_shell ~= nil and (request.extensions or {})["bootstrap.execd.isolation"] == "enable",
@@ -186,7 +188,7 @@ function Store:_make(request, snapshot, sidecar)
     return strategy:mounts(sandbox.container)
   end)
   sandbox.commands, sandbox.sessions = commands.new(sandbox), sessions.new(sandbox)
-  sandbox.terminals, sandbox.loses_output = {}, self.loses_output
+  sandbox.terminals, sandbox.loses_output, sandbox.newest_execd = {}, self.loses_output, self.newest_execd
   sandbox.contexts, sandbox.isolated = contexts.new(sandbox), isolated_sessions.new(sandbox, self.collect_interval)
 
   assert(uv.fs_mkdir(directory, 448)) -- 0700, so that other users of this machine cannot enter

@@ -38,6 +38,7 @@ function Snapshots:create(sandbox, name)
   local snapshot = {
     id = id, number = self.count, sandbox_id = sandbox.id, name = name, created = now, changed = now,
     directory = self.directory .. "/" .. id, metadata = sandbox.metadata_at_create,
+    is_fast = sandbox.is_fast,
     state = "Creating", reason = "snapshot_accepted", message = "Snapshot creation accepted.",
   }
   self.by_id[id] = snapshot

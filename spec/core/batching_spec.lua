@@ -1,0 +1,99 @@
+--- Batching: a thick stream of small pieces is read after a short wait, and nothing else waits.
+
+local core = require "opensandbox.core"
+local driving = require "spec.support.transfers"
+local uv = require "luv"
+local uv_loop = require "spec.support.uv_loop"
+
+local HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+local PIECE = "5\r\nhello\r\n"
+local WAIT = 250e-6 -- seconds, of batching.h
+local ROW = 16 -- reads before the first wait
+
+describe("batching", function()
+  local server, peer, multi
+
+  before_each(function()
+    server, peer, multi = uv.new_tcp(), nil, core.multi()
+    assert(server:bind("127.0.0.1", 0))
+    server:listen(8, function()
+      peer = uv.new_tcp()
+      server:accept(peer)
+    end)
+  end)
+
+  after_each(function()
+    multi:close()
+    if peer then uv_loop.close(peer) end
+    uv_loop.close(server)
+  end)
+
+  -- Starts a request whose stream the test writes itself.
+  local function open_stream()
+    local transfer = driving.get(multi, ("http://127.0.0.1:%d/"):format(server:getsockname().port))
+    driving.step_until(multi, function()
+      uv.run("nowait")
+      return peer
+    end)
+    peer:try_write(HEAD)
+    driving.step_until(multi, function() return transfer:head() end)
+    return transfer
+  end
+
+  -- Writes bytes, and returns the seconds until the step that reads them has returned.
+  local function read_piece(transfer, bytes)
+    local began = core.now()
+    peer:try_write(bytes)
+    driving.step_until(multi, function() return transfer:read(1e6) end)
+    return core.now() - began
+  end
+
+  -- Reads many pieces. Returns the seconds of the first reads, and of those that batching may delay, both sorted.
+  local function read_pieces(transfer, bytes, pause)
+    local first, later = {}, {}
+    for index = 1, 5 * ROW do
+      if pause then uv.sleep(pause) end
+      table.insert(index < ROW and first or later, read_piece(transfer, bytes))
+    end
+    table.sort(first)
+    table.sort(later)
+    return first, later
+  end
+
+  it("waits before it reads a piece that follows many others at once", function()
+    local first, later = read_pieces(open_stream(), PIECE)
+    assert.is_true(first[1] < WAIT)
+    assert.is_true(later[2 * ROW] >= WAIT, "most of the later reads wait")
+  end)
+
+  it("reads the pieces of a quiet stream at once", function()
+    local _, later = read_pieces(open_stream(), PIECE, 1)
+    assert.is_true(later[1] < WAIT)
+  end)
+
+  it("reads at once what fills the buffer", function()
+    local _, later = read_pieces(open_stream(), ("%x\r\n%s\r\n"):format(20000, ("x"):rep(20000)))
+    assert.is_true(later[1] < WAIT)
+  end)
+
+  it("does not wait while requests are answered one after the other", function()
+    local seconds = {}
+    local server_url = ("http://127.0.0.1:%d/"):format(server:getsockname().port)
+    for index = 1, 4 * ROW do
+      local began = core.now()
+      local transfer = driving.get(multi, server_url)
+      local answered
+      driving.step_until(multi, function()
+        uv.run("nowait")
+        if peer and not answered then
+          answered = true
+          peer:try_write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        end
+        return transfer:outcome()
+      end)
+      seconds[index] = core.now() - began
+    end
+    table.sort(seconds)
+    assert.is_true(seconds[2 * ROW] < WAIT)
+  end)
+end)
