@@ -76,6 +76,10 @@ local input_options = { timeout = "seconds" }
 
 --- Writes to the standard input of a command that was started with `stdin = true`. Waits while the command does not read it, and a mebibyte
 --- is on its way. No byte is lost or doubled when a connection is cut.
+--- ```lua
+--- local command = assert(sandbox:start("sort > /tmp/sorted", { stdin = true }))
+--- assert(command:write("b\na\n"))
+--- ```
 ---@param bytes string
 ---@param opts? { timeout?: number } timeout in seconds, default: none
 ---@return true? ok
@@ -89,6 +93,10 @@ end
 
 --- Ends the standard input of a command that was started with `stdin = true`, and waits until the command has been given all of it. Calling
 --- it a second time has no effect.
+--- ```lua
+--- assert(command:close_stdin())
+--- print(assert(command:wait()).exit_code)
+--- ```
 ---@param opts? { timeout?: number } timeout in seconds, default: none
 ---@return true? ok
 ---@return opensandbox.Error? err

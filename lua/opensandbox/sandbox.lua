@@ -476,6 +476,7 @@ end
 ---   cwd = "/work", env = { PORT = "8000" }, timeout = "1h", uid = 1000, gid = 1000,
 --- }))
 --- local exact = assert(sandbox:start({ "sleep", "60" }, { shell = false }))
+--- local filter = assert(sandbox:start("sort", { stdin = true }))
 --- ```
 ---@class opensandbox.StartOpts
 ---@field cwd? string the directory to run in, which must exist; default: the image's

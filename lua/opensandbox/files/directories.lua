@@ -135,7 +135,8 @@ end
 --- The options of `download_dir`.
 --- ```lua
 --- assert(sandbox.files:download_dir("/work/out", "out", {
----   ignore = { "*.tmp" }, verify = true, timeout = 600, on_progress = function(done, total) print(done, total) end,
+---   ignore = { "*.tmp" }, verify = true, only_changed = true, delete_extra = true, timeout = 600,
+---   on_progress = function(done, total) print(done, total) end,
 --- }))
 --- ```
 ---@class opensandbox.DownloadDirOpts
@@ -149,7 +150,7 @@ end
 --- The options of `upload_dir`.
 --- ```lua
 --- assert(sandbox.files:upload_dir(".", "/work", {
----   ignore = { "*.o", "build/" }, gitignore = true, verify = true, timeout = 600,
+---   ignore = { "*.o", "build/" }, gitignore = true, verify = true, only_changed = true, delete_extra = true, timeout = 600,
 ---   on_progress = function(done, total) print(done, total) end,
 --- }))
 --- ```

@@ -5,7 +5,7 @@ local tree_count = {}
 --- What `upload_dir` and `download_dir` have transferred.
 --- ```lua
 --- local count = assert(sandbox.files:upload_dir(".", "/work"))
---- print(count.files, count.directories, count.symlinks, count.bytes, count.skipped)
+--- print(count.files, count.directories, count.symlinks, count.bytes, count.skipped, count.unchanged, count.deleted)
 --- ```
 ---@class opensandbox.TreeCount
 ---@field files integer regular files
