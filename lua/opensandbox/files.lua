@@ -76,11 +76,12 @@ end
 local function send(self, op, file, opts)
   file.mode, file.owner, file.group = opts.mode, opts.owner, opts.group
   local upload_opts, target = { on_progress = opts.on_progress, timeout = opts.timeout }, within(self, opts.timeout)
+  local path = file.path
   local function upload(one)
-    if opts.verify then return parts.verification.upload(target, op, one, upload_opts) end
+    if opts.verify then return parts.verification.upload(target, op, one, upload_opts, path) end
     return call(target, op, "upload_files", { one }, upload_opts)
   end
-  if paths.expansion(file.path) then return parts.literal_paths.upload(target, op, file, upload) end
+  if paths.expansion(path) then return parts.literal_paths.upload(target, op, file, upload) end
   return upload(file)
 end
 
