@@ -26,6 +26,7 @@ local PLAN = {
   },
   ["lua/opensandbox/cli"] = {
     { "base" },                  -- output, event loop, values of arguments
+    { "mcp" },                   -- the server of the Model Context Protocol
     { "command" },               -- one file a subcommand
     { "." },
     -- A user of the library, beside which it has an event loop of its own.

@@ -12,10 +12,14 @@ local tables = require "opensandbox.base.tables"
 
 local child_resource = {}
 
+--- A resource inside a sandbox: a session, a code context or an isolated session.
+--- ```lua
+--- print(session.id, session.sandbox.id, session.client.url)
+--- ```
 ---@class opensandbox.ChildResource
----@field id string
----@field sandbox opensandbox.Sandbox
----@field client opensandbox.Client
+---@field id string execd's name for it
+---@field sandbox opensandbox.Sandbox the sandbox that it is in
+---@field client opensandbox.Client the client that it belongs to
 local ChildResource = {}
 
 --- Internal: returns the endpoint of the sandbox's execd, or an error when the object is closed.
@@ -37,14 +41,17 @@ function ChildResource:call_execd(op, method, ...)
 end
 
 --- Internal: does the same within the `timeout` of the options, which also limits the lookup of the endpoint.
----@param opts? { timeout?: number } of the user
+---@param opts? { timeout?: opensandbox.Duration } of the user
 function ChildResource:call_execd_within(op, opts, method, ...)
   local limit = deadline.new(options.timeout(op, opts))
   return endpoint_call.within(self.client, op, limit, function(...) return self:execd_endpoint(...) end, method, ...)
 end
 
 --- Closes the object. A created resource is deleted; an attached one continues. It need not be called after the sandbox was killed.
----@param opts? { timeout?: number } timeout in seconds, for the delete
+--- ```lua
+--- session:close()
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, for the delete
 ---@return true? ok
 ---@return opensandbox.Error? err
 function ChildResource:close(opts)
@@ -62,7 +69,10 @@ function ChildResource:close(opts)
 end
 
 --- Lets a created resource continue after this object is closed or collected.
----@return opensandbox.ChildResource self
+--- ```lua
+--- print(session:detach().id) -- another process continues with sandbox:session { id = id }
+--- ```
+---@return table object itself
 function ChildResource:detach()
   if self._resource then self._resource:release() end
   self._resource = nil
@@ -103,7 +113,7 @@ end
 ---@param class table
 ---@param sandbox opensandbox.Sandbox
 ---@param op string the method that the user called
----@param opts { timeout?: number } the time limit for the whole
+---@param opts { timeout?: opensandbox.Duration } the time limit for the whole
 ---@param method string the client method that creates it and returns its id, or a table with the id
 ---@param ... any its arguments after the endpoint
 ---@return table? object

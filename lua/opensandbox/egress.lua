@@ -9,6 +9,10 @@ local network_policy = require "opensandbox.lifecycle.network_policy"
 local options = require "opensandbox.base.options"
 local presets = require "opensandbox.egress.presets"
 
+--- The hosts that a sandbox may reach: `sandbox.egress`. The sandbox must have been created with a `network_policy`.
+--- ```lua
+--- assert(sandbox.egress:allow("pypi"))
+--- ```
 ---@class opensandbox.Egress
 local Egress = {}
 Egress.__index = Egress
@@ -54,7 +58,11 @@ end
 
 --- Returns the current policy, in the form that create and replace accept: GET /policy of the egress API, or
 --- GET /sandboxes/{id}/networkpolicy, as for all of these methods.
----@param opts? { timeout?: number } timeout in seconds
+--- ```lua
+--- local policy = assert(sandbox.egress:policy())
+--- for _, rule in ipairs(policy.egress or {}) do print(rule.action, rule.target) end
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.NetworkPolicy? policy
 ---@return opensandbox.Error? err
 function Egress:policy(opts)
@@ -78,15 +86,22 @@ local function add_rules(self, op, action, ...)
 end
 
 --- Allows hosts: PATCH /policy. New rules come before older ones, but after them for a sandbox that was made from a template.
----@param ... string|string[]|{ timeout?: number } hosts, `*.suffix`, addresses, CIDRs, and names of presets: "pypi", "npm", "github" ...; the last may be options: timeout in seconds
+--- ```lua
+--- assert(sandbox.egress:allow("pypi", "my.host.example"))
+--- ```
+---@param ... string|string[]|{ timeout?: opensandbox.Duration } hosts, `*.suffix`, addresses, CIDRs, and names of presets: "pypi", "npm", "github" ...; the last may be options: timeout in seconds
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
 function Egress:allow(...)
   return add_rules(self, "egress:allow", "allow", ...)
 end
 
+--- Denies hosts: PATCH /policy. New rules come before older ones.
+--- ```lua
+--- assert(sandbox.egress:deny("*.tracker.example"))
+--- ```
 --- Denies hosts: PATCH /policy. New rules come as for allow.
----@param ... string|string[]|{ timeout?: number } as for allow
+---@param ... string|string[]|{ timeout?: opensandbox.Duration } as for allow
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
 function Egress:deny(...)
@@ -94,7 +109,10 @@ function Egress:deny(...)
 end
 
 --- Removes the rules for hosts, so that other rules and the default action apply to them: DELETE /policy.
----@param ... string|string[]|{ timeout?: number } as for allow
+--- ```lua
+--- assert(sandbox.egress:remove("my.host.example"))
+--- ```
+---@param ... string|string[]|{ timeout?: opensandbox.Duration } as for allow
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
 function Egress:remove(...)
@@ -104,8 +122,11 @@ function Egress:remove(...)
 end
 
 --- Replaces the whole policy: PUT /policy.
+--- ```lua
+--- assert(sandbox.egress:replace(opensandbox.egress.only("pypi", "npm")))
+--- ```
 ---@param policy opensandbox.NetworkPolicy for example opensandbox.egress.only("pypi")
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
 function Egress:replace(policy, opts)

@@ -14,7 +14,9 @@ local paths = require "opensandbox.base.paths"
 
 -- Files that are loaded when a method first needs them.
 local parts = lazy.modules {
+  append = "opensandbox.files.append",
   empty_directory = "opensandbox.files.empty_directory",
+  file_watcher = "opensandbox.file_watcher",
   literal_paths = "opensandbox.files.literal_paths",
   local_target = "opensandbox.files.local_target",
   verification = "opensandbox.files.verification",
@@ -29,11 +31,18 @@ local parts = lazy.modules {
 ---@field temporary_directory? string absolute path, default "/tmp"
 ---@field ignore? string[] patterns, as in a .gitignore, of files that are not the user's: downloads of directories omit them
 ---@field absolute? fun(op: string, path: string): string?, opensandbox.Error? the absolute path for any path; default: execd is asked
+---@field has_users? boolean its commands can run as any user, and execd may have its file routes for each
+---@field base? opensandbox.FileTarget the same as the user of execd, see files:as
 ---@field pipe? fun(op: string, script: string, opts: table, sink: fun(bytes: string)): opensandbox.CommandResult?, opensandbox.Error? runs a script and passes its stdout to the sink; it is present where a command cannot leave a file for a download
 
+--- The files of a sandbox. Strings are bytes, paths are absolute or relative to the directory of execd.
+--- ```lua
+--- assert(sandbox.files:write("/work/a.txt", "some bytes"))
+--- ```
 ---@class opensandbox.Files
----@field target opensandbox.FileTarget
+---@field target opensandbox.FileTarget internal
 ---@field upload_dir fun(self: opensandbox.Files, from: string, to: string, opts?: opensandbox.UploadDirOpts): opensandbox.TreeCount?, opensandbox.Error?
+---@field as fun(self: opensandbox.Files, uid: integer, gid: integer): opensandbox.Files
 ---@field download_dir fun(self: opensandbox.Files, from: string, to: string, opts?: opensandbox.DownloadDirOpts): opensandbox.TreeCount?, opensandbox.Error?
 local Files = {}
 Files.__name = "opensandbox.Files"
@@ -67,21 +76,29 @@ end
 local function send(self, op, file, opts)
   file.mode, file.owner, file.group = opts.mode, opts.owner, opts.group
   local upload_opts, target = { on_progress = opts.on_progress, timeout = opts.timeout }, within(self, opts.timeout)
+  local path = file.path
   local function upload(one)
-    if opts.verify then return parts.verification.upload(target, op, one, upload_opts) end
+    if opts.verify then return parts.verification.upload(target, op, one, upload_opts, path) end
     return call(target, op, "upload_files", { one }, upload_opts)
   end
-  if paths.expansion(file.path) then return parts.literal_paths.upload(target, op, file, upload) end
+  if paths.expansion(path) then return parts.literal_paths.upload(target, op, file, upload) end
   return upload(file)
 end
 
+--- The options of `write` and `upload`.
+--- ```lua
+--- assert(sandbox.files:write("/work/run.sh", script, {
+---   mode = "0755", owner = "root", group = "root", verify = true, timeout = 60,
+---   on_progress = function(done, total) print(done, total) end,
+--- }))
+--- ```
 ---@class opensandbox.WriteOpts
 ---@field mode? string|integer "0644", "rw-r--r--" or 644; default: 0755 for a new file, that of an existing one
 ---@field owner? string name of a user
 ---@field group? string name of a group
 ---@field verify? boolean compare size and CRC of the file in the sandbox with those of the content
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
----@field timeout? number seconds for the whole upload; default: none
+---@field timeout? opensandbox.Duration for the whole upload; default: none
 
 local write_options = {
   mode = "any", owner = "nonempty string", group = "nonempty string", on_progress = "function", verify = "boolean",
@@ -89,6 +106,14 @@ local write_options = {
 }
 
 --- Writes a file. Its directories are created, and an existing file is overwritten in place: POST /files/upload.
+--- ```lua
+--- assert(sandbox.files:write("/work/a.txt", "some bytes\0\255", { mode = "0600" }))
+--- local number = 0
+--- assert(sandbox.files:write("/work/numbers.txt", function()
+---   number = number + 1
+---   return number <= 1000000 and number .. "\n" or nil
+--- end))
+--- ```
 ---@param path string
 ---@param content string|file*|fun(): string? the bytes, a handle open for reading, or a function that returns the next bytes and nil at the end
 ---@param opts? opensandbox.WriteOpts
@@ -101,6 +126,38 @@ function Files:write(path, content, opts)
   return send(self, op, { path = path, content = content }, opts)
 end
 
+--- The options of `files:append`.
+--- ```lua
+--- assert(sandbox.files:append("/tmp/log", "line\n", { timeout = 10, on_progress = function(done, total) print(done, total) end }))
+--- ```
+---@class opensandbox.AppendOpts
+---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
+---@field timeout? opensandbox.Duration for the whole; default: none
+
+local append_options = { on_progress = "function", timeout = "seconds" }
+
+--- Appends to a file, which is created with its directories if it is missing: POST /files/upload of a temporary file, and one command that
+--- appends it. What other processes append is not overwritten. The bytes are sent once: after an error, none or some of them may have been
+--- appended.
+--- ```lua
+--- assert(sandbox.files:append("/tmp/log", "one more line\n"))
+--- ```
+---@param path string
+---@param content string|file*|fun(): string? the bytes, a handle open for reading, or a function that returns the next bytes and nil at the end
+---@param opts? opensandbox.AppendOpts
+---@return true? ok
+---@return opensandbox.Error? err
+function Files:append(path, content, opts)
+  local op = "files:append"
+  check_path(op, path)
+  arguments.check_upload(op, { path = path, content = content })
+  opts = options.check(op, opts, append_options)
+  local target = within(self, opts.timeout)
+  return parts.append(target, op, path, { content = content }, function(file)
+    return call(target, op, "upload_files", { file }, { on_progress = opts.on_progress, timeout = opts.timeout })
+  end)
+end
+
 local function open(self, op, path, opts)
   local is_literal = check_path(op, path)
   opts = arguments.check_download(op, opts)
@@ -110,6 +167,10 @@ local function open(self, op, path, opts)
 end
 
 --- Returns the bytes of a file: GET /files/download.
+--- ```lua
+--- local bytes = assert(sandbox.files:read("/work/a.txt"))
+--- local first = assert(sandbox.files:read("/work/a.txt", { offset = 0, length = 100 }))
+--- ```
 ---@param path string
 ---@param opts? opensandbox.DownloadOpts
 ---@return string? bytes
@@ -122,6 +183,10 @@ function Files:read(path, opts)
 end
 
 --- Opens a file for reading: GET /files/download.
+--- ```lua
+--- local reader = assert(sandbox.files:open("/work/big.log"))
+--- for line in reader:lines() do print(line) end
+--- ```
 ---@param path string
 ---@param opts? opensandbox.DownloadOpts
 ---@return opensandbox.Reader? reader
@@ -145,8 +210,12 @@ local function stat(self, op, path, opts)
 end
 
 --- Returns facts about a file or directory: GET /files/info. Symlinks are not followed.
+--- ```lua
+--- local info = assert(sandbox.files:stat("/work/a.txt"))
+--- print(info.size, info.mode, info.modified_at)
+--- ```
 ---@param path string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.FileInfo? info
 ---@return opensandbox.Error? err
 function Files:stat(path, opts)
@@ -154,8 +223,11 @@ function Files:stat(path, opts)
 end
 
 --- Returns whether a file or directory of that name exists.
+--- ```lua
+--- if sandbox.files:exists("/work/Makefile") then sandbox:run("make", { cwd = "/work" }) end
+--- ```
 ---@param path string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return boolean? exists nil if that is not known
 ---@return opensandbox.Error? err
 function Files:exists(path, opts)
@@ -167,9 +239,12 @@ function Files:exists(path, opts)
 end
 
 --- Returns the files below a directory whose base name matches a pattern: GET /files/search. Directories are not included.
+--- ```lua
+--- for _, file in ipairs(assert(sandbox.files:search("/work", "*.{c,h}"))) do print(file.path, file.size) end
+--- ```
 ---@param dir string
 ---@param pattern? string `* ? [..] {a,b}`; default: all files
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
 function Files:search(dir, pattern, opts)
@@ -183,8 +258,11 @@ end
 local list_options = { depth = "natural", timeout = "seconds" }
 
 --- Returns the entries of a directory: GET /directories/list.
+--- ```lua
+--- for _, entry in ipairs(assert(sandbox.files:list("/work", { depth = 2 }))) do print(entry.type, entry.path) end
+--- ```
 ---@param path string
----@param opts? { depth?: integer, timeout?: number } depth: levels of directories, default 1; timeout in seconds
+---@param opts? { depth?: integer, timeout?: opensandbox.Duration } depth: levels of directories, default 1; timeout in seconds
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
 function Files:list(path, opts)
@@ -200,8 +278,12 @@ local remove_options = { recursive = "boolean", timeout = "seconds" }
 
 --- Removes files, or with `recursive` directories and everything in them: DELETE /files, DELETE /directories. If a path does not
 --- exist, that is a success.
+--- ```lua
+--- assert(sandbox.files:remove { "/work/a.txt", "/work/b.txt" })
+--- assert(sandbox.files:remove("/work/build", { recursive = true }))
+--- ```
 ---@param path string|string[]
----@param opts? { recursive?: boolean, timeout?: number } timeout in seconds, for all paths together
+---@param opts? { recursive?: boolean, timeout?: opensandbox.Duration } timeout in seconds, for all paths together
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Files:remove(path, opts)
@@ -226,6 +308,10 @@ function Files:remove(path, opts)
   return true
 end
 
+--- Permissions and owner of a new directory.
+--- ```lua
+--- assert(sandbox.files:mkdir("/work/private", { mode = "0700", owner = "root", group = "root" }))
+--- ```
 ---@class opensandbox.AccessOpts
 ---@field mode? string|integer "0755", "rwxr-xr-x" or 755
 ---@field owner? string name of a user
@@ -234,6 +320,9 @@ end
 local mkdir_options = { mode = "any", owner = "nonempty string", group = "nonempty string", timeout = "seconds" }
 
 --- Creates a directory and its parents: POST /directories. An existing directory is not changed.
+--- ```lua
+--- assert(sandbox.files:mkdir("/work/a/b", { mode = "0700" }))
+--- ```
 ---@param path string
 ---@param opts? opensandbox.MkdirOpts
 ---@return true? ok
@@ -249,8 +338,11 @@ end
 
 --- Removes an empty directory, by a command in the sandbox. A directory that is not empty is an error with the code
 --- `directory_not_empty`; `remove(path, { recursive = true })` removes it. If the path does not exist, that is a success.
+--- ```lua
+--- assert(sandbox.files:rmdir("/work/a/b"))
+--- ```
 ---@param path string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Files:rmdir(path, opts)
@@ -260,9 +352,12 @@ function Files:rmdir(path, opts)
 end
 
 --- Moves a file or a directory: POST /files/mv. The parents of the new path are created. An existing file is never overwritten.
+--- ```lua
+--- assert(sandbox.files:move("/work/a.txt", "/work/old/a.txt"))
+--- ```
 ---@param from string
 ---@param to string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Files:move(from, to, opts)
@@ -276,9 +371,12 @@ end
 local chmod_options = { owner = "nonempty string", group = "nonempty string", timeout = "seconds" }
 
 --- Changes permissions and owner: POST /files/permissions. Symlinks are followed.
+--- ```lua
+--- assert(sandbox.files:chmod("/work/run.sh", "0755", { owner = "root" }))
+--- ```
 ---@param path string
 ---@param mode? string|integer "0644", "rw-r--r--" or 644; nil keeps it
----@param opts? { owner?: string, group?: string, timeout?: number } names of the owner and the group; timeout in seconds
+---@param opts? { owner?: string, group?: string, timeout?: opensandbox.Duration } names of the owner and the group; timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Files:chmod(path, mode, opts)
@@ -291,10 +389,13 @@ function Files:chmod(path, mode, opts)
 end
 
 --- Replaces each occurrence of a text in a file, byte for byte: POST /files/replace.
+--- ```lua
+--- local count = assert(sandbox.files:replace("/work/config.ini", "debug=0", "debug=1"))
+--- ```
 ---@param path string
 ---@param old string
 ---@param new string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return integer? count of replacements; 0 also from an execd before 1.0.19, which does not count
 ---@return opensandbox.Error? err
 function Files:replace(path, old, new, opts)
@@ -309,6 +410,9 @@ function Files:replace(path, old, new, opts)
 end
 
 --- Uploads a local file, which is read while it is sent: POST /files/upload.
+--- ```lua
+--- assert(sandbox.files:upload("data.tar", "/work/data.tar", { on_progress = function(done, total) print(done, total) end }))
+--- ```
 ---@param from string local path
 ---@param to string path in the sandbox
 ---@param opts? opensandbox.WriteOpts
@@ -327,10 +431,16 @@ function Files:upload(from, to, opts)
   return send(self, op, { path = to, file = from }, opts)
 end
 
+--- The options of `download`.
+--- ```lua
+--- assert(sandbox.files:download("/work/out.tar", "out.tar", {
+---   verify = true, timeout = 600, on_progress = function(done, total) print(done, total) end,
+--- }))
+--- ```
 ---@class opensandbox.FileDownloadOpts
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
 ---@field verify? boolean compare size and CRC of the download with those of the file, before the local file is replaced
----@field timeout? number seconds for the download; default: none
+---@field timeout? opensandbox.Duration for the download; default: none
 
 local download_options = { on_progress = "function", verify = "boolean", timeout = "seconds" }
 
@@ -356,6 +466,9 @@ end
 ---
 --- An existing local file keeps its kind. The bytes are copied into a device, through a symlink, and into a file that is mounted,
 --- has other names or another owner. A FIFO, a socket and a file without write permission are errors.
+--- ```lua
+--- assert(sandbox.files:download("/work/out.tar", "out.tar", { verify = true }))
+--- ```
 ---@param from string path in the sandbox
 ---@param to string local path
 ---@param opts? opensandbox.FileDownloadOpts
@@ -381,8 +494,28 @@ function Files:download(from, to, opts)
   return nil, err
 end
 
+--- Iterates over the changes of a file, or of a directory with everything in it, from now on. They are polled by one short command each
+--- time: what exists only between two polls is not seen. Names that hold a newline are not watched. Needs find, stat and cksum in the
+--- sandbox. An error is raised by the loop, also one of the first poll.
+---
+--- ```lua
+--- for change in sandbox.files:watch("/work") do print(change.type, change.path) end
+--- ```
+---@param path string it need not exist
+---@param opts? opensandbox.WatchOpts
+---@return opensandbox.FileWatcher watcher for a `for` loop; or call its method `next`
+---@return nil state of the loop
+---@return nil control of the loop
+---@return opensandbox.FileWatcher closing value of the loop
+function Files:watch(path, opts)
+  check_path("files:watch", path)
+  local watcher = parts.file_watcher.new(self.target, path, opts)
+  return watcher, nil, nil, watcher
+end
+
 class.define(Files, { name = "files", methods = {
   ["opensandbox.files.directories"] = { "upload_dir", "download_dir" },
+  ["opensandbox.files.identity"] = { "as" },
 } })
 
 return files

@@ -11,14 +11,25 @@ local isolated_script = require "opensandbox.execution.isolated_script"
 local options = require "opensandbox.base.options"
 local tables = require "opensandbox.base.tables"
 
+--- A shell in namespaces of its own, with its own files, inside a sandbox.
+--- ```lua
+--- local isolated = assert(sandbox:isolated { workspace = "/work" })
+--- assert(isolated.files:write("data.txt", "3\n1\n2\n"))
+--- print(isolated.id, assert(isolated:run("sort data.txt")).stdout)
+--- ```
 ---@class opensandbox.Isolated: opensandbox.ChildResource
 ---@field id string for sandbox:isolated{ id = }, in another process too
 ---@field files opensandbox.Files the files in its workspace and overlays
 local Isolated = child_resource.class { __name = "opensandbox.Isolated", _op_prefix = "isolated", _noun = "isolated session",
   _delete = "delete_isolated_session" }
 
+--- A run of an isolated session in the background.
+--- ```lua
+--- local run = assert(isolated:start("./server"))
+--- print(run.id)
+--- ```
 ---@class opensandbox.IsolatedRunHandle: opensandbox.BackgroundProcess
----@field id string
+---@field id string execd's name for it
 local Run = background_process.class { __name = "opensandbox.IsolatedRun", _op_prefix = "isolated_run", _noun = "run",
   _timeout_hint = "It continues: wait again, or close its session" }
 
@@ -152,6 +163,10 @@ end
 ---
 --- `exit`, `exec` and a failure under `set -e` end the session, and so do a timeout, a cancelled task and an error in a callback.
 --- Then `session_ended` of the result or of the error is true. Write `( set -e; ... )` for code that may exit.
+--- ```lua
+--- local result = assert(isolated:run("sort data.txt", { env = { LC_ALL = "C" } }))
+--- if result.session_ended then print("the session has ended with the run") end
+--- ```
 ---@param code string
 ---@param opts? opensandbox.IsolatedRunOpts
 ---@return opensandbox.IsolatedResult? result
@@ -162,6 +177,10 @@ end
 
 --- Starts code in the background, in another shell (execd 1.0.22). It continues when the object is collected, and ends with the
 --- session.
+--- ```lua
+--- local run = assert(isolated:start("./server --port 8000"))
+--- print(assert(run:wait { timeout = 10 }).exit_code)
+--- ```
 ---@param code string
 ---@param opts? opensandbox.IsolatedStartOpts
 ---@return opensandbox.IsolatedRunHandle? run
@@ -173,7 +192,10 @@ function Isolated:start(code, opts)
 end
 
 --- Returns the status of the session.
----@param opts? { timeout?: number } timeout in seconds
+--- ```lua
+--- print(assert(isolated:info()).idle_remaining)
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.IsolatedSessionInfo? info
 ---@return opensandbox.Error? err
 function Isolated:info(opts)

@@ -26,6 +26,10 @@ local tables = require "opensandbox.base.tables"
 -- Files that are loaded when they are first needed.
 local parts = lazy.modules { memory_store = "opensandbox.pool.memory_store" }
 
+--- Sandboxes that are created in advance, in this process or in all that share a store. Each is used once.
+--- ```lua
+--- local pool = client:pool { image = "python:3.12", min_idle = 4, max_size = 16 }
+--- ```
 ---@class opensandbox.Pool
 local Pool = {}
 Pool.__index = Pool
@@ -43,20 +47,32 @@ local POLL_INTERVAL = 1           -- seconds between checks of a request that wa
 local MAX_MIN_LIFETIME = 60       -- seconds: the greatest default of min_remaining_lifetime
 local FOREVER = 1e9               -- seconds: the lease in a private store
 
+--- The options of `client:pool`: those of the sandboxes, and how many there are.
+--- ```lua
+--- local pool = client:pool {
+---   image = "python:3.12", timeout = "1h", min_idle = 4, max_size = 16, min_remaining_lifetime = 60,
+---   acquire_timeout = 10, ready_timeout = 60, keep_alive = false,
+---   warm_up = function(sandbox) return sandbox:run("pip install numpy") end,
+---   ready = function(sandbox) return sandbox.files:exists("/tmp/ready") end, max_creates_per_second = 2, check = function(sandbox) return sandbox:run("true") end,
+---   store = opensandbox.pool_stores.memory(), lease = 60, store_timeout = 5,
+---   on_state = function(info) print(info.id, info.state) end,
+--- }
+--- ```
 ---@class opensandbox.PoolOpts: opensandbox.SandboxOpts
 ---@field min_idle? integer idle sandboxes that are kept ready, default 1
 ---@field max_size? integer sandboxes in all at any time, default 10
+---@field min_remaining_lifetime? opensandbox.Duration of lifetime that a sandbox must have left to be handed out, default a tenth of its timeout, at most 60
+---@field warm_up? fun(sandbox: opensandbox.Sandbox): any, any called once with each new sandbox before it is handed out; nil and an error, or a raised one, discard it
+---@field acquire_timeout? opensandbox.Duration that `acquire` waits for capacity, default 30
+---@field ready? fun(sandbox: opensandbox.Sandbox): any, any see CreateOpts
+---@field ready_timeout? opensandbox.Duration see CreateOpts
 ---@field max_creates_per_second? number default: no limit
----@field min_remaining_lifetime? number seconds of lifetime that a sandbox must have left to be handed out, default a tenth of its timeout, at most 60
----@field warm_up? fun(sandbox: opensandbox.Sandbox): any called once with each new sandbox before it is handed out; nil and an error, or a raised one, discard it
----@field check? fun(sandbox: opensandbox.Sandbox): any called with each idle sandbox that is to be handed out; nil and an error, or a raised one, discard it
----@field acquire_timeout? number seconds that `acquire` waits for capacity, default 30
+---@field check? fun(sandbox: opensandbox.Sandbox): any, any called with each idle sandbox that is to be handed out; nil and an error, or a raised one, discard it
 ---@field store? opensandbox.PoolStore of opensandbox.pool_stores: shares the pool with all that use this store; min_idle, max_size and max_creates_per_second are then for all of them together, as the last program with new ones has them. The pool renews leases until it is closed, so that it keeps the event loop of a host from ending before
----@field lease? number seconds after which the others delete what a process held that has died, default 60, at least 1; a process must wait in this library, or in its event loop, at least four times in that
----@field store_timeout? number seconds after which a store that does not answer is an error, default 5
----@field ready_timeout? number see CreateOpts
+---@field lease? opensandbox.Duration after which the others delete what a process held that has died, default 60, at least 1; a process must wait in this library, or in its event loop, at least four times in that
+---@field store_timeout? opensandbox.Duration after which a store that does not answer is an error, default 5
 ---@field on_state? fun(info: opensandbox.SandboxInfo) see CreateOpts
----@field keep_alive? number|false see CreateOpts
+---@field keep_alive? opensandbox.Duration|false see CreateOpts
 
 local own_options = {
   min_idle = "natural", max_size = "natural", max_creates_per_second = "any", min_remaining_lifetime = "seconds or 0",
@@ -94,6 +110,9 @@ local function with_defaults(op, given, lifetime)
 end
 
 --- Makes a pool and starts to fill it.
+--- ```lua
+--- local pool = client:pool { image = "python:3.12", min_idle = 4, max_size = 16 }
+--- ```
 ---@param client opensandbox.Client
 ---@param opts opensandbox.PoolOpts
 ---@return opensandbox.Pool
@@ -198,7 +217,10 @@ local acquire_options = { timeout = "seconds or 0" }
 
 --- Returns a sandbox that is ready, for one use: release it, or use `with`. It takes an idle one that answers and lives long enough, else
 --- waits for a new one. The requests of a process are served in their order.
----@param opts? { timeout?: number } timeout in seconds to wait for capacity, default: the pool's acquire_timeout; a create that is under way is waited for beyond that
+--- ```lua
+--- local sandbox = assert(pool:acquire { timeout = 10 })
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds to wait for capacity, default: the pool's acquire_timeout; a create that is under way is waited for beyond that
 ---@return opensandbox.Sandbox? sandbox
 ---@return opensandbox.Error? err kind `timeout`, code `pool_exhausted` when there was no capacity; code `store_unreachable`, `store_timeout`, `store_foreign` or `store_failed` when the store fails; else the error of the create
 function Pool:acquire(opts)
@@ -223,6 +245,9 @@ function Pool:acquire(opts)
 end
 
 --- Deletes a sandbox of this pool in the background, which makes room for another.
+--- ```lua
+--- pool:release(sandbox)
+--- ```
 ---@param sandbox opensandbox.Sandbox
 ---@return true
 function Pool:release(sandbox)
@@ -240,7 +265,10 @@ local function release_and_return(self, sandbox, ok, ...)
 end
 
 --- Calls a function with a sandbox and `...`, and releases the sandbox afterwards, also when the function raises. Its error is raised again.
----@param fn fun(sandbox: opensandbox.Sandbox, ...): any
+--- ```lua
+--- local result = assert(pool:with(function(sandbox) return sandbox:run("make test", { timeout = 60 }) end))
+--- ```
+---@param fn fun(sandbox: opensandbox.Sandbox, ...: any): any, any
 ---@param ... any
 ---@return any ... the results of fn, or nil and the error of acquire
 function Pool:with(fn, ...)
@@ -250,6 +278,11 @@ function Pool:with(fn, ...)
   return release_and_return(self, sandbox, coxpcall.pcall(fn, sandbox, ...))
 end
 
+--- How many sandboxes a pool has.
+--- ```lua
+--- local stats = pool:stats()
+--- print(stats.idle, stats.busy, stats.creating, stats.failures)
+--- ```
 ---@class opensandbox.PoolStats
 ---@field idle integer sandboxes that are ready
 ---@field busy integer sandboxes that are handed out or being deleted
@@ -257,6 +290,9 @@ end
 ---@field failures integer failed creates of this process since the last success
 
 --- Returns the numbers of sandboxes, of all processes that share the pool.
+--- ```lua
+--- print(assert(pool:stats()).idle)
+--- ```
 ---@return opensandbox.PoolStats? stats
 ---@return opensandbox.Error? err of the store
 function Pool:stats()
@@ -272,6 +308,9 @@ local resize_options = { min_idle = "natural", max_size = "natural", max_creates
 
 --- Changes the limits, for all processes that share the pool. Idle sandboxes above the new limits are deleted. Sandboxes in use stay until
 --- they are released.
+--- ```lua
+--- assert(pool:resize { min_idle = 8, max_size = 32 })
+--- ```
 ---@param opts { min_idle?: integer, max_size?: integer, max_creates_per_second?: number|false } default: as before; false: no limit
 ---@return true? ok
 ---@return opensandbox.Error? err of the store
@@ -299,7 +338,10 @@ end
 local time_options = { timeout = "seconds" }
 
 --- Waits until `min_idle` sandboxes are ready, or as many as max_size allows beside those in use.
----@param opts? { timeout?: number } timeout in seconds, default: none
+--- ```lua
+--- assert(pool:fill { timeout = "2m" })
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default: none
 ---@return true? ok
 ---@return opensandbox.Error? err kind `timeout`, code `not_filled`; else the error of the last create, or of the store
 function Pool:fill(opts)
@@ -330,7 +372,10 @@ end
 --- gone. Idle sandboxes of a shared pool stay for the other processes, and for later ones: `resize { min_idle = 0 }` deletes them. Sandboxes
 --- that are handed out continue until they are released. Waiting and later calls of acquire return an error. Closing the client does this
 --- too.
----@param opts? { timeout?: number } timeout in seconds, default 30; the deletes continue in the background
+--- ```lua
+--- assert(pool:close())
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default 30; the deletes continue in the background
 ---@return true? ok
 ---@return opensandbox.Error? err kind `timeout`, code `not_closed`
 function Pool:close(opts)

@@ -10,6 +10,11 @@ local options = require "opensandbox.base.options"
 local tables = require "opensandbox.base.tables"
 local url = require "opensandbox.base.url"
 
+--- A sandbox for another process, as plain data that can be written as JSON. Protect it like a password.
+--- ```lua
+--- local handle = assert(sandbox:handle())
+--- print(handle.id, handle.url, handle.endpoints["44772"].url)
+--- ```
 ---@class opensandbox.Handle
 ---@field id string the sandbox
 ---@field url string of its server
@@ -21,8 +26,13 @@ local EXECD_PORT = ("%d"):format(objects.EXECD_PORT) -- because the keys of JSON
 
 --- Returns a table that refers to the sandbox, which can be written as JSON. It keeps nothing alive: a sandbox that was created here is
 --- deleted with its object, unless that is detached.
+--- ```lua
+--- local id = assert(sandbox:handle()).id
+--- -- In another process, without a request for the endpoint:
+--- local same = assert(client:connect(handle, { wait = false }))
+--- ```
 ---@param self opensandbox.Sandbox
----@param opts? { timeout?: number } timeout in seconds, for the lookup of the endpoint if that is not known yet
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, for the lookup of the endpoint if that is not known yet
 ---@return opensandbox.Handle? handle
 ---@return opensandbox.Error? err
 function sandbox_reference.of(self, opts)

@@ -4,6 +4,11 @@ local class = require "opensandbox.base.class"
 local deadline = require "opensandbox.loop.deadline"
 local options = require "opensandbox.base.options"
 
+--- Credentials that are added to the requests of a sandbox, and that it never sees: `sandbox.vault`. The sandbox must have been created
+--- with a `network_policy` and `credential_proxy = true`.
+--- ```lua
+--- print(assert(sandbox.vault:get()).revision)
+--- ```
 ---@class opensandbox.Vault
 local Vault = {}
 Vault.__index = Vault
@@ -23,8 +28,14 @@ local function call(self, op, opts, method, ...)
 end
 
 --- Creates the vault: POST /credential-vault of the egress API.
+--- ```lua
+--- assert(sandbox.vault:create {
+---   credentials = { { name = "token", value = secret } },
+---   bindings = { { name = "api", hosts = { "api.example.com" }, auth = { type = "bearer", credential = "token" } } },
+--- })
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@param contents opensandbox.VaultOpts
----@param opts? { timeout?: number } timeout in seconds
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
 function Vault:create(contents, opts)
@@ -32,7 +43,10 @@ function Vault:create(contents, opts)
 end
 
 --- Returns its state, without its secrets: GET /credential-vault.
----@param opts? { timeout?: number } timeout in seconds
+--- ```lua
+--- print(assert(sandbox.vault:get()).revision)
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
 function Vault:get(opts)
@@ -40,8 +54,11 @@ function Vault:get(opts)
 end
 
 --- Changes it, all or nothing: PATCH /credential-vault.
+--- ```lua
+--- assert(sandbox.vault:patch { credentials = { replace = { { name = "token", value = secret } } } })
+--- ```
 ---@param changes opensandbox.VaultChanges
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
 function Vault:patch(changes, opts)
@@ -49,7 +66,10 @@ function Vault:patch(changes, opts)
 end
 
 --- Deletes it: DELETE /credential-vault. The call succeeds when there is none.
----@param opts? { timeout?: number } timeout in seconds
+--- ```lua
+--- assert(sandbox.vault:delete())
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Vault:delete(opts)
@@ -57,7 +77,10 @@ function Vault:delete(opts)
 end
 
 --- Returns its credentials, without their values: GET /credential-vault/credentials.
----@param opts? { timeout?: number } timeout in seconds
+--- ```lua
+--- for _, credential in ipairs(assert(sandbox.vault:credentials())) do print(credential.name) end
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.CredentialInfo[]? list
 ---@return opensandbox.Error? err
 function Vault:credentials(opts)
@@ -65,8 +88,11 @@ function Vault:credentials(opts)
 end
 
 --- Returns one credential, without its value: GET /credential-vault/credentials/{name}.
+--- ```lua
+--- print(assert(sandbox.vault:credential("token")).revision)
+--- ```
 ---@param name string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.CredentialInfo? credential
 ---@return opensandbox.Error? err
 function Vault:credential(name, opts)
@@ -74,7 +100,10 @@ function Vault:credential(name, opts)
 end
 
 --- Returns its bindings, without the names of their credentials: GET /credential-vault/bindings.
----@param opts? { timeout?: number } timeout in seconds
+--- ```lua
+--- for _, binding in ipairs(assert(sandbox.vault:bindings())) do print(binding.name) end
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.BindingInfo[]? list
 ---@return opensandbox.Error? err
 function Vault:bindings(opts)
@@ -82,8 +111,11 @@ function Vault:bindings(opts)
 end
 
 --- Returns one binding: GET /credential-vault/bindings/{name}.
+--- ```lua
+--- print(assert(sandbox.vault:binding("api")).auth.type)
+--- ```
 ---@param name string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.BindingInfo? binding
 ---@return opensandbox.Error? err
 function Vault:binding(name, opts)

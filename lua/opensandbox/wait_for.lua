@@ -38,9 +38,13 @@ local PATH_SCRIPT = [[
 exists() { [ -e %s ]; }
 ]]
 
+--- How long `wait_for_port` and `wait_for_file` wait.
+--- ```lua
+--- assert(sandbox:wait_for_port(8080, { timeout = 60, interval = 0.5 }))
+--- ```
 ---@class opensandbox.WaitForOpts
----@field timeout? number seconds, default 30
----@field interval? number seconds between two checks, default 0.1
+---@field timeout? opensandbox.Duration default 30
+---@field interval? opensandbox.Duration between two checks, default 0.1
 
 local known_options = { timeout = "seconds", interval = "seconds" }
 
@@ -73,6 +77,9 @@ local function wait_until(sandbox, op, script, opts, timeout_error)
 end
 
 --- Waits until a process in the sandbox listens on a TCP port, even if only on 127.0.0.1: POST /command of execd.
+--- ```lua
+--- assert(sandbox:wait_for_port(8080, { timeout = "1m", interval = 0.5 }))
+--- ```
 ---@param self opensandbox.Sandbox
 ---@param port integer 1 to 65535
 ---@param opts? opensandbox.WaitForOpts
@@ -89,6 +96,9 @@ end
 
 --- Waits until a path exists in the sandbox: a file, a directory, a socket. A symbolic link counts when its target exists. POST /command
 --- of execd.
+--- ```lua
+--- assert(sandbox:wait_for_file("/tmp/ready", { timeout = 60 }))
+--- ```
 ---@param self opensandbox.Sandbox
 ---@param path string
 ---@param opts? opensandbox.WaitForOpts

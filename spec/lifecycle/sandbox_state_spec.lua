@@ -113,7 +113,7 @@ describe("the question why a sandbox does not answer", function()
         gateway = { 502, {}, "" }, ingress = { 404, {}, "OpenSandbox Ingress: sandbox x not found" },
         proxy = { 502, JSON, '{"code":"GENERAL::UNKNOWN_ERROR","message":"no connection"}' },
         execd = { 503, JSON, '{"code":"SERVICE_UNAVAILABLE","message":"no"}' }, route = { 404, {}, "404 page not found" },
-        missing = { 404, JSON, '{"code":"FILE_NOT_FOUND","message":"no"}' },
+        missing = { 404, JSON, '{"code":"FILE_NOT_FOUND","message":"no"}' }, mute = { 502, {}, "" },
       }
       return function(request, connection)
         local id = request.path:match("^/execd/(%w+)")
@@ -123,6 +123,7 @@ describe("the question why a sandbox does not answer", function()
           return connection:respond(200, JSON, json.encode { endpoint = request.headers.host .. "/execd/" .. id })
         end
         state["asked " .. id] = (state["asked " .. id] or 0) + 1
+        if id == "mute" then return connection:silence() end
         connection:after(50, function()
           connection:respond(200, JSON, json.encode { id = id, status = { state = "Running" } })
         end)
@@ -145,6 +146,17 @@ describe("the question why a sandbox does not answer", function()
       assert.equal("http", err.kind, id)
       assert.equal(is_asked and 1 or nil, server:state()["asked " .. id], id) -- the answer is still new
     end
+  end)
+
+  it("waits no longer than the call may, and at least a little", function()
+    local impatient = opensandbox.new(server.url, "", { retry = false, timeout = 0.1 })
+    local sandbox = assert(impatient:connect("mute", { wait = false }))
+    local began = core.now()
+    local _, err = sandbox.files:stat "/a"
+    local took = core.now() - began
+    assert.equal(502, err.status, tostring(err))
+    assert.is_true(took > 0.1 and took < 1.1, ("%.2f s"):format(took))
+    impatient:close()
   end)
 
   it("is not asked about an endpoint that is a URL", function()

@@ -1,4 +1,4 @@
---- The program behind cutting_relay.lua: forwards connections to a port of this machine, and cuts those that switched to WebSocket.
+--- The program behind cutting_relay.lua: forwards connections to a port of this machine, and cuts those that switch to WebSocket, or all.
 
 local uv = require "luv"
 local json = require "opensandbox.base.json"
@@ -35,7 +35,7 @@ end
 local function forward(pair, from, to)
   from:read_start(function(_, data)
     if not data then return cut(pair) end
-    if from == pair.client and data:find("^GET [^\r]*/ws[? ]") then expose(pair) end
+    if from == pair.client and not pair.bytes and (config.all or data:find("^GET [^\r]*/ws[? ]")) then expose(pair) end
     if not pair.bytes then return to:write(data) end
     local piece = data:sub(1, pair.bytes)
     pair.bytes = pair.bytes - #piece

@@ -96,10 +96,10 @@ end
 local Terminal = {}
 Terminal.__index = Terminal
 
---- Starts a program in a pseudo-terminal, which is its controlling terminal.
+--- Starts it, or another program, in a pseudo-terminal, which is its controlling terminal.
 -- @param server of process.devserver, or nil
--- @param arguments of opensandbox
--- @param options `columns` (80), `rows` (24), `env` (changes)
+-- @param arguments of opensandbox; nil for another program
+-- @param options `columns` (80), `rows` (24), `env` (changes), `argv` (of another program)
 -- @return an object with the methods below
 function program.terminal(server, arguments, options)
   options = options or {}
@@ -108,7 +108,7 @@ function program.terminal(server, arguments, options)
   core.resize_pty(master, options.columns or 80, options.rows or 24)
   local self = setmetatable({ master = master, slave = slave, text = "" }, Terminal)
   local args = { "-c" }
-  for _, argument in ipairs(argv_of(arguments)) do args[#args + 1] = argument end
+  for _, argument in ipairs(options.argv or argv_of(arguments)) do args[#args + 1] = argument end
   local spawn_options = { args = args, stdio = { slave, slave, slave }, env = variables_of(server, options.env) }
   self.handle, self.pid = uv.spawn("setsid", spawn_options, function(code, signal) self.code, self.signal = code, signal end)
   assert(self.handle, self.pid)

@@ -46,12 +46,18 @@ end
 
 if hit ~= 4 then problem("epoll: %d transfers ended", hit) end
 
--- The lookup of a name hangs: clocks run, and nothing waits for it.
-local version = { core.curl_version:match("libcurl/(%d+)%.(%d+)") }
-if tonumber(version[1]) * 1000 + tonumber(version[2]) >= 7087 then
-  torture.delay_lookups(3)
+-- The lookup of a name hangs: clocks run, and nothing waits for it. The best of three tries counts, because this machine may be busy.
+local MAX_WAIT = 0.2 -- seconds for step(0.1), and for close()
+
+-- Returns how long the longest step(0.1) took, the whole transfer, and closing a transfer and a multi whose lookups hang.
+local function try_lookups(try)
+  local function look_up(multi, name, fields)
+    local request = { url = ("http://slow-%s%d.invalid/"):format(name, try) }
+    for key, value in pairs(fields or {}) do request[key] = value end
+    return get(multi, "/", request)
+  end
   local multi = core.multi()
-  local transfer = get(multi, "/", { url = "http://slow.invalid/", connect_timeout = 0.3 })
+  local transfer = look_up(multi, "connect", { connect_timeout = 0.3 })
   local began, longest = core.now(), 0
   while not transfer:outcome() do
     local before = core.now()
@@ -60,16 +66,29 @@ if tonumber(version[1]) * 1000 + tonumber(version[2]) >= 7087 then
   end
   local took = core.now() - began
   if transfer:outcome() ~= "connect_timeout" then problem("lookup: %s", (transfer:outcome())) end
-  if took > 1 or longest > 0.5 then problem("lookup: %.2f s, a step %.2f s", took, longest) end
-  local closing = get(multi, "/", { url = "http://slow2.invalid/" })
+  local closing, left = look_up(multi, "close"), look_up(multi, "left")
   multi:step(0.05)
+  if closing:outcome() or left:outcome() then problem "lookup: it has ended" end
   began = core.now()
   closing:close()
-  local left = get(multi, "/", { url = "http://slow3.invalid/" })
-  multi:step(0.05)
-  if left:outcome() then problem "lookup: it has ended" end
+  local closed = core.now() - began
+  began = core.now()
   multi:close()
-  if core.now() - began > 0.5 then problem("lookup: closing took %.2f s", core.now() - began) end
+  return { longest, took - 0.3, closed, core.now() - began }
+end
+
+local version = { core.curl_version:match("libcurl/(%d+)%.(%d+)") }
+if tonumber(version[1]) * 1000 + tonumber(version[2]) >= 7087 then -- older versions wait for the lookup when they close
+  torture.delay_lookups(3)
+  local best
+  for try = 1, 3 do
+    best = try_lookups(try)
+    if math.max(best[1], best[2], best[3], best[4]) <= MAX_WAIT then break end
+  end
+  if math.max(best[1], best[2], best[3], best[4]) > MAX_WAIT then
+    problem("lookup: the longest step took %.2f s, the clock ran out %.2f s late, closing took %.2f and %.2f s", best[1], best[2],
+      best[3], best[4])
+  end
   local last = core.now() + 3.5 -- the threads that were left behind end by themselves, and then nothing of theirs stays
   while core.now() < last do core.poller():wait(0.1) end
 end

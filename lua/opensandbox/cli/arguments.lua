@@ -21,8 +21,10 @@ local GROUPS = {
   } },
   { "Commands", {
     { "exec", "run a command in a sandbox" },
+    { "shell", "open a shell of a sandbox in this terminal" },
     { "start", "start a command in the background" },
     { "status", "show commands in the background, or the processes of a sandbox" },
+    { "stop", "stop commands in the background" },
     { "logs", "print the output of a command in the background" },
   } },
   { "Files, network, state", {
@@ -37,6 +39,8 @@ local GROUPS = {
     { "diagnose", "show what the server knows about a sandbox" },
     { "doctor", "check this installation, the server and the key" },
     { "dev", "run a development server on this machine" },
+    { "completion", "print the completions for a shell" },
+    { "mcp", "serve sandboxes to agents, with the Model Context Protocol" },
   } },
 }
 
@@ -50,7 +54,10 @@ local INSTALL = "the Lua module argparse is missing, which reads the arguments: 
 
 local function load_argparse()
   local ok, argparse = pcall(require, "argparse")
-  if ok then return argparse end
+  if ok then
+    if argparse("").help_max_width then return argparse end
+    failure.raise(failure.EXIT.FAILED, "the Lua module argparse is too old: 0.7.0 or newer is needed")
+  end
   if tostring(argparse):find("module 'argparse' not found", 1, true) then failure.raise(failure.EXIT.FAILED, INSTALL) end
   error(argparse, 0)
 end
@@ -61,7 +68,7 @@ end
 
 -- Options of every subcommand that talks to the server.
 local function add_common_options(parser, command)
-  if not command.runs_command then
+  if not command.has_no_result then
     parser:option("-o --output", "How results are printed: as a table, or as JSON."):choices { "table", "json" }:argname "FORMAT"
   end
   parser:option("--url", "URL of the server. Default: OPEN_SANDBOX_DOMAIN, else http://localhost:8080."):argname "URL"

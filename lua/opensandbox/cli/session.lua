@@ -7,6 +7,7 @@ local check = require "opensandbox.cli.base.check"
 local core = require "opensandbox.core"
 local event_loop = require "opensandbox.cli.base.event_loop"
 local opensandbox = require "opensandbox"
+local raw_terminal = require "opensandbox.cli.base.raw_terminal"
 
 local session = {}
 
@@ -47,7 +48,10 @@ function session.run(command, context)
   local task = opensandbox.spawn(command.run, context)
   local received, received_at
   event_loop.catch_signals({ "INT", "TERM", "HUP" }, function(name)
-    if received and core.now() - received_at > REPETITION then core.die_by_signal(name) end
+    if received and core.now() - received_at > REPETITION then
+      raw_terminal.leave()
+      core.die_by_signal(name)
+    end
     if received then return end
     received, received_at = name, core.now()
     task:cancel()

@@ -107,6 +107,7 @@ end
 local function with_retries(http, request, attempt, seconds, shared_budget)
   if request.may_repeat == nil then request.may_repeat = idempotent[request.method] or false end
   local deadline = deadlines.new(seconds)
+  request.deadline = deadlines.new(request.timeout > 0 and request.timeout or nil)
   local attempts = 0
   while true do
     attempts = attempts + 1

@@ -28,6 +28,7 @@ local parts = lazy.modules {
 ---@field retry table the policy, see retry.lua
 ---@field transport opensandbox.Transport
 ---@field clock opensandbox.ServerClock of the lifecycle server
+---@field is_closing? boolean the client has begun to close
 ---@field capabilities table see capabilities.lua
 ---@field limit? opensandbox.Deadline of a view, see HttpClient:within
 local HttpClient = {}
@@ -163,13 +164,15 @@ function HttpClient:notify_response(ex)
   self._on_response(facts)
 end
 
---- Explains an error of a call to a sandbox's endpoint, because only the lifecycle server knows why a sandbox does not answer.
+--- Explains an error of a call to a sandbox's endpoint, because only the lifecycle server knows why a sandbox does not answer. This takes
+--- no longer than a plain call may, and not much longer than the time that the call has left.
 ---@param request table
 ---@param err opensandbox.Error
 ---@return opensandbox.Error err a better one, or the same
 function HttpClient:explain_error(request, err)
   if not request.to_endpoint or request.explained == false then return err end
-  return self._explain_error(request.op, err, request.shielded)
+  local seconds = request.deadline and request.deadline:clamp(self.timeouts.timeout) or self.timeouts.timeout
+  return self._explain_error(request.op, err, request.shielded, seconds)
 end
 
 -- Adds the encoded `json`, the client's headers, the connect timeout and the secrets that must never be shown.
@@ -303,6 +306,12 @@ end
 ---@param wait_on_close? boolean closing the client waits for the response
 function HttpClient:send_to_endpoint(endpoint, request, wait_on_close)
   self:send_detached(self:endpoint_request(endpoint, request), wait_on_close)
+end
+
+--- Internal: from now on, a request that fails has an error of kind `closed`, because the deletes of a closing client can break its other
+--- requests. A request that deletes or stops something keeps its own error.
+function HttpClient:begin_close()
+  self.is_closing = true
 end
 
 --- Stops all requests.

@@ -18,8 +18,15 @@ objects.POOL_LABEL = "opensandbox-lua-pool"
 objects.EXECD_PORT = ports.EXECD
 objects.EGRESS_PORT = ports.EGRESS
 
+--- What the server knows about a sandbox.
+--- ```lua
+--- local info = assert(sandbox:info())
+--- print(info.id, info.state, info.reason, info.message, info.last_transition_at, info.created_at, info.expires_at)
+--- print(info.metadata.job, info.image, info.snapshot_id, info.entrypoint and info.entrypoint[1])
+--- print(info.platform and info.platform.arch, info.extensions and info.extensions.poolRef, info.raw.id)
+--- ```
 ---@class opensandbox.SandboxInfo
----@field id string
+---@field id string its name, for `client:connect`
 ---@field state string `Pending`, `Running`, `Paused`, `Failed`, `Terminated` ...: an open set
 ---@field reason? string the cause of the state, for programs
 ---@field message? string the cause of the state, for people
@@ -27,11 +34,11 @@ objects.EGRESS_PORT = ports.EGRESS
 ---@field created_at? number Unix seconds
 ---@field expires_at? number Unix seconds; nil: the sandbox never expires
 ---@field metadata table<string, string> for a sandbox restored from a snapshot, those of the original too, deleted keys included
----@field image? string
----@field snapshot_id? string
----@field entrypoint? string[]
----@field platform? { os: string, arch: string }
----@field extensions? table<string, string>
+---@field image? string the image that it was created from
+---@field snapshot_id? string the snapshot that it was restored from
+---@field entrypoint? string[] the command that keeps it running
+---@field platform? { os: string, arch: string } what it runs on, if the create asked for it
+---@field extensions? table<string, string> those of the create
 ---@field raw table the decoded JSON object of the response
 
 --- Decodes a sandbox.
@@ -63,12 +70,18 @@ function objects.sandbox_info(object)
   }
 end
 
+--- How a port of a sandbox can be reached.
+--- ```lua
+--- local endpoint = assert(sandbox:endpoint(8080))
+--- print(endpoint.url, endpoint.host, endpoint.port, endpoint.proxied, endpoint.sandbox_id, endpoint.origin)
+--- for name, value in pairs(endpoint.headers) do print(name, value) end
+--- ```
 ---@class opensandbox.Endpoint
 ---@field url string base URL, without a slash at its end
----@field host string
----@field port integer
+---@field host string the host of the URL
+---@field port integer the port of the URL, which need not be the sandbox's
 ---@field headers table<string, string> headers that every request to the endpoint must carry
----@field sandbox_id string
+---@field sandbox_id string the sandbox that it belongs to
 ---@field proxied boolean requests pass through the lifecycle server's proxy
 ---@field origin? string what the sandbox was made from, as far as the server reports it: "template"
 

@@ -7,8 +7,8 @@ local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
 
 local sandbox_state = {}
 
-local QUESTION_TIMEOUT = 5 -- seconds: the answer only improves an error
-local QUESTION_TIMEOUT_AFTER_TIMEOUT = 1 -- seconds, because the time of the call is over already
+local QUESTION_TIMEOUT = 5        -- seconds: the answer only improves an error
+local MIN_QUESTION_TIMEOUT = 0.75 -- seconds, if the time of the call is over already: no call outlives its time limit by a second
 local MAX_ANSWER_AGE = 1 -- seconds
 
 local final_states = { Failed = true, Terminated = true, Stopping = true }
@@ -92,13 +92,15 @@ end
 ---@param op string the method that the user called
 ---@param err opensandbox.Error
 ---@param shielded? boolean a cancelled task may wait for the answer, as for that of the call
+---@param seconds number that the call has left
 ---@return opensandbox.Error err of kind `state` when the sandbox is gone, paused or failed, with the given error as its cause; else the given one
-function sandbox_state.explain(client, op, err, shielded)
+function sandbox_state.explain(client, op, err, shielded, seconds)
   local id = err.sandbox_id
   if not id or not may_be_down(err) then return err end
   local request = sandbox_requests.get(op, id)
   request.shielded, request.decode = shielded, objects.sandbox_info
-  request.timeout = err.kind == "timeout" and QUESTION_TIMEOUT_AFTER_TIMEOUT or QUESTION_TIMEOUT
+  if err.kind == "timeout" then seconds = 0 end
+  request.timeout = math.max(MIN_QUESTION_TIMEOUT, math.min(seconds, QUESTION_TIMEOUT))
   local info, problem = look_up(client, request)
   local explanation
   if problem and problem.kind == "cancelled" then

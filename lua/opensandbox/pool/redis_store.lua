@@ -176,7 +176,7 @@ local option_types = { name = "nonempty string", connect = "function", timeout =
 --- The client must have a method `eval(script, number_of_keys, key, ..., argument, ...)` that returns the text which the script returns. It
 --- raises its errors, or returns them after nil or false. lua-redis blocks the process for the time of a request, a few tenths of a
 --- millisecond.
----@param opts { name: string, connect: fun(): table?, timeout?: number } name of the pool: pools of other options need other names; connect: returns a connected client, or nil and an error; timeout: seconds for a request, default 5, set on clients of lua-redis and lua-resty-redis; any other client needs a time limit of its own
+---@param opts { name: string, connect: fun(): table?, timeout?: opensandbox.Duration } name of the pool: pools of other options need other names; connect: returns a connected client, or nil and an error; timeout: seconds for a request, default 5, set on clients of lua-redis and lua-resty-redis; any other client needs a time limit of its own
 ---@return opensandbox.PoolStore
 function redis_store.new(opts)
   local op = "pool_stores.redis"

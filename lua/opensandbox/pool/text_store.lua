@@ -9,6 +9,12 @@ local core = require "opensandbox.core"
 local options = require "opensandbox.base.options"
 local rules = require "opensandbox.pool.rules"
 
+--- A store, which several processes share for their pools. `opensandbox.pool_stores` makes them.
+--- ```lua
+--- local store = opensandbox.pool_stores.memory()
+--- print(store.name, store.immediate, store.transact ~= nil)
+--- local pool = client:pool { image = "python:3.12", store = store }
+--- ```
 ---@class opensandbox.PoolStore
 ---@field name string how errors name it
 ---@field immediate? boolean `transact` never waits

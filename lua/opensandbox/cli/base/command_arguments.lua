@@ -47,8 +47,9 @@ end
 
 --- Returns the command as sandbox:run takes it.
 ---@param argv string[]
----@return string|string[]
+---@return string|string[]|nil command nil for none
 function command_arguments.command(argv)
+  if #argv == 0 then return nil end
   if argv[1] == "" then failure.usage("the command is empty") end
   return #argv == 1 and argv[1] or argv
 end

@@ -7,7 +7,7 @@ local failure = require "opensandbox.cli.base.failure"
 local output = require "opensandbox.cli.base.output"
 local progress = require "opensandbox.cli.base.progress"
 
-local cp = { example = "opensandbox cp ./src SANDBOX:/work/src" }
+local cp = { example = "opensandbox cp ./src SANDBOX:/work/src", has_no_result = true }
 
 local STDIN = 0
 local CHUNK = 65536 -- bytes

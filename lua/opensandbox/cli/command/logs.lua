@@ -4,7 +4,7 @@ local check = require "opensandbox.cli.base.check"
 local output = require "opensandbox.cli.base.output"
 local values = require "opensandbox.cli.base.values"
 
-local logs = { example = "opensandbox logs -f SANDBOX COMMAND" }
+local logs = { example = "opensandbox logs -f SANDBOX COMMAND", has_no_result = true }
 
 function logs.declare(parser)
   parser:argument("sandbox", "Id of the sandbox."):argname "SANDBOX"
