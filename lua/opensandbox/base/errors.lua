@@ -250,7 +250,8 @@ end
 --- Returns true if execd or a sidecar does not know the route or the method, because it is older or another service.
 ---@param err opensandbox.Error
 function errors.is_unknown_route(err)
-  return err.status == 405 or (err.status == 404 and tostring(err.message):find("page not found", 1, true) ~= nil)
+  -- An error with a code of its own is about a resource, whose name may be anything.
+  return err.status == 405 or (err.code == "HTTP_404" and tostring(err.message):find("page not found", 1, true) ~= nil)
 end
 
 return errors
