@@ -28,7 +28,7 @@ end
 local LATER = {
   "opensandbox.sandbox_pool", "opensandbox.vault", "opensandbox.egress", "opensandbox.isolated_session", "opensandbox.code_context",
   "opensandbox.session", "opensandbox.terminal", "opensandbox.wait_for", "opensandbox.egress.presets",
-  "opensandbox.egress.vault_routes",
+  "opensandbox.egress.vault_routes", "opensandbox.execution.stdin_stream", "opensandbox.execution.terminal_stream",
   "opensandbox.files.tar", "opensandbox.files.directories", "opensandbox.files.checksum", "opensandbox.execution.code_routes",
   "opensandbox.execution.isolated_routes", "opensandbox.lifecycle.diagnostics_routes", "opensandbox.lifecycle.snapshot_routes",
   "opensandbox.files.identity", "opensandbox.execution.variables", "opensandbox.lifecycle.network_policy_routes",

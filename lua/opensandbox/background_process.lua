@@ -133,7 +133,7 @@ function Events:next()
   if self._finished then return nil end
   local text, cursor, status, err = self._log:next()
   if text then return { type = "output", text = text, cursor = cursor } end
-  if not status then return nil, err end
+  if not status then return nil, err.kind == "timeout" and self._limit:has_passed() and self._timeout_error(err) or err end
   self._finished = true
   local event = end_of(status)
   event.type = "exit"
@@ -147,7 +147,7 @@ function Events:__call()
   return event
 end
 
-local events_options = { cursor = "natural" }
+local events_options = { cursor = "natural", timeout = "seconds" }
 
 --- Follows its output until it has ended, in short requests, so that nothing is lost when one of them fails. Use the result in a `for`
 --- loop, or call its method `next`.
@@ -156,16 +156,21 @@ local events_options = { cursor = "natural" }
 ---   if event.type == "output" then io.write(event.text) else print("exit code", event.exit_code) end
 --- end
 --- ```
----@param opts? { cursor?: integer } cursor: byte offset of the first output, default 0
----@return opensandbox.CommandEvents
+---@param opts? { cursor?: integer, timeout?: number } cursor: byte offset of the first output, default 0; timeout: seconds for the whole iteration, default: none
+---@return opensandbox.CommandEvents events the error when the time is over has kind `timeout` and code `follow_timeout`
 function BackgroundProcess:events(opts)
   local op = self._op_prefix .. ":events"
   opts = options.check(op, opts, events_options)
-  return setmetatable({ _finished = false, _log = follow {
-    op = op, cursor = opts.cursor or 0,
-    logs = function(cursor) return self:_logs(op, cursor) end,
-    status = function() return self:_status(op) end,
-  } }, Events)
+  local limit = deadline.new(opts.timeout)
+  local log = follow {
+    op = op, cursor = opts.cursor or 0, limit = limit,
+    logs = function(cursor) return self:_logs(op, cursor, { timeout = limit:remaining() }) end,
+    status = function() return self:_status(op, { timeout = limit:remaining() }) end,
+  }
+  return setmetatable({ _finished = false, _log = log, _limit = limit, _timeout_error = function(cause)
+    return errors.timeout { op = op, code = "follow_timeout", option = "timeout", seconds = opts.timeout,
+      text = ("the %s has not ended"):format(self._noun), hint = self._timeout_hint, sandbox_id = self.sandbox.id, cause = cause }
+  end }, Events)
 end
 
 function BackgroundProcess:__tostring()

@@ -23,10 +23,11 @@ local command = {}
 ---@param sandbox opensandbox.Sandbox
 ---@param id string
 ---@param is_fresh boolean it was started just now
+---@param input? opensandbox.StdinStream its standard input
 ---@return opensandbox.Command
-function command.attach(sandbox, id, is_fresh)
+function command.attach(sandbox, id, is_fresh, input)
   local registered_by = is_fresh and core.now() + requests.REGISTRATION_TIMEOUT or 0
-  return setmetatable({ id = id, sandbox = sandbox, _registered_by = registered_by }, Command)
+  return setmetatable({ id = id, sandbox = sandbox, _registered_by = registered_by, _input = input }, Command)
 end
 
 -- Makes a call about this command. execd may not know a command yet that was started just now.
@@ -65,6 +66,44 @@ function Command:kill(opts)
   if ok then return true end
   if tostring(err.message):find("is not running", 1, true) then return true end
   return nil, err
+end
+
+local function input_of(self, op)
+  return self._input or options.raise(op, "the command was not started here with stdin = true")
+end
+
+local input_options = { timeout = "seconds" }
+
+--- Writes to the standard input of a command that was started with `stdin = true`. Waits while the command does not read it, and a mebibyte
+--- is on its way. No byte is lost or doubled when a connection is cut.
+--- ```lua
+--- local command = assert(sandbox:start("sort > /tmp/sorted", { stdin = true }))
+--- assert(command:write("b\na\n"))
+--- ```
+---@param bytes string
+---@param opts? { timeout?: number } timeout in seconds, default: none
+---@return true? ok
+---@return opensandbox.Error? err code `stdin_closed`: the command has closed its standard input, or has ended
+function Command:write(bytes, opts)
+  local op = "command:write"
+  options.argument(op, "the input", bytes, "string")
+  opts = options.check(op, opts, input_options)
+  return input_of(self, op):write(op, bytes, opts.timeout)
+end
+
+--- Ends the standard input of a command that was started with `stdin = true`, and waits until the command has been given all of it. Calling
+--- it a second time has no effect.
+--- ```lua
+--- assert(command:close_stdin())
+--- print(assert(command:wait()).exit_code)
+--- ```
+---@param opts? { timeout?: number } timeout in seconds, default: none
+---@return true? ok
+---@return opensandbox.Error? err
+function Command:close_stdin(opts)
+  local op = "command:close_stdin"
+  opts = options.check(op, opts, input_options)
+  return input_of(self, op):close(op, opts.timeout)
 end
 
 class.check_colon(Command, "command")

@@ -28,6 +28,7 @@ local parts = lazy.modules {
   sandbox_reference = "opensandbox.sandbox_reference",
   sandbox_state = "opensandbox.lifecycle.sandbox_state",
   session = "opensandbox.session",
+  stdin_stream = "opensandbox.execution.stdin_stream",
   terminal = "opensandbox.terminal",
   vault = "opensandbox.vault",
 }
@@ -475,6 +476,7 @@ end
 ---   cwd = "/work", env = { PORT = "8000" }, timeout = "1h", uid = 1000, gid = 1000,
 --- }))
 --- local exact = assert(sandbox:start({ "sleep", "60" }, { shell = false }))
+--- local filter = assert(sandbox:start("sort", { stdin = true }))
 --- ```
 ---@class opensandbox.StartOpts
 ---@field cwd? string the directory to run in, which must exist; default: the image's
@@ -482,10 +484,12 @@ end
 ---@field timeout? opensandbox.Duration execd kills the command then
 ---@field uid? integer the user to run as; default: execd's
 ---@field gid? integer needs uid
+---@field stdin? true the input is what command:write sends, up to command:close_stdin; it also ends when the object is collected; default: empty
 ---@field shell? boolean false: starts a list without a shell
 
 local start_options = {
   cwd = "nonempty string", env = "environment", timeout = "seconds", uid = "natural", gid = "natural", shell = "boolean",
+  stdin = "boolean",
 }
 
 --- Starts a command in the background: POST /command of execd. It continues when the object is collected, and when this process ends.
@@ -500,9 +504,19 @@ local start_options = {
 function Sandbox:start(given, opts)
   local op = "sandbox:start"
   opts = tables.merge(options.check(op, opts, start_options), { background = true })
-  local result, err = run_prepared(self, parts.run_command.prepare(op, given, opts))
-  if not result then return nil, err end
-  return parts.command.attach(self, result.id, true)
+  local with_stdin = opts.stdin
+  opts.stdin = nil
+  if with_stdin and opts.shell == false then options.raise(op, "option 'stdin' needs the shell") end
+  local prepared = parts.run_command.prepare(op, given, opts)
+  local input, result, err
+  if with_stdin then
+    input, err = parts.stdin_stream.open(self, op, prepared.body)
+    if not input then return nil, err end
+  end
+  result, err = run_prepared(self, prepared)
+  if result then return parts.command.attach(self, result.id, true, input) end
+  if input then input:abandon() end
+  return nil, err
 end
 
 --- Returns an object for a command in the background that was started before, in any process. Nothing is sent.
@@ -837,6 +851,8 @@ end
 
 class.define(Sandbox, { name = "sandbox", fields = FIELDS, methods = {
   ["opensandbox.wait_for"] = { wait_for_port = "port", wait_for_file = "file" },
+  ["opensandbox.wait_for_url"] = { wait_for_url = "wait" },
+  ["opensandbox.wait_for_log"] = { wait_for_log = "wait" },
   ["opensandbox.sandbox_reference"] = { handle = "of" },
   ["opensandbox.execution.variables"] = { set_env = "set" },
 } })

@@ -154,9 +154,9 @@ function pool.new(client, opts)
 end
 
 -- Returns the error for a request that the store does not answer, or nil when it may still do that.
-local function store_timeout_error(self, op)
+local function store_timeout_error(self, op, request)
   local since = self._session:pending_since()
-  if not since or core.now() - since < self._store_timeout then return nil end
+  if not since or core.now() - math.max(since, request.since) < self._store_timeout then return nil end
   return self._session:error(op, "store_timeout", "it does not answer", self._store_timeout)
 end
 
@@ -168,7 +168,7 @@ local function wait_for_sandbox(self, op, request, limit)
     if self._dispatcher:is_closed() then return nil, dispatcher.closed_error(op) end
     local left = limit:remaining()
     local is_covered = request:position() <= self._dispatcher:creating() -- it waits for the outcome of a create under way
-    local err = not is_covered and store_timeout_error(self, op) or nil
+    local err = not is_covered and store_timeout_error(self, op, request) or nil
     if limit:has_passed() then
       -- The time is for capacity.
       if not is_covered and request.answered then
@@ -182,7 +182,7 @@ local function wait_for_sandbox(self, op, request, limit)
       request:abandon()
       return nil, err
     end
-    if self._session:pending_since() then left = math.min(left, self._store_timeout) end
+    if not self._session.store.immediate then left = math.min(left, self._store_timeout) end
     local interruption, reason = loop.wait { seconds = left, registry = request, key = "waiter", owner = request }
     if interruption then
       request:abandon()

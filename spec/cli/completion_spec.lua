@@ -53,13 +53,17 @@ describe("opensandbox completion", function()
     assert.truthy(result.err:find("'bash', 'zsh', 'fish'", 1, true), result.err)
   end)
 
-  it("names every subcommand and its options", function()
+  it("names every subcommand and its options, and so does the document", function()
     local help = program.check(nil, {})
     local text = program.check(nil, { "completion", "bash" })
+    local file = assert(io.open("doc/program.md"))
+    local document = file:read("*a")
+    file:close()
     local count = 0
     for name in help:gmatch("\n   ([a-z]+) +[a-z]") do
       count = count + 1
       assert.truthy(text:find('cmd="' .. name .. '"', 1, true), name)
+      assert.truthy(document:find("[`n] ?" .. name .. "[ `]"), name .. " is not in doc/program.md")
       local shown = name == "dev" and "" or program.check(nil, { name, "--help" }) -- dev shows the options of the server
       for option in shown:gmatch("\n +(%-%-[%a-]+)") do
         assert.truthy(text:find(option, 1, true), name .. " " .. option)

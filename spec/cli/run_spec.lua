@@ -131,6 +131,29 @@ describe("a command of opensandbox", function()
     end)
   end
 
+  it("cleans up when timeout(1) sends the signal twice", function()
+    local env = process.module_paths()
+    env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY = server.url, server.key
+    local child = process.start { env = env, argv = { "timeout", "1.5", process.lua(), "bin/opensandbox", "run", "-n",
+      "python:3.12", "--", "sleep 100" } }
+    assert.equal(124, child:wait(20))
+    child:stop()
+    is_alone()
+  end)
+
+  it("works without standard streams", function()
+    local env = process.module_paths()
+    env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY = server.url, server.key
+    local command = process.lua() .. " bin/opensandbox exec " .. id .. " -- "
+    local child = process.start { env = env, argv = { "sh", "-c", command .. "'cat; echo end' <&-" } }
+    assert.equal(0, child:wait(20))
+    assert.equal("end\n", child:output())
+    child:stop()
+    child = process.start { env = env, argv = { "sh", "-c", command .. "'echo lost; exit 3' <&- >&- 2>&-; echo $?" } }
+    assert.equal("3", child:read_line(20))
+    child:stop()
+  end)
+
   it("leaves no sandbox if the signal comes while it is created", function()
     local slow = process.devserver { grace = 0.1, args = { "--create-delay", "2" } }
     local child = program.start(slow, { "run", "-n", "python:3.12", "--", "true" })

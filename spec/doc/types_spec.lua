@@ -43,7 +43,8 @@ end
 -- Returns the text of a file with its tables of options as object types. Their fields and those of their parents are in `model`.
 local function with_exact_options(text, model)
   local lines, is_replaced = {}, false
-  for line in (text .. "\n"):gmatch("(.-)\n") do
+  for original in (text .. "\n"):gmatch("(.-)\n") do
+    local line = original
     local name = line:match("^%-%-%-@class (opensandbox%.%w+)")
     local class = name and model.classes[name]
     if class and #class.methods == 0 and (name:find("Opts$") or name:find("Filter$")) then

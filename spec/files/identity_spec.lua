@@ -150,7 +150,7 @@ for _, isolation in ipairs { "auto", "none" } do
     local server, client, sandbox, files
 
     setup(function()
-      server = process.devserver { grace = 0.1, isolation = isolation, args = { "--file-identities" } }
+      server = process.devserver { grace = 0.1, isolation = isolation, args = { "--newest-execd" } }
       client = opensandbox.new(server.url, server.key)
       sandbox = assert(client:create { image = "any" })
       local uid, gid = assert(sandbox:run("id -u; id -g")).stdout:match("(%d+)\n(%d+)")

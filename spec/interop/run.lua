@@ -22,7 +22,7 @@ end
 
 -- One server for each, so that none finds what another has left.
 local function run(sdk)
-  local server = process.devserver { grace = 0.1, args = { "--templates", "--file-identities" } }
+  local server = process.devserver { grace = 0.1, args = { "--templates", "--newest-execd" } }
   local started, child = pcall(process.start, {
     argv = sdk.argv, env = { OPEN_SANDBOX_DOMAIN = server.url, OPEN_SANDBOX_API_KEY = server.key },
   })

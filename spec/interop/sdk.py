@@ -743,6 +743,26 @@ async def isolated_files(box):
             await host.files.read_file("/workspace/dir/text")
 
 
+@step("isolated sessions: overlays", lacks=not hasattr(isolated, "IsolatedOverlaySpec") and "overlays of isolated sessions")
+async def isolated_overlays(box):
+    async with sandbox(extensions={"bootstrap.execd.isolation": "enable"}) as host:
+        session = await host.isolation.create(isolated.CreateIsolatedSessionRequest(overlays=[
+            isolated.IsolatedOverlaySpec(path="/kept", mode="rw"), isolated.IsolatedOverlaySpec(path="/lost"),
+            isolated.IsolatedOverlaySpec(path="/memory", persist=False)]))
+        await session.run("echo kept > /kept/a; echo lost > /lost/a; echo memory > /memory/a")
+        equal(lines((await session.run("cat /kept/a /lost/a /memory/a")).logs.stdout), ["kept", "lost", "memory"])
+        equal(await session.files.read_file("/lost/a"), "lost\n")
+        async with fails(404):
+            await session.files.read_file("/memory/a")
+        state = await session.get()
+        equal([(one.path, one.mode, one.persist) for one in state.overlays],
+              [("/kept", "rw", None), ("/lost", "overlay", None), ("/memory", "overlay", False)])
+        await session.delete()
+        equal(await host.files.read_file("/kept/a"), "kept\n")
+        async with fails(404):
+            await host.files.read_file("/lost/a")
+
+
 @step("isolated sessions: background",
       lacks=not hasattr(isolated, "IsolatedBackgroundRun") and "background runs in isolated sessions")
 async def isolated_background(box):

@@ -60,7 +60,7 @@ end
 -- Sends a step, with what every request contains.
 local function sender(store)
   return function(step, fields)
-    local request = { step = step, url = URL, owner = "a", lease = 60, create_timeout = 100, coming = 0 }
+    local request = { step = step, url = URL, owner = "a", lease = 60, create_timeout = 100, coming = 0, reaped = 0 }
     for name, value in pairs(fields or {}) do request[name] = value end
     return assert(store:transact(request))
   end
@@ -213,6 +213,16 @@ describe("The stores of pools", function()
         assert.is_nil(send("reap", { token = "r3", trim = true }).reaped)
         now = open(store, 3, 6) "count"
         assert.same({ 3, 6 }, { now.min_idle, now.max_size })
+      end)
+
+      it("reports a place for a reserve that was made smaller, also when its first response was lost", function()
+        local send = open(store, 2, 4)
+        send("fill", { token = "t1" })
+        send("fill", { token = "t2" })
+        assert.falsy(send("put", { token = "t1", value = { id = "s1" } }).surplus)
+        send("resize", { min_idle = 1, max_size = 4 })
+        assert.is_true(send("put", { token = "t2", value = { id = "s2" } }).surplus)
+        assert.is_true(send("put", { token = "t2", value = { id = "s2" } }).surplus)
       end)
 
       it("reports that it was emptied, and takes the places of the holders back", function()

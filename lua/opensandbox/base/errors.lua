@@ -42,6 +42,7 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "check_failed" # state: `check` of a pool refused a sandbox
 ---| "close_timeout" # timeout: the server did not answer the close of a WebSocket
 ---| "closed" # closed: the object or the client is closed
+---| "compare_unavailable" # state: the options only_changed and delete_extra need find and cksum, which the sandbox does not have
 ---| "connect_failed" # transport: the connection was refused, or the host is unreachable
 ---| "connect_timeout" # timeout: no connection within the option `connect_timeout`
 ---| "create_failed" # state: `warm_up` or `on_state` of a pool raised an error
@@ -56,6 +57,7 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "frame_too_large" # protocol: one event is larger than the limit
 ---| "idle_timeout" # timeout: no byte arrived within the option `idle_timeout`
 ---| "input_unsure" # stream: input of a terminal may not have arrived, because a connection was cut
+---| "list_too_long" # state: the list of the files in the sandbox is longer than `max_output`
 ---| "local_file" # state: a file of this machine cannot be read or written
 ---| "message_too_large" # protocol: a message of a WebSocket is too large
 ---| "name_refused" # state: a name of a directory upload needs tar, which the sandbox does not have
@@ -94,6 +96,8 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "snapshot_deleting" # state: the snapshot is being deleted
 ---| "snapshot_failed" # state: the snapshot has failed; the message has the server's reason
 ---| "start_failed" # state: the command could not be started, for example because `cwd` does not exist
+---| "stdin_closed" # state: the command has closed its standard input, or has ended
+---| "stdin_failed" # stream: the script that passes the input to a command has ended
 ---| "store_failed" # state: the store of a pool failed; the message has its reason
 ---| "store_foreign" # state: the store of a pool holds something of another program
 ---| "store_timeout" # timeout: the store of a pool did not answer within the option `store_timeout`

@@ -27,7 +27,8 @@ It prints two lines for your shell on standard output; everything else goes to s
                      how often isolated sessions are closed whose idle time is over (default 60, as on real servers)
   --lose-output-at-exit
                      terminals lose the output of the last moments before the exit, as real servers sometimes do
-  --file-identities  have file routes as another user, as the execd of server 1.1.1 has; only the server's own user can be one
+  --newest-execd     be as the execd of server 1.1.1: with file routes as another user, of which only the server's own can be one,
+                     and with several directories in an isolated session
   --templates        have templates and make sandboxes from them, as a server on Kubernetes does
   --exit-with-stdin  stop when standard input ends
   --help, --version
@@ -56,7 +57,7 @@ local TIMES = { "grace", "create_delay", "delete_delay", "collect_interval" }
 local TEXTS = { ["--key"] = "key", ["--root"] = "root", ["--isolation"] = "isolation" }
 local FLAGS = {
   ["--exit-with-stdin"] = "exit_with_stdin", ["--lose-output-at-exit"] = "lose_output_at_exit", ["--templates"] = "templates",
-  ["--file-identities"] = "file_identities",
+  ["--newest-execd"] = "newest_execd",
 }
 local MODES = { auto = true, bwrap = true, none = true }
 

@@ -18,6 +18,7 @@ local url = require "opensandbox.base.url"
 local isolated_routes = {}
 
 local BASE = "/v1/isolated/session"
+local MAX_DIRECTORIES = 16 -- of a session
 local DEFAULT_MODE = "rw" -- the shell and the files API see different files in an overlay, which is the server's default
 
 local function session_path(op, id)
@@ -76,7 +77,7 @@ end
 ---@class opensandbox.IsolatedSessionOpts
 ---@field workspace? string|opensandbox.IsolatedMount a path, or { path, mode }; the shell starts in it. Required unless there are `overlays`
 ---@field mode? string of the workspace: "rw" (default), "overlay" or "ro"
----@field overlays? opensandbox.IsolatedMount[] further directories, which may include "/"; their default mode is "overlay" (execd 1.1.1)
+---@field overlays? opensandbox.IsolatedMount[] further directories, which may include "/"; their default mode is "overlay". A directory in another one takes precedence. At most 16 with the workspace (execd 1.1.1)
 ---@field profile? string "strict" (default: a private /tmp) or "balanced" (the sandbox's /tmp)
 ---@field extra_writable? string[] paths
 ---@field binds? table[] { source, dest, readonly }: sources and destinations must exist (execd 1.0.21)
@@ -128,8 +129,11 @@ local function workspace_in(op, opts)
     mode = choice(op, "the mode of the workspace", opts.mode or given.mode or DEFAULT_MODE, "rw", "overlay", "ro") }
 end
 
-local function overlays_in(op, given)
-  local overlays = json.array {}
+local function overlays_in(op, given, workspace)
+  local overlays, seen = json.array {}, { [workspace and workspace.path or false] = true }
+  if #given > MAX_DIRECTORIES - (workspace and 1 or 0) then
+    options.raise(op, ("a session has %d directories at most"):format(MAX_DIRECTORIES))
+  end
   for i, overlay in ipairs(given) do
     options.argument(op, "overlay " .. i, overlay, "table")
     overlay = options.check(op, overlay, overlay_options)
@@ -137,7 +141,11 @@ local function overlays_in(op, given)
     if overlay.persist ~= nil and (mode or "overlay") ~= "overlay" then
       options.raise(op, ("overlay %d has 'persist', which only the mode \"overlay\" has"):format(i))
     end
-    overlays[i] = { path = absolute(op, overlay.path, "the path of overlay " .. i), mode = mode, persist = overlay.persist }
+    -- execd refuses "." and ".." in the path, and a slash at its end.
+    local path = paths.clean(absolute(op, overlay.path, "the path of overlay " .. i))
+    if seen[path] then options.raise(op, ("overlay %d is for %q, as a directory before it"):format(i, path)) end
+    seen[path] = true
+    overlays[i] = { path = path, mode = mode, persist = overlay.persist }
   end
   if #overlays == 0 then options.raise(op, "option 'overlays' must be a list of { path, mode, persist }") end
   return overlays
@@ -166,8 +174,10 @@ end
 local function create_body(op, opts)
   options.argument(op, "the options", opts, "table")
   opts = options.check(op, opts, create_options)
+  local workspace = workspace_in(op, opts)
+  if workspace and opts.overlays then workspace.path = paths.clean(workspace.path) end
   return {
-    workspace = workspace_in(op, opts), overlays = opts.overlays and overlays_in(op, opts.overlays),
+    workspace = workspace, overlays = opts.overlays and overlays_in(op, opts.overlays, workspace),
     profile = choice(op, "option 'profile'", opts.profile, "strict", "balanced"),
     extra_writable = opts.extra_writable and #opts.extra_writable > 0 and json.array(tables.copy_list(opts.extra_writable)) or nil,
     binds = opts.binds and binds_in(op, opts.binds), share_net = opts.share_net,

@@ -28,6 +28,7 @@ local parts = lazy.modules {
 ---@field retry table the policy, see retry.lua
 ---@field transport opensandbox.Transport
 ---@field clock opensandbox.ServerClock of the lifecycle server
+---@field is_closing? boolean the client has begun to close
 ---@field capabilities table see capabilities.lua
 ---@field limit? opensandbox.Deadline of a view, see HttpClient:within
 local HttpClient = {}
@@ -305,6 +306,12 @@ end
 ---@param wait_on_close? boolean closing the client waits for the response
 function HttpClient:send_to_endpoint(endpoint, request, wait_on_close)
   self:send_detached(self:endpoint_request(endpoint, request), wait_on_close)
+end
+
+--- Internal: from now on, a request that fails has an error of kind `closed`, because the deletes of a closing client can break its other
+--- requests. A request that deletes or stops something keeps its own error.
+function HttpClient:begin_close()
+  self.is_closing = true
 end
 
 --- Stops all requests.

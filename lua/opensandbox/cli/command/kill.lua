@@ -1,7 +1,7 @@
 --- `opensandbox kill`
 
 local check = require "opensandbox.cli.base.check"
-local each_sandbox = require "opensandbox.cli.base.each_sandbox"
+local for_each_id = require "opensandbox.cli.base.for_each_id"
 local failure = require "opensandbox.cli.base.failure"
 local sandbox_table = require "opensandbox.cli.base.sandbox_table"
 
@@ -23,7 +23,7 @@ function kill.run(context)
   if #ids == 0 then
     for index, info in ipairs(check(client:list_sandboxes(filter))) do ids[index] = info.id end
   end
-  return each_sandbox(ids, function(id) return client:delete_sandbox(id) end)
+  return for_each_id(ids, function(id) return client:delete_sandbox(id) end)
 end
 
 return kill

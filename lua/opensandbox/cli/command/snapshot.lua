@@ -2,7 +2,7 @@
 
 local check = require "opensandbox.cli.base.check"
 local core = require "opensandbox.core"
-local each_sandbox = require "opensandbox.cli.base.each_sandbox"
+local for_each_id = require "opensandbox.cli.base.for_each_id"
 local json = require "opensandbox.base.json"
 local output = require "opensandbox.cli.base.output"
 local show = require "opensandbox.cli.base.show"
@@ -61,7 +61,7 @@ end
 
 function actions.rm(context)
   local client = context:client()
-  return each_sandbox(context.args.snapshots, function(id) return client:delete_snapshot(id) end)
+  return for_each_id(context.args.snapshots, function(id) return client:delete_snapshot(id) end)
 end
 
 function snapshot.run(context)

@@ -20,7 +20,7 @@ end
 ---@return table? refusal status, code, message
 function identity.strip(sandbox, path)
   local uid, gid, rest = path:match("^/v1/filesystem/([^/]+)/([^/]+)(/.+)$")
-  if not (sandbox.has_identities and uid and (rest:find("^/files") or rest:find("^/directories"))) then return path end
+  if not (sandbox.newest_execd and uid and (rest:find("^/files") or rest:find("^/directories"))) then return path end
   if not (is_id(uid) and is_id(gid)) then
     return path, { status = 400, code = "INVALID_REQUEST_BODY", message = "uid and gid must be integers between 0 and 4294967294" }
   end

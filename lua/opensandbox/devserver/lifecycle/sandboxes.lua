@@ -90,14 +90,14 @@ Store.__index = Store
 
 --- Creates a store. `gateway_port` is set before the first sandbox is created.
 ---@param options table `directory` (of all sandboxes), `strategy` (of isolation); milliseconds: `grace`, `create_delay`,
--- `delete_delay`, `collect_interval`; `loses_output`: whether terminals lose output at the exit; `has_identities`: whether execd has file
--- routes as another user
+-- `delete_delay`, `collect_interval`; `loses_output`: whether terminals lose output at the exit; `newest_execd`: whether execd is that
+-- of server 1.1.1
 local function new(options)
   return setmetatable({
     directory = options.directory, strategy = options.strategy, grace = options.grace, by_id = {}, count = 0,
     existing = 0, -- sandboxes that have a directory, those included that are being created or deleted
     create_delay = options.create_delay, delete_delay = options.delete_delay, collect_interval = options.collect_interval,
-    loses_output = options.loses_output, has_identities = options.has_identities,
+    loses_output = options.loses_output, newest_execd = options.newest_execd,
   }, Store)
 end
 
@@ -188,7 +188,7 @@ function Store:_make(request, parts)
     return strategy:mounts(sandbox.container)
   end)
   sandbox.commands, sandbox.sessions = commands.new(sandbox), sessions.new(sandbox)
-  sandbox.terminals, sandbox.loses_output, sandbox.has_identities = {}, self.loses_output, self.has_identities
+  sandbox.terminals, sandbox.loses_output, sandbox.newest_execd = {}, self.loses_output, self.newest_execd
   sandbox.contexts, sandbox.isolated = contexts.new(sandbox), isolated_sessions.new(sandbox, self.collect_interval)
 
   assert(uv.fs_mkdir(directory, 448)) -- 0700, so that other users of this machine cannot enter
