@@ -73,7 +73,12 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "not_filled" # timeout: the pool has fewer than `min_idle` ready sandboxes
 ---| "not_found" # timeout: `wait_for_file` did not find the path in time
 ---| "not_listening" # timeout: `wait_for_port` found no process that listens in time
----| "not_logged" # timeout: `wait_for_log` found no matching line in time
+---| "not_answered" # timeout: `wait_for_url` got no answer with the right status in time
+---| "not_logged" # timeout: `wait_for_log` found no line that matches in time
+---| "command_ended" # state: the command ended before `wait_for_log` found a line that matches
+---| "follow_timeout" # timeout: the option timeout of `command:events` ran out
+---| "watch_timeout" # timeout: the option timeout of `files:watch` ran out
+---| "watch_unavailable" # state: the sandbox has no find, stat or cksum, which `files:watch` needs
 ---| "not_paused" # timeout: the sandbox was not paused in time
 ---| "not_ready" # timeout: no command could run in time, or the snapshot was not Ready in time
 ---| "other_server" # state: the handle belongs to a sandbox of another server
