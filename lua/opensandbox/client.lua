@@ -329,6 +329,7 @@ end
 --- ```
 function Client:close()
   local deadline = deadlines.new(CLOSE_TIMEOUT)
+  self.http:begin_close()
   local groups = {}
   for listener in pairs(self._close_listeners) do groups[#groups + 1] = listener:on_client_close() end
   self.resources:close()
