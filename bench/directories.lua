@@ -6,7 +6,10 @@ local uv = require "luv"
 
 local MEMORY = "/dev/shm" -- ext4 makes files slowly for seconds after many were removed, at the cost of whoever comes next
 
-local FIGURES = { "archiveup", "filesup", "singlyup", "archivedown", "filesdown", "singlydown" }
+local FIGURES = {
+  "archiveup", "filesup", "singlyup", "archivedown", "filesdown", "singlydown", "changedup", "changeddown",
+  "archiveupbytes", "archivedownbytes", "changedupbytes", "changeddownbytes",
+}
 
 -- Makes a directory, measures in it, and removes it with all that is in it.
 local function measure(server, place)
@@ -20,20 +23,27 @@ end
 return function(report, rounds)
   local in_memory = uv.fs_access(MEMORY, "w")
   local server = process.devserver { grace = 1, env = in_memory and { TMPDIR = MEMORY } or nil }
-  local seconds = {}
-  for _, name in ipairs(FIGURES) do seconds[name] = {} end
+  local values = {} -- seconds, and kB
+  for _, name in ipairs(FIGURES) do values[name] = {} end
   local ok, err = pcall(function()
     for round = 1, rounds do
       local figures = measure(server, in_memory and MEMORY or os.getenv("TMPDIR") or "/tmp")
-      for _, name in ipairs(FIGURES) do seconds[name][round] = figures[name] end
+      for _, name in ipairs(FIGURES) do values[name][round] = figures[name] end
     end
   end)
   server:stop()
   if not ok then error(err, 0) end
   report:heading("DIRECTORY 1,000 files of 4 KiB", "one each")
-  report:row { name = "up, as one archive", unit = "s", ours = seconds.archiveup, other = seconds.singlyup }
-  report:row { name = "up, 500 files to a request", unit = "s", ours = seconds.filesup, other = seconds.singlyup }
-  report:row { name = "down, as one archive", unit = "s", ours = seconds.archivedown, other = seconds.singlydown }
-  report:row { name = "down, 8 requests at a time", unit = "s", ours = seconds.filesdown, other = seconds.singlydown }
+  report:row { name = "up, as one archive", unit = "s", ours = values.archiveup, other = values.singlyup }
+  report:row { name = "up, 500 files to a request", unit = "s", ours = values.filesup, other = values.singlyup }
+  report:row { name = "down, as one archive", unit = "s", ours = values.archivedown, other = values.singlydown }
+  report:row { name = "down, 8 requests at a time", unit = "s", ours = values.filesdown, other = values.singlydown }
   report:note "one each: a request for each file, one after the other, over one connection; the development server, on this machine"
+  report:heading("DIRECTORY 1,000 files of 4 KiB, of which 3 changed", "whole")
+  for _, way in ipairs { "up", "down" } do
+    report:row { name = way .. ", only_changed", unit = "s", ours = values["changed" .. way], other = values["archive" .. way] }
+    report:row { name = way .. ", only_changed, bodies", unit = "kB", ours = values["changed" .. way .. "bytes"],
+      other = values["archive" .. way .. "bytes"], ratio_at_most = 0.1 }
+  end
+  report:note "whole: everything again, as one archive; the list of checksums is among the bytes"
 end

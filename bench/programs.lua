@@ -76,10 +76,15 @@ local function shell_seconds(line)
   return total
 end
 
---- The processor seconds, user and system, of a curl run: to 10 ms, as the shell tells them.
-function programs.curl_processor(...)
-  local lines = run { "sh", "-c", '"$@" || exit 1; times', "sh", "curl", "-sS", "--fail", "-o", "/dev/null", ... }
+--- The processor seconds, user and system, of a program: to 10 ms, as the shell tells them.
+function programs.processor(argv)
+  local lines = run { "sh", "-c", '"$@" || exit 1; times', "sh", (table.unpack or unpack)(argv) } -- luacheck: ignore 113 143
   return shell_seconds(lines[#lines])
+end
+
+--- The processor seconds of a curl run
+function programs.curl_processor(...)
+  return programs.processor { "curl", "-sS", "--fail", "-o", "/dev/null", ... }
 end
 
 return programs

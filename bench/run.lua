@@ -4,8 +4,10 @@
 local report = require("bench.report").new()
 local programs = require "bench.programs"
 
-local ROUNDS = 5
-local PARTS = { "startup", "latency", "download", "upload", "events", "reuse", "sandboxes", "directories", "tasks", "nginx" }
+local ROUNDS = tonumber(os.getenv "ROUNDS" or "") or 5
+local PARTS = {
+  "startup", "latency", "download", "upload", "events", "reuse", "sandboxes", "directories", "tasks", "nginx", "clients",
+}
 
 local function first_line(...)
   return (programs.run { ... })[1]

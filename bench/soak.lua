@@ -55,11 +55,11 @@ local function growth(before, after)
 end
 
 -- Lets the client work off what runs in the background, up to SETTLE seconds, while anything exceeds `before`.
-local function settle(client, server, before)
+local function settle(server, before)
   local deadline = core.now() + SETTLE
   local now
   repeat
-    client:_sleep(0.25)
+    opensandbox.sleep(0.25)
     now = look(server)
   until core.now() >= deadline or #growth(before, now) == 0
   return now
@@ -74,7 +74,7 @@ end
 
 local function soak(client, server, cycles)
   for _ = 1, WARM_UP do cycle(client) end
-  client:_sleep(SETTLE) -- the streams of the last commands end on their own
+  opensandbox.sleep(SETTLE) -- the streams of the last commands end on their own
   local before = look(server)
   local times, began = {}, core.now()
   for index = 1, cycles do
@@ -83,7 +83,7 @@ local function soak(client, server, cycles)
     times[index] = core.now() - start
   end
   local seconds = core.now() - began
-  local after = settle(client, server, before)
+  local after = settle(server, before)
   print(("%d cycles of create, run, kill: %.1f a second; a cycle takes %.1f ms (median), %.1f ms (p99)"):format(
     cycles, cycles / seconds, statistics.median(times) * 1000, statistics.quantile(times, 0.99) * 1000))
   print(("%-34s %10s %10s %8s"):format("", "after " .. WARM_UP, "at the end", "growth"))

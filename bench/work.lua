@@ -65,8 +65,7 @@ function work.download(client, url, size)
 end
 
 function work.downloadfile(client, url, size, path)
-  local sandbox = { id = "bench", client = client, _execd = function() return url end }
-  local files = require("opensandbox.files").of(sandbox)
+  local files = require("opensandbox.files").of { id = "bench", client = client, endpoint = function() return url end }
   measure(function(bytes)
     os.remove(path) -- a new file, as for curl: ext4 writes out what replaces an old one by rename
     assert(files:download(("/size/%d"):format(bytes), path))

@@ -145,6 +145,16 @@ local function endpoint_method(name, ...)
   return function(client, endpoint) return client[name](client, endpoint, unpack(arguments)) end
 end
 
+-- A method of sandbox.files:as(1000, 1000).
+local function as_user(name, ...)
+  local arguments = { ... }
+  return function(client, endpoint)
+    local handle = { id = ID, url = client.url, endpoints = { ["44772"] = { url = endpoint } } }
+    local files = assert(client:connect(handle, { wait = false })).files:as(1000, 1000)
+    return files[name](files, unpack(arguments))
+  end
+end
+
 local function download(client, endpoint, request)
   local first, last = (request.headers.Range or ""):match("^bytes=(%d+)%-(%d+)$")
   local range = first and { offset = tonumber(first), length = last - first + 1 } or nil
@@ -284,6 +294,9 @@ local routes = {
   { "GET", "/credential%-vault/bindings/", endpoint_method("get_vault_binding", "b"), like_json { match = true, auth = true } },
 
   -- execd
+  { "GET", "^/v1/filesystem/1000/1000/files/info$", as_user("stat", "/x") },
+  { "GET", "^/v1/filesystem/1000/1000/directories/list$", as_user("list", "/x") },
+  { "POST", "^/v1/filesystem/1000/1000/files/mv$", as_user("move", "/x", "/y") },
   { "POST", "/command$", endpoint_method("run_command", "true"), like_command },
   { "POST", "^/session$", endpoint_method "create_session", function(value, response)
     assert.equal(json.decode(response.body).session_id, value)
@@ -320,11 +333,13 @@ local routes = {
 
 -- Errors that do not follow from the status: the kind, the code and a part of the message.
 local TOO_LONG = { "state", "start_failed", "argument list too long" }
+local NO_USERS = { "state", "unsupported", "this execd has no files as another user" }
 local TOO_OLD = { "state", "unsupported", "this execd has no isolated sessions" }
 local ERRORS = {
   ["command-128k"] = TOO_LONG, ["env-big"] = TOO_LONG, ["env-nul-value"] = { "state", "start_failed", "contains NUL" },
   ["command-128k-background"] = { "state", "RUNTIME_ERROR", "argument list too long" },
   ["june-isolated-capabilities"] = TOO_OLD, ["june-isolated-create"] = TOO_OLD, ["june-isolated-info"] = TOO_OLD,
+  ["filesystem-uid-gid-info"] = NO_USERS, ["filesystem-uid-gid-list"] = NO_USERS, ["filesystem-uid-gid-mv"] = NO_USERS,
   ["june-isolated-list"] = { "state", "unsupported", "this execd has no list of isolated sessions" },
 }
 
@@ -334,7 +349,7 @@ local EXCUSED_PATHS = {
   ["^GET /v1/nope"] = "not a route", ["^GET /v1/isolated/nope"] = "not a route", ["^GET /nope"] = "not a route",
   ["^GET /credential%-vault/_active"] = "not a route for clients", ["^GET /credential%-vault/nope"] = "not a route",
   ["^POST .*/networkpolicy$"] = "not a route", ["^PUT /v1/sandboxes$"] = "not a route",
-  ["^%u+ /v1/filesystem/"] = "the client has no file operations of another user", ["^PUT /credential%-vault$"] = "not a route",
+  ["^PUT /credential%-vault$"] = "not a route",
   ["^POST /policy$"] = "the client replaces a policy with PUT", ["^GET /healthz$"] = "the client waits for /policy",
   ["^POST /pty$"] = "the terminals have recordings of their own", ["^GET .*/diff$"] = "a route that has only its name",
   ["^POST .*/commit$"] = "a route that has only its name", ["^HEAD "] = "the client sends no HEAD",

@@ -483,9 +483,15 @@ describe("what a client sends", function()
     client:run_command({ url = server.url .. "/box", headers = { ["X-Token"] = "t0ken" }, sandbox_id = "b" }, "echo s3cr3t")
     assert.equal(3, #asked)
     assert.equal(3, #answered)
-    assert.same({ op = "get_sandbox", method = "GET", url = server.url .. "/v1/sandboxes/a", sandbox_id = "a" }, asked[1])
-    assert.same({ op = "list_sandboxes", method = "GET", url = server.url .. "/v1/sandboxes" }, asked[2])
-    assert.same({ op = "run_command", method = "POST", url = server.url .. "/box/command", sandbox_id = "b" }, asked[3])
+    for _, event in ipairs(asked) do
+      assert.same({}, event.headers) -- for the hook to fill
+      event.headers = nil
+    end
+    assert.same({ op = "get_sandbox", method = "GET", url = server.url .. "/v1/sandboxes/a", sandbox_id = "a",
+      destination = "server" }, asked[1])
+    assert.same({ op = "list_sandboxes", method = "GET", url = server.url .. "/v1/sandboxes", destination = "server" }, asked[2])
+    assert.same({ op = "run_command", method = "POST", url = server.url .. "/box/command", sandbox_id = "b",
+      destination = "sandbox" }, asked[3])
     for i, event in ipairs(answered) do
       assert.equal(404, event.status)
       assert.equal("req-1", event.request_id)

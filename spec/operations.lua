@@ -3,19 +3,20 @@
 -- Groups of rows: `source` says where the operations are described (the OpenAPI document of that name, or the first release known to
 -- have them), `at` where they are served: "/v1" and "" on the lifecycle server, "endpoint" at an endpoint of a sandbox. A row is
 -- { method, path, call }: the path as it is described, and a function of the client and the endpoint that sends the request, with
--- `operations.ID` for whatever is named in braces, and `operations.PORT` for ports; or { method, path, left = "reason" } for what the
--- client leaves out on purpose.
+-- `operations.ID` for whatever is named in braces, `operations.PORT` for ports and `operations.USER` for uid and gid; or
+-- { method, path, left = "reason" } for what the client leaves out on purpose.
 
 local ID = "0b9d5c1e-7a42-4f6b-9d3e-1c5a8e2f4b60"
 local PORT = 8080
+local USER = 1000
 
-local operations = { ID = ID, PORT = PORT }
+local operations = { ID = ID, PORT = PORT, USER = USER }
 
 local CAPACITY = { buffer_min = 0, buffer_max = 1, pool_min = 0, pool_max = 1 }
 local CREDENTIALS = { { name = "token", value = "a secret" } }
 local RULES = { { action = "allow", target = "example.com" } }
 
--- The routes for files are served twice: for the sandbox, and for each isolated session.
+-- The routes for files are served three times: for the sandbox, as another user, and for each isolated session.
 local function file_rows(prefix, within)
   local function row(method, path, call)
     return { method, prefix .. path, function(client, endpoint) call(client, within(client, endpoint)) end }
@@ -37,6 +38,7 @@ local function file_rows(prefix, within)
 end
 
 local function itself(_, endpoint) return endpoint end
+local function as_user(client, endpoint) return client:identity_endpoint(endpoint, USER, USER) end
 local function isolated(client, endpoint) return client:isolated_endpoint(endpoint, ID) end
 
 local SERVER_ROUTED = "server 1.1.1 does not have it, and its shape was not seen; the same is reached at the sandbox's egress API"
@@ -110,6 +112,7 @@ local groups = {
 
   { source = "server of June 2026", at = "",
     { "GET", "/health", function(client) client:health() end },
+    { "ANY", "/sandboxes/{sandboxId}/proxy/{port}", left = PROXIED },
     { "ANY", "/sandboxes/{sandboxId}/proxy/{port}/{path}", left = PROXIED },
     { "GET", "/sandboxes/{sandboxId}/diagnostics/inspect", left = TEXT_ONLY },
     { "GET", "/sandboxes/{sandboxId}/diagnostics/summary", left = TEXT_ONLY },
@@ -187,6 +190,10 @@ local groups = {
     { "GET", "/v1/isolated/session/{sessionId}/runs/{runId}/logs", function(client, execd)
       client:get_isolated_run_logs(execd, ID, ID)
     end },
+  },
+
+  { source = "execd of server 1.1.1", at = "endpoint",
+    file_rows("/v1/filesystem/{uid}/{gid}", as_user),
   },
 
   { source = "egress of June 2026", at = "endpoint",

@@ -23,7 +23,8 @@ local function count()
 end
 
 local function path_of(row)
-  local path = row.path:gsub("{port}", tostring(operations.PORT)):gsub("{[%w_]+}", operations.ID)
+  local path = row.path:gsub("{port}", tostring(operations.PORT)):gsub("{[ug]id}", tostring(operations.USER))
+  path = path:gsub("{[%w_]+}", operations.ID)
   return (row.at == "endpoint" and PREFIX or row.at) .. path
 end
 

@@ -10,7 +10,8 @@ local PLAN = {
     { "loop" },                  -- waiting
     { "http" },                  -- one exchange, one call, errors, retry
     { "lifecycle", "files" },    -- the server's routes; files of a sandbox
-    { "egress", "execution" },   -- network policy and vault; what execd executes
+    -- Network policy and vault; what execd executes; what pools share.
+    { "egress", "execution", "pool" },
     { "." },                     -- the objects that people hold
     also = { "opensandbox.core" },
   },
@@ -25,11 +26,12 @@ local PLAN = {
   },
   ["lua/opensandbox/cli"] = {
     { "base" },                  -- output, event loop, values of arguments
+    { "mcp" },                   -- the server of the Model Context Protocol
     { "command" },               -- one file a subcommand
     { "." },
     -- A user of the library, beside which it has an event loop of its own.
     also = { "opensandbox", "opensandbox.core", "opensandbox.intree", "opensandbox.version", "opensandbox.base.*",
-      "opensandbox.loop", "opensandbox.loop.scheduler" },
+      "opensandbox.loop", "opensandbox.loop.scheduler", "opensandbox.devserver.program" },
   },
 }
 

@@ -26,10 +26,13 @@ local function loaded_by(script)
 end
 
 local LATER = {
-  "opensandbox.sandbox_pool", "opensandbox.vault", "opensandbox.egress", "opensandbox.isolated_session", "opensandbox.code_context",
-  "opensandbox.session", "opensandbox.wait_for", "opensandbox.egress.presets", "opensandbox.egress.vault_routes",
+  "opensandbox.sandbox_pool", "opensandbox.pool", "opensandbox.pool.rules", "opensandbox.vault",
+  "opensandbox.egress", "opensandbox.isolated_session", "opensandbox.code_context",
+  "opensandbox.session", "opensandbox.terminal", "opensandbox.wait_for", "opensandbox.egress.presets",
+  "opensandbox.egress.vault_routes", "opensandbox.execution.stdin_stream", "opensandbox.execution.terminal_stream",
   "opensandbox.files.tar", "opensandbox.files.directories", "opensandbox.files.checksum", "opensandbox.execution.code_routes",
   "opensandbox.execution.isolated_routes", "opensandbox.lifecycle.diagnostics_routes", "opensandbox.lifecycle.snapshot_routes",
+  "opensandbox.files.identity", "opensandbox.execution.variables", "opensandbox.lifecycle.network_policy_routes",
   "opensandbox.lifecycle.server_pool_routes", "opensandbox.lifecycle.template_routes", "opensandbox.http.websocket",
   "opensandbox.http.exchange", "opensandbox.loop.adapters.uv",
 }
@@ -51,13 +54,13 @@ describe("require 'opensandbox'", function()
       local sandbox = client:connect("a", { wait = false })
       assert(type(sandbox.files.upload_dir) == "function" and sandbox.vault and sandbox.egress and sandbox.wait_for_port)
       assert(client.get_diagnostic_logs and client.create_snapshot and client.run_isolated and client.create_pool)
-      assert(client.create_template)
+      assert(client.create_template and client.get_network_policy and sandbox.set_env and sandbox.files.as)
       assert(opensandbox.egress.only and opensandbox.spawn and opensandbox.EXECD_PORT == 44772 and opensandbox.EGRESS_PORT == 18080)
       client:close()
     ]]
     for _, name in ipairs { "files.directories", "vault", "egress", "wait_for", "lifecycle.diagnostics_routes",
       "lifecycle.snapshot_routes", "execution.isolated_run_routes", "lifecycle.server_pool_routes", "egress.presets",
-      "lifecycle.template_routes" } do
+      "lifecycle.template_routes", "lifecycle.network_policy_routes", "files.identity", "execution.variables" } do
       assert.is_true(loaded["opensandbox." .. name], name)
     end
   end)

@@ -33,6 +33,9 @@ local function send(event, value)
   ngx.flush(true) -- waits while the client is slow, and the sandbox with it
 end
 
+---@param sandbox opensandbox.Sandbox
+---@return opensandbox.CommandResult? result
+---@return opensandbox.Error? err
 local function run(sandbox, language, code)
   local written, err = sandbox.files:write(language.file, code)
   if not written then return nil, err end

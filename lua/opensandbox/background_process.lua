@@ -1,7 +1,7 @@
 --- Base class of objects for processes in the background: commands, and runs of isolated sessions. Their status is polled, and their output
 --- is read by a byte cursor.
 --
--- A class defines `_status(op)` and `_logs(op, cursor)`, which return what `status` and `logs` of execution/command_requests.lua return.
+-- A class defines `_status(op, opts)` and `_logs(op, cursor, opts)`, which return what `status` and `logs` of execution/command_requests.lua return.
 
 local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
@@ -12,32 +12,51 @@ local requests = require "opensandbox.execution.command_requests"
 
 local background_process = {}
 
+--- A process in the background: a command, or a run of an isolated session.
+--- ```lua
+--- print(command.id, command.sandbox.id)
+--- ```
 ---@class opensandbox.BackgroundProcess
----@field id string
----@field sandbox opensandbox.Sandbox
+---@field id string execd's name for it
+---@field sandbox opensandbox.Sandbox the sandbox that it runs in
 local BackgroundProcess = {}
 
 --- Returns its output from a byte offset: stdout and stderr in the order in which they were written.
+--- ```lua
+--- local text, cursor = command:logs(0)
+--- print(#text, "bytes; the next call begins at", cursor)
+--- ```
 ---@param cursor? integer byte offset, default 0
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return string? text
 ---@return integer|opensandbox.Error cursor for the next call, or the error
-function BackgroundProcess:logs(cursor)
+function BackgroundProcess:logs(cursor, opts)
   local op = self._op_prefix .. ":logs"
   if cursor ~= nil then options.argument(op, "the cursor", cursor, "natural") end
-  local log, err = self:_logs(op, cursor or 0)
+  local log, err = self:_logs(op, cursor or 0, opts)
   if not log then return nil, err end
   return log.text, log.cursor
 end
 
 --- Returns its status.
+--- ```lua
+--- local status = assert(command:status())
+--- if not status.running then print(status.exit_code) end
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.CommandStatus? status
 ---@return opensandbox.Error? err
-function BackgroundProcess:status()
-  return self:_status(self._op_prefix .. ":status")
+function BackgroundProcess:status(opts)
+  return self:_status(self._op_prefix .. ":status", opts)
 end
 
+--- How a process in the background ended.
+--- ```lua
+--- local ended = assert(command:wait { timeout = 60 })
+--- print(ended.id, ended.exit_code, ended.signal, ended.duration, ended.error)
+--- ```
 ---@class opensandbox.CommandEnd
----@field id string
+---@field id string execd's name for the process
 ---@field exit_code? integer -1 when a signal ended it; nil when its session ended first
 ---@field signal? string name of the signal that ended it
 ---@field duration? number seconds
@@ -52,40 +71,69 @@ end
 local wait_options = { timeout = "seconds" }
 
 --- Waits until it has ended. If the wait ends first, the process continues.
----@param opts? { timeout?: number } timeout in seconds, default: none
+--- ```lua
+--- local ended, err = command:wait { timeout = 60 }
+--- if ended then print(ended.exit_code, ended.signal) else print(err) end
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default: none
 ---@return opensandbox.CommandEnd? ended
 ---@return opensandbox.Error? err kind `timeout`, code `wait_timeout` when it has not ended in time
 function BackgroundProcess:wait(opts)
   local op = self._op_prefix .. ":wait"
   opts = options.check(op, opts, wait_options)
-  local ended, err = polling.poll(op, { deadline = deadline.new(opts.timeout) }, function()
-    local status, problem = self:_status(op)
+  local limit = deadline.new(opts.timeout)
+  local ended, err = polling.poll(op, { deadline = limit }, function()
+    local status, problem = self:_status(op, { timeout = limit:remaining() })
     if not status then return nil, problem end
     return not status.running and end_of(status) or nil
   end)
-  if ended or err then return ended, err end
+  local ran_out = err and err.kind == "timeout" and limit:has_passed()
+  if ended or (err and not ran_out) then return ended, err end
   return nil, errors.timeout { op = op, code = "wait_timeout", option = "timeout", seconds = opts.timeout,
-    text = ("the %s has not ended"):format(self._noun), hint = self._timeout_hint, sandbox_id = self.sandbox.id }
+    text = ("the %s has not ended"):format(self._noun), hint = self._timeout_hint, sandbox_id = self.sandbox.id, cause = err }
 end
 
+--- Output of a process in the background, or its end.
+--- ```lua
+--- for event in command:events() do
+---   if event.type == "output" then io.write(event.text) end
+---   if event.type == "exit" then print(event.id, event.exit_code, event.signal, event.duration, event.error) end
+---   saved = event.cursor or saved -- command:events { cursor = saved } continues here, in another process, too
+--- end
+--- ```
 ---@class opensandbox.CommandEvent
 ---@field type string "output", or "exit" for the last event
 ---@field text? string output: bytes as they were written, cut between two characters
 ---@field cursor? integer output: the position of the next event, for `events { cursor = }`
----@field exit_code? integer exit; it also has the other fields of opensandbox.CommandEnd
+---@field id? string exit: execd's name for the process
+---@field exit_code? integer exit: -1 when a signal ended it; nil when its session ended first
+---@field signal? string exit: name of the signal that ended it
+---@field duration? number exit: seconds
+---@field error? string exit: execd's description of how it ended
 
+--- The output of a process in the background, event by event.
+--- ```lua
+--- for event in command:events { cursor = 0 } do print(event.type) end
+--- ```
 ---@class opensandbox.CommandEvents
 local Events = {}
 Events.__index = Events
 
 --- Waits for the next event and returns it.
+--- ```lua
+--- local events = command:events()
+--- local event, err = events:next()
+--- while event do
+---   event, err = events:next()
+--- end
+--- ```
 ---@return opensandbox.CommandEvent? event nil after the last one
 ---@return opensandbox.Error? err
 function Events:next()
   if self._finished then return nil end
   local text, cursor, status, err = self._log:next()
   if text then return { type = "output", text = text, cursor = cursor } end
-  if not status then return nil, err end
+  if not status then return nil, err.kind == "timeout" and self._limit:has_passed() and self._timeout_error(err) or err end
   self._finished = true
   local event = end_of(status)
   event.type = "exit"
@@ -99,20 +147,30 @@ function Events:__call()
   return event
 end
 
-local events_options = { cursor = "natural" }
+local events_options = { cursor = "natural", timeout = "seconds" }
 
 --- Follows its output until it has ended, in short requests, so that nothing is lost when one of them fails. Use the result in a `for`
 --- loop, or call its method `next`.
----@param opts? { cursor?: integer } cursor: byte offset of the first output, default 0
----@return opensandbox.CommandEvents
+--- ```lua
+--- for event in command:events() do
+---   if event.type == "output" then io.write(event.text) else print("exit code", event.exit_code) end
+--- end
+--- ```
+---@param opts? { cursor?: integer, timeout?: opensandbox.Duration } cursor: byte offset of the first output, default 0; timeout: for the whole iteration, default: none
+---@return opensandbox.CommandEvents events the error when the time is over has kind `timeout` and code `follow_timeout`
 function BackgroundProcess:events(opts)
   local op = self._op_prefix .. ":events"
   opts = options.check(op, opts, events_options)
-  return setmetatable({ _finished = false, _log = follow {
-    op = op, cursor = opts.cursor or 0,
-    logs = function(cursor) return self:_logs(op, cursor) end,
-    status = function() return self:_status(op) end,
-  } }, Events)
+  local limit = deadline.new(opts.timeout)
+  local log = follow {
+    op = op, cursor = opts.cursor or 0, limit = limit,
+    logs = function(cursor) return self:_logs(op, cursor, { timeout = limit:remaining() }) end,
+    status = function() return self:_status(op, { timeout = limit:remaining() }) end,
+  }
+  return setmetatable({ _finished = false, _log = log, _limit = limit, _timeout_error = function(cause)
+    return errors.timeout { op = op, code = "follow_timeout", option = "timeout", seconds = opts.timeout,
+      text = ("the %s has not ended"):format(self._noun), hint = self._timeout_hint, sandbox_id = self.sandbox.id, cause = cause }
+  end }, Events)
 end
 
 function BackgroundProcess:__tostring()

@@ -4,15 +4,23 @@
 --- which has no sidecar, and where the sidecar cannot be reached from here.
 
 local class = require "opensandbox.base.class"
+local deadline = require "opensandbox.loop.deadline"
 local network_policy = require "opensandbox.lifecycle.network_policy"
+local options = require "opensandbox.base.options"
 local presets = require "opensandbox.egress.presets"
 
+--- The hosts that a sandbox may reach: `sandbox.egress`. The sandbox must have been created with a `network_policy`.
+--- ```lua
+--- assert(sandbox.egress:allow("pypi"))
+--- ```
 ---@class opensandbox.Egress
 local Egress = {}
 Egress.__index = Egress
 Egress.__name = "opensandbox.Egress"
 
 local egress = {}
+
+local unpack = table.unpack or unpack -- luacheck: std max
 
 ---@param sandbox opensandbox.Sandbox
 ---@return opensandbox.Egress
@@ -34,15 +42,15 @@ local function is_about_request(err)
   return err.kind ~= "transport" and err.kind ~= "timeout" and not (err.kind == "http" and (err.status >= 500 or err.status == 404))
 end
 
--- Calls a client method of the sidecar, or the one of the server that does the same.
-local function call(self, op, of_sidecar, of_server, ...)
-  local sandbox, sidecar_err = self._sandbox, nil
+-- Calls a client method of the sidecar, or the one of the server that does the same, within the `timeout` of the options.
+local function call(self, op, opts, of_sidecar, of_server, ...)
+  local sandbox, limit, sidecar_err = self._sandbox, deadline.new(options.timeout(op, opts)), nil
   if not self._uses_server then
-    local value, err = sandbox:call_egress(op, of_sidecar, ...)
+    local value, err = sandbox:call_egress(op, limit, of_sidecar, ...)
     if value or not is_out_of_reach(err) then return value, err end
     sidecar_err = err
   end
-  local value, err = sandbox:call_server(op, of_server, ...)
+  local value, err = sandbox:call_server(op, limit, of_server, ...)
   if value then self._uses_server = true end
   if value or not sidecar_err or sidecar_err.code == "no_sidecar" or is_about_request(err) then return value, err end
   return nil, sidecar_err
@@ -50,29 +58,50 @@ end
 
 --- Returns the current policy, in the form that create and replace accept: GET /policy of the egress API, or
 --- GET /sandboxes/{id}/networkpolicy, as for all of these methods.
+--- ```lua
+--- local policy = assert(sandbox.egress:policy())
+--- for _, rule in ipairs(policy.egress or {}) do print(rule.action, rule.target) end
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.NetworkPolicy? policy
 ---@return opensandbox.Error? err
-function Egress:policy()
-  local status, err = call(self, "egress:policy", "get_egress_policy", "get_network_policy")
+function Egress:policy(opts)
+  local status, err = call(self, "egress:policy", opts, "get_egress_policy", "get_network_policy")
   if not status then return nil, err end
   return status.policy
 end
 
+-- Returns the hosts among the arguments, and the option table if it is the last argument. A table with a number as its key is a list of
+-- hosts.
+local function hosts_and_options(op, ...)
+  local given, count = { ... }, select("#", ...)
+  local last = given[count]
+  local has_options = type(last) == "table" and type(next(last)) == "string"
+  return presets.hosts(op, unpack(given, 1, has_options and count - 1 or count)), has_options and last or nil
+end
+
 local function add_rules(self, op, action, ...)
-  local rules = presets.rules(action, presets.hosts(op, ...))
-  return call(self, op, "patch_egress_policy", "patch_network_policy", rules)
+  local hosts, opts = hosts_and_options(op, ...)
+  return call(self, op, opts, "patch_egress_policy", "patch_network_policy", presets.rules(action, hosts))
 end
 
 --- Allows hosts: PATCH /policy. New rules come before older ones, but after them for a sandbox that was made from a template.
----@param ... string|string[] hosts, `*.suffix`, addresses, CIDRs, and names of presets: "pypi", "npm", "github" ...
+--- ```lua
+--- assert(sandbox.egress:allow("pypi", "my.host.example"))
+--- ```
+---@param ... string|string[]|{ timeout?: opensandbox.Duration } hosts, `*.suffix`, addresses, CIDRs, and names of presets: "pypi", "npm", "github" ...; the last may be options: timeout in seconds
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
 function Egress:allow(...)
   return add_rules(self, "egress:allow", "allow", ...)
 end
 
+--- Denies hosts: PATCH /policy. New rules come before older ones.
+--- ```lua
+--- assert(sandbox.egress:deny("*.tracker.example"))
+--- ```
 --- Denies hosts: PATCH /policy. New rules come as for allow.
----@param ... string|string[] as for allow
+---@param ... string|string[]|{ timeout?: opensandbox.Duration } as for allow
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
 function Egress:deny(...)
@@ -80,22 +109,30 @@ function Egress:deny(...)
 end
 
 --- Removes the rules for hosts, so that other rules and the default action apply to them: DELETE /policy.
----@param ... string|string[] as for allow
+--- ```lua
+--- assert(sandbox.egress:remove("my.host.example"))
+--- ```
+---@param ... string|string[]|{ timeout?: opensandbox.Duration } as for allow
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
 function Egress:remove(...)
   local op = "egress:remove"
-  return call(self, op, "delete_egress_rules", "delete_network_rules", presets.hosts(op, ...))
+  local hosts, opts = hosts_and_options(op, ...)
+  return call(self, op, opts, "delete_egress_rules", "delete_network_rules", hosts)
 end
 
 --- Replaces the whole policy: PUT /policy.
+--- ```lua
+--- assert(sandbox.egress:replace(opensandbox.egress.only("pypi", "npm")))
+--- ```
 ---@param policy opensandbox.NetworkPolicy for example opensandbox.egress.only("pypi")
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.EgressStatus? status
 ---@return opensandbox.Error? err
-function Egress:replace(policy)
+function Egress:replace(policy, opts)
   local op = "egress:replace"
   network_policy.check(op, policy)
-  return call(self, op, "replace_egress_policy", "replace_network_policy", policy)
+  return call(self, op, opts, "replace_egress_policy", "replace_network_policy", policy)
 end
 
 class.check_colon(Egress, "egress")

@@ -23,12 +23,13 @@ local RENEWAL_THRESHOLD = 2 / 3
 ---@param id string
 ---@param seconds number the lifetime after each renewal
 ---@param info? opensandbox.SandboxInfo if it contains the expiry, no request is needed
+---@param timeout? number seconds for the request
 ---@return opensandbox.Renewer? renewer nil without an error for a sandbox that never expires
 ---@return opensandbox.Error? err
-function keep_alive.start(client, id, seconds, info)
+function keep_alive.start(client, id, seconds, info, timeout)
   if not (info and info.expires_at) then
     local err
-    info, err = client:get_sandbox(id)
+    info, err = client:get_sandbox(id, { timeout = timeout })
     if not info then return nil, err end
   end
   if not info.expires_at then return nil end

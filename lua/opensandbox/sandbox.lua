@@ -18,6 +18,7 @@ local task = require "opensandbox.loop.task"
 local parts = lazy.modules {
   code_context = "opensandbox.code_context",
   command = "opensandbox.command",
+  command_stream = "opensandbox.command_stream",
   egress = "opensandbox.egress",
   files = "opensandbox.files",
   isolated_session = "opensandbox.isolated_session",
@@ -27,20 +28,37 @@ local parts = lazy.modules {
   sandbox_reference = "opensandbox.sandbox_reference",
   sandbox_state = "opensandbox.lifecycle.sandbox_state",
   session = "opensandbox.session",
+  stdin_stream = "opensandbox.execution.stdin_stream",
   terminal = "opensandbox.terminal",
   vault = "opensandbox.vault",
 }
 
+--- A sandbox. One that was created here is deleted when the object is closed or collected; `detach` prevents that. In Lua 5.4 a
+--- `<close>` variable closes it.
+--- ```lua
+--- local sandbox = assert(client:create { image = "python:3.12" })
+--- print(sandbox.id, sandbox.client.url, sandbox.origin)
+--- assert(sandbox.files:write("/work/main.py", "print(6 * 7)"))
+--- print(assert(sandbox:run("python3 /work/main.py")).stdout)
+--- assert(sandbox.egress:allow("pypi"))
+--- print(assert(sandbox.vault:get()).revision)
+--- sandbox:kill()
+--- ```
 ---@class opensandbox.Sandbox
----@field id string
----@field client opensandbox.Client
----@field files opensandbox.Files
----@field egress opensandbox.Egress
----@field vault opensandbox.Vault
+---@field id string its name, for `client:connect`
+---@field client opensandbox.Client the client that it belongs to
+---@field files opensandbox.Files its files and directories
+---@field egress opensandbox.Egress the hosts that it may reach
+---@field vault opensandbox.Vault credentials that are added to its requests
+---@field wait_for_port fun(self: opensandbox.Sandbox, port: integer, opts?: opensandbox.WaitForOpts): true?, opensandbox.Error?
+---@field wait_for_file fun(self: opensandbox.Sandbox, path: string, opts?: opensandbox.WaitForOpts): true?, opensandbox.Error?
+---@field set_env fun(self: opensandbox.Sandbox, given: table<string, string>, opts?: { timeout?: opensandbox.Duration }): true?, opensandbox.Error?
+---@field handle fun(self: opensandbox.Sandbox): opensandbox.Handle?, opensandbox.Error?
 ---@field origin? string "template" when it was made from a template, or from a snapshot of such a sandbox; nil: from an image, or nothing was requested yet that reports it
 local Sandbox = {}
 Sandbox.__name = "opensandbox.Sandbox"
 
+---@class (partial) opensandbox.Client
 local sandboxes = {}
 
 -- The fields that are made when they are first read.
@@ -48,9 +66,12 @@ local FIELDS = {}
 
 function FIELDS.files(self)
   return parts.files.of {
-    id = self.id, client = self.client,
-    endpoint = function(op) return self:execd_endpoint(op) end,
-    run = function(op, script, opts) return self:call_execd(op, "run_command", script, opts) end,
+    id = self.id, client = self.client, has_users = true,
+    endpoint = function(op, limit) return self:execd_endpoint(op, limit) end,
+    run = function(op, script, opts, _, limit)
+      local client = limit and self.client:within(limit) or self.client
+      return endpoint_call.call(client, op, function(...) return self:execd_endpoint(...) end, "run_command", script, opts)
+    end,
   }
 end
 
@@ -96,26 +117,55 @@ local function with_keep_alive(self, op, seconds, info)
   return nil, err
 end
 
+--- The options of `client:create`: those of the route, and how to wait.
+--- ```lua
+--- local sandbox = assert(client:create {
+---   image = "python:3.12", wait = true, ready_timeout = "2m", keep_alive = 300,
+---   ready = function(sandbox) return sandbox:run("test -e /tmp/ready").exit_code == 0 end,
+---   on_state = function(info) print(info.state, info.reason, info.message) end,
+--- })
+--- ```
 ---@class opensandbox.CreateOpts: opensandbox.SandboxOpts
 ---@field wait? boolean false: return before commands can run
----@field ready_timeout? number seconds to wait until commands can run, default 30
+---@field ready_timeout? opensandbox.Duration to wait until commands can run, default 30
 ---@field on_state? fun(info: opensandbox.SandboxInfo) called with each new state
----@field keep_alive? number|false seconds, see Sandbox:keep_alive
+---@field keep_alive? opensandbox.Duration|false see Sandbox:keep_alive
+---@field ready? fun(sandbox: opensandbox.Sandbox): any, any called again and again, once commands can run, until it returns a true value; within ready_timeout
 
 local own_options = tables.merge(create_options.object_types, { wait = "boolean" })
 
--- Calls the user's on_state. An error that it raises deletes the sandbox.
-local function guarded(self, on_state)
-  return on_state and function(info)
-    local ok, problem = coxpcall.pcall(on_state, info)
-    if ok then return end
+-- Returns a function that calls the user's. An error that it raises deletes the sandbox if this process created it.
+local function guarded(self, fn)
+  return fn and function(argument)
+    local ok, value, problem = coxpcall.pcall(fn, argument)
+    if ok then return value, problem end
     self:discard()
-    error(problem, 0)
+    error(value, 0)
   end
+end
+
+-- Returns the check of readiness for `ready` of the user, which can use the sandbox.
+local function ready_check(self, ready)
+  local check = guarded(self, ready)
+  return check and function(execd)
+    self._endpoints[objects.EXECD_PORT] = execd
+    return check(self)
+  end
+end
+
+-- Checks that what is to be waited for is waited for.
+local function check_wait(op, opts)
+  if opts.wait == false and opts.ready then options.raise(op, "option 'ready' needs the wait, which wait = false omits") end
 end
 
 --- Creates a sandbox and waits until commands can run in it: POST /sandboxes, see wait_ready. The sandbox is deleted when the object is
 --- closed or collected, and when anything fails after the create.
+--- ```lua
+--- local sandbox = assert(client:create {
+---   image = "python:3.12", timeout = "30m", env = { STAGE = "test" }, metadata = { job = "7" },
+---   resource_limits = { cpu = "2", memory = "4Gi" }, network_policy = opensandbox.egress.only("pypi"),
+--- })
+--- ```
 ---@param client opensandbox.Client
 ---@param opts opensandbox.CreateOpts
 ---@return opensandbox.Sandbox? sandbox
@@ -128,6 +178,7 @@ function sandboxes.create(client, opts)
   for name, value in pairs(opts) do
     if own_options[name] then own[name] = value else to_create[name] = value end
   end
+  check_wait(op, own)
   local info, err = client:for_op(op):create_sandbox(to_create)
   if not info then return nil, err end
   local self = new(client, info.id, true)
@@ -135,7 +186,7 @@ function sandboxes.create(client, opts)
   if own.wait == false then return with_keep_alive(self, op, own.keep_alive, info) end
   local limit = deadline.new(own.ready_timeout or parts.readiness.READY_TIMEOUT)
   local ready_info, execd = parts.readiness.wait(client, op, info.id, limit, {
-    info = info, option = "ready_timeout", on_state = guarded(self, own.on_state),
+    info = info, option = "ready_timeout", on_state = guarded(self, own.on_state), ready = ready_check(self, own.ready),
   })
   if not ready_info then
     self:discard()
@@ -145,15 +196,26 @@ function sandboxes.create(client, opts)
   return with_keep_alive(self, op, own.keep_alive, ready_info)
 end
 
+--- The options of `client:connect`.
+--- ```lua
+--- local sandbox = assert(client:connect(id, { wait = true, ready_timeout = 10, keep_alive = false,
+---   ready = function(connected) return connected.files:exists("/tmp/ready") end }))
+--- ```
 ---@class opensandbox.ConnectOpts
 ---@field wait? boolean false: do not wait until commands can run
----@field ready_timeout? number seconds to wait until commands can run, default 30
----@field keep_alive? number|false seconds, see Sandbox:keep_alive
+---@field ready_timeout? opensandbox.Duration to wait until commands can run, default 30
+---@field keep_alive? opensandbox.Duration|false see Sandbox:keep_alive
+---@field ready? fun(sandbox: opensandbox.Sandbox): any, any see CreateOpts
 
-local connect_options = { ready_timeout = "seconds", wait = "boolean", keep_alive = "seconds or false" }
+local connect_options = {
+  ready_timeout = "seconds", wait = "boolean", ready = "function", keep_alive = "seconds or false",
+}
 
 --- Returns an object for an existing sandbox, and waits until commands can run in it: see wait_ready. Closing the object does not delete
 --- the sandbox.
+--- ```lua
+--- local sandbox = assert(client:connect(id, { ready_timeout = 10 }))
+--- ```
 ---@param client opensandbox.Client
 ---@param id string|opensandbox.Handle the endpoint of a handle is used if it answers, or if nothing is waited for; else a new one is requested
 ---@param opts? opensandbox.ConnectOpts
@@ -162,6 +224,7 @@ local connect_options = { ready_timeout = "seconds", wait = "boolean", keep_aliv
 function sandboxes.connect(client, id, opts)
   local op = "connect"
   opts = options.check(op, opts, connect_options)
+  check_wait(op, opts)
   local known
   if type(id) == "table" then
     id, known = parts.sandbox_reference.read(client, op, id)
@@ -173,16 +236,35 @@ function sandboxes.connect(client, id, opts)
   remember(self, objects.EXECD_PORT, known)
   if opts.wait == false then return with_keep_alive(self, op, opts.keep_alive) end
   local limit = deadline.new(opts.ready_timeout or parts.readiness.READY_TIMEOUT)
-  local info, execd = parts.readiness.wait(client, op, id, limit, { option = "ready_timeout", execd = known })
+  local info, execd = parts.readiness.wait(client, op, id, limit, {
+    option = "ready_timeout", execd = known, ready = ready_check(self, opts.ready),
+  })
   if not info then return nil, execd end
   remember(self, objects.EXECD_PORT, execd)
   return with_keep_alive(self, op, opts.keep_alive, info)
 end
 
+--- Internal: returns an object for the sandbox of a handle that this process owns from now on, as if it had created it. Nothing is sent.
+---@param client opensandbox.Client
+---@param op string the method that the user called
+---@param handle opensandbox.Handle a malformed one raises
+---@return opensandbox.Sandbox? sandbox
+---@return opensandbox.Error? err
+function sandboxes.adopt(client, op, handle)
+  local id, execd = parts.sandbox_reference.read(client, op, handle)
+  if not id then return nil, execd end
+  local self = new(client, id, true)
+  self._endpoints[objects.EXECD_PORT] = execd
+  return self
+end
+
 --- Iterates over the sandboxes that match a filter, newest first: GET /sandboxes. Closing one of these objects does not delete its
 --- sandbox. An error is raised, because a loop would hide it.
----
----     for sandbox in client:sandboxes { states = { "Running" } } do
+--- ```lua
+--- for sandbox, info in client:sandboxes { metadata = { job = "7" }, states = { "Running" } } do
+---   print(sandbox.id, info.expires_at)
+--- end
+--- ```
 ---@param client opensandbox.Client
 ---@param filter? opensandbox.SandboxFilter
 ---@return fun(): opensandbox.Sandbox?, opensandbox.SandboxInfo?
@@ -199,6 +281,9 @@ end
 
 --- Deletes all sandboxes that match a filter, several at a time: GET /sandboxes, DELETE /sandboxes/{id}. A failure does not stop the
 --- others. Metadata also match the sandboxes that were restored from a snapshot of one that had them.
+--- ```lua
+--- print(assert(client:kill_all { metadata = { job = "7" } }), "sandboxes are deleted")
+--- ```
 ---@param client opensandbox.Client
 ---@param filter opensandbox.SandboxFilter {} for all; its timeout is for the list and the deletes together
 ---@return integer? count of the sandboxes that matched
@@ -236,11 +321,12 @@ local function call(self, op, method, ...)
 end
 
 -- Returns the endpoint for a port. It is requested once, and again after a pause.
-local function endpoint_for(self, op, port)
+local function endpoint_for(self, op, port, limit)
   local client, err = client_for(self, op)
   if not client then return nil, err end
   local endpoint = self._endpoints[port]
   if endpoint then return endpoint end
+  if limit then client = client:within(limit) end
   endpoint, err = client:get_endpoint(self.id, port)
   remember(self, port, endpoint)
   if err and parts.sandbox_state.is_absence(err) then return nil, parts.sandbox_state.gone(op, self.id, err) end
@@ -249,10 +335,11 @@ end
 
 --- Internal: returns the endpoint of execd, or an error when the object is closed.
 ---@param op string the method that the user called
+---@param limit? opensandbox.Deadline for the request
 ---@return opensandbox.Endpoint? endpoint
 ---@return opensandbox.Error? err
-function Sandbox:execd_endpoint(op)
-  return endpoint_for(self, op, objects.EXECD_PORT)
+function Sandbox:execd_endpoint(op, limit)
+  return endpoint_for(self, op, objects.EXECD_PORT, limit)
 end
 
 --- Internal: returns the endpoint of execd if it is known already. Does not wait.
@@ -263,26 +350,38 @@ end
 
 --- Internal: calls a client method with the endpoint of execd.
 function Sandbox:call_execd(op, method, ...)
-  return endpoint_call(self.client, op, function() return self:execd_endpoint(op) end, method, ...)
+  return endpoint_call.call(self.client, op, function(...) return self:execd_endpoint(...) end, method, ...)
+end
+
+--- Internal: does the same within the `timeout` of the options, which also limits the lookup of the endpoint.
+---@param opts? { timeout?: opensandbox.Duration } of the user
+function Sandbox:call_execd_within(op, opts, method, ...)
+  local limit = deadline.new(options.timeout(op, opts))
+  return endpoint_call.within(self.client, op, limit, function(...) return self:execd_endpoint(...) end, method, ...)
 end
 
 -- Returns the endpoint of the egress sidecar. The server reports with it whether there is one.
-local function egress_endpoint(self, op)
+local function egress_endpoint(self, op, limit)
   local endpoint, err
-  if self.origin ~= objects.TEMPLATE_ORIGIN then endpoint, err = endpoint_for(self, op, objects.EGRESS_PORT) end
+  if self.origin ~= objects.TEMPLATE_ORIGIN then endpoint, err = endpoint_for(self, op, objects.EGRESS_PORT, limit) end
   if self.origin ~= objects.TEMPLATE_ORIGIN then return endpoint, err end
   return nil, errors.new { kind = "state", code = "no_sidecar", op = op, sandbox_id = self.id,
     message = "a sandbox that was made from a template has no egress sidecar, and so no credential vault" }
 end
 
---- Internal: calls a client method with the endpoint of the egress sidecar.
-function Sandbox:call_egress(op, method, ...)
-  return endpoint_call(self.client, op, function() return egress_endpoint(self, op) end, method, ...)
+--- Internal: calls a client method with the endpoint of the egress sidecar, within a time limit.
+---@param limit opensandbox.Deadline for the lookup of the endpoint and the method together
+function Sandbox:call_egress(op, limit, method, ...)
+  return endpoint_call.within(self.client, op, limit, function(...) return egress_endpoint(self, ...) end, method, ...)
 end
 
---- Internal: calls a client method with the sandbox's id.
-function Sandbox:call_server(op, method, ...)
-  return call(self, op, method, ...)
+--- Internal: calls a client method with the sandbox's id, within a time limit.
+---@param limit opensandbox.Deadline
+function Sandbox:call_server(op, limit, method, ...)
+  local client, err = client_for(self, op)
+  if not client then return nil, err end
+  client = client:within(limit)
+  return client[method](client, self.id, ...)
 end
 
 --- Internal: returns whether this object has deleted the sandbox.
@@ -304,17 +403,26 @@ local function run_prepared(self, prepared)
   return parts.run_command.run(self.client:for_op(prepared.op), execd, prepared)
 end
 
+--- The options of `sandbox:run`.
+--- ```lua
+--- local result = assert(sandbox:run("sort > sorted; wc -l sorted >&2", {
+---   cwd = "/work", env = { LC_ALL = "C" }, timeout = "1m", uid = 1000, gid = 1000, stdin = "b\na\n",
+---   on_stdout = io.write, on_stderr = function(text) io.stderr:write(text) end, on_event = function(event) print(event.type) end,
+---   max_output = 65536, idle_timeout = 30, durable = false, capture = "exact",
+--- }))
+--- local listed = assert(sandbox:run({ "ls", "-l" }, { shell = false }))
+--- ```
 ---@class opensandbox.RunOpts
----@field cwd? string
----@field env? table<string, string>
----@field timeout? number seconds; execd kills the command then
----@field uid? integer
+---@field cwd? string the directory to run in, which must exist; default: the image's
+---@field env? table<string, string> environment variables, in addition to the sandbox's
+---@field timeout? opensandbox.Duration execd kills the command then
+---@field uid? integer the user to run as; default: execd's
 ---@field gid? integer needs uid
 ---@field on_stdout? fun(text: string) called with output as it arrives
----@field on_stderr? fun(text: string)
+---@field on_stderr? fun(text: string) called with error output as it arrives
 ---@field on_event? fun(event: table) called with every event of execd
 ---@field max_output? integer bytes of each stream that are kept in memory, default: the client's
----@field idle_timeout? number seconds without an event, default: the client's
+---@field idle_timeout? opensandbox.Duration without an event, default: the client's
 ---@field durable? boolean runs in the background and reads the log in short requests, which survives cut connections
 ---@field capture? "exact" returns the bytes as they were written
 ---@field stdin? string|file*|{ path: string }|fun(): string? the standard input: bytes, a handle open for reading, the path of a local file, or a function that returns the next bytes and nil at the end; default: empty
@@ -322,29 +430,73 @@ end
 
 --- Runs a command and waits for its end: POST /command of execd. A string is for the shell. A list is a program and its arguments, which
 --- are quoted.
+--- ```lua
+--- local result = assert(sandbox:run("make test", { cwd = "/work", timeout = "10m", on_stdout = io.write }))
+--- print(result.exit_code, result.duration)
+---
+--- local found = assert(sandbox:run { "grep", "-r", needle, "/work" })
+--- ```
 ---@param given string|string[]
 ---@param opts? opensandbox.RunOpts
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
 function Sandbox:run(given, opts)
   local op = "sandbox:run"
+  if type(opts) == "table" and opts.background ~= nil then
+    options.raise(op, "option 'background' is for run_command: sandbox:start starts a command in the background")
+  end
   return run_prepared(self, parts.run_command.prepare(op, given, opts))
 end
 
+--- Runs a command and returns an iterator over its output, whose last event reports how it ended: POST /command of execd. It is run by
+--- the first step of the iteration. Output waits in the sandbox while it is not read. The command is stopped when the iteration is left
+--- early: at once on Lua 5.4 and newer and by `close`, otherwise when the iterator is collected.
+--- ```lua
+--- for event in sandbox:stream("make test", { cwd = "/work" }) do
+---   if event.type == "exit" then print(event.exit_code) else io.write(event.text) end
+--- end
+--- ```
+---@param given string|string[] as for run
+---@param opts? opensandbox.StreamOpts
+---@return opensandbox.CommandStream stream for a `for` loop, which raises an error; or call its method `next`
+---@return nil state of the loop
+---@return nil control of the loop
+---@return opensandbox.CommandStream closing value of the loop
+function Sandbox:stream(given, opts)
+  local stream = parts.command_stream.new(self, opts, function(op, checked)
+    local prepared = parts.run_command.prepare(op, given, checked)
+    return function() return run_prepared(self, prepared) end
+  end)
+  return stream, nil, nil, stream
+end
+
+--- The options of `sandbox:start`.
+--- ```lua
+--- local command = assert(sandbox:start("python3 server.py", {
+---   cwd = "/work", env = { PORT = "8000" }, timeout = "1h", uid = 1000, gid = 1000,
+--- }))
+--- local exact = assert(sandbox:start({ "sleep", "60" }, { shell = false }))
+--- local filter = assert(sandbox:start("sort", { stdin = true }))
+--- ```
 ---@class opensandbox.StartOpts
----@field cwd? string
----@field env? table<string, string>
----@field timeout? number seconds; execd kills the command then
----@field uid? integer
+---@field cwd? string the directory to run in, which must exist; default: the image's
+---@field env? table<string, string> environment variables, in addition to the sandbox's
+---@field timeout? opensandbox.Duration execd kills the command then
+---@field uid? integer the user to run as; default: execd's
 ---@field gid? integer needs uid
----@field stdin? string|file*|{ path: string }|fun(): string? the standard input: bytes, a handle open for reading, the path of a local file, or a function that returns the next bytes and nil at the end; default: empty
+---@field stdin? true the input is what command:write sends, up to command:close_stdin; it also ends when the object is collected; default: empty
 ---@field shell? boolean false: starts a list without a shell
 
 local start_options = {
   cwd = "nonempty string", env = "environment", timeout = "seconds", uid = "natural", gid = "natural", shell = "boolean",
+  stdin = "boolean",
 }
 
 --- Starts a command in the background: POST /command of execd. It continues when the object is collected, and when this process ends.
+--- ```lua
+--- local server = assert(sandbox:start("npm run dev", { cwd = "/work", env = { PORT = "3000" } }))
+--- assert(sandbox:wait_for_port(3000))
+--- ```
 ---@param given string|string[] as for run
 ---@param opts? opensandbox.StartOpts
 ---@return opensandbox.Command? command
@@ -352,12 +504,26 @@ local start_options = {
 function Sandbox:start(given, opts)
   local op = "sandbox:start"
   opts = tables.merge(options.check(op, opts, start_options), { background = true })
-  local result, err = run_prepared(self, parts.run_command.prepare(op, given, opts))
-  if not result then return nil, err end
-  return parts.command.attach(self, result.id, true)
+  local with_stdin = opts.stdin
+  opts.stdin = nil
+  if with_stdin and opts.shell == false then options.raise(op, "option 'stdin' needs the shell") end
+  local prepared = parts.run_command.prepare(op, given, opts)
+  local input, result, err
+  if with_stdin then
+    input, err = parts.stdin_stream.open(self, op, prepared.body)
+    if not input then return nil, err end
+  end
+  result, err = run_prepared(self, prepared)
+  if result then return parts.command.attach(self, result.id, true, input) end
+  if input then input:abandon() end
+  return nil, err
 end
 
 --- Returns an object for a command in the background that was started before, in any process. Nothing is sent.
+--- ```lua
+--- local command = sandbox:command(id)
+--- print(assert(command:status()).running)
+--- ```
 ---@param id string
 ---@return opensandbox.Command
 function Sandbox:command(id)
@@ -366,6 +532,11 @@ end
 
 --- Creates a shell session, or attaches to one: POST /session of execd. Its directory and its exported variables last from one run to the
 --- next. A created session is deleted when the object is closed or collected.
+--- ```lua
+--- local shell = assert(sandbox:session { cwd = "/work" })
+--- assert(shell:run("cd src && export MODE=fast"))
+--- print(assert(shell:run('echo "$MODE in $PWD"')).stdout) --> fast in /work/src
+--- ```
 ---@param opts? opensandbox.SessionOpts
 ---@return opensandbox.Session? session
 ---@return opensandbox.Error? err
@@ -377,6 +548,11 @@ end
 --- terminal is deleted when the object is closed or collected, and when its command has ended.
 ---
 ---     local terminal = assert(sandbox:terminal { command = "vim a.txt", cols = 120, rows = 40, on_output = write })
+--- ```lua
+--- local terminal = assert(sandbox:terminal { cols = 120, rows = 40, on_output = io.write })
+--- assert(terminal:write "make test; exit\r")
+--- print(assert(terminal:wait()))
+--- ```
 ---@param opts? opensandbox.TerminalOpts
 ---@return opensandbox.Terminal? terminal
 ---@return opensandbox.Error? err
@@ -386,6 +562,10 @@ end
 
 --- Creates a code context, or attaches to one: POST /code/context of execd. It is a kernel that keeps its variables from one run to the
 --- next. A created context is deleted when the object is closed or collected.
+--- ```lua
+--- local python = assert(sandbox:code "python")
+--- print(assert(python:run("6 * 7")).text) --> 42
+--- ```
 ---@param language? string "python" (default), "bash", "java", "javascript", "typescript" or "go", if the image has it
 ---@param opts? opensandbox.CodeOpts
 ---@return opensandbox.Code? code
@@ -395,16 +575,24 @@ function Sandbox:code(language, opts)
 end
 
 --- Returns the existing code contexts: GET /code/contexts of execd.
+--- ```lua
+--- for _, context in ipairs(assert(sandbox:code_contexts("python"))) do print(context.id) end
+--- ```
 ---@param language? string default: of every language
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.CodeContext[]? contexts
 ---@return opensandbox.Error? err
-function Sandbox:code_contexts(language)
-  return self:call_execd("sandbox:code_contexts", "list_code_contexts", language)
+function Sandbox:code_contexts(language, opts)
+  return self:call_execd_within("sandbox:code_contexts", opts, "list_code_contexts", language)
 end
 
 --- Creates an isolated session, or attaches to one: POST /v1/isolated/session of execd. It is a bash in its own namespaces, with its own
 --- workspace and files. A created session is deleted when the object is closed or collected. The sandbox must have been created with
 --- `extensions = { ["bootstrap.execd.isolation"] = "enable" }`.
+--- ```lua
+--- local session = assert(sandbox:isolated { workspace = "/work", mode = "overlay" })
+--- print(assert(session:run("pwd")).stdout)
+--- ```
 ---@param opts opensandbox.IsolatedSessionOpts|table or { id = } of an existing session, which is not deleted; nothing is sent then
 ---@return opensandbox.Isolated? session
 ---@return opensandbox.Error? err
@@ -413,6 +601,10 @@ function Sandbox:isolated(opts)
 end
 
 --- Returns the endpoint of a port: GET /sandboxes/{id}/endpoints/{port}.
+--- ```lua
+--- local endpoint = assert(sandbox:endpoint(8080))
+--- print(endpoint.url)
+--- ```
 ---@param port integer
 ---@param opts? opensandbox.EndpointOpts
 ---@return opensandbox.Endpoint? endpoint
@@ -422,7 +614,10 @@ function Sandbox:endpoint(port, opts)
 end
 
 --- Returns the server's information about the sandbox: GET /sandboxes/{id}.
----@param opts? { timeout?: number } timeout in seconds
+--- ```lua
+--- print(assert(sandbox:info()).state)
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
 function Sandbox:info(opts)
@@ -430,8 +625,11 @@ function Sandbox:info(opts)
 end
 
 --- Sets its lifetime to `seconds` from now: POST /sandboxes/{id}/renew-expiration.
----@param seconds number
----@param opts? { timeout?: number } timeout of the call, in seconds
+--- ```lua
+--- local expires_at = assert(sandbox:renew("1h"))
+--- ```
+---@param seconds opensandbox.Duration from now
+---@param opts? { timeout?: opensandbox.Duration } timeout of the call, in seconds
 ---@return number? expires_at Unix seconds
 ---@return opensandbox.Error? err
 function Sandbox:renew(seconds, opts)
@@ -442,18 +640,23 @@ end
 --- `seconds` from then, in the background. A longer lifetime is never shortened, and a sandbox that is not used expires. This stops when
 --- the object is closed, detached or collected. A silent command sends data every 3 seconds, so choose 10 or more. If two objects refer
 --- to the same sandbox, the last call to `keep_alive` wins.
----@param seconds number|false false stops it
+--- ```lua
+--- assert(sandbox:keep_alive(60))
+--- ```
+---@param seconds opensandbox.Duration|false false stops it
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, for the request
 ---@return true? ok
 ---@return opensandbox.Error? err when its expiry cannot be requested: GET /sandboxes/{id}
-function Sandbox:keep_alive(seconds)
+function Sandbox:keep_alive(seconds, opts)
   local op = "sandbox:keep_alive"
   seconds = options.argument(op, "the time", seconds, "seconds or false")
+  local timeout = options.timeout(op, opts)
   if self._renewer then parts.keep_alive.stop(self.client, self._renewer) end
   self._renewer = nil
   if not seconds then return true end
   local client, err = client_for(self, op)
   if not client then return nil, err end
-  self._renewer, err = parts.keep_alive.start(client, self.id, seconds)
+  self._renewer, err = parts.keep_alive.start(client, self.id, seconds, nil, timeout)
   return not err and true or nil, err
 end
 
@@ -468,7 +671,10 @@ local function first_step(self, op, limit, method, opts)
 end
 
 --- Pauses it, and waits until it is Paused: POST /sandboxes/{id}/pause. Its lifetime continues to run out.
----@param opts? { timeout?: number } timeout in seconds, default 60
+--- ```lua
+--- assert(sandbox:pause { timeout = "2m" })
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default 60
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Sandbox:pause(opts)
@@ -483,7 +689,10 @@ end
 
 --- Resumes it after a pause, and waits until commands can run in it: POST /sandboxes/{id}/resume. Its endpoints are requested again,
 --- because they may have changed.
----@param opts? { timeout?: number } timeout in seconds, default 30
+--- ```lua
+--- assert(sandbox:resume())
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default 30
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Sandbox:resume(opts)
@@ -501,8 +710,12 @@ end
 
 --- Makes a snapshot of it, and waits until the snapshot is Ready: POST /sandboxes/{id}/snapshots. A sandbox restored from it also has the
 --- metadata that this one had at any time, deleted keys included.
+--- ```lua
+--- local snapshot = assert(sandbox:snapshot("with-dependencies"))
+--- local copy = assert(client:create { snapshot_id = snapshot.id })
+--- ```
 ---@param name? string
----@param opts? { timeout?: number } timeout in seconds, default 900
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default 900
 ---@return opensandbox.SnapshotInfo? info `create` takes its id as snapshot_id
 ---@return opensandbox.Error? err
 function Sandbox:snapshot(name, opts)
@@ -515,19 +728,51 @@ function Sandbox:snapshot(name, opts)
 end
 
 --- Returns load and memory of the machine it runs on: GET /metrics of execd. This takes a second.
+--- ```lua
+--- local metrics = assert(sandbox:metrics())
+--- print(metrics.cpu_used_percent, metrics.memory_used)
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.Metrics? metrics
 ---@return opensandbox.Error? err
-function Sandbox:metrics()
-  return self:call_execd("sandbox:metrics", "get_metrics")
+function Sandbox:metrics(opts)
+  return self:call_execd_within("sandbox:metrics", opts, "get_metrics")
 end
 
 --- Changes some of its metadata: PATCH /sandboxes/{id}/metadata.
+--- ```lua
+--- assert(sandbox:patch_metadata { stage = "two", old = false })
+--- ```
 ---@param changes table<string, string|false> false removes the key
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
 function Sandbox:patch_metadata(changes, opts)
   return call(self, "sandbox:patch_metadata", "patch_metadata", changes, opts)
+end
+
+--- Returns logs about it that the server keeps: GET /sandboxes/{id}/diagnostics/logs (servers from 0.2.3).
+--- ```lua
+--- print(assert(sandbox:logs()).content)
+--- ```
+---@param scope? string "container" or "all" (default)
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
+---@return opensandbox.Diagnostics? diagnostics
+---@return opensandbox.Error? err
+function Sandbox:logs(scope, opts)
+  return call(self, "sandbox:logs", "get_diagnostic_logs", scope or "all", opts)
+end
+
+--- Returns events about it that the server keeps: GET /sandboxes/{id}/diagnostics/events (servers from 0.2.3).
+--- ```lua
+--- print(assert(sandbox:events("lifecycle")).content)
+--- ```
+---@param scope? string "runtime", "lifecycle" or "all" (default)
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
+---@return opensandbox.Diagnostics? diagnostics
+---@return opensandbox.Error? err
+function Sandbox:events(scope, opts)
+  return call(self, "sandbox:events", "get_diagnostic_events", scope or "all", opts)
 end
 
 -- Ends the ownership of the sandbox.
@@ -538,7 +783,10 @@ local function release(self)
 end
 
 --- Deletes the sandbox: DELETE /sandboxes/{id}. The call succeeds for a sandbox that does not exist any more.
----@param opts? { timeout?: number } timeout in seconds
+--- ```lua
+--- assert(sandbox:kill())
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Sandbox:kill(opts)
@@ -554,11 +802,16 @@ function Sandbox:kill(opts)
 end
 
 --- Closes the object. A sandbox that this process created is deleted; a connected or detached one continues.
+--- ```lua
+--- sandbox:close()
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, for the delete
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Sandbox:close()
+function Sandbox:close(opts)
+  opts = options.check("sandbox:close", opts, time_options)
   if self._closed then return true end
-  if self._resource and self._resource:is_ours() then return self:kill() end -- not in a forked child
+  if self._resource and self._resource:is_ours() then return self:kill(opts) end -- not in a forked child
   release(self)
   self._closed = true
   return true
@@ -579,6 +832,9 @@ function Sandbox:discard()
 end
 
 --- Lets the sandbox continue after this object is closed or collected, and after this process ends.
+--- ```lua
+--- print(sandbox:detach().id) -- another process continues with client:connect(id)
+--- ```
 ---@return opensandbox.Sandbox self
 function Sandbox:detach()
   release(self)
@@ -595,7 +851,10 @@ end
 
 class.define(Sandbox, { name = "sandbox", fields = FIELDS, methods = {
   ["opensandbox.wait_for"] = { wait_for_port = "port", wait_for_file = "file" },
+  ["opensandbox.wait_for_url"] = { wait_for_url = "wait" },
+  ["opensandbox.wait_for_log"] = { wait_for_log = "wait" },
   ["opensandbox.sandbox_reference"] = { handle = "of" },
+  ["opensandbox.execution.variables"] = { set_env = "set" },
 } })
 
 return sandboxes

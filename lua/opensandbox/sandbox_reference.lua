@@ -2,6 +2,7 @@
 --
 -- It contains the endpoint's headers, which may include an access token: protect it like a password. It never contains the API key.
 
+local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local headers = require "opensandbox.http.headers"
 local objects = require "opensandbox.lifecycle.objects"
@@ -9,6 +10,11 @@ local options = require "opensandbox.base.options"
 local tables = require "opensandbox.base.tables"
 local url = require "opensandbox.base.url"
 
+--- A sandbox for another process, as plain data that can be written as JSON. Protect it like a password.
+--- ```lua
+--- local handle = assert(sandbox:handle())
+--- print(handle.id, handle.url, handle.endpoints["44772"].url)
+--- ```
 ---@class opensandbox.Handle
 ---@field id string the sandbox
 ---@field url string of its server
@@ -20,11 +26,18 @@ local EXECD_PORT = ("%d"):format(objects.EXECD_PORT) -- because the keys of JSON
 
 --- Returns a table that refers to the sandbox, which can be written as JSON. It keeps nothing alive: a sandbox that was created here is
 --- deleted with its object, unless that is detached.
+--- ```lua
+--- local id = assert(sandbox:handle()).id
+--- -- In another process, without a request for the endpoint:
+--- local same = assert(client:connect(handle, { wait = false }))
+--- ```
 ---@param self opensandbox.Sandbox
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, for the lookup of the endpoint if that is not known yet
 ---@return opensandbox.Handle? handle
 ---@return opensandbox.Error? err
-function sandbox_reference.of(self)
-  local execd, err = self:execd_endpoint("sandbox:handle")
+function sandbox_reference.of(self, opts)
+  local op = "sandbox:handle"
+  local execd, err = self:execd_endpoint(op, deadline.new(options.timeout(op, opts)))
   if not execd then return nil, err end
   return {
     id = self.id, url = self.client.url,

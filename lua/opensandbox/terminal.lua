@@ -6,6 +6,7 @@
 local child_resource = require "opensandbox.child_resource"
 local class = require "opensandbox.base.class"
 local coxpcall = require "opensandbox.loop.coxpcall"
+local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local options = require "opensandbox.base.options"
@@ -17,6 +18,11 @@ local task = require "opensandbox.loop.task"
 local terminal_script = require "opensandbox.execution.terminal_script"
 local terminal_stream = require "opensandbox.execution.terminal_stream"
 
+--- A terminal of a sandbox: a command or a shell at a pseudo-terminal.
+--- ```lua
+--- local terminal = assert(sandbox:terminal { command = "top" })
+--- print(terminal.id, terminal.session_id)
+--- ```
 ---@class opensandbox.Terminal: opensandbox.ChildResource
 ---@field id string sandbox:terminal { id = } attaches to it, in any process
 ---@field session_id string execd's id of the session, for the client's methods
@@ -31,15 +37,23 @@ local SIGNALS = { SIGINT = true, SIGTERM = true, SIGKILL = true, SIGQUIT = true,
 local INTERRUPT = "\3"    -- Ctrl-C
 local TOKEN_LENGTH = 12   -- bytes
 
+--- The options of `sandbox:terminal`.
+--- ```lua
+--- local terminal = assert(sandbox:terminal {
+---   command = "bash", cwd = "/work", env = { EDITOR = "vi" }, term = "xterm-256color", cols = 120, rows = 40,
+---   on_output = io.write, timeout = 10,
+--- })
+--- local again = assert(sandbox:terminal { id = terminal.id, since = 0, takeover = true })
+--- ```
 ---@class opensandbox.TerminalOpts
 ---@field command? string|string[] as for run; default: an interactive shell
 ---@field cwd? string a directory, which is created if it is missing
----@field env? table<string, string>
+---@field env? table<string, string> environment variables, in addition to the sandbox's
 ---@field term? string the type of the terminal, which its programs see as TERM; default "xterm-256color"
 ---@field cols? integer its width in characters, default 80
 ---@field rows? integer its height in lines, default 24
 ---@field on_output? fun(bytes: string) called with output as it arrives; `read` and `output` are not available then
----@field timeout? number seconds until it is connected, default: the client's
+---@field timeout? opensandbox.Duration until it is connected, default: the client's
 ---@field id? string of an existing terminal, which is attached to and not deleted; or execd's id of a session of another program
 ---@field since? integer attaching: the offset of the first byte of output to receive, as `detach` returns it; default: the oldest one that execd has, which is a mebibyte back
 ---@field takeover? boolean attaching: disconnect another client
@@ -105,8 +119,10 @@ local function create(sandbox, op, opts)
   check_size(op, cols, rows)
   local command = terminal_script.command { token = token, command = line, cols = cols, rows = rows,
     env = tables.merge({ TERM = opts.term or TERM }, opts.env) }
-  local self, err = child_resource.create(Terminal, sandbox, op, "create_pty_session", { cwd = opts.cwd, command = command })
+  local limit = deadline.new(opts.timeout)
+  local self, err = child_resource.create(Terminal, sandbox, op, opts, "create_pty_session", { cwd = opts.cwd, command = command })
   if not self then return nil, err end
+  opts = tables.merge(opts, { timeout = limit:remaining() })
   self.session_id = self.id
   self.id = self.session_id .. "." .. token
   return connect(self, op, opts, { token = token, fresh = true, size = { cols = cols, rows = rows } })
@@ -146,6 +162,9 @@ local function check_no_callback(self, op)
 end
 
 --- Waits for output and returns all that has arrived.
+--- ```lua
+--- local bytes, err = terminal:read(5)
+--- ```
 ---@param seconds? number how long to wait at most; 0: not at all; default: until there is output
 ---@return string? bytes nil after the last one
 ---@return opensandbox.Error? err kind `timeout` when no output came in time
@@ -159,11 +178,19 @@ function Terminal:read(seconds)
     hint = "It continues: read again", sandbox_id = self.sandbox.id }
 end
 
+--- The output of a terminal, piece by piece.
+--- ```lua
+--- for bytes in terminal:output() do io.write(bytes) end
+--- ```
 ---@class opensandbox.TerminalOutputs
 local Outputs = {}
 Outputs.__index = Outputs
 
 --- Waits for the next output and returns it.
+--- ```lua
+--- local outputs = terminal:output()
+--- local bytes = outputs:next()
+--- ```
 ---@return string? bytes nil after the last one
 ---@return opensandbox.Error? err
 function Outputs:next()
@@ -179,6 +206,9 @@ function Outputs:__call()
 end
 
 --- Iterates over the output as it arrives, to the last byte. Use the result in a `for` loop, or call its method `next`.
+--- ```lua
+--- for bytes in terminal:output() do io.write(bytes) end
+--- ```
 ---@return opensandbox.TerminalOutputs
 function Terminal:output()
   check_no_callback(self, "terminal:output")
@@ -187,8 +217,11 @@ end
 
 --- Sends input, as from a keyboard: "\r" is the Enter key. Waits only while the terminal does not take it. Input is sent once: an error of
 --- code `input_unsure`, of this or a later call, reports input that may not have arrived because a connection was cut.
+--- ```lua
+--- assert(terminal:write "ls\r")
+--- ```
 ---@param bytes string
----@param opts? { timeout?: number } timeout in seconds, default: none
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default: none
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Terminal:write(bytes, opts)
@@ -199,42 +232,60 @@ function Terminal:write(bytes, opts)
 end
 
 --- Changes its size. Its programs receive SIGWINCH.
+--- ```lua
+--- assert(terminal:resize(100, 30))
+--- ```
 ---@param cols integer
 ---@param rows integer
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default: none
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Terminal:resize(cols, rows)
+function Terminal:resize(cols, rows, opts)
   local op = "terminal:resize"
   options.argument(op, "the width", cols, "natural")
   options.argument(op, "the height", rows, "natural")
   check_size(op, cols, rows)
-  return self._stream:send_frame(op, { needs_room = true }, { type = "resize", cols = cols, rows = rows })
+  local timeout = options.timeout(op, opts)
+  return self._stream:send_frame(op, { timeout = timeout, needs_room = true }, { type = "resize", cols = cols, rows = rows })
 end
 
 --- Sends a signal to the processes of its command. The jobs of an interactive shell do not receive it: see interrupt.
+--- ```lua
+--- assert(terminal:signal "SIGTERM")
+--- ```
 ---@param name string "SIGINT", "SIGTERM", "SIGKILL", "SIGQUIT" or "SIGHUP"
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default: none
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Terminal:signal(name)
+function Terminal:signal(name, opts)
   local op = "terminal:signal"
   if not SIGNALS[name] then
     options.raise(op, "the signal must be SIGINT, SIGTERM, SIGKILL, SIGQUIT or SIGHUP, not " .. tostring(name))
   end
-  return self._stream:send_frame(op, { needs_room = true }, { type = "signal", signal = name })
+  local timeout = options.timeout(op, opts)
+  return self._stream:send_frame(op, { timeout = timeout, needs_room = true }, { type = "signal", signal = name })
 end
 
 --- Interrupts the foreground job, as Ctrl-C does.
+--- ```lua
+--- assert(terminal:interrupt())
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default: none
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Terminal:interrupt()
-  return self._stream:write("terminal:interrupt", { needs_room = true }, INTERRUPT)
+function Terminal:interrupt(opts)
+  local op = "terminal:interrupt"
+  return self._stream:write(op, { timeout = options.timeout(op, opts), needs_room = true }, INTERRUPT)
 end
 
 local wait_options = { timeout = "seconds" }
 
 --- Waits until its command has ended, and on_output has been called with all output. An error that on_output raised is raised again. A
 --- mebibyte of output waits to be read afterwards; of a command with more output, another task must read.
----@param opts? { timeout?: number } timeout in seconds, default: none
+--- ```lua
+--- print(assert(terminal:wait { timeout = "10m" }))
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default: none
 ---@return integer? exit_code 128 and the number of a signal that ended it; -1 when its shell was killed
 ---@return opensandbox.Error? err kind `timeout`, code `wait_timeout` when it has not ended in time
 function Terminal:wait(opts)
@@ -259,6 +310,10 @@ function Terminal:wait(opts)
 end
 
 --- Disconnects and lets the terminal continue. This object is closed then.
+--- ```lua
+--- local opts = terminal:detach()
+--- local same = assert(sandbox:terminal(opts)) -- in this or another process
+--- ```
 ---@return { id: string, since: integer } opts for sandbox:terminal, in any process, to continue with the first byte that was not read here
 function Terminal:detach()
   local opts = { id = self.id, since = self._stream.output:read_offset() }
@@ -269,11 +324,16 @@ function Terminal:detach()
 end
 
 --- Closes the object. A created terminal is deleted, and its processes are killed; an attached one continues.
+--- ```lua
+--- terminal:close()
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, for the delete
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Terminal:close()
+function Terminal:close(opts)
+  options.timeout("terminal:close", opts)
   self._stream:close()
-  return child_resource.base.close(self)
+  return child_resource.base.close(self, opts)
 end
 
 class.check_colon(Terminal, "terminal")

@@ -1,5 +1,6 @@
 --- Waits until a port or a path exists in the sandbox. One command polls inside; it needs only a shell, sleep and cat.
 
+local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local numbers = require "opensandbox.base.numbers"
 local options = require "opensandbox.base.options"
@@ -9,6 +10,7 @@ local wait_for = {}
 
 local DEFAULT_TIMEOUT = 30    -- seconds
 local DEFAULT_INTERVAL = 0.1  -- seconds
+local REPORT_GRACE = 1        -- seconds that execd gets, after the timeout, to report that it ended the command
 local EXIT_NO_PROGRAMS, EXIT_NO_TABLES = 3, 4 -- exit codes of the script
 
 -- Not every sleep accepts a fraction.
@@ -36,9 +38,13 @@ local PATH_SCRIPT = [[
 exists() { [ -e %s ]; }
 ]]
 
+--- How long `wait_for_port` and `wait_for_file` wait.
+--- ```lua
+--- assert(sandbox:wait_for_port(8080, { timeout = 60, interval = 0.5 }))
+--- ```
 ---@class opensandbox.WaitForOpts
----@field timeout? number seconds, default 30
----@field interval? number seconds between two checks, default 0.1
+---@field timeout? opensandbox.Duration default 30
+---@field interval? opensandbox.Duration between two checks, default 0.1
 
 local known_options = { timeout = "seconds", interval = "seconds" }
 
@@ -47,10 +53,12 @@ local known_options = { timeout = "seconds", interval = "seconds" }
 local function wait_until(sandbox, op, script, opts, timeout_error)
   opts = options.check(op, opts, known_options)
   local timeout = opts.timeout or DEFAULT_TIMEOUT
+  local limit = deadline.new(timeout)
   local interval = numbers.format(math.max(opts.interval or DEFAULT_INTERVAL, 0.001), "%.3f")
   local command = script .. POLL_SCRIPT:format(interval, EXIT_NO_PROGRAMS)
-  local result, err = sandbox:call_execd(op, "run_command", command, { timeout = timeout })
-  if not result then return nil, err end
+  local result, err = sandbox:call_execd_within(op, { timeout = timeout + REPORT_GRACE }, "run_command", command,
+    { timeout = timeout })
+  if not result then return nil, err.kind == "timeout" and limit:has_passed() and limit:error(op, err) or err end
   if result.exit_code == 0 then return true end
   if result.timed_out then
     return nil, errors.timeout { op = op, code = timeout_error.code, text = timeout_error.text, option = "timeout",
@@ -69,6 +77,9 @@ local function wait_until(sandbox, op, script, opts, timeout_error)
 end
 
 --- Waits until a process in the sandbox listens on a TCP port, even if only on 127.0.0.1: POST /command of execd.
+--- ```lua
+--- assert(sandbox:wait_for_port(8080, { timeout = "1m", interval = 0.5 }))
+--- ```
 ---@param self opensandbox.Sandbox
 ---@param port integer 1 to 65535
 ---@param opts? opensandbox.WaitForOpts
@@ -85,6 +96,9 @@ end
 
 --- Waits until a path exists in the sandbox: a file, a directory, a socket. A symbolic link counts when its target exists. POST /command
 --- of execd.
+--- ```lua
+--- assert(sandbox:wait_for_file("/tmp/ready", { timeout = 60 }))
+--- ```
 ---@param self opensandbox.Sandbox
 ---@param path string
 ---@param opts? opensandbox.WaitForOpts

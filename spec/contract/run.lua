@@ -1,21 +1,41 @@
 --- The client against the real lifecycle server: every operation of the lifecycle API, with every option that our methods take.
 --
--- A request that the server answers with 422 has the wrong shape, and that is our fault. The server has no sandboxes that run, so the
--- APIs inside of sandboxes are not tried. Prints a line for each step, and ends with "N passed, N failed".
+-- A request that the server answers with 422 has the wrong shape, and that is our fault. So is a member of a body that the server does not
+-- know, because it ignores most of these. The server has no sandboxes that run, so the APIs inside of sandboxes are not tried. Prints
+-- a line for each step, and ends with "N passed, N failed".
 
 local options_used = require "spec.contract.options_used"
 local contract_server = require "spec.contract.server"
+local describe_server = require "spec.contract.description"
+local http_call = require "opensandbox.http.call"
 local opensandbox = require "opensandbox"
 local operations = require "spec.operations"
 
 local server = contract_server.start()
+local description = describe_server(server)
 local requests, senders = {}, {} -- every request that was sent, as "METHOD /path"; the methods that sent one
 local refused = {}               -- what was answered with 422
+local ignored = {}               -- members of bodies that the server does not know
+local body                       -- of the request that is being prepared
 local current                    -- the name of the step
+
+-- Members that only later servers know. The client says so where it documents them.
+local LATER = { [".ports"] = "server 1.2.0" }
+
+local encode = http_call.encode
+function http_call.encode(op, value)
+  body = value
+  return encode(op, value)
+end
 
 local client = opensandbox.new(server.url, server.key, {
   on_request = function(request)
-    requests[#requests + 1], senders[request.op] = request.method .. " " .. request.url:sub(#server.url + 1), true
+    local path = request.url:sub(#server.url + 1):gsub("%?.*$", "")
+    requests[#requests + 1], senders[request.op] = request.method .. " " .. path, true
+    for _, member in ipairs(body and description:unknown_members(request.method, path, body) or {}) do
+      if not LATER[member:match("%.%w+$")] then ignored[#ignored + 1] = ("%s: %s"):format(current, member) end
+    end
+    body = nil
   end,
   on_response = function(response)
     if response.status == 422 then refused[#refused + 1] = current .. ": " .. response.method .. " " .. response.url end
@@ -32,13 +52,15 @@ end
 -- One step. `expected`: the code of the error with which this runtime, Docker, refuses a valid request.
 local function step(name, expected, call)
   current = name
-  local before = #refused
+  local before, before_ignored = #refused, #ignored
   local ok, value, err = pcall(call)
   local problem
   if not ok then
     problem = tostring(value)
   elseif #refused > before then
     problem = "the server refuses the shape of the request: " .. tostring(err)
+  elseif #ignored > before_ignored then
+    problem = "the server does not know " .. table.concat(ignored, ", ", before_ignored + 1)
   elseif expected and not (err and err.code == expected) then
     problem = ("%s was expected, not %s"):format(expected, tostring(err or value))
   elseif not expected and (value == nil or err) then
@@ -211,12 +233,20 @@ for _, row in ipairs(operations) do
     report(("%s %s was sent"):format(row.method, row.path), not was_sent(row) and "no step sends it" or nil)
   end
 end
+-- Whether the table has a row for a route of the server.
+local rows = {}
+for _, row in ipairs(operations) do rows[description:route(row.method, row.path)] = true end
+for _, route in ipairs(description:routes()) do
+  local known = rows[route] or rows[route:gsub("^%u+", "ANY")]
+  report(route .. " is in the table of operations", not known and "the server has it, and the table has not" or nil)
+end
+
 local unused = table.concat(options_used.unused(senders), ", ")
 report("every option was used", unused ~= "" and "no step uses " .. unused or nil)
 
 if failed > 0 then print(server:log()) end
 server:stop()
-print(("%d requests, %d refused shapes"):format(#requests, #refused))
+print(("%d requests, %d refused shapes, %d ignored members"):format(#requests, #refused, #ignored))
 for _, one in ipairs(refused) do print("  " .. one) end
 print(("%d passed, %d failed"):format(passed, failed))
 os.exit(failed == 0)

@@ -24,7 +24,7 @@ describe("an isolated session of a sandbox", function()
 
   local function test(title, body)
     it(title, function()
-      if fixture.root ~= "" then return pending("its commands see this machine's root here") end
+      if fixture.unisolated then return pending(fixture.unisolated) end
       body()
     end)
   end
@@ -37,8 +37,13 @@ describe("an isolated session of a sandbox", function()
 
   it("can be had where the capabilities say so", function()
     local found = assert(client:get_isolation_capabilities(execd))
-    assert.is_true(found.available)
+    assert.equal(not fixture.unisolated, found.available)
     assert.is_false(found.raw.commit_supported)
+    if found.available then return end
+    local session, err = sandbox:isolated { workspace = "/workspace" }
+    assert.is_nil(session)
+    assert.same({ 503, "SERVICE_UNAVAILABLE", "sandbox:isolated" }, { err.status, err.code, err.op })
+    assert.matches("get_isolation_capabilities says what is missing", err.hint, 1, true)
   end)
 
   test("starts in its workspace, keeps its directory and its variables, and gives output and exit codes", function()

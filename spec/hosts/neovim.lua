@@ -196,6 +196,17 @@ function scenarios.health()
   finish { text = table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, false), "\n"), seconds = seconds }
 end
 
+function scenarios.cjson()
+  local cjson = require "cjson"
+  local opensandbox = require "opensandbox"
+  spawn(opensandbox, function()
+    local sandbox = create(opensandbox)
+    local result = assert(sandbox:run({ "printf", "%s\n", 'a"é' }, { env = { A = "b" } }))
+    local codec = require("opensandbox.base.json_codec").name
+    finish { codec = codec, cjson = package.loaded.cjson == cjson and "loaded", stdout = result.stdout }
+  end)
+end
+
 function scenarios.unheard()
   local opensandbox = require "opensandbox"
   opensandbox.spawn(function() error "oops" end)

@@ -315,6 +315,10 @@ describe("a create", function()
       function losses.broken(connection)
         connection:respond(500, JSON, '{"code":"DOCKER::SANDBOX_START_FAILED","message":"no image"}')
       end
+      function losses.again(connection)
+        if creates.again < 2 then return connection:respond(429, {}, "") end
+        connection:after(300, function() connection:respond(202, JSON, '{"id":"made"}') end)
+      end
       function losses.busy(connection)
         if creates.busy < 3 then return connection:respond(429, {}, "") end
         connection:respond(202, JSON, '{"id":"made"}')
@@ -359,6 +363,22 @@ describe("a create", function()
       assert.same({ mine = "yes" }, info.metadata)
       assert.equal(1, #sent("/" .. name .. "/v1/sandboxes", "POST"), name)
     end
+  end)
+
+  it("is not disturbed when the collector finds what an earlier attempt of it left", function()
+    local is_over
+    local collector = opensandbox.spawn(function()
+      while not is_over do
+        collectgarbage()
+        opensandbox.sleep(0.01)
+      end
+    end)
+    local info, err = opensandbox.spawn(create, "again"):wait()
+    is_over = true
+    collector:wait()
+    assert.is_table(info, tostring(err))
+    assert.equal("made", info.id)
+    assert.equal(2, #sent("/again/v1/sandboxes", "POST"))
   end)
 
   it("whose answer was cut in the middle of its head is found too", function()

@@ -10,6 +10,7 @@ local sdks = {
   { name = "Python 1.1", argv = { "build/python-1.1/bin/python", "spec/interop/sdk.py" } },
   { name = "Python 0.1", argv = { "build/python-0.1/bin/python", "spec/interop/sdk.py" } },
   { name = "JavaScript", argv = { "node", "spec/interop/sdk.mjs" } },
+  { name = "MCP", argv = { "build/python-mcp/bin/python", "spec/interop/mcp_client.py" } }, -- drives `opensandbox mcp`
 }
 
 local passed, failed = 0, 0
@@ -21,7 +22,7 @@ end
 
 -- One server for each, so that none finds what another has left.
 local function run(sdk)
-  local server = process.devserver { grace = 0.1, args = { "--templates" } }
+  local server = process.devserver { grace = 0.1, args = { "--templates", "--newest-execd" } }
   local started, child = pcall(process.start, {
     argv = sdk.argv, env = { OPEN_SANDBOX_DOMAIN = server.url, OPEN_SANDBOX_API_KEY = server.key },
   })

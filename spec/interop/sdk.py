@@ -326,6 +326,16 @@ async def file_directories(box):
         await box.files.get_file_info(["/made/by/hand"])
 
 
+@step("files: as a user", lacks=not hasattr(Sandbox, "files_with_identity") and "files_with_identity")
+async def file_identity(box):
+    files = box.files_with_identity(os.getuid(), os.getgid())
+    await files.write_file("/data/mine", "of the user")
+    equal(await files.read_file("/data/mine"), "of the user")
+    equal(await box.files.read_file("/data/mine"), "of the user")
+    async with fails(501):
+        await box.files_with_identity(54321, 54321).read_file("/data/mine")
+
+
 # Lifecycle
 
 
@@ -731,6 +741,26 @@ async def isolated_files(box):
         await session.files.delete_files(["/workspace/moved"])
         async with fails(404):
             await host.files.read_file("/workspace/dir/text")
+
+
+@step("isolated sessions: overlays", lacks=not hasattr(isolated, "IsolatedOverlaySpec") and "overlays of isolated sessions")
+async def isolated_overlays(box):
+    async with sandbox(extensions={"bootstrap.execd.isolation": "enable"}) as host:
+        session = await host.isolation.create(isolated.CreateIsolatedSessionRequest(overlays=[
+            isolated.IsolatedOverlaySpec(path="/kept", mode="rw"), isolated.IsolatedOverlaySpec(path="/lost"),
+            isolated.IsolatedOverlaySpec(path="/memory", persist=False)]))
+        await session.run("echo kept > /kept/a; echo lost > /lost/a; echo memory > /memory/a")
+        equal(lines((await session.run("cat /kept/a /lost/a /memory/a")).logs.stdout), ["kept", "lost", "memory"])
+        equal(await session.files.read_file("/lost/a"), "lost\n")
+        async with fails(404):
+            await session.files.read_file("/memory/a")
+        state = await session.get()
+        equal([(one.path, one.mode, one.persist) for one in state.overlays],
+              [("/kept", "rw", None), ("/lost", "overlay", None), ("/memory", "overlay", False)])
+        await session.delete()
+        equal(await host.files.read_file("/kept/a"), "kept\n")
+        async with fails(404):
+            await host.files.read_file("/lost/a")
 
 
 @step("isolated sessions: background",

@@ -63,7 +63,7 @@ for _, name in ipairs { odd.DIRECTLY, odd.PROXIED } do
     end
 
     it("an isolated session, with this workspace", function()
-      if not ways[odd.ISOLATED] then return pending(odd.UNISOLATED) end
+      if not ways[odd.ISOLATED] then return pending(fixture.unisolated) end
       odd.try_names("a workspace", open_session, ways[name])
     end)
   end)

@@ -120,14 +120,14 @@ for _, name in ipairs { odd.DIRECTLY, odd.PROXIED, odd.ISOLATED } do
   describe("odd names of files, " .. name .. ":", function()
     for operation, try in pairs(on_paths) do
       it(operation, function()
-        if not ways[name] then return pending(odd.UNISOLATED) end
+        if not ways[name] then return pending(fixture.unisolated) end
         odd.try_names(operation, try, ways[name])
       end)
     end
 
     it("a directory whose names are all of them goes up and comes down", function()
       local way = ways[name]
-      if not way then return pending(odd.UNISOLATED) end
+      if not way then return pending(fixture.unisolated) end
       local top = "/work/" .. random.hex(4)
       local expected = 0
       for _, text in ipairs(odd.NAMES) do

@@ -31,9 +31,6 @@ local bytes = {}
 for byte = 0, 255 do bytes[byte + 1] = string.char(byte) end
 odd.ALL_BYTES = table.concat(bytes)
 
---- Why an isolated session is not tested without bubblewrap.
-odd.UNISOLATED = "its commands see this machine's root here"
-
 odd.DIRECTLY, odd.PROXIED, odd.ISOLATED = "directly", "through the server's proxy", "in an isolated session"
 
 local requests = 0
@@ -51,7 +48,7 @@ local function reach(fixture, use_server_proxy)
 end
 
 --- Makes a sandbox that is reached in several ways, each a table with `client`, `sandbox`, `files` and `execd`; those of the whole sandbox
---- have `egress`, too. There is no isolated session where commands see this machine's root.
+--- have `egress`, too. There is no isolated session without bubblewrap.
 ---@return table fixture
 ---@return table<string, table> ways by name
 function odd.start()
@@ -61,7 +58,7 @@ function odd.start()
   }
   local proxied = reach(fixture, true)
   local ways = { [odd.DIRECTLY] = reach(fixture, false), [odd.PROXIED] = proxied }
-  if fixture.root == "" then
+  if not fixture.unisolated then
     local session = assert(proxied.sandbox:isolated { workspace = "/work", mode = "rw" })
     ways[odd.ISOLATED] = { -- and through the server's proxy
       client = proxied.client, sandbox = session, files = session.files,

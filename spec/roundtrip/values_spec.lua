@@ -61,7 +61,7 @@ for _, name in ipairs { odd.DIRECTLY, odd.PROXIED } do
     end)
 
     it("environment variables in an isolated session", function()
-      if not ways[odd.ISOLATED] then return pending(odd.UNISOLATED) end
+      if not ways[odd.ISOLATED] then return pending(fixture.unisolated) end
       local way = ways[name]
       local session = assert(way.sandbox:isolated { workspace = "/work", mode = "rw" })
       local env, script = {}, {}

@@ -15,13 +15,15 @@ end
 
 --- Sets it up.
 -- @param changes to the options of the sandbox's create
--- @return `server`, `client`, `sandbox`, `root` (the sandbox's "/" as its commands see it) and the methods below
+-- @return `server`, `client`, `sandbox`, `root` (the sandbox's "/" as its commands see it), `unisolated` (why there are no isolated
+-- sessions; nil where bubblewrap works) and the methods below
 local function new(changes)
   local self = setmetatable({ clients = {} }, Fixture)
   self.server = process.devserver { grace = 0.2 }
   self.client = self:another_client()
   self.sandbox = self:create(changes)
   self.root = self.sandbox:run("pwd").stdout:gsub("/*\n$", "")
+  self.unisolated = self.root ~= "" and "isolated sessions need bubblewrap" or nil
   return self
 end
 

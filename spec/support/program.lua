@@ -22,6 +22,14 @@ local function environment(server, changes)
   return copy_into(env, changes)
 end
 
+-- The same as luv takes it: all variables, as a list.
+local function variables_of(server, changes)
+  local variables, list = uv.os_environ(), {}
+  for name, value in pairs(environment(server, changes)) do variables[name] = value or nil end
+  for name, value in pairs(variables) do list[#list + 1] = name .. "=" .. value end
+  return list
+end
+
 local function argv_of(arguments)
   local argv = { process.lua(), "bin/opensandbox" }
   for _, argument in ipairs(arguments) do argv[#argv + 1] = argument end
@@ -62,28 +70,47 @@ function program.check(server, arguments, options)
   return result.out
 end
 
+--- Runs it with a standard output that nobody reads.
+-- @return { code, signal, err }
+function program.run_unread(server, arguments, env)
+  local ends = assert(uv.pipe({}, {}))
+  uv.fs_close(ends.read)
+  local errors = uv.new_pipe(false)
+  local argv, result, args = argv_of(arguments), { err = "" }, {}
+  for index = 2, #argv do args[index - 1] = argv[index] end
+  local options = { args = args, stdio = { nil, ends.write, errors }, env = variables_of(server, env) }
+  local handle, problem = uv.spawn(argv[1], options, function(code, signal) result.code, result.signal = code, signal end)
+  assert(handle, problem)
+  uv.fs_close(ends.write)
+  local ended = false
+  errors:read_start(function(_, data)
+    result.err, ended = result.err .. (data or ""), not data
+  end)
+  local has_ended = uv_loop.wait(function() return ended and result.code end, TIMEOUT)
+  if not has_ended then handle:kill("sigkill") end
+  uv_loop.close(handle, errors)
+  assert(has_ended, ("opensandbox %s does not end"):format(table.concat(arguments, " ")))
+  return result
+end
+
 local Terminal = {}
 Terminal.__index = Terminal
 
---- Starts a program in a pseudo-terminal, which is its controlling terminal.
+--- Starts it, or another program, in a pseudo-terminal, which is its controlling terminal.
 -- @param server of process.devserver, or nil
--- @param arguments of opensandbox
--- @param options `columns` (80), `rows` (24), `env` (changes)
+-- @param arguments of opensandbox; nil for another program
+-- @param options `columns` (80), `rows` (24), `env` (changes), `argv` (of another program)
 -- @return an object with the methods below
 function program.terminal(server, arguments, options)
   options = options or {}
   local master, slave = core.open_pty("/dev/ptmx")
   assert(master, slave)
   core.resize_pty(master, options.columns or 80, options.rows or 24)
-  local variables, list = uv.os_environ(), {}
-  for name, value in pairs(environment(server, options.env)) do variables[name] = value or nil end
-  for name, value in pairs(variables) do list[#list + 1] = name .. "=" .. value end
   local self = setmetatable({ master = master, slave = slave, text = "" }, Terminal)
   local args = { "-c" }
-  for _, argument in ipairs(argv_of(arguments)) do args[#args + 1] = argument end
-  self.handle, self.pid = uv.spawn("setsid", { args = args, stdio = { slave, slave, slave }, env = list }, function(code, signal)
-    self.code, self.signal = code, signal
-  end)
+  for _, argument in ipairs(options.argv or argv_of(arguments)) do args[#args + 1] = argument end
+  local spawn_options = { args = args, stdio = { slave, slave, slave }, env = variables_of(server, options.env) }
+  self.handle, self.pid = uv.spawn("setsid", spawn_options, function(code, signal) self.code, self.signal = code, signal end)
   assert(self.handle, self.pid)
   self.pipe = uv.new_pipe(false)
   assert(self.pipe:open(master))

@@ -28,9 +28,10 @@ function lazy.modules(names)
 end
 
 --- Gives a table fields whose values are made when they are first read.
----@param target table
+---@generic T
+---@param target T
 ---@param makers table<string, fun(): any> by field
----@return table target
+---@return T target
 function lazy.fields(target, makers)
   return setmetatable(target, { __index = function(_, field)
     local make = makers[field]

@@ -116,6 +116,13 @@ end, "a whole number, 0 or greater")
 
 local MAX_SECONDS = 1e9
 
+--- A time: a number of seconds, or a text like "90s", "10m" or "2h".
+--- ```lua
+--- local result = assert(sandbox:run("make test", { timeout = "10m" }))
+--- opensandbox.sleep(0.5)
+--- ```
+---@alias opensandbox.Duration number|string
+
 local function seconds_type(lowest, expected)
   return function(value)
     local seconds = type(value) == "string" and parts.time.parse_duration(value) or value
@@ -276,6 +283,16 @@ function options.check(op, given, known)
     end
   end
   return checked
+end
+
+local call_options = { timeout = "seconds" }
+
+--- Checks the options of a call that has only a time limit.
+---@param op string
+---@param given? { timeout?: opensandbox.Duration }
+---@return number? seconds
+function options.timeout(op, given)
+  return options.check(op, given, call_options).timeout
 end
 
 return options

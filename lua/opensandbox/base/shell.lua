@@ -3,6 +3,9 @@
 local shell = {}
 
 --- Quotes one argument, so that the shell passes its bytes unchanged.
+--- ```lua
+--- sandbox:run("ls -l " .. opensandbox.quote("/work/a directory") .. " | wc -l")
+--- ```
 ---@param argument string
 ---@return string
 function shell.quote(argument)

@@ -91,6 +91,24 @@ function url.endpoint(text, scheme)
   return (text:gsub("/+$", ""))
 end
 
+--- Returns whether a text is a host as URLs have it: a name, an IPv4 address, or an IPv6 address in brackets.
+---@param text string
+---@return boolean
+function url.is_host(text)
+  local parsed = url.parse("http://" .. text)
+  return parsed ~= nil and parsed.host == text
+end
+
+--- Returns a URL with another host. Its user and its port stay.
+---@param text string an absolute URL
+---@param host string
+---@return string
+function url.with_host(text, host)
+  local scheme, authority, path = text:match("^(%a[%w+.-]*://)([^/?#]*)(.*)$")
+  local userinfo, address = authority:match("^(.*@)(.*)$")
+  return scheme .. (userinfo or "") .. host .. ((address or authority):match(":%d*$") or "") .. path
+end
+
 --- Returns a URL without its user, password, query and fragment, so that it can be shown.
 ---@param text string
 ---@return string

@@ -21,6 +21,26 @@ local GROUPS = {
   } },
   { "Commands", {
     { "exec", "run a command in a sandbox" },
+    { "shell", "open a shell of a sandbox in this terminal" },
+    { "start", "start a command in the background" },
+    { "status", "show commands in the background, or the processes of a sandbox" },
+    { "stop", "stop commands in the background" },
+    { "logs", "print the output of a command in the background" },
+  } },
+  { "Files, network, state", {
+    { "cp", "copy files and directories into a sandbox, or out of it" },
+    { "port", "print the URL of a port" },
+    { "wait", "wait for a sandbox, a port, a file or a command" },
+    { "snapshot", "make, list and delete snapshots" },
+    { "egress", "show and change the network policy" },
+    { "metrics", "show load and memory" },
+  } },
+  { "Help", {
+    { "diagnose", "show what the server knows about a sandbox" },
+    { "doctor", "check this installation, the server and the key" },
+    { "dev", "run a development server on this machine" },
+    { "completion", "print the completions for a shell" },
+    { "mcp", "serve sandboxes to agents, with the Model Context Protocol" },
   } },
 }
 
@@ -34,7 +54,10 @@ local INSTALL = "the Lua module argparse is missing, which reads the arguments: 
 
 local function load_argparse()
   local ok, argparse = pcall(require, "argparse")
-  if ok then return argparse end
+  if ok then
+    if argparse("").help_max_width then return argparse end
+    failure.raise(failure.EXIT.FAILED, "the Lua module argparse is too old: 0.7.0 or newer is needed")
+  end
   if tostring(argparse):find("module 'argparse' not found", 1, true) then failure.raise(failure.EXIT.FAILED, INSTALL) end
   error(argparse, 0)
 end
@@ -45,7 +68,7 @@ end
 
 -- Options of every subcommand that talks to the server.
 local function add_common_options(parser, command)
-  if not command.runs_command then
+  if not command.has_no_result then
     parser:option("-o --output", "How results are printed: as a table, or as JSON."):choices { "table", "json" }:argname "FORMAT"
   end
   parser:option("--url", "URL of the server. Default: OPEN_SANDBOX_DOMAIN, else http://localhost:8080."):argname "URL"
@@ -53,14 +76,11 @@ local function add_common_options(parser, command)
   parser:flag("--use-server-proxy", "Reach sandboxes through the server.")
 end
 
-local function declare(parser, command)
-  command.declare(parser)
-  if not command.is_local then add_common_options(parser, command) end
-  parser:epilog("Example:\n  " .. command.example)
-end
+local full_names = setmetatable({}, { __mode = "k" }) -- by parser
 
 -- Replaces argparse's own ends of the program.
-local function set_ends(parser)
+local function set_ends(parser, name)
+  full_names[parser] = name
   parser:add_help(false)
   parser:flag("-h --help", "Show this help message and exit."):action(function()
     output.write(parser:get_help() .. "\n")
@@ -69,9 +89,24 @@ local function set_ends(parser)
   function parser.error(failed, message)
     if message:find("^unknown option") then message = message .. "\nOptions of a command in a sandbox come after --" end
     message = message:gsub("%?\n", "? "):gsub("\n", ". ")
-    local name = failed:get_usage():match("^Usage: ([%a%- ]*%a)")
-    failure.raise(failure.EXIT.USAGE, ("%s (see '%s --help')"):format(message, name))
+    failure.raise(failure.EXIT.USAGE, ("%s (see '%s --help')"):format(message, full_names[failed]))
   end
+end
+
+local function sentence(summary)
+  return summary:gsub("^%l", string.upper) .. "."
+end
+
+local function declare(parser, command_name, command)
+  local function add_action(name, summary)
+    local action = parser:command(name):summary(summary):description(sentence(summary))
+    set_ends(action, ("opensandbox %s %s"):format(command_name, name))
+    parser:command_target("action")
+    return action
+  end
+  command.declare(parser, add_action)
+  if not command.is_local then add_common_options(parser, command) end
+  parser:epilog("Example:\n  " .. command.example)
 end
 
 -- Builds the parser. `wanted` decides by its name whether a subcommand is loaded.
@@ -81,7 +116,7 @@ local function build(wanted)
   local width = math.min(output.columns() or 80, MAX_WIDTH)
   parser:help_max_width(width):usage_max_width(width):command_target("subcommand"):require_command(false)
   parser:help_description_margin(width < 60 and 14 or 25):epilog(EPILOG)
-  set_ends(parser)
+  set_ends(parser, "opensandbox")
   parser:flag("--version", "Show the version and exit."):action(function()
     output.write("opensandbox " .. require "opensandbox.version" .. "\n")
     failure.raise(0)
@@ -91,12 +126,12 @@ local function build(wanted)
     local members = {}
     for _, entry in ipairs(group[2]) do
       local name, summary = entry[1], entry[2]
-      local one = parser:command(name):summary(summary):description(summary:gsub("^%l", string.upper) .. ".")
+      local one = parser:command(name):summary(summary):description(sentence(summary))
       members[#members + 1] = one
       if wanted(name) then
-        set_ends(one)
+        set_ends(one, "opensandbox " .. name)
         commands[name] = load_command(name)
-        declare(one, commands[name])
+        declare(one, name, commands[name])
       end
     end
     parser:group(group[1], (table.unpack or unpack)(members)) -- luacheck: std max

@@ -5,23 +5,17 @@
 --   run(context)     does the work; returns the exit code, nil for 0; raises errors
 --   example          an example for its help
 --   is_local         it needs no server, so it runs without a task and without the library
+--   has_no_result    it prints no result of its own, so it has no option --output
 --   runs_command     it exits with the code of a command, so its own failures have a code of their own
 
 require "opensandbox.intree" -- first, because the other files need the core
+assert(require "opensandbox.core".open_standard_streams()) -- before any file is opened
 
 local arguments = require "opensandbox.cli.arguments"
 local failure = require "opensandbox.cli.base.failure"
-local lazy = require "opensandbox.base.lazy"
 local output = require "opensandbox.cli.base.output"
 
-local parts = lazy.modules { session = "opensandbox.cli.session" }
-
 local cli = {}
-
--- Splits the text of an error that Lua raised. Returns the text without the position for a wrong argument of the library, else nil.
-local function argument_problem(value)
-  return type(value) == "string" and value:match("^[^\n]-:%d+: ([%w_]+:?[%w_]*: .+)$") or nil
-end
 
 -- Prints what a subcommand raised. Returns the exit code.
 local function report(value, command)
@@ -35,7 +29,7 @@ local function report(value, command)
     output.note(tostring(value), "red")
     return value.kind == "timeout" and not (command and command.runs_command) and failure.EXIT.TIMEOUT or exit
   end
-  local problem = argument_problem(value)
+  local problem = failure.argument_problem(value)
   output.note(problem or "internal error: " .. tostring(value), "red")
   return problem and failure.EXIT.USAGE or exit
 end
@@ -52,7 +46,9 @@ function cli.main(argv)
   if command.is_local then
     ok, value = pcall(command.run, context)
   else
-    ok, value = parts.session.run(command, context)
+    local session
+    ok, session = pcall(require, "opensandbox.cli.session")
+    if ok then ok, value = session.run(command, context) else value = session end
   end
   if ok then return value or 0 end
   return report(value, command)

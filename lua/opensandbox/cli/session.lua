@@ -3,9 +3,11 @@
 -- SIGINT, SIGTERM and SIGHUP cancel the task. The library then stops the command that runs, and closing the client deletes the sandboxes that
 -- this process created. Afterwards the process ends by that signal, so that its parent sees how it ended. A second signal ends it at once.
 
+local check = require "opensandbox.cli.base.check"
 local core = require "opensandbox.core"
 local event_loop = require "opensandbox.cli.base.event_loop"
 local opensandbox = require "opensandbox"
+local raw_terminal = require "opensandbox.cli.base.raw_terminal"
 
 local session = {}
 
@@ -26,7 +28,7 @@ end
 ---@param id string
 ---@return opensandbox.Sandbox
 function Context:sandbox(id)
-  return opensandbox.assert(self:client():connect(id, { wait = false }))
+  return check(self:client():connect(id, { wait = false }))
 end
 
 --- Returns whether results are printed as JSON.
@@ -46,7 +48,10 @@ function session.run(command, context)
   local task = opensandbox.spawn(command.run, context)
   local received, received_at
   event_loop.catch_signals({ "INT", "TERM", "HUP" }, function(name)
-    if received and core.now() - received_at > REPETITION then core.die_by_signal(name) end
+    if received and core.now() - received_at > REPETITION then
+      raw_terminal.leave()
+      core.die_by_signal(name)
+    end
     if received then return end
     received, received_at = name, core.now()
     task:cancel()

@@ -60,6 +60,7 @@ end
 ---@field create_delay? number seconds that a create takes; default 0
 ---@field delete_delay? number seconds that a delete takes; default 0
 ---@field lose_output_at_exit? boolean whether terminals lose the last output before the exit, as real ones may; default false
+---@field newest_execd? boolean whether execd is that of server 1.1.1, with file routes as another user and several directories in an isolated session, instead of that of August 2026; default false
 ---@field templates? boolean whether the server has templates, and makes sandboxes from them, as only one on Kubernetes does; default false
 ---@field collect_interval? number seconds between two collections of idle isolated sessions; default 60
 
@@ -89,6 +90,7 @@ function devserver.start(options)
     directory = directory, strategy = strategy, grace = milliseconds(options.grace or 1),
     create_delay = milliseconds(options.create_delay or 0), delete_delay = milliseconds(options.delete_delay or 0),
     collect_interval = milliseconds(options.collect_interval or 60), loses_output = options.lose_output_at_exit,
+    newest_execd = options.newest_execd,
   }
 
   self.snapshots = snapshots.new(directory .. "/snapshots")

@@ -8,6 +8,18 @@ local options = require "opensandbox.base.options"
 
 local presets = {}
 
+--- Network policies: what `opensandbox.egress` holds.
+--- ```lua
+--- local some = opensandbox.egress.only("pypi", "github", "internal.example.com")
+--- local no_host = opensandbox.egress.none()
+--- opensandbox.egress.presets.mine = { "one.example.com", "two.example.com" }
+--- local mine = opensandbox.egress.only("mine")
+--- ```
+---@class opensandbox.EgressPolicies
+---@field presets table<string, string[]> the hosts of each preset, by its name: "pypi", "npm", "github", "debian" ...
+---@field only fun(...: string|string[]): opensandbox.NetworkPolicy makes a policy that allows only these hosts, which may be names of presets
+---@field none fun(): opensandbox.NetworkPolicy makes a policy that allows no host
+
 --- The hosts of each preset. `*.suffix` does not match the suffix itself. Add your own: `opensandbox.egress.presets.mine = { ... }`.
 ---@type table<string, string[]>
 presets.known = {

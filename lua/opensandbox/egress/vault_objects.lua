@@ -10,25 +10,50 @@ local options = require "opensandbox.base.options"
 
 local vault_objects = {}
 
+--- A secret.
+--- ```lua
+--- local credentials = {
+---   { name = "token", value = secret },
+---   { name = "login", username = "robot", password = password },
+---   { name = "other", source = { type = "inline", value = secret } },
+--- }
+--- ```
 ---@class opensandbox.Credential
----@field name string
+---@field name string the name that bindings use
 ---@field value? string the secret as it is sent; for auth of type "basic" the base64 of user:password
 ---@field username? string with a password instead of a value, for auth of type "basic"; the library encodes both
----@field password? string
+---@field password? string with a username
 ---@field source? { type: "inline", value: string } instead of a value
 
+--- Which requests get which credentials.
+--- ```lua
+--- local by_hosts = { name = "api", hosts = { "api.example.com" }, auth = { type = "bearer", credential = "token" } }
+--- local by_match = { name = "read", match = { hosts = { "*.example.com" }, methods = { "GET" } },
+---   auth = { type = "bearer", credential = "token" } }
+--- ```
 ---@class opensandbox.CredentialBinding
----@field name string
+---@field name string its own name
 ---@field hosts? string[] short for match = { hosts = ... }: host names or `*.suffix`; the policy must allow each of them by a rule
----@field match? opensandbox.CredentialMatch
----@field auth opensandbox.CredentialAuth
+---@field match? opensandbox.CredentialMatch the requests that it is for
+---@field auth opensandbox.CredentialAuth what is added to them
 
+--- The requests that a binding is for.
+--- ```lua
+--- local match = { hosts = { "api.example.com" }, schemes = { "https" }, methods = { "GET" }, paths = { "/v1/*" } }
+--- ```
 ---@class opensandbox.CredentialMatch
----@field hosts? string[]
+---@field hosts? string[] host names or `*.suffix`
 ---@field schemes? string[] default "https"
 ---@field methods? string[] default GET, POST, PUT, PATCH, DELETE
 ---@field paths? string[] default "/*"
 
+--- What is added to a request.
+--- ```lua
+--- local bearer = { type = "bearer", credential = "token" }
+--- local api_key = { type = "api_key", name = "X-Api-Key", credential = "token" }
+--- local custom = { type = "custom_headers", headers = { { name = "X-Token", credential = "token" } } }
+--- local replaced = { type = "passthrough", substitutions = { { credential = "token", placeholder = "{token}", ["in"] = { "query" } } } }
+--- ```
 ---@class opensandbox.CredentialAuth
 ---@field type string "bearer", "basic", "api_key", "custom_headers" or "passthrough" (substitutions only)
 ---@field credential? string name of a credential, for "bearer", "basic" and "api_key"
@@ -36,25 +61,43 @@ local vault_objects = {}
 ---@field headers? { name: string, credential: string }[] for "custom_headers"
 ---@field substitutions? opensandbox.CredentialSubstitution[] for every type: egress from July 2026
 
+--- A text of a request that is replaced by a credential.
+--- ```lua
+--- local substitution = { credential = "token", placeholder = "{token}", ["in"] = { "query", "body" } }
+--- ```
 ---@class opensandbox.CredentialSubstitution
 ---@field credential string name of a credential
 ---@field placeholder string the text that is replaced by the credential
 ---@field in string[] "path", "query", "header", "body"
 
+--- The state of a vault, without its secrets.
+--- ```lua
+--- local state = assert(sandbox.vault:get())
+--- print(state.revision, #state.credentials, #state.bindings)
+--- ```
 ---@class opensandbox.VaultState
 ---@field revision integer grows with each change
----@field credentials opensandbox.CredentialInfo[]
----@field bindings opensandbox.BindingInfo[]
+---@field credentials opensandbox.CredentialInfo[] its credentials
+---@field bindings opensandbox.BindingInfo[] its bindings
 
+--- A credential, without its value.
+--- ```lua
+--- for _, info in ipairs(assert(sandbox.vault:credentials())) do print(info.name, info.source_type, info.revision) end
+--- ```
 ---@class opensandbox.CredentialInfo
----@field name string
----@field source_type? string
----@field revision? integer
+---@field name string its name
+---@field source_type? string "inline"
+---@field revision? integer the revision of the vault in which it was set
 
+--- A binding, without the names of its credentials.
+--- ```lua
+--- local info = assert(sandbox.vault:binding("api"))
+--- print(info.name, info.revision, info.match and info.match.hosts[1], info.auth.type)
+--- ```
 ---@class opensandbox.BindingInfo
----@field name string
----@field revision? integer
----@field match? opensandbox.CredentialMatch
+---@field name string its name
+---@field revision? integer the revision of the vault in which it was set
+---@field match? opensandbox.CredentialMatch the requests that it is for
 ---@field auth { type?: string, name?: string } without the names of the credentials, which the server does not return
 
 local type_names = { bearer = "bearer", basic = "basic", api_key = "apiKey", custom_headers = "customHeaders",

@@ -12,6 +12,7 @@ local sidecar = require "opensandbox.egress.sidecar"
 local url = require "opensandbox.base.url"
 local vault_objects = require "opensandbox.egress.vault_objects"
 
+---@class (partial) opensandbox.Client
 local vault_routes = {}
 
 local MIN_EGRESS_VERSION = "1.1.0"
@@ -68,55 +69,88 @@ local function change(self, endpoint, request)
   return nil, refusal
 end
 
+--- The credentials, and the requests that they are for.
+--- ```lua
+--- local opts = {
+---   credentials = { { name = "token", value = secret } },
+---   bindings = { { name = "api", hosts = { "api.example.com" }, auth = { type = "bearer", credential = "token" } } },
+--- }
+--- assert(sandbox.vault:create(opts))
+--- ```
 ---@class opensandbox.VaultOpts
----@field credentials opensandbox.Credential[]
----@field bindings opensandbox.CredentialBinding[]
+---@field credentials opensandbox.Credential[] the secrets
+---@field bindings opensandbox.CredentialBinding[] the requests that get them
 
 --- Creates the vault: POST /credential-vault. It must not exist yet.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:create_credential_vault(egress, {
+---   credentials = { { name = "token", value = secret } },
+---   bindings = { { name = "api", hosts = { "api.example.com" }, auth = { type = "bearer", credential = "token" } } },
+--- }))
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
----@param opts opensandbox.VaultOpts
+---@param contents opensandbox.VaultOpts
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
-function vault_routes.create_credential_vault(self, endpoint, opts)
+function vault_routes:create_credential_vault(endpoint, contents, opts)
   local op = self.op or "create_credential_vault"
-  local body, secrets = vault_objects.create_body(op, opts)
-  return change(self, endpoint, { op = op, method = "POST", json = body, secrets = secrets, decode = vault_objects.vault_state })
+  local body, secrets = vault_objects.create_body(op, contents)
+  return change(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "POST", json = body, secrets = secrets, decode = vault_objects.vault_state })
 end
 
 --- Returns the state of the vault, without its secrets: GET /credential-vault.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:get_credential_vault(egress)).revision)
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
-function vault_routes.get_credential_vault(self, endpoint)
-  return call(self, endpoint, { op = self.op or "get_credential_vault", method = "GET", decode = vault_objects.vault_state })
+function vault_routes:get_credential_vault(endpoint, opts)
+  local op = self.op or "get_credential_vault"
+  return call(self, endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET", decode = vault_objects.vault_state })
 end
 
+--- Changes of a vault, which are made together or not at all.
+--- ```lua
+--- assert(sandbox.vault:patch {
+---   expected_revision = 3, credentials = { replace = { { name = "token", value = secret } } }, bindings = { delete = { "old" } },
+--- })
+--- ```
 ---@class opensandbox.VaultChanges
 ---@field expected_revision? integer the change is refused when the vault has another one
----@field credentials? { add?: opensandbox.Credential[], replace?: opensandbox.Credential[], delete?: string[] }
----@field bindings? { add?: opensandbox.CredentialBinding[], replace?: opensandbox.CredentialBinding[], delete?: string[] }
+---@field credentials? { add?: opensandbox.Credential[], replace?: opensandbox.Credential[], delete?: string[] } those to add, to replace, and the names of those to delete
+---@field bindings? { add?: opensandbox.CredentialBinding[], replace?: opensandbox.CredentialBinding[], delete?: string[] } those to add, to replace, and the names of those to delete
 
 --- Changes the vault, all or nothing: PATCH /credential-vault. The sidecar deletes first, then replaces, then adds.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:patch_credential_vault(egress, { credentials = { replace = { { name = "token", value = secret } } } }))
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param changes opensandbox.VaultChanges
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.VaultState? state
 ---@return opensandbox.Error? err
-function vault_routes.patch_credential_vault(self, endpoint, changes)
+function vault_routes:patch_credential_vault(endpoint, changes, opts)
   local op = self.op or "patch_credential_vault"
   local body, secrets = vault_objects.patch_body(op, changes)
-  return change(self, endpoint, { op = op, method = "PATCH", json = body, secrets = secrets, decode = vault_objects.vault_state })
+  return change(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "PATCH", json = body, secrets = secrets, decode = vault_objects.vault_state })
 end
 
 --- Deletes the vault with its credentials and bindings: DELETE /credential-vault. The call succeeds when there is none.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:delete_credential_vault(egress))
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function vault_routes.delete_credential_vault(self, endpoint)
-  local _, err = change(self, endpoint, { op = self.op or "delete_credential_vault", method = "DELETE", shielded = true })
+function vault_routes:delete_credential_vault(endpoint, opts)
+  local op = self.op or "delete_credential_vault"
+  local _, err = change(self, endpoint, { op = op, timeout = options.timeout(op, opts), method = "DELETE", shielded = true })
   if err and not (err.status == 404 and err.message:find("vault not found", 1, true)) then return nil, err end
   return true
 end
@@ -126,46 +160,62 @@ local function item_path(op, kind, what, name)
 end
 
 --- Returns the credentials of the vault, without their values: GET /credential-vault/credentials.
----@param self opensandbox.Client
+--- ```lua
+--- for _, credential in ipairs(assert(client:list_vault_credentials(egress))) do print(credential.name) end
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.CredentialInfo[]? list
 ---@return opensandbox.Error? err
-function vault_routes.list_vault_credentials(self, endpoint)
-  return call(self, endpoint, { op = self.op or "list_vault_credentials", method = "GET", path = "/credentials",
+function vault_routes:list_vault_credentials(endpoint, opts)
+  local op = self.op or "list_vault_credentials"
+  return call(self, endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET", path = "/credentials",
     decode = vault_objects.credential_list })
 end
 
 --- Returns one credential, without its value: GET /credential-vault/credentials/{name}.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:get_vault_credential(egress, "token")).revision)
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param name string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.CredentialInfo? credential
 ---@return opensandbox.Error? err
-function vault_routes.get_vault_credential(self, endpoint, name)
+function vault_routes:get_vault_credential(endpoint, name, opts)
   local op = self.op or "get_vault_credential"
-  return call(self, endpoint, { op = op, method = "GET", path = item_path(op, "credentials", "the credential's name", name),
+  return call(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = item_path(op, "credentials", "the credential's name", name),
     decode = vault_objects.credential_info })
 end
 
 --- Returns the bindings of the vault, without the names of their credentials: GET /credential-vault/bindings.
----@param self opensandbox.Client
+--- ```lua
+--- for _, binding in ipairs(assert(client:list_vault_bindings(egress))) do print(binding.name) end
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.BindingInfo[]? list
 ---@return opensandbox.Error? err
-function vault_routes.list_vault_bindings(self, endpoint)
-  return call(self, endpoint, { op = self.op or "list_vault_bindings", method = "GET", path = "/bindings",
+function vault_routes:list_vault_bindings(endpoint, opts)
+  local op = self.op or "list_vault_bindings"
+  return call(self, endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET", path = "/bindings",
     decode = vault_objects.binding_list })
 end
 
 --- Returns one binding: GET /credential-vault/bindings/{name}.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:get_vault_binding(egress, "api")).name)
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param name string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.BindingInfo? binding
 ---@return opensandbox.Error? err
-function vault_routes.get_vault_binding(self, endpoint, name)
+function vault_routes:get_vault_binding(endpoint, name, opts)
   local op = self.op or "get_vault_binding"
-  return call(self, endpoint, { op = op, method = "GET", path = item_path(op, "bindings", "the binding's name", name),
+  return call(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = item_path(op, "bindings", "the binding's name", name),
     decode = vault_objects.binding_info })
 end
 

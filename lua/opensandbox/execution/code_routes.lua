@@ -17,6 +17,7 @@ local run_result = require "opensandbox.execution.run_result"
 local tables = require "opensandbox.base.tables"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local code_routes = {}
 
 local CREATE_TIMEOUT = 30        -- seconds
@@ -33,10 +34,14 @@ end
 -- Names that execd takes for shell commands, whose events differ.
 local not_languages = { ["command"] = true, ["background-command"] = true }
 
+--- A code context of execd.
+--- ```lua
+--- for _, context in ipairs(assert(sandbox:code_contexts())) do print(context.id, context.language, context.cwd) end
+--- ```
 ---@class opensandbox.CodeContext
----@field id string
----@field language string
----@field cwd? string
+---@field id string its name, for `sandbox:code(language, { id = })`
+---@field language string what its kernel runs
+---@field cwd? string the directory that it was created with
 
 ---@return opensandbox.CodeContext? context
 ---@return string? missing
@@ -58,13 +63,15 @@ end
 local create_options = { cwd = "nonempty string", timeout = "seconds" }
 
 --- Starts a kernel: POST /code/context.
----@param self opensandbox.Client
+--- ```lua
+--- local context = assert(client:create_code_context(execd, "python", { cwd = "/work" }))
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param language? string "python" (default), "bash", "java", "javascript", "typescript" or "go", if the image has a kernel for it
----@param opts? { cwd?: string, timeout?: number } cwd: a directory, which is created if it is missing; timeout: seconds, default 30
+---@param opts? { cwd?: string, timeout?: opensandbox.Duration } cwd: a directory, which is created if it is missing; timeout: seconds, default 30
 ---@return opensandbox.CodeContext? context
 ---@return opensandbox.Error? err
-function code_routes.create_code_context(self, execd, language, opts)
+function code_routes:create_code_context(execd, language, opts)
   local op = self.op or "create_code_context"
   language = check_language(op, language or DEFAULT_LANGUAGE)
   opts = options.check(op, opts, create_options)
@@ -82,27 +89,35 @@ function code_routes.create_code_context(self, execd, language, opts)
 end
 
 --- Returns one context: GET /code/contexts/{id}.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:get_code_context(execd, id)).language)
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.CodeContext? context
 ---@return opensandbox.Error? err
-function code_routes.get_code_context(self, execd, id)
+function code_routes:get_code_context(execd, id, opts)
   local op = self.op or "get_code_context"
-  return self.http:call_endpoint(execd, { op = op, method = "GET", path = context_path(op, id), decode = context_of })
+  return self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = context_path(op, id), decode = context_of })
 end
 
 --- Returns the contexts, including the default ones of the languages: GET /code/contexts.
----@param self opensandbox.Client
+--- ```lua
+--- for _, context in ipairs(assert(client:list_code_contexts(execd, "python"))) do print(context.id) end
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param language? string only contexts of this language
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.CodeContext[]? contexts
 ---@return opensandbox.Error? err
-function code_routes.list_code_contexts(self, execd, language)
+function code_routes:list_code_contexts(execd, language, opts)
   local op = self.op or "list_code_contexts"
   if language ~= nil then check_language(op, language) end
   local path = "/code/contexts" .. url.query { { "language", language } }
-  return self.http:call_endpoint(execd, { op = op, method = "GET", path = path, decode = function(array)
+  return self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = path, decode = function(array)
     local contexts = {}
     for i, item in ipairs(array) do
       contexts[i] = type(item) == "table" and context_of(item) or nil
@@ -113,38 +128,45 @@ function code_routes.list_code_contexts(self, execd, language)
 end
 
 --- Internal: returns the prepared request that deletes a code context, for deletes in the background.
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return table request
-function code_routes.delete_code_context_request(self, execd, id)
+function code_routes:delete_code_context_request(execd, id)
   local op = "delete_code_context"
   return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = context_path(op, id), may_repeat = true })
 end
 
 --- Stops a kernel: DELETE /code/contexts/{id}. If the context does not exist, that is a success.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:delete_code_context(execd, id))
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function code_routes.delete_code_context(self, execd, id)
+function code_routes:delete_code_context(execd, id, opts)
   local op = self.op or "delete_code_context"
-  local _, err = self.http:call_endpoint(execd, { op = op, method = "DELETE", path = context_path(op, id), shielded = true })
+  local _, err = self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = context_path(op, id), shielded = true })
   if err and not errors.is_absence(err) then return nil, err end
   return true
 end
 
 --- Stops all kernels of a language: DELETE /code/contexts.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:delete_code_contexts(execd, "python"))
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param language string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function code_routes.delete_code_contexts(self, execd, language)
+function code_routes:delete_code_contexts(execd, language, opts)
   local op = self.op or "delete_code_contexts"
   local path = "/code/contexts" .. url.query { { "language", check_language(op, language) } }
-  local _, err = self.http:call_endpoint(execd, { op = op, method = "DELETE", path = path, shielded = true })
+  local _, err = self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = path, shielded = true })
   if err then return nil, err end
   return true
 end
@@ -155,28 +177,39 @@ local function interrupt_request(op, id)
 end
 
 --- Interrupts the code that runs in a context, as Ctrl-C does: DELETE /code. The context stays.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:interrupt_code(execd, id))
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string of the context
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function code_routes.interrupt_code(self, execd, id)
+function code_routes:interrupt_code(execd, id, opts)
   local op = self.op or "interrupt_code"
   local request = interrupt_request(op, options.path_segment(op, "the context id", id))
-  request.shielded = true
+  request.shielded, request.timeout = true, options.timeout(op, opts)
   local _, err = self.http:call_endpoint(execd, request)
   if err then return nil, err end
   return true
 end
 
+--- What code did.
+--- ```lua
+--- local result = assert(code:run("import math; math.sqrt(2)"))
+--- print(result.text, result.execution_count, result.duration, result.stdout, result.stderr)
+--- print(result.stdout_dropped, result.stderr_dropped)
+--- for _, shown in ipairs(result.results) do print(shown["text/plain"], shown["image/png"]) end
+--- if result.error then print(result.error.name, table.concat(result.error.traceback, "\n")) end
+--- ```
 ---@class opensandbox.CodeResult
 ---@field text? string the text of the last result
 ---@field results table<string, any>[] each by MIME type: "text/plain", "text/html" ...; images and other binary types as bytes, JSON as tables
 ---@field execution_count? integer the kernel's number for this run
----@field stdout string
----@field stderr string
+---@field stdout string what it printed
+---@field stderr string what it printed as errors
 ---@field stdout_dropped integer bytes left out in the middle because of max_output
----@field stderr_dropped integer
+---@field stderr_dropped integer the same for `stderr`
 ---@field error? table { name, value, traceback } when the code failed
 ---@field duration number seconds
 
@@ -189,8 +222,8 @@ end
 -- Returns a result by MIME type. On the wire Jupyter's text/plain is called "text".
 local function by_mime_type(values)
   local result = {}
-  for mime, value in pairs(json.normalise(values)) do
-    mime = tostring(mime)
+  for key, value in pairs(json.normalise(values)) do
+    local mime = tostring(key)
     if is_binary(mime) and type(value) == "string" then value = base64.decode(value) or value end
     result[mime == "text" and "text/plain" or mime] = value
   end
@@ -259,16 +292,14 @@ function CodeExecution:recover(err)
   return nil, err
 end
 
----@class opensandbox.CodeRunOpts
+--- The options of the route: which context runs the code, and those of `code:run`.
+--- ```lua
+--- local result = assert(client:run_code(execd, "6 * 7", { context = context }))
+--- local other = assert(client:run_code(execd, "echo hello", { language = "bash" }))
+--- ```
+---@class opensandbox.RunCodeOpts: opensandbox.CodeRunOpts
 ---@field context? string|opensandbox.CodeContext a context or its id; default: the default context of the language
 ---@field language? string default: the context's, or "python"
----@field timeout? number seconds, after which the code is interrupted; default: none
----@field on_stdout? fun(text: string) called with output as it arrives
----@field on_stderr? fun(text: string) called with output as it arrives
----@field on_result? fun(result: table<string, any>) called with each result, by MIME type
----@field on_event? fun(event: table) called with each event of execd
----@field max_output? integer bytes to keep of each stream; default: the client's
----@field idle_timeout? number seconds without a byte from execd; default: the client's
 
 local run_options = {
   context = "any", language = "nonempty string", timeout = "seconds", on_stdout = "function", on_stderr = "function",
@@ -309,13 +340,15 @@ end
 ---
 --- The code is interrupted when the timeout passes, the task is cancelled or the stream breaks. Values shown by `display()` are
 --- missing, because execd reports only the value of the last expression.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:run_code(execd, "6 * 7", { language = "python" })).text)
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param text string the code
----@param opts? opensandbox.CodeRunOpts
+---@param opts? opensandbox.RunCodeOpts
 ---@return opensandbox.CodeResult? result
 ---@return opensandbox.Error? err
-function code_routes.run_code(self, execd, text, opts)
+function code_routes:run_code(execd, text, opts)
   local op = self.op or "run_code"
   options.argument(op, "the code", text, "string")
   if not text:find("%S") then options.raise(op, "the code must not be empty") end

@@ -32,10 +32,18 @@ function command_input.check(op, stdin)
   return { file = stdin.path }
 end
 
--- The shell is replaced by another one that has the input. The command is its argument, so that nothing else changes for it: the
--- shell's name, line numbers, syntax errors, here-documents, `exec`, exit codes and signals. It sets no variable.
-local REPLACEMENT = [[set -- /tmp/NAME; [ -f "$1" ] || set -- "${TMPDIR:-/tmp}/NAME"; exec <"$1"; ]]
-  .. [[case "${BASH:-}" in */bash) set -- -a bash "$BASH";; *) set -- sh;; esac; exec "$@" -c ]]
+local REDIRECTION_TO_FILE = [[set -- /tmp/NAME; [ -f "$1" ] || set -- "${TMPDIR:-/tmp}/NAME"; exec <"$1"]]
+local REPLACEMENT = [[; case "${BASH:-}" in */bash) set -- -a bash "$BASH";; *) set -- sh;; esac; exec "$@" -c ]]
+
+--- Returns a command line whose shell redirects its input, and is then replaced by another shell that runs the command. The command is its
+--- argument, so that nothing else changes for it: the shell's name, line numbers, syntax errors, here-documents, `exec`, exit codes and
+--- signals. It sets no variable.
+---@param redirection string for the shell
+---@param line string the command
+---@return string
+function command_input.redirect(redirection, line)
+  return redirection .. REPLACEMENT .. shell.quote(line)
+end
 
 -- A session keeps the state of its own shell, so the command runs in that.
 local REDIRECTION = [[if [ -f /tmp/NAME ]; then exec </tmp/NAME; else exec <"${TMPDIR:-/tmp}/NAME"; fi]] .. "\n"
@@ -73,7 +81,7 @@ function command_input.wrap(run, client, endpoint, input)
   return function(body, opts)
     local mode = body.uid and "0644" or "0600" -- another user reads it, too
     return with_file(client, endpoint, input, mode, function(name)
-      body.command = REPLACEMENT:gsub("NAME", name) .. shell.quote(body.command)
+      body.command = command_input.redirect((REDIRECTION_TO_FILE:gsub("NAME", name)), body.command)
       return run(body, opts)
     end)
   end

@@ -13,12 +13,17 @@ local command_requests = {}
 --- Seconds after its start in which execd may not know a command yet, because it reports the start before it registers the command.
 command_requests.REGISTRATION_TIMEOUT = 2
 
+--- The status of a command.
+--- ```lua
+--- local status = assert(command:status())
+--- print(status.id, status.command, status.running, status.exit_code, status.error, status.started_at, status.finished_at)
+--- ```
 ---@class opensandbox.CommandStatus
----@field id string
----@field command string
----@field running boolean
+---@field id string execd's name for the command
+---@field command string the command line
+---@field running boolean it has not ended
 ---@field exit_code? integer nil while it runs; -1 when a signal ended it
----@field error? string
+---@field error? string execd's description of how it ended
 ---@field started_at? number Unix seconds
 ---@field finished_at? number Unix seconds
 

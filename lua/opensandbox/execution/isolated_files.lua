@@ -108,7 +108,7 @@ local function explain(err)
     err.code = "symlink_refused"
     err.hint = "The files of a session with mode \"rw\" do not follow symlinks: use the path that the link means, or a run"
   elseif err.status == 500 and err.message:find("workspace is read-only", 1, true) then
-    err.kind, err.code, err.hint = "state", "read_only", "The session was created with the mode \"ro\""
+    err.kind, err.code, err.hint = "state", "read_only", "The directory has the mode \"ro\", or is an overlay in memory"
   elseif err.status == 500 and err.message:find("no such file or directory", 1, true) then
     err.code = "FILE_NOT_FOUND"
   end

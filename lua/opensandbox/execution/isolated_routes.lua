@@ -3,6 +3,7 @@
 -- This file has a client method for each route of sessions; isolated_run_routes.lua has those for runs.
 
 local create_rollback = require "opensandbox.http.create_rollback"
+local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local http_client = require "opensandbox.http.http_client"
 local isolated_errors = require "opensandbox.execution.isolated_errors"
@@ -13,17 +14,24 @@ local tables = require "opensandbox.base.tables"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local isolated_routes = {}
 
 local BASE = "/v1/isolated/session"
+local MAX_DIRECTORIES = 16 -- of a session
 local DEFAULT_MODE = "rw" -- the shell and the files API see different files in an overlay, which is the server's default
 
 local function session_path(op, id)
   return BASE .. "/" .. url.escape(options.path_segment(op, "the session id", id))
 end
 
+--- The isolation that a sandbox can have.
+--- ```lua
+--- local found = assert(client:get_isolation_capabilities(execd))
+--- print(found.available, found.isolator, found.version, found.message, found.setpriv_available, found.userns_available, found.raw)
+--- ```
 ---@class opensandbox.IsolationCapabilities
----@field available boolean
+---@field available boolean isolated sessions are possible
 ---@field isolator? string "bwrap"
 ---@field version? string of the isolator
 ---@field message? string what is missing
@@ -32,12 +40,16 @@ end
 ---@field raw table the server's response
 
 --- Returns the isolation that this sandbox can have: GET /v1/isolated/capabilities.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:get_isolation_capabilities(execd)).available)
+--- ```
 ---@param execd opensandbox.Endpoint|string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.IsolationCapabilities? capabilities
 ---@return opensandbox.Error? err
-function isolated_routes.get_isolation_capabilities(self, execd)
-  local request = { op = self.op or "get_isolation_capabilities", method = "GET", path = "/v1/isolated/capabilities" }
+function isolated_routes:get_isolation_capabilities(execd, opts)
+  local op = self.op or "get_isolation_capabilities"
+  local request = { op = op, timeout = options.timeout(op, opts), method = "GET", path = "/v1/isolated/capabilities" }
   function request.decode(response)
     if type(response.available) ~= "boolean" then return nil, "capabilities" end
     return { available = response.available, isolator = response.isolator, version = response.version, message = response.message,
@@ -46,29 +58,41 @@ function isolated_routes.get_isolation_capabilities(self, execd)
   return isolated_errors.call(self, execd, "isolated", request)
 end
 
+--- ```lua
+--- local mount = { path = "/data", mode = "overlay", persist = false }
+--- ```
 ---@class opensandbox.IsolatedMount a directory that a session can use
 ---@field path string absolute; created if it is missing
 ---@field mode? string "rw": changes are made in the sandbox's directory. "overlay": changes are lost when the session ends. "ro": read-only
 ---@field persist? boolean for the mode "overlay" in `overlays`: false keeps changes in memory, where the files API does not see them; default true
 
+--- The options of `sandbox:isolated`.
+--- ```lua
+--- local session = assert(sandbox:isolated {
+---   workspace = "/work", mode = "rw", overlays = { { path = "/data", mode = "ro" } }, profile = "strict", extra_writable = { "/var/cache" },
+---   binds = { { source = "/srv/models", dest = "/models", readonly = true } }, share_net = false,
+---   env_passthrough = { mode = "allow", keys = { "PATH", "HOME" } }, uid = 1000, gid = 1000, uid_mode = "setpriv", max_idle = "1h", timeout = 30,
+--- })
+--- ```
 ---@class opensandbox.IsolatedSessionOpts
 ---@field workspace? string|opensandbox.IsolatedMount a path, or { path, mode }; the shell starts in it. Required unless there are `overlays`
 ---@field mode? string of the workspace: "rw" (default), "overlay" or "ro"
----@field overlays? opensandbox.IsolatedMount[] further directories, which may include "/"; their default mode is "overlay" (execd 1.1.1)
+---@field overlays? opensandbox.IsolatedMount[] further directories, which may include "/"; their default mode is "overlay". A directory in another one takes precedence. At most 16 with the workspace (execd 1.1.1)
 ---@field profile? string "strict" (default: a private /tmp) or "balanced" (the sandbox's /tmp)
 ---@field extra_writable? string[] paths
 ---@field binds? table[] { source, dest, readonly }: sources and destinations must exist (execd 1.0.21)
 ---@field share_net? boolean false: a network of its own (default true)
 ---@field env_passthrough? table { mode = "allow" or "deny", keys }: which of the sandbox's variables it sees (default: all but secrets)
----@field uid? integer
----@field gid? integer
+---@field uid? integer the user to run as
+---@field gid? integer the group to run as
 ---@field uid_mode? string "setpriv" (default) or "userns" (execd 1.0.21)
----@field max_idle? number seconds without a run after which the session ends; default: never. execd checks every 60 s
+---@field max_idle? opensandbox.Duration without a run after which the session ends; default: never. execd checks every 60 s
+---@field timeout? opensandbox.Duration for the create
 
 local create_options = {
   workspace = "any", mode = "nonempty string", overlays = "table", profile = "nonempty string", extra_writable = "string list",
   binds = "table", share_net = "boolean", env_passthrough = "table", uid = "natural", gid = "natural",
-  uid_mode = "nonempty string", max_idle = "seconds",
+  uid_mode = "nonempty string", max_idle = "seconds", timeout = "seconds",
 }
 local workspace_options = { path = "nonempty string", mode = "nonempty string" }
 local overlay_options = { path = "nonempty string", mode = "nonempty string", persist = "boolean" }
@@ -105,8 +129,11 @@ local function workspace_in(op, opts)
     mode = choice(op, "the mode of the workspace", opts.mode or given.mode or DEFAULT_MODE, "rw", "overlay", "ro") }
 end
 
-local function overlays_in(op, given)
-  local overlays = json.array {}
+local function overlays_in(op, given, workspace)
+  local overlays, seen = json.array {}, { [workspace and workspace.path or false] = true }
+  if #given > MAX_DIRECTORIES - (workspace and 1 or 0) then
+    options.raise(op, ("a session has %d directories at most"):format(MAX_DIRECTORIES))
+  end
   for i, overlay in ipairs(given) do
     options.argument(op, "overlay " .. i, overlay, "table")
     overlay = options.check(op, overlay, overlay_options)
@@ -114,7 +141,11 @@ local function overlays_in(op, given)
     if overlay.persist ~= nil and (mode or "overlay") ~= "overlay" then
       options.raise(op, ("overlay %d has 'persist', which only the mode \"overlay\" has"):format(i))
     end
-    overlays[i] = { path = absolute(op, overlay.path, "the path of overlay " .. i), mode = mode, persist = overlay.persist }
+    -- execd refuses "." and ".." in the path, and a slash at its end.
+    local path = paths.clean(absolute(op, overlay.path, "the path of overlay " .. i))
+    if seen[path] then options.raise(op, ("overlay %d is for %q, as a directory before it"):format(i, path)) end
+    seen[path] = true
+    overlays[i] = { path = path, mode = mode, persist = overlay.persist }
   end
   if #overlays == 0 then options.raise(op, "option 'overlays' must be a list of { path, mode, persist }") end
   return overlays
@@ -143,19 +174,27 @@ end
 local function create_body(op, opts)
   options.argument(op, "the options", opts, "table")
   opts = options.check(op, opts, create_options)
+  local workspace = workspace_in(op, opts)
+  if workspace and opts.overlays then workspace.path = paths.clean(workspace.path) end
   return {
-    workspace = workspace_in(op, opts), overlays = opts.overlays and overlays_in(op, opts.overlays),
+    workspace = workspace, overlays = opts.overlays and overlays_in(op, opts.overlays, workspace),
     profile = choice(op, "option 'profile'", opts.profile, "strict", "balanced"),
     extra_writable = opts.extra_writable and #opts.extra_writable > 0 and json.array(tables.copy_list(opts.extra_writable)) or nil,
     binds = opts.binds and binds_in(op, opts.binds), share_net = opts.share_net,
     env_passthrough = passthrough_in(op, opts.env_passthrough), uid = opts.uid, gid = opts.gid,
     uid_mode = choice(op, "option 'uid_mode'", opts.uid_mode, "setpriv", "userns"),
     idle_timeout_seconds = opts.max_idle and math.ceil(opts.max_idle) or nil,
-  }
+  }, opts.timeout
 end
 
+--- An isolated session, as execd knows it.
+--- ```lua
+--- local info = assert(isolated:info())
+--- print(info.id, info.status, info.created_at, info.last_run_at, info.idle_remaining, info.max_idle, info.raw)
+--- print(info.workspace and info.workspace.path, info.overlays and #info.overlays)
+--- ```
 ---@class opensandbox.IsolatedSessionInfo
----@field id string
+---@field id string its name, for `sandbox:isolated { id = }`
 ---@field status? string "active" or "dead"
 ---@field created_at? number Unix seconds
 ---@field last_run_at? number Unix seconds
@@ -180,12 +219,16 @@ local function session_info(object, id)
 end
 
 --- Returns the existing isolated sessions: GET /v1/isolated/sessions (execd 1.0.21).
----@param self opensandbox.Client
+--- ```lua
+--- for _, info in ipairs(assert(client:list_isolated_sessions(execd))) do print(info.id) end
+--- ```
 ---@param execd opensandbox.Endpoint|string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.IsolatedSessionInfo[]? list
 ---@return opensandbox.Error? err
-function isolated_routes.list_isolated_sessions(self, execd)
-  local request = { op = self.op or "list_isolated_sessions", method = "GET", path = "/v1/isolated/sessions" }
+function isolated_routes:list_isolated_sessions(execd, opts)
+  local op = self.op or "list_isolated_sessions"
+  local request = { op = op, timeout = options.timeout(op, opts), method = "GET", path = "/v1/isolated/sessions" }
   function request.decode(response)
     if type(response.sessions) ~= "table" then return nil, "list of isolated sessions" end
     local list = {}
@@ -230,14 +273,17 @@ end
 --- the sandbox see the same files. In an overlay they do not. The shell does not see a change of the files API to a name that the
 --- shell has looked up before. The files API still returns files that the shell has deleted. All changes are lost when the
 --- session ends.
----@param self opensandbox.Client
+--- ```lua
+--- local session = assert(client:create_isolated_session(execd, { workspace = "/work" }))
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param opts opensandbox.IsolatedSessionOpts
 ---@return opensandbox.IsolatedSessionInfo? info its id, and created_at
 ---@return opensandbox.Error? err
-function isolated_routes.create_isolated_session(self, execd, opts)
+function isolated_routes:create_isolated_session(execd, opts)
   local op = self.op or "create_isolated_session"
-  local body = create_body(op, opts)
+  local body, timeout = create_body(op, opts)
+  if timeout then self = self:within(deadline.new(timeout)) end
   if body.binds or body.uid_mode then
     -- execd 1.0.20 would ignore them. It has no list either.
     local list, err = self:for_op(op):list_isolated_sessions(execd)
@@ -247,36 +293,43 @@ function isolated_routes.create_isolated_session(self, execd, opts)
 end
 
 --- Returns the status of a session: GET /v1/isolated/session/{id}.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:get_isolated_session(execd, id)).status)
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.IsolatedSessionInfo? info
 ---@return opensandbox.Error? err
-function isolated_routes.get_isolated_session(self, execd, id)
+function isolated_routes:get_isolated_session(execd, id, opts)
   local op = self.op or "get_isolated_session"
-  return isolated_errors.call(self, execd, "isolated", { op = op, method = "GET", path = session_path(op, id),
+  return isolated_errors.call(self, execd, "isolated", { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = session_path(op, id),
     decode = function(response) return session_info(response, id) end })
 end
 
 --- Internal: returns the prepared request that deletes a session, for deletes in the background.
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return table request
-function isolated_routes.delete_isolated_session_request(self, execd, id)
+function isolated_routes:delete_isolated_session_request(execd, id)
   local op = "delete_isolated_session"
   return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = session_path(op, id), may_repeat = true })
 end
 
 --- Deletes a session, and stops what runs in it: DELETE /v1/isolated/session/{id}. One that does not exist is a success.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:delete_isolated_session(execd, id))
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function isolated_routes.delete_isolated_session(self, execd, id)
+function isolated_routes:delete_isolated_session(execd, id, opts)
   local op = self.op or "delete_isolated_session"
-  local _, err = isolated_errors.call(self, execd, "isolated", { op = op, method = "DELETE", path = session_path(op, id),
+  local _, err = isolated_errors.call(self, execd, "isolated", { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = session_path(op, id),
     shielded = true })
   if err and not errors.is_absence(err) then return nil, err end
   return true
@@ -287,11 +340,13 @@ end
 --- The methods then behave as execd's routes. Every path is taken as one below the workspace. `search_files` returns paths
 --- relative to the workspace. Owners are neither reported nor changed. The files of `sandbox:isolated` do not have these
 --- differences.
----@param self opensandbox.Client
+--- ```lua
+--- local bytes = assert(client:download_file(client:isolated_endpoint(execd, id), "/work/a.txt")):read("a")
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return opensandbox.Endpoint
-function isolated_routes.isolated_endpoint(self, execd, id)
+function isolated_routes:isolated_endpoint(execd, id)
   local op = self.op or "isolated_endpoint"
   local path = session_path(op, id)
   execd = http_client.check_endpoint(op, execd)

@@ -15,6 +15,7 @@ local options = require "opensandbox.base.options"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local isolated_run_routes = {}
 
 local GRACE_PERIOD = 2 -- seconds that execd gets, beyond a run's timeout, to report the end of the run
@@ -25,6 +26,11 @@ local function session_path(op, id, rest)
   return "/v1/isolated/session/" .. url.escape(options.path_segment(op, "the session id", id)) .. rest
 end
 
+--- What a run in an isolated session did.
+--- ```lua
+--- local result = assert(isolated:run("exit 3"))
+--- print(result.exit_code, result.session_ended) --> 3    true
+--- ```
 ---@class opensandbox.IsolatedResult: opensandbox.CommandResult
 ---@field session_ended? boolean the session has ended with this run
 
@@ -106,14 +112,21 @@ local function check_code(op, code)
   if not code:find("%S") then options.raise(op, "the code must not be empty") end
 end
 
+--- The options of a run in an isolated session.
+--- ```lua
+--- local result = assert(isolated:run("make", {
+---   cwd = "src", env = { CC = "clang" }, timeout = 60, on_stdout = io.write, on_event = function(event) print(event.type) end,
+---   max_output = 65536, idle_timeout = 120,
+--- }))
+--- ```
 ---@class opensandbox.IsolatedRunOpts
 ---@field cwd? string directory to enter, relative to the current directory of the session; the session stays in it
 ---@field env? table<string, string> variables for this run
----@field timeout? number seconds, rounded up to whole ones; execd then ends the run together with the session
+---@field timeout? opensandbox.Duration rounded up to whole ones; execd then ends the run together with the session
 ---@field on_stdout? fun(text: string) called with output as it arrives
 ---@field on_event? fun(event: table) called with every event of execd
 ---@field max_output? integer bytes of output to keep in the result
----@field idle_timeout? number seconds without output after which the call fails; default: none, because execd sends no pings
+---@field idle_timeout? opensandbox.Duration without output after which the call fails; default: none, because execd sends no pings
 
 local run_options = {
   cwd = "nonempty string", env = "environment", timeout = "seconds", on_stdout = "function", on_event = "function",
@@ -131,14 +144,16 @@ local run_options = {
 --- the result or of the error is then true. An exit of the shell is an error, because execd does not report the exit code: write
 --- `( set -e; ... )` for code that may exit. The runs of a session wait for each other. A process that a run leaves in the
 --- background writes into the output of later runs.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:run_isolated(execd, id, "pwd")).stdout)
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@param code string for bash
 ---@param opts? opensandbox.IsolatedRunOpts
 ---@return opensandbox.IsolatedResult? result
 ---@return opensandbox.Error? err
-function isolated_run_routes.run_isolated(self, execd, id, code, opts)
+function isolated_run_routes:run_isolated(execd, id, code, opts)
   local op = self.op or "run_isolated"
   local path = session_path(op, id, "/run")
   check_code(op, code)
@@ -148,22 +163,26 @@ function isolated_run_routes.run_isolated(self, execd, id, code, opts)
 end
 
 --- Internal: runs a script of the library in the session, as `run_isolated`. Its stderr is part of `stdout`.
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@param script string for any POSIX shell
 ---@param opts table cwd, timeout (seconds), on_stdout, max_output
 ---@return opensandbox.IsolatedResult? result
 ---@return opensandbox.Error? err
-function isolated_run_routes.run_isolated_helper(self, execd, id, script, opts)
+function isolated_run_routes:run_isolated_helper(execd, id, script, opts)
   local op = self.op
   return run_text(self, op, execd, session_path(op, id, "/run"), isolated_script.helper(script, opts.cwd),
     { timeout = opts.timeout, on_stdout = opts.on_stdout, max_output = opts.max_output })
 end
 
+--- A run in the background, as the route returns it.
+--- ```lua
+--- local run = assert(client:start_isolated(execd, id, "sleep 60"))
+--- print(run.id, run.session_id, run.started_at)
+--- ```
 ---@class opensandbox.IsolatedRun
----@field id string
----@field session_id string
+---@field id string its name
+---@field session_id string the session that it runs in
 ---@field started_at? number Unix seconds
 
 -- Checks that execd has runs in the background. An execd before 1.0.22 would start a run in the foreground, which can be stopped
@@ -177,6 +196,10 @@ local function probe_background(self, op, execd, id)
   return true
 end
 
+--- The options of a run in the background.
+--- ```lua
+--- local run = assert(isolated:start("./server", { cwd = "bin", env = { PORT = "8000" } }))
+--- ```
 ---@class opensandbox.IsolatedStartOpts
 ---@field cwd? string directory to run in, relative to the current directory of the session
 ---@field env? table<string, string> variables for this run
@@ -186,14 +209,16 @@ local start_options = { cwd = "nonempty string", env = "environment" }
 --- Starts code in the background: POST /v1/isolated/session/{id}/run (execd 1.0.22). It runs in another shell, which has the
 --- directory and the exported variables of the session. It has no time limit, and ends with its session. A session with a
 --- read-only workspace refuses it.
----@param self opensandbox.Client
+--- ```lua
+--- local run = assert(client:start_isolated(execd, id, "sleep 60"))
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@param code string for bash
 ---@param opts? opensandbox.IsolatedStartOpts
 ---@return opensandbox.IsolatedRun? run
 ---@return opensandbox.Error? err
-function isolated_run_routes.start_isolated(self, execd, id, code, opts)
+function isolated_run_routes:start_isolated(execd, id, code, opts)
   local op = self.op or "start_isolated"
   local path = session_path(op, id, "/run")
   check_code(op, code)
@@ -224,25 +249,33 @@ local function run_path(op, id, run_id, rest)
   return session_path(op, id, "/runs/" .. url.escape(options.path_segment(op, "the run id", run_id)) .. (rest or ""))
 end
 
+--- The status of a run in the background.
+--- ```lua
+--- local status = assert(client:get_isolated_run(execd, id, run_id))
+--- print(status.id, status.session_id, status.running, status.exit_code, status.error, status.started_at, status.finished_at)
+--- ```
 ---@class opensandbox.IsolatedRunStatus
----@field id string
----@field session_id string
----@field running boolean
----@field exit_code? integer
+---@field id string its name
+---@field session_id string the session that it runs in
+---@field running boolean it has not ended
+---@field exit_code? integer nil while it runs
 ---@field error? string "session terminated" when its session ended before it did
 ---@field started_at? number Unix seconds
 ---@field finished_at? number Unix seconds
 
 --- Returns the status of a run in the background: GET /v1/isolated/session/{id}/runs/{run_id}.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:get_isolated_run(execd, id, run_id)).running)
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string of the session
 ---@param run_id string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.IsolatedRunStatus? status
 ---@return opensandbox.Error? err
-function isolated_run_routes.get_isolated_run(self, execd, id, run_id)
+function isolated_run_routes:get_isolated_run(execd, id, run_id, opts)
   local op = self.op or "get_isolated_run"
-  local request = { op = op, method = "GET", path = run_path(op, id, run_id) }
+  local request = { op = op, timeout = options.timeout(op, opts), method = "GET", path = run_path(op, id, run_id) }
   function request.decode(response)
     if type(response.running) ~= "boolean" then return nil, "status" end
     return { id = run_id, session_id = id, running = response.running, exit_code = response.exit_code, error = response.error,
@@ -252,19 +285,23 @@ function isolated_run_routes.get_isolated_run(self, execd, id, run_id)
 end
 
 --- Returns output of a run in the background, stdout and stderr in the order they were written: GET .../runs/{run_id}/logs.
----@param self opensandbox.Client
+--- ```lua
+--- local text, cursor = client:get_isolated_run_logs(execd, id, run_id, 0)
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string of the session
 ---@param run_id string
 ---@param cursor? integer byte offset to go on from, default 0
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return string? text at most 16 MiB of it
 ---@return integer|opensandbox.Error cursor for the next call, or the error
-function isolated_run_routes.get_isolated_run_logs(self, execd, id, run_id, cursor)
+function isolated_run_routes:get_isolated_run_logs(execd, id, run_id, cursor, opts)
   local op = self.op or "get_isolated_run_logs"
   local path = run_path(op, id, run_id, "/logs")
   if cursor ~= nil then options.argument(op, "the cursor", cursor, "natural") end
-  local log, err = isolated_errors.call(self, execd, BACKGROUND,
-    command_requests.log_request(op, path, cursor or 0, "execd-isolated-tail-cursor"))
+  local request = command_requests.log_request(op, path, cursor or 0, "execd-isolated-tail-cursor")
+  request.timeout = options.timeout(op, opts)
+  local log, err = isolated_errors.call(self, execd, BACKGROUND, request)
   if not log then return nil, err end
   return log.text, log.cursor
 end

@@ -4,27 +4,37 @@
 local options = require "opensandbox.base.options"
 local event_stream = require "opensandbox.http.event_stream"
 
+---@class (partial) opensandbox.Client
 local metrics_routes = {}
 
 local ping_options = { timeout = "seconds" }
 
 --- Checks that execd answers: GET /ping.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:ping(execd, { timeout = 2 }))
+--- ```
+--- Checks that execd answers: GET /ping. Where access to a sandbox renews its lifetime, this does not.
 ---@param endpoint opensandbox.Endpoint|string
----@param opts? { timeout?: number } timeout: seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout: seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function metrics_routes.ping(self, endpoint, opts)
+function metrics_routes:ping(endpoint, opts)
   local op = self.op or "ping"
   opts = options.check(op, opts, ping_options)
   local _, err = self.http:call_endpoint(endpoint, { op = op, method = "GET", path = "/ping", timeout = opts.timeout,
+    headers = { ["OpenSandbox-Access-Renew"] = "skip" }, -- a ping is no use of the sandbox, where use renews its lifetime
     explained = false }) -- because its callers ask for the state themselves
   if err then return nil, err end
   return true
 end
 
+--- Load and memory of the machine that a sandbox runs on.
+--- ```lua
+--- local metrics = assert(sandbox:metrics())
+--- print(metrics.cpu_count, metrics.cpu_used_percent, metrics.memory_used / metrics.memory_total, metrics.time)
+--- ```
 ---@class opensandbox.Metrics
----@field cpu_count number
+---@field cpu_count number the number of processors
 ---@field cpu_used_percent number of the whole machine
 ---@field memory_total number bytes, of the whole machine
 ---@field memory_used number bytes
@@ -44,24 +54,31 @@ end
 
 --- Returns the load and the memory of the machine that the sandbox runs on: GET /metrics. It takes a second, in which execd
 --- measures.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:get_metrics(execd)).memory_used)
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.Metrics? metrics
 ---@return opensandbox.Error? err
-function metrics_routes.get_metrics(self, endpoint)
+function metrics_routes:get_metrics(endpoint, opts)
   local op = self.op or "get_metrics"
-  return self.http:call_endpoint(endpoint, { op = op, method = "GET", path = "/metrics", decode = decode_metrics })
+  return self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "GET", path = "/metrics", decode = decode_metrics })
 end
 
 local watch_options = { idle_timeout = "seconds" }
 
 --- Opens a stream of metrics, one every two seconds until it is closed: GET /metrics/watch.
----@param self opensandbox.Client
+--- ```lua
+--- local stream = assert(client:watch_metrics(execd))
+--- for metrics in stream:events() do print(metrics.cpu_used_percent) end
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
----@param opts? { idle_timeout?: number } idle_timeout: seconds without a byte, default: the client's
+---@param opts? { idle_timeout?: opensandbox.Duration } idle_timeout: seconds without a byte, default: the client's
 ---@return opensandbox.Stream? stream of opensandbox.Metrics
 ---@return opensandbox.Error? err
-function metrics_routes.watch_metrics(self, endpoint, opts)
+function metrics_routes:watch_metrics(endpoint, opts)
   local op = self.op or "watch_metrics"
   opts = options.check(op, opts, watch_options)
   return event_stream.open(self.http, self.http:endpoint_request(endpoint, {

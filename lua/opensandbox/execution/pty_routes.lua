@@ -10,6 +10,7 @@ local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local pty_routes = {}
 
 -- Adds the meaning for terminals to an error of execd.
@@ -31,23 +32,31 @@ local function session_path(op, id)
   return "/pty/" .. url.escape(options.path_segment(op, "the terminal session's id", id))
 end
 
-local create_options = { cwd = "nonempty string", command = "nonempty string" }
+local create_options = { cwd = "nonempty string", command = "nonempty string", timeout = "seconds" }
 
+--- The options of `client:create_pty_session`.
+--- ```lua
+--- local session_id = assert(client:create_pty_session(execd, { cwd = "/work", command = "top", timeout = 10 }))
+--- ```
 ---@class opensandbox.PtySessionOpts
 ---@field cwd? string a directory, which is created if it is missing
 ---@field command? string for the shell; default: an interactive shell. execd before 1.0.19 ignores it, and starts the shell
+---@field timeout? opensandbox.Duration for the call
 
 --- Creates a terminal session: POST /pty. Nothing runs in it yet.
----@param self opensandbox.Client
+--- ```lua
+--- local session_id = assert(client:create_pty_session(execd, { cwd = "/work", command = "top" }))
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param opts? opensandbox.PtySessionOpts
 ---@return string? id
 ---@return opensandbox.Error? err
-function pty_routes.create_pty_session(self, execd, opts)
+function pty_routes:create_pty_session(execd, opts)
   local op = self.op or "create_pty_session"
   opts = options.check(op, opts, create_options)
   paths.check_directory(op, opts.cwd)
   local request = { op = op, method = "POST", path = "/pty", json = { cwd = opts.cwd, command = opts.command },
+    timeout = opts.timeout,
     decode = function(object)
       if type(object.session_id) ~= "string" or object.session_id == "" then return nil, "session id" end
       return object.session_id
@@ -57,19 +66,26 @@ function pty_routes.create_pty_session(self, execd, opts)
   return id, err and explain(err)
 end
 
+--- A terminal session of execd.
+--- ```lua
+--- local session = assert(client:get_pty_session(execd, id))
+--- print(session.id, session.running, session.output_offset)
+--- ```
 ---@class opensandbox.PtySession
----@field id string
+---@field id string execd's name for it
 ---@field running boolean false: before the first WebSocket, and after the command has ended
 ---@field output_offset integer bytes of output so far
 
 --- Returns the state of a terminal session: GET /pty/{id}.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:get_pty_session(execd, id)).running)
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
----@param opts? { timeout?: number } timeout of the call, in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout of the call, in seconds
 ---@return opensandbox.PtySession? session
 ---@return opensandbox.Error? err
-function pty_routes.get_pty_session(self, execd, id, opts)
+function pty_routes:get_pty_session(execd, id, opts)
   local op = self.op or "get_pty_session"
   opts = options.check(op, opts, { timeout = "seconds" })
   local session, err = self.http:call_endpoint(execd, {
@@ -83,35 +99,44 @@ function pty_routes.get_pty_session(self, execd, id, opts)
 end
 
 --- Internal: returns the prepared request that deletes a session, for deletes in the background.
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return table request
-function pty_routes.delete_pty_session_request(self, execd, id)
+function pty_routes:delete_pty_session_request(execd, id)
   local op = "delete_pty_session"
   return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = session_path(op, id), may_repeat = true })
 end
 
 --- Deletes a terminal session and kills its processes: DELETE /pty/{id}. If the session does not exist, that is a success.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:delete_pty_session(execd, id))
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function pty_routes.delete_pty_session(self, execd, id)
+function pty_routes:delete_pty_session(execd, id, opts)
   local op = self.op or "delete_pty_session"
-  local _, err = self.http:call_endpoint(execd, { op = op, method = "DELETE", path = session_path(op, id), shielded = true })
+  local _, err = self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = session_path(op, id), shielded = true })
   if err and not errors.is_absence(err) then return nil, err end
   return true
 end
 
+--- The options of `client:connect_pty_session`.
+--- ```lua
+--- local connection = assert(client:connect_pty_session(execd, id, {
+---   since = 0, takeover = true, pipes = false, viewer = false, timeout = 10, idle_timeout = 120,
+--- }))
+--- ```
 ---@class opensandbox.ConnectPtyOpts
 ---@field since? integer offset of the output from which it is sent again, default 0
 ---@field takeover? boolean disconnect another client, which receives close code 4001 (execd 1.0.19)
 ---@field pipes? boolean start the command with pipes instead of a terminal: stdout and stderr are apart then
 ---@field viewer? boolean read only (execd 1.0.22)
----@field timeout? number seconds until it is open, default: the client's
----@field idle_timeout? number seconds without a byte of execd after which it ends, default 60
+---@field timeout? opensandbox.Duration until it is open, default: the client's
+---@field idle_timeout? opensandbox.Duration without a byte of execd after which it ends, default 60
 
 local connect_options = {
   since = "natural", takeover = "boolean", pipes = "boolean", viewer = "boolean", timeout = "seconds", idle_timeout = "seconds",
@@ -122,14 +147,19 @@ local connect_options = {
 --- Binary messages begin with their channel: 0 input, 1 stdout, 2 stderr, 3 output from before (after 8 bytes with its offset). Text messages
 --- are JSON, and the first one is `{"type":"connected"}`. Through the server's proxy, a refusal is a connection that is closed at once with
 --- 1008 or 1011.
----@param self opensandbox.Client
+--- ```lua
+--- local connection = assert(client:connect_pty_session(execd, id))
+--- assert(connection:send("binary", "\0ls\r"))
+--- print(connection:receive(5))
+--- connection:close()
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@param opts? opensandbox.ConnectPtyOpts
 ---@param news? table internal: as of websocket.open
 ---@return opensandbox.WebSocket? connection
 ---@return opensandbox.Error? err
-function pty_routes.connect_pty_session(self, execd, id, opts, news)
+function pty_routes:connect_pty_session(execd, id, opts, news)
   local op = self.op or "connect_pty_session"
   opts = options.check(op, opts, connect_options)
   local query = url.query {

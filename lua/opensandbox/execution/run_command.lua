@@ -19,19 +19,31 @@ local tables = require "opensandbox.base.tables"
 
 local run_command = {}
 
+--- What a command did. A command that a signal ended has the `exit_code` -1 and a `signal`; one that its `timeout` ended has `timed_out`, too.
+--- ```lua
+--- local result = assert(sandbox:run("make test", { timeout = 60 }))
+--- if result.timed_out then print("stopped after 60 s") end
+--- print(result.exit_code, result.signal, result.duration, result.stdout, result.stderr)
+--- print(result.stdout_dropped, result.stderr_dropped, result.recovered, result.id, result.error and result.error.value)
+--- ```
 ---@class opensandbox.CommandResult
 ---@field id? string execd's id of the command
 ---@field exit_code? integer 0 on success; -1 when a signal ended it; nil for a background command
 ---@field signal? string name of the signal that ended it: "killed", "terminated"
 ---@field timed_out? boolean the command's timeout ended it
----@field stdout string
----@field stderr string
+---@field stdout string its standard output
+---@field stderr string its error output
 ---@field stdout_dropped integer bytes left out in the middle because of max_output
----@field stderr_dropped integer
+---@field stderr_dropped integer the same for `stderr`
 ---@field duration number seconds, from execd if it reports them, else measured here
 ---@field recovered? boolean the event stream broke, and the result was obtained by other requests
 ---@field error? table { name, value, traceback } as execd reported it
 
+--- The options of `client:run_command`.
+--- ```lua
+--- local started = assert(client:run_command(execd, "npm run dev", { background = true }))
+--- print(started.id)
+--- ```
 ---@class opensandbox.RunCommandOpts: opensandbox.RunOpts
 ---@field background? boolean return once the command has started
 

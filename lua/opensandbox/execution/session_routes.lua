@@ -14,6 +14,7 @@ local paths = require "opensandbox.base.paths"
 local run_command = require "opensandbox.execution.run_command"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local session_routes = {}
 
 -- Seconds that execd gets, after the timeout of a run, to report that it killed the shell. They are few, because execd never
@@ -24,45 +25,51 @@ local function session_path(op, id)
   return "/session/" .. url.escape(options.path_segment(op, "the session id", id))
 end
 
-local create_options = { cwd = "nonempty string" }
+local create_options = { cwd = "nonempty string", timeout = "seconds" }
 
 --- Creates a session: POST /session. Nothing runs in it yet.
----@param self opensandbox.Client
+--- ```lua
+--- local session = assert(client:create_session(execd, { cwd = "/work" }))
+--- ```
 ---@param execd opensandbox.Endpoint|string
----@param opts? { cwd?: string } cwd: a directory, which is created if it is missing
+---@param opts? { cwd?: string, timeout?: opensandbox.Duration } cwd: a directory, which is created if it is missing; timeout in seconds
 ---@return string? id
 ---@return opensandbox.Error? err
-function session_routes.create_session(self, execd, opts)
+function session_routes:create_session(execd, opts)
   local op = self.op or "create_session"
   opts = options.check(op, opts, create_options)
   paths.check_directory(op, opts.cwd)
-  local request = { op = op, method = "POST", path = "/session", json = { cwd = opts.cwd }, decode = function(object)
-    if type(object.session_id) ~= "string" then return nil, "session id" end
-    return object.session_id
-  end }
+  local request = { op = op, method = "POST", path = "/session", json = { cwd = opts.cwd }, timeout = opts.timeout,
+    decode = function(object)
+      if type(object.session_id) ~= "string" then return nil, "session id" end
+      return object.session_id
+    end }
   create_rollback(self, request, function(id) return self:delete_session_request(execd, id) end, { best_effort = true })
   return self.http:call_endpoint(execd, request)
 end
 
 --- Internal: returns the prepared request that deletes a session, for deletes in the background.
----@param self opensandbox.Client
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@return table request
-function session_routes.delete_session_request(self, execd, id)
+function session_routes:delete_session_request(execd, id)
   local op = "delete_session"
   return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = session_path(op, id), may_repeat = true })
 end
 
 --- Deletes a session and kills its processes: DELETE /session/{id}. If the session does not exist, that is a success.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:delete_session(execd, id))
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function session_routes.delete_session(self, execd, id)
+function session_routes:delete_session(execd, id, opts)
   local op = self.op or "delete_session"
-  local _, err = self.http:call_endpoint(execd, { op = op, method = "DELETE", path = session_path(op, id), shielded = true })
+  local _, err = self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = session_path(op, id), shielded = true })
   if err and not errors.is_absence(err) then return nil, err end
   return true
 end
@@ -93,14 +100,21 @@ function SessionExecution:on_timeout(err)
     .. "of background processes"
 end
 
+--- The options of a run in a session.
+--- ```lua
+--- local result = assert(session:run("sort", {
+---   cwd = "/work", timeout = 60, stdin = "b\na\n", on_stdout = io.write, on_event = function(event) print(event.type) end,
+---   max_output = 65536, idle_timeout = 30,
+--- }))
+--- ```
 ---@class opensandbox.SessionRunOpts
 ---@field cwd? string directory to run in; the session stays in it
----@field timeout? number seconds, after which execd kills the shell; default: none
+---@field timeout? opensandbox.Duration after which execd kills the shell; default: none
 ---@field stdin? string|file*|{ path: string }|fun(): string? the standard input, as of opensandbox.RunOpts
 ---@field on_stdout? fun(text: string) called with output as it arrives
 ---@field on_event? fun(event: table) called with each event of execd
 ---@field max_output? integer bytes of output to keep; default: the client's
----@field idle_timeout? number seconds without a byte from execd; default: the client's
+---@field idle_timeout? opensandbox.Duration without a byte from execd; default: the client's
 
 local run_options = {
   cwd = "nonempty string", timeout = "seconds", stdin = "any", on_stdout = "function", on_event = "function",
@@ -112,14 +126,16 @@ local run_options = {
 --- It works like `run_command`, but stderr is mixed into stdout, blank lines are missing, and the result has no id. If the wait
 --- ends before the command does, its shell is killed, and the session stays. The call also waits for background processes of the
 --- command, unless their output is redirected.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:run_in_session(execd, id, "pwd")).stdout)
+--- ```
 ---@param execd opensandbox.Endpoint|string
 ---@param id string
 ---@param given string|string[] a command line for the shell, or a program and its arguments
 ---@param opts? opensandbox.SessionRunOpts
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
-function session_routes.run_in_session(self, execd, id, given, opts)
+function session_routes:run_in_session(execd, id, given, opts)
   local op = self.op or "run_in_session"
   local path = session_path(op, id) .. "/run"
   local line = run_command.line(op, given)

@@ -101,6 +101,12 @@ function Output:replay(offset, text)
   return lost > 0 and lost or nil
 end
 
+--- Begins at the end of the output at the latest, before any of it was received. execd sends nothing again from behind the end.
+---@param offset integer of the end
+function Output:limit_offset(offset)
+  self.offset = math.min(self.offset, offset)
+end
+
 --- Makes the bytes readable that were held for a mark, because no more will come.
 function Output:flush()
   local held = self.held

@@ -30,7 +30,9 @@ local UNREAD_TIMEOUT = 5       -- seconds: execd disconnects a client that does 
 local MAX_INPUT = 64 * 1024    -- bytes of a message
 local REATTACH_TIMEOUT = 75    -- seconds: execd may keep the place of a connection that was cut for 60
 local MAX_DELAY = 2            -- seconds between two attempts
+local MAX_REFUSALS = 5         -- of the first WebSocket
 local TAKEN_OVER = 4001        -- close code
+local POLICY_VIOLATION = 1008  -- close code of the server's proxy where execd has refused the connection
 local PING = json.encode { type = "ping" }
 
 ---@class opensandbox.TerminalStream
@@ -41,7 +43,7 @@ local Stream = {}
 Stream.__index = Stream
 
 --- Makes a stream. Nothing is sent.
----@param options table client; sandbox_id; endpoint (a function of op); id (of the session); token (of its marks, or nil); since (offset or nil); takeover; fresh (the session was created just now); size (cols and rows, or nil); on_exit (called once when the command has ended)
+---@param options table client; sandbox_id; endpoint (a function of op); id (of the session); token (of its marks, or nil); since (offset or nil); takeover; pipes (instead of a terminal); fresh (the session was created just now); size (cols and rows, or nil); on_exit (called once when the command has ended)
 ---@return opensandbox.TerminalStream
 function terminal_stream.new(options)
   return setmetatable({
@@ -49,14 +51,15 @@ function terminal_stream.new(options)
     on_exit = options.on_exit,
     output = terminal_output.new(options.token, options.since or 0),
     any_start = options.since == nil,  -- it may begin later than at its offset
-    takeover = options.takeover,
+    takeover = options.takeover or options.fresh, -- a fresh session can only have an earlier connection of this stream
+    pipes = options.pipes,
     must_ask = not options.fresh,      -- whether the command runs, before the next WebSocket
     news = shared_wait.new(options.client.http.transport),
     size = options.size,               -- cols and rows, sent after each attach
     connection = nil,                  -- the current WebSocket
     accepted = false,                  -- execd has sent something on it
     was_accepted = false,              -- or on an earlier one
-    refusal = nil,                     -- error of a WebSocket that was closed before
+    refusal = nil, refusals = 0,       -- error of a WebSocket that was closed before, and the number of those in a row
     exit_frame = nil,                  -- exit code reported by execd
     last_problem = nil,                -- why the last attempt to attach failed
     outages = 0, outage = nil,         -- series of attempts that were given up, and the last error
@@ -67,8 +70,11 @@ function terminal_stream.new(options)
   }, Stream)
 end
 
--- Makes an error of the stream.
-function Stream:_error(op, fields)
+--- Makes an error of the stream.
+---@param op string
+---@param fields table
+---@return opensandbox.Error
+function Stream:error(op, fields)
   fields.op, fields.sandbox_id = op, self.sandbox_id
   return errors.new(fields)
 end
@@ -105,6 +111,7 @@ end
 local frames = {}
 
 function frames.connected(self)
+  self.any_start = false -- what is sent again came before
   if not self.size then return end
   self.connection:try_send("text", json.encode { type = "resize", cols = self.size.cols, rows = self.size.rows })
 end
@@ -120,7 +127,7 @@ end
 function frames.error(self, frame)
   local code, text = tostring(frame.code), tostring(frame.error)
   if code == "START_FAILED" then
-    fail(self, self:_error("sandbox:terminal", { kind = "state", code = code, message = "the command was not started: " .. text,
+    fail(self, self:error("sandbox:terminal", { kind = "state", code = code, message = "the command was not started: " .. text,
       hint = "Check the option 'cwd', and that the image has a shell" }))
   elseif code == "STDIN_WRITE_FAILED" then
     add_notice(self, { kind = "stream", code = code, message = "the terminal did not take its input: " .. text })
@@ -130,7 +137,7 @@ end
 local function on_output(self, text)
   self.output:add(text)
   if self.output:is_foreign() then
-    fail(self, self:_error("sandbox:terminal", { kind = "state", code = "unsupported",
+    fail(self, self:error("sandbox:terminal", { kind = "state", code = "unsupported",
       message = "this execd ignores the command of a terminal: that needs execd 1.0.19 or newer",
       hint = "Check the execd image that the server gives its sandboxes" }))
     self.connection:detach()
@@ -149,12 +156,14 @@ local function on_replay(self, bytes)
     add_notice(self, { kind = "stream", code = "output_lost", hint = "Read the output more often: execd keeps its last mebibyte",
       message = ("%d bytes of output before the offset %d are lost"):format(lost, offset) })
   end
-  self.any_start = false
   if self.output.exit_code then finish(self, self.output.exit_code) end
 end
 
 local function on_message(self, kind, bytes)
-  if not self.accepted then self.accepted, self.was_accepted, self.refusal = true, true, nil end
+  if not self.accepted then
+    self.accepted, self.was_accepted = true, true
+    self.refusal, self.refusals = nil, 0
+  end
   local channel = kind == "binary" and bytes:byte()
   if channel == STDOUT or channel == STDERR then
     on_output(self, bytes:sub(2))
@@ -178,7 +187,7 @@ local function on_end(self)
   if self.exit_frame then
     return finish(self, self.exit_frame)
   elseif code == TAKEN_OVER then
-    return fail(self, self:_error("sandbox:terminal", { kind = "state", code = "TAKEN_OVER",
+    return fail(self, self:error("sandbox:terminal", { kind = "state", code = "TAKEN_OVER",
       message = "another client has taken the terminal over", hint = "Attach again with its id and takeover = true" }))
   elseif err and (err.kind == "protocol" or err.kind == "closed") then
     return fail(self, err)
@@ -189,9 +198,11 @@ local function on_end(self)
       hint = "They are not sent again, because a command could run twice. Read the output to see whether they arrived" })
   end
   if not self.accepted then
-    self.refusal = err or self:_error("sandbox:terminal", { kind = "stream", code = "refused",
-      message = ("the connection was closed before the terminal was connected (close code %s%s)"):format(
-        tostring(code), reason and reason ~= "" and ": " .. reason or "") })
+    self.refusals, self.refusal_code = self.refusals + 1, code
+    local why = err and err.message or ("close code %s %s"):format(tostring(code), reason or "")
+    self.refusal = self:error("sandbox:terminal", { kind = "stream", code = "refused", cause = err,
+      message = ("the connection was closed before the terminal was connected (%s)"):format(why),
+      hint = "Check that execd runs, and that the proxies before it pass WebSockets on" })
   end
 end
 
@@ -229,8 +240,9 @@ local function may_connect(self, view, execd, limit)
   if not self.must_ask then return true end
   local session, err = view:get_pty_session(execd, self.id, { timeout = limit:clamp(view.http.timeouts.timeout) })
   if not session then return nil, err end
+  if not self.was_accepted then self.output:limit_offset(session.output_offset) end
   if session.running or (session.output_offset == 0 and not self.was_accepted) then return true, nil, session.running end
-  return nil, self:_error(view.op, { kind = "state", code = "terminal_ended",
+  return nil, self:error(view.op, { kind = "state", code = "terminal_ended",
     message = "the command of the terminal has ended while no client was connected, so that its exit code is not known",
     hint = "A process in the sandbox, or another client, has ended its shell" })
 end
@@ -242,7 +254,7 @@ local function attach(self, op, limit)
   if not execd then return nil, err end
   local ok, problem, is_running = may_connect(self, view, execd, limit)
   if not ok then return nil, problem end
-  if self.refusal and self.refusal.code == "refused" and is_running and not self.takeover then
+  if self.refusal and self.refusal_code == POLICY_VIOLATION and is_running and not self.takeover then
     self.refusal.kind, self.refusal.code = "state", "ALREADY_CONNECTED" -- the server's proxy does not pass the reason on
     self.refusal.hint = "Another client probably has the terminal. Use takeover = true"
     return nil, self.refusal
@@ -250,7 +262,7 @@ local function attach(self, op, limit)
   self.must_ask, self.accepted = true, false
   local connection
   connection, err = view:connect_pty_session(execd, self.id, { since = self.output.offset, takeover = self.takeover,
-    timeout = limit:clamp(view.http.timeouts.timeout) }, self.news)
+    pipes = self.pipes, timeout = limit:clamp(view.http.timeouts.timeout) }, self.news)
   if not connection then return nil, err end
   if self.failure then
     connection:detach()
@@ -260,7 +272,8 @@ local function attach(self, op, limit)
   self.news:notify()
   receive(self)
   while self.connection and not self.accepted do
-    self.news:wait()
+    local interruption, reason = self.news:wait()
+    if interruption then return nil, loop.interrupted(op, interruption, reason) end
     receive(self)
   end
   if self.accepted or self.failure then
@@ -277,13 +290,15 @@ local function attach_until_accepted(self, op)
   while not self.failure do
     local attached, err = attach(self, op, limit)
     if attached or self.failure then return end
-    if final_error(err) then return fail(self, err) end
+    local is_hopeless = self.refusals >= MAX_REFUSALS and not self.was_accepted
+    if final_error(err) or is_hopeless then return fail(self, err) end
     self.last_problem = err
     if limit:has_passed() then
       self.outages, self.outage = self.outages + 1, err
       return
     end
-    loop.sleep(op, limit:clamp(backoff:next()))
+    err = loop.sleep(op, limit:clamp(backoff:next()))
+    if err then return fail(self, err) end
   end
 end
 
@@ -294,7 +309,7 @@ local function ensure_attached(self, op)
   task.spawn_detached(function()
     local ok, problem = coxpcall.pcall(attach_until_accepted, self, op)
     if ok then return end
-    fail(self, errors.is(problem) and problem or self:_error(op, { kind = "state", code = "failed", message = tostring(problem) }))
+    fail(self, errors.is(problem) and problem or self:error(op, { kind = "state", code = "failed", message = tostring(problem) }))
   end, function()
     self.attaching = false
     self.news:notify()
@@ -304,7 +319,7 @@ end
 -- Returns the error when output fills the buffer for some time, and nobody reads it.
 local function unread_error(self, op)
   if not self.full_since or core.now() < self.full_since + UNREAD_TIMEOUT then return nil end
-  return self:_error(op, { kind = "state", code = "output_unread",
+  return self:error(op, { kind = "state", code = "output_unread",
     message = ("%d bytes of output wait to be read"):format(self.output.size),
     hint = "Read the output in another task, or use on_output" })
 end
@@ -320,7 +335,7 @@ function Stream:wait_until(op, options, attempt)
   local outages = self.outages
   while true do
     receive(self)
-    if #self.notices > 0 and not options.passive then return nil, self:_error(op, table.remove(self.notices, 1)) end
+    if #self.notices > 0 and not options.passive then return nil, self:error(op, table.remove(self.notices, 1)) end
     local value, err = attempt(self)
     if value ~= nil or err then return value, err end
     if self.failure then return nil, for_op(op, self.failure) end
@@ -350,7 +365,7 @@ function Stream:open(op, timeout)
     if (self.accepted and self.output.started) or self.exit_code then return true end
   end)
   if ok or err then return ok, err end
-  return nil, self:_error(op, errors.timeout_fields { code = "timeout", text = "the terminal was not connected in time",
+  return nil, self:error(op, errors.timeout_fields { code = "timeout", text = "the terminal was not connected in time",
     option = "timeout", seconds = timeout, timer = "timeout", cause = self.last_problem })
 end
 
@@ -370,18 +385,27 @@ function Stream:read(op, options)
   return bytes or nil, err, bytes == nil and err == nil
 end
 
+--- Queues a message if there is room for it. Does not wait.
+---@param kind string "text" or "binary"
+---@param bytes string
+---@param size integer bytes of input in it
+---@return true? sent
+function Stream:try_send(kind, bytes, size)
+  if not (self.connection and self.accepted and self.connection:try_send(kind, bytes)) then return nil end
+  self.sent, self.ping_due = self.sent + size, true
+  return true
+end
+
 -- Sends a message when there is room for it.
 local function send(self, op, options, kind, bytes, size)
   local ok, err = self:wait_until(op, options, function()
     if self.exit_code then
-      return nil, self:_error(op, { kind = "state", code = "terminal_ended", message = "the command of the terminal has ended" })
+      return nil, self:error(op, { kind = "state", code = "terminal_ended", message = "the command of the terminal has ended" })
     end
-    if not (self.connection and self.accepted and self.connection:try_send(kind, bytes)) then return nil end
-    self.sent, self.ping_due = self.sent + size, true
-    return true
+    return self:try_send(kind, bytes, size)
   end)
   if not ok then
-    return nil, err or self:_error(op, errors.timeout_fields { code = "timeout", text = "the terminal does not take its input",
+    return nil, err or self:error(op, errors.timeout_fields { code = "timeout", text = "the terminal does not take its input",
       option = "timeout", seconds = options.timeout, timer = "timeout" })
   end
   receive(self) -- sends the ping
@@ -416,7 +440,7 @@ end
 
 --- Disconnects. The session continues. Does not wait.
 function Stream:close()
-  fail(self, self:_error("terminal:close", { kind = "closed", code = "closed", message = "the terminal is closed" }))
+  fail(self, self:error("terminal:close", { kind = "closed", code = "closed", message = "the terminal is closed" }))
   local connection = self.connection
   self.connection = nil
   if connection then connection:detach() end

@@ -11,11 +11,16 @@ local file_transfer = require "opensandbox.files.file_transfer"
 local finalizer = require "opensandbox.base.finalizer"
 local helper_commands = require "opensandbox.files.helper_commands"
 local ignore = require "opensandbox.files.ignore"
+local lazy = require "opensandbox.base.lazy"
+local limited_target = require "opensandbox.files.limited_target"
 local options = require "opensandbox.base.options"
 local remote_paths = require "opensandbox.files.remote_paths"
 local tables = require "opensandbox.base.tables"
 local tar_transfer = require "opensandbox.files.tar_transfer"
 local verification = require "opensandbox.files.verification"
+
+-- Files that are loaded when an option first needs them.
+local parts = lazy.modules { tree_changes = "opensandbox.files.tree_changes" }
 
 local directories = {}
 
@@ -31,6 +36,8 @@ local directories = {}
 ---@field endpoint? opensandbox.Endpoint of the target, once it is known
 ---@field entries? opensandbox.TarEntry[] of an upload
 ---@field count? opensandbox.TreeCount of an upload
+---@field names? string[] of a download: the entries to fetch; nil: all
+---@field unchanged table<string, true> of a download: files that are not written
 ---@field deferred (fun())[] functions to call when the job is over
 ---@field run_deferred fun()
 ---@field finalizer table calls run_deferred if the host ends the coroutine
@@ -39,6 +46,7 @@ local Job = {}
 Job.__index = Job
 
 local function new_job(target, op, from, to, opts, own_patterns)
+  local limit = deadline.new(opts.timeout)
   local lines = tables.copy_list(own_patterns)
   for _, line in ipairs(opts.ignore or {}) do lines[#lines + 1] = line end
   local patterns = ignore.new(lines)
@@ -47,8 +55,9 @@ local function new_job(target, op, from, to, opts, own_patterns)
     while #deferred > 0 do table.remove(deferred)() end
   end
   return setmetatable({
-    target = target, op = op, from = from, to = to, opts = opts, deadline = deadline.new(opts.timeout), patterns = patterns,
-    ignored = patterns:filter(), deferred = deferred, run_deferred = run_deferred, finalizer = finalizer(run_deferred),
+    target = limited_target(target, limit), op = op, from = from, to = to, opts = opts, deadline = limit, patterns = patterns,
+    ignored = patterns:filter(), unchanged = {}, deferred = deferred, run_deferred = run_deferred,
+    finalizer = finalizer(run_deferred),
   }, Job)
 end
 
@@ -60,7 +69,7 @@ end
 
 --- Calls a client method with the endpoint of the target.
 function Job:call(method, ...)
-  return endpoint_call(self.target.client, self.op, self.target.endpoint, method, ...)
+  return endpoint_call.call(self.target.client, self.op, self.target.endpoint, method, ...)
 end
 
 --- Returns the seconds without a byte after which a transfer of the job fails.
@@ -103,13 +112,14 @@ local function choose_transfer(job)
 end
 
 local function upload(job)
-  local entries, count = directory_walk.entries(job.op, job.from, job.patterns, job.opts.gitignore)
+  local entries, count, ignored = directory_walk.entries(job.op, job.from, job.patterns, job.opts.gitignore)
   if not entries then return nil, count end
   job.entries, job.count = entries, count
   local transfer, err = choose_transfer(job)
   if not transfer then return nil, err end
   job.to, err = remote_paths.absolute(job.target, job.op, job.to)
   if not job.to then return nil, err end
+  if job.opts.only_changed or job.opts.delete_extra then return parts.tree_changes.upload(job, transfer, ignored) end
   return transfer.upload(job)
 end
 
@@ -118,24 +128,44 @@ local function download(job)
   if not transfer then return nil, err end
   job.from, err = remote_paths.absolute(job.target, job.op, job.from)
   if not job.from then return nil, err end
+  if job.opts.only_changed or job.opts.delete_extra then return parts.tree_changes.download(job, transfer) end
   return transfer.download(job)
 end
 
+--- The options of `download_dir`.
+--- ```lua
+--- assert(sandbox.files:download_dir("/work/out", "out", {
+---   ignore = { "*.tmp" }, verify = true, only_changed = true, delete_extra = true, timeout = 600,
+---   on_progress = function(done, total) print(done, total) end,
+--- }))
+--- ```
 ---@class opensandbox.DownloadDirOpts
 ---@field ignore? string[] patterns as in a .gitignore. Names that a plain name ignores are not even sent
 ---@field verify? boolean compare the checksums before anything is written
----@field timeout? number seconds for the whole transfer; default: none
+---@field only_changed? boolean omit files that have the same size and checksum locally, whatever their times and modes are; needs find and cksum in the sandbox
+---@field delete_extra? boolean delete local entries that the sandbox does not have, at the end; entries that `ignore` names stay
+---@field timeout? opensandbox.Duration for the whole transfer; default: none
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
 
+--- The options of `upload_dir`.
+--- ```lua
+--- assert(sandbox.files:upload_dir(".", "/work", {
+---   ignore = { "*.o", "build/" }, gitignore = true, verify = true, only_changed = true, delete_extra = true, timeout = 600,
+---   on_progress = function(done, total) print(done, total) end,
+--- }))
+--- ```
 ---@class opensandbox.UploadDirOpts
 ---@field ignore? string[] patterns as in a .gitignore
 ---@field gitignore? boolean honour the .gitignore files in the directory, and ignore .git
 ---@field verify? boolean compare the checksums of the sent and the received files
----@field timeout? number seconds for the whole transfer; default: none
+---@field only_changed? boolean omit files that have the same size and checksum in the sandbox, whatever their times and modes are; needs find and cksum in the sandbox
+---@field delete_extra? boolean delete entries in the sandbox that the local directory does not have, at the end; entries that are ignored stay
+---@field timeout? opensandbox.Duration for the whole transfer; default: none
 ---@field on_progress? fun(done: number, total: number) called with bytes done and bytes in all
 
 local download_options = {
   ignore = "string list", on_progress = "function", verify = "boolean", timeout = "seconds",
+  only_changed = "boolean", delete_extra = "boolean",
 }
 local upload_options = tables.merge(download_options, { gitignore = "boolean" })
 
@@ -145,6 +175,10 @@ local upload_options = tables.merge(download_options, { gitignore = "boolean" })
 ---
 --- If the sandbox has `tar`, this is one streamed request (POST /files/upload) and one command. Otherwise each request carries many
 --- files, and modification times are kept if the sandbox has `touch`.
+--- ```lua
+--- local count = assert(sandbox.files:upload_dir(".", "/work", { gitignore = true, ignore = { "*.o", "build/" } }))
+--- print(count.files, count.bytes)
+--- ```
 ---@param from string local path
 ---@param to string path in the sandbox
 ---@param opts? opensandbox.UploadDirOpts
@@ -163,6 +197,9 @@ end
 ---
 --- Nothing is written outside of the target, whatever the sandbox sends: an archive that tries it is an error with the code
 --- `unsafe_archive`. Each file is written under a temporary name and renamed. After a failure the files that were complete stay.
+--- ```lua
+--- local count = assert(sandbox.files:download_dir("/work/out", "out", { verify = true }))
+--- ```
 ---@param from string path in the sandbox
 ---@param to string local path
 ---@param opts? opensandbox.DownloadDirOpts

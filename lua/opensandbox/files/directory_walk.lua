@@ -13,6 +13,7 @@ local directory_walk = {}
 ---@field patterns table the caller's, of ignore.new
 ---@field gitignore? boolean honours .gitignore files
 ---@field gitignores table[] those of the directories on the way: below (the directory's name with a "/"), patterns
+---@field all_gitignores table<string, table> patterns of all of them, by `below`
 ---@field entries opensandbox.TarEntry[]
 ---@field count opensandbox.TreeCount
 
@@ -34,6 +35,7 @@ local function add_gitignore(self, below)
   local file, problem = io.open(path, "rb")
   if not file then return nil, errors.local_file(self.op, path, problem) end
   self.gitignores[#self.gitignores + 1] = { below = below, patterns = ignore.parse(file:read("*a") or "") }
+  self.all_gitignores[below] = self.gitignores[#self.gitignores].patterns
   file:close()
   return true
 end
@@ -66,6 +68,29 @@ local function visit(self, below)
   return true
 end
 
+-- Returns a function that returns whether a name is ignored, by itself or with one of its parents. The gitignores are those of the walk.
+local function ignores_of(self)
+  local directories = {}
+  local function verdict_of(name, is_directory)
+    if self.gitignore and name:match("[^/]+$") == ".git" then return true end
+    local verdict, below = self.patterns:verdict(name, is_directory), name
+    while verdict == nil and below ~= "" do
+      below = below:match("^(.*/)[^/]+/?$") or ""
+      local patterns = self.all_gitignores[below]
+      if patterns then verdict = patterns:verdict(name:sub(#below + 1), is_directory) end
+    end
+    return verdict or false
+  end
+  local function ignored(name, is_directory)
+    if is_directory and directories[name] ~= nil then return directories[name] end
+    local parent = name:match("^(.*)/")
+    local verdict = parent and ignored(parent, true) or verdict_of(name, is_directory)
+    if is_directory then directories[name] = verdict end
+    return verdict
+  end
+  return ignored
+end
+
 --- Returns the entries of a local directory, each directory before its own entries. Symlinks are not followed.
 ---@param op string
 ---@param root string
@@ -73,15 +98,17 @@ end
 ---@param gitignore? boolean honours the .gitignore files in it, and ignores .git
 ---@return opensandbox.TarEntry[]? entries
 ---@return opensandbox.TreeCount|opensandbox.Error count
+---@return (fun(name: string, is_directory: boolean): boolean)? ignored returns whether the patterns ignore a name, which need not exist here
 function directory_walk.entries(op, root, patterns, gitignore)
   local kind, problem = core.stat(root)
   if kind ~= "directory" then return nil, errors.local_file(op, root, kind and "is not a directory" or problem) end
   local walk = {
-    op = op, root = root, patterns = patterns, gitignore = gitignore, gitignores = {}, entries = {}, count = tree_count.new(),
+    op = op, root = root, patterns = patterns, gitignore = gitignore, gitignores = {}, all_gitignores = {}, entries = {},
+    count = tree_count.new(),
   }
   local ok, err = visit(walk, "")
   if not ok then return nil, err end
-  return walk.entries, walk.count
+  return walk.entries, walk.count, ignores_of(walk)
 end
 
 return directory_walk

@@ -9,27 +9,35 @@ local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local reader = require "opensandbox.files.reader"
 
+---@class (partial) opensandbox.Client
 local download_routes = {}
 
 local SINK_BUFFER = 256 * 1024 -- bytes received at a time on their way to a local file
 local CHUNK_SIZE = 120 * 1024  -- bytes read at a time after a connection broke
 local MODE_0600 = 384          -- of a local file until it is complete, if it gets a mode
 
+--- Which part of a file is read, and how long that may take.
+--- ```lua
+--- local part = assert(sandbox.files:read("/work/big.bin", { offset = 1000, length = 100, timeout = 60, idle_timeout = 10 }))
+--- local lines = assert(sandbox.files:read("/work/big.log", { lines = { first = 1, count = 20 } }))
+--- ```
 ---@class opensandbox.DownloadOpts
 ---@field offset? integer first byte, default 0
 ---@field length? integer bytes, default: to the end
 ---@field lines? { first?: integer, count?: integer } instead of bytes: lines, from 1. execd then omits the last newline
----@field timeout? number seconds for the whole download; default: none
----@field idle_timeout? number seconds without a byte; default: the client's transfer_idle_timeout
+---@field timeout? opensandbox.Duration for the whole download; default: none
+---@field idle_timeout? opensandbox.Duration without a byte; default: the client's transfer_idle_timeout
 
 --- Opens a file of the sandbox for reading: GET /files/download. After a connection broke, the reader requests the rest by a range.
----@param self opensandbox.Client
+--- ```lua
+--- local bytes = assert(client:download_file(execd, "/work/a.txt")):read("a")
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param path string
 ---@param opts? opensandbox.DownloadOpts
 ---@return opensandbox.Reader? reader
 ---@return opensandbox.Error? err kind `state` with the code `not_a_file` for a directory, `file_changed` when the file changed after a connection broke
-function download_routes.download_file(self, endpoint, path, opts)
+function download_routes:download_file(endpoint, path, opts)
   local op = self.op or "download_file"
   paths.check(op, path)
   opts = arguments.check_download(op, opts)
@@ -38,10 +46,16 @@ function download_routes.download_file(self, endpoint, path, opts)
   return reader.new(stream)
 end
 
+--- The options of `client:save_file`.
+--- ```lua
+--- assert(client:save_file(execd, "/work/out.tar", "out.tar", {
+---   mode = "0600", timeout = 600, idle_timeout = 30, on_progress = function(done, total) print(done, total) end,
+--- }))
+--- ```
 ---@class opensandbox.SaveOpts
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
----@field timeout? number seconds for the whole download; default: none
----@field idle_timeout? number seconds without a byte; default: the client's transfer_idle_timeout
+---@field timeout? opensandbox.Duration for the whole download; default: none
+---@field idle_timeout? opensandbox.Duration without a byte; default: the client's transfer_idle_timeout
 ---@field mode? string|integer permissions of the file: "0644", "rw-r--r--" or 644; default: 0666 less the umask
 
 local save_options = { on_progress = "function", timeout = "seconds", idle_timeout = "seconds", mode = "any" }
@@ -105,14 +119,16 @@ end
 
 --- Downloads a file of the sandbox into a new local file: GET /files/download. The bytes do not pass through Lua. After a
 --- connection broke, the rest is requested by a range. If nothing is returned, or an error, the local file is removed.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:save_file(execd, "/work/out.tar", "out.tar", { mode = "0600" }))
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param path string
 ---@param to string local path at which nothing exists
 ---@param opts? opensandbox.SaveOpts
 ---@return true? ok
 ---@return opensandbox.Error? err
-function download_routes.save_file(self, endpoint, path, to, opts)
+function download_routes:save_file(endpoint, path, to, opts)
   local op = self.op or "save_file"
   paths.check(op, path)
   options.argument(op, "the local path", to, "nonempty string")

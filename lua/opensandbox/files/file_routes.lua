@@ -5,21 +5,28 @@ local arguments = require "opensandbox.files.arguments"
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
+local tables = require "opensandbox.base.tables"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
 local DEFAULT_DIRECTORY_MODE = 755 -- as the official clients; execd takes octal digits as a decimal number
 
+---@class (partial) opensandbox.Client
 local file_routes = {}
 
+--- A file or a directory of a sandbox.
+--- ```lua
+--- local info = assert(sandbox.files:stat("/work/a.txt"))
+--- print(info.path, info.type, info.size, info.mode, info.owner, info.group, info.modified_at, info.created_at)
+--- ```
 ---@class opensandbox.FileInfo
 ---@field path string absolute
 ---@field type? string "file", "directory", "symlink" or "other"; nil from execd before 1.0.19
 ---@field size? integer bytes
 ---@field modified_at? number Unix seconds
 ---@field created_at? number Unix seconds; on Linux the time of the last change to the inode
----@field owner? string
----@field group? string
+---@field owner? string name of the user
+---@field group? string name of the group
 ---@field mode? string octal digits: "0644"
 
 -- Returns a value of the response if it has the right type. The sandbox is not trusted.
@@ -50,17 +57,20 @@ local function file_list(array)
 end
 
 --- Returns the files below a directory whose base name matches a pattern: GET /files/search. Directories are not included.
----@param self opensandbox.Client
+--- ```lua
+--- for _, file in ipairs(assert(client:search_files(execd, "/work", "*.txt"))) do print(file.path) end
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param dir string
 ---@param pattern? string `* ? [..] {a,b}`; default: all files
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
-function file_routes.search_files(self, endpoint, dir, pattern)
+function file_routes:search_files(endpoint, dir, pattern, opts)
   local op = self.op or "search_files"
   paths.check(op, dir)
   if pattern ~= nil then options.argument(op, "the pattern", pattern, "nonempty string") end
-  return self.http:call_endpoint(endpoint, { op = op, method = "GET", decode = file_list,
+  return self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET", decode = file_list,
     path = "/files/search" .. url.query { { "path", dir }, { "pattern", pattern } } })
 end
 
@@ -74,14 +84,18 @@ local function path_query(op, list)
 end
 
 --- Returns facts about files and directories: GET /files/info. Symlinks are not followed.
----@param self opensandbox.Client
+--- ```lua
+--- local infos = assert(client:file_info(execd, { "/work/a.txt", "/work/b.txt" }))
+--- print(infos["/work/a.txt"].size)
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[] if one of them is missing, the whole call fails
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return table<string, opensandbox.FileInfo>? infos by the given path
 ---@return opensandbox.Error? err
-function file_routes.file_info(self, endpoint, list)
+function file_routes:file_info(endpoint, list, opts)
   local op = self.op or "file_info"
-  return self.http:call_endpoint(endpoint, { op = op, method = "GET",
+  return self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET",
     path = "/files/info" .. path_query(op, list), decode = function(object)
     local infos = {}
     for path, item in pairs(object) do
@@ -93,49 +107,68 @@ function file_routes.file_info(self, endpoint, list)
 end
 
 --- Removes files: DELETE /files. Missing files are ignored; a directory is an error.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:delete_files(execd, { "/work/a.txt" }))
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[]
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes.delete_files(self, endpoint, list)
+function file_routes:delete_files(endpoint, list, opts)
   local op = self.op or "delete_files"
-  local _, err = self.http:call_endpoint(endpoint, { op = op, method = "DELETE", path = "/files" .. path_query(op, list) })
+  local _, err = self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = "/files" .. path_query(op, list) })
   if err then return nil, err end
   return true
 end
 
 --- Removes directories with everything in them, as `rm -rf` does: DELETE /directories. Missing directories are ignored.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:delete_directories(execd, { "/work/build" }))
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[]
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes.delete_directories(self, endpoint, list)
+function file_routes:delete_directories(endpoint, list, opts)
   local op = self.op or "delete_directories"
-  local _, err = self.http:call_endpoint(endpoint, { op = op, method = "DELETE", path = "/directories" .. path_query(op, list) })
+  local _, err = self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = "/directories" .. path_query(op, list) })
   if err then return nil, err end
   return true
 end
 
-local list_options = { depth = "natural" }
+local list_options = { depth = "natural", timeout = "seconds" }
 
 --- Returns the entries of a directory: GET /directories/list.
----@param self opensandbox.Client
+--- ```lua
+--- for _, entry in ipairs(assert(client:list_directory(execd, "/work"))) do print(entry.path) end
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param path string
----@param opts? { depth?: integer } depth: levels of directories, default 1
+---@param opts? { depth?: integer, timeout?: opensandbox.Duration } depth: levels of directories, default 1; timeout in seconds
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
-function file_routes.list_directory(self, endpoint, path, opts)
+function file_routes:list_directory(endpoint, path, opts)
   local op = self.op or "list_directory"
   paths.check(op, path)
   opts = options.check(op, opts, list_options)
-  return self.http:call_endpoint(endpoint, { op = op, method = "GET", decode = file_list,
+  return self.http:call_endpoint(endpoint, { op = op, timeout = opts.timeout, method = "GET", decode = file_list,
     path = "/directories/list" .. url.query { { "path", path }, { "depth", opts.depth } } })
 end
 
+--- The options of `client:make_directories`: permissions and owner, and the time limit.
+--- ```lua
+--- assert(client:make_directories(execd, "/work/private", { mode = "0700", timeout = 10 }))
+--- ```
+---@class opensandbox.MkdirOpts: opensandbox.AccessOpts
+---@field mode? string|integer default "0755"
+---@field timeout? opensandbox.Duration for the whole call; default: the client's `timeout`
+
 local access_options = { mode = "any", owner = "nonempty string", group = "nonempty string" }
+local mkdir_options = tables.merge(access_options, { timeout = "seconds" })
 
 -- Returns the checked fields as execd takes them.
 local function access(op, given)
@@ -151,32 +184,39 @@ local function call_without_result(self, endpoint, request)
 end
 
 --- Creates directories and their parents: POST /directories. Existing directories are not changed.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:make_directories(execd, { "/work/a", "/work/b" }, { mode = "0700" }))
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param list string|string[]
----@param opts? opensandbox.AccessOpts of the named directories that are new, not of their parents; mode: default "0755"
+---@param opts? opensandbox.MkdirOpts of the named directories that are new, not of their parents
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes.make_directories(self, endpoint, list, opts)
+function file_routes:make_directories(endpoint, list, opts)
   local op = self.op or "make_directories"
-  local wanted = access(op, opts or {})
+  opts = options.check(op, opts, mkdir_options)
+  local wanted = access(op, { mode = opts.mode, owner = opts.owner, group = opts.group })
   wanted.mode = wanted.mode or DEFAULT_DIRECTORY_MODE
   if type(list) == "string" then list = { list } end
   list = options.argument(op, "the paths", list, "string list")
   if #list == 0 then options.raise(op, "the list of paths must not be empty") end
   local body = {}
   for _, path in ipairs(list) do body[paths.check(op, path)] = wanted end
-  return call_without_result(self, endpoint, { op = op, method = "POST", path = "/directories", json = body, may_repeat = true })
+  return call_without_result(self, endpoint, { op = op, timeout = opts.timeout,
+    method = "POST", path = "/directories", json = body, may_repeat = true })
 end
 
 --- Moves files and directories, in order: POST /files/mv. The parents of the new paths are created. An existing file is never
 --- overwritten. The call stops at the first move that fails; the moves before it stay.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:move_files(execd, { { from = "/work/a.txt", to = "/work/b.txt" } }))
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param moves table[] { from = path, to = path }
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes.move_files(self, endpoint, moves)
+function file_routes:move_files(endpoint, moves, opts)
   local op = self.op or "move_files"
   options.argument(op, "the moves", moves, "table")
   local body = {}
@@ -186,16 +226,20 @@ function file_routes.move_files(self, endpoint, moves)
     body[i] = { src = paths.check(op, move.from), dest = paths.check(op, move.to) }
   end
   if #body == 0 then options.raise(op, "the list of moves must not be empty") end
-  return call_without_result(self, endpoint, { op = op, method = "POST", path = "/files/mv", json = json.array(body) })
+  return call_without_result(self, endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "POST", path = "/files/mv", json = json.array(body) })
 end
 
 --- Changes permissions and owners: POST /files/permissions. Symlinks are followed.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:set_permissions(execd, { ["/work/run.sh"] = { mode = "0755", owner = "root" } }))
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param wanted table<string, opensandbox.AccessOpts> by path; fields that are nil are not changed
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function file_routes.set_permissions(self, endpoint, wanted)
+function file_routes:set_permissions(endpoint, wanted, opts)
   local op = self.op or "set_permissions"
   options.argument(op, "the permissions", wanted, "table")
   local body = {}
@@ -205,16 +249,19 @@ function file_routes.set_permissions(self, endpoint, wanted)
   end
   if not next(body) then options.raise(op, "the table of paths must not be empty") end
   return call_without_result(self, endpoint,
-    { op = op, method = "POST", path = "/files/permissions", json = body, may_repeat = true })
+    { op = op, timeout = options.timeout(op, opts), method = "POST", path = "/files/permissions", json = body, may_repeat = true })
 end
 
 --- Replaces each occurrence of a text in files, byte for byte: POST /files/replace.
----@param self opensandbox.Client
+--- ```lua
+--- local counts = assert(client:replace_in_files(execd, { ["/work/a.txt"] = { old = "one", new = "two" } }))
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param changes table<string, { old: string, new: string }> by path
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return table<string, integer>? counts of replacements, by path; empty from an execd before 1.0.19, which does not count
 ---@return opensandbox.Error? err
-function file_routes.replace_in_files(self, endpoint, changes)
+function file_routes:replace_in_files(endpoint, changes, opts)
   local op = self.op or "replace_in_files"
   options.argument(op, "the changes", changes, "table")
   local body = {}
@@ -223,7 +270,8 @@ function file_routes.replace_in_files(self, endpoint, changes)
     body[paths.check(op, path)] = { old = given.old, new = given.new }
   end
   if not next(body) then options.raise(op, "the table of paths must not be empty") end
-  local text, err = self.http:call_endpoint(endpoint, { op = op, method = "POST", path = "/files/replace?verbose=true",
+  local text, err = self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts),
+    method = "POST", path = "/files/replace?verbose=true",
     json = body })
   if not text then return nil, err end
   local counts, object = {}, json.decode(text)

@@ -311,7 +311,9 @@ function file_transfer.download(job)
   local files, remote = {}, {}
   for _, entry in ipairs(entries) do
     ok = true
-    if entry.kind == "file" then
+    if entry.kind == "file" and job.unchanged[entry.name] then
+      ok = true -- the local file is the same
+    elseif entry.kind == "file" then
       files[#files + 1], remote[#remote + 1] = entry, entry.path
     elseif entry.kind == "directory" then
       ok, err = writer:directory(entry.name, entry.mode, entry.mtime)

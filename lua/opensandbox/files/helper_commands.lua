@@ -11,7 +11,7 @@ local helper_commands = {}
 
 local MAX_SCRIPT_SIZE = 96 * 1024 -- bytes: Linux takes at most 128 KiB in one argument
 local MAX_SHOWN = 500             -- bytes of the stderr of a command in an error
-local HELPER_PROGRAMS = "tar cksum touch readlink ln"
+local HELPER_PROGRAMS = "tar cksum find stat touch readlink ln"
 
 local programs = setmetatable({}, { __mode = "k" }) -- by target: the helper programs that it has
 
@@ -36,12 +36,13 @@ function helper_commands.quoted_path(path)
   return helper_commands.quoted("./" .. path:gsub("^/+", ""))
 end
 
---- Returns the job of a command that takes as long as a plain call at most: the client's option `timeout`.
+--- Returns the job of a command that takes as long as a plain call at most: the time limit of the target's client.
 ---@param target opensandbox.FileTarget
 ---@param op string
 ---@return table job
 function helper_commands.plain_job(target, op)
-  return { op = op, deadline = deadline.new(target.client.http.timeouts.timeout) }
+  local http = target.client.http
+  return { op = op, deadline = http.limit or deadline.new(http.timeouts.timeout) }
 end
 
 --- Runs a script. An exit code other than 0 is an error of kind `state`.
@@ -56,7 +57,7 @@ end
 function helper_commands.run(target, job, script, code, failure, opts)
   local sink = opts and opts.sink
   local run = sink and target.pipe or target.run
-  local result, err = run(job.op, script, { cwd = "/", timeout = job.deadline:remaining() }, sink)
+  local result, err = run(job.op, script, { cwd = "/", timeout = job.deadline:remaining() }, sink, target.client.http.limit)
   if not result and opts and opts.ignores_output and err.code == "output_lost" then result = err.result end
   if not result then return nil, err end
   if result.exit_code == 0 then return result end
@@ -73,15 +74,16 @@ end
 ---@return table<string, boolean>? available by name
 ---@return opensandbox.Error? err
 function helper_commands.available_programs(target, job)
-  if not programs[target] then
+  local whole = target.whole or target
+  if not programs[whole] then
     local script = ("for t in %s; do command -v $t >/dev/null 2>&1 && echo $t; done; :"):format(HELPER_PROGRAMS)
     local result, err = helper_commands.run(target, job, script, "no_shell", "the sandbox has no shell")
     if not result and err.code ~= "start_failed" then return nil, err end
     local available = {}
     for name in (result and result.stdout or ""):gmatch("%S+") do available[name] = true end
-    programs[target] = available
+    programs[whole] = available
   end
-  return programs[target]
+  return programs[whole]
 end
 
 --- Joins pieces of a script to as few scripts of limited size as possible.

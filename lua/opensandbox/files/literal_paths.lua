@@ -23,7 +23,7 @@ local DEFAULT_DIRECTORY_MODE = 755
 
 -- Calls a client method with the endpoint of the target.
 local function call(target, op, method, ...)
-  return endpoint_call(target.client, op, target.endpoint, method, ...)
+  return endpoint_call.call(target.client, op, target.endpoint, method, ...)
 end
 
 -- The error for a missing file, as execd reports it.
@@ -202,11 +202,11 @@ local function entries_below(target, op, path, absolute, list)
 end
 
 --- Returns the entries of a directory.
+---@param depth? integer levels of directories, default 1
 ---@return opensandbox.FileInfo[]? list
 ---@return opensandbox.Error? err
-function literal_paths.list(target, op, path, opts)
-  opts = options.check(op, opts, { depth = "natural" })
-  local list, absolute = list_from_parent(target, op, path, opts.depth or 1)
+function literal_paths.list(target, op, path, depth)
+  local list, absolute = list_from_parent(target, op, path, depth or 1)
   if not list then return nil, absolute end
   return entries_below(target, op, path, absolute, list)
 end

@@ -6,6 +6,12 @@ local reader = {}
 
 local CHUNK_SIZE = 120 * 1024 -- bytes read at a time: they stay in the processor's cache, and malloc needs no mmap for them
 
+--- A download that is read piece by piece. It holds little in memory, however large the file is.
+--- ```lua
+--- local reader = assert(sandbox.files:open("/work/big.log"))
+--- print(reader.size)
+--- for line in reader:lines() do print(line) end
+--- ```
 ---@class opensandbox.Reader
 ---@field size? integer bytes of the download, if the server announced them
 ---@field stream opensandbox.DownloadStream internal
@@ -107,6 +113,11 @@ end
 
 --- Reads like a file handle. The formats are a number of bytes (less at the end), "a" for the rest, "l" and "L" for a line without
 --- and with its end, and nil for some bytes that have arrived.
+--- ```lua
+--- local first_line, err = reader:read("l")
+--- local chunk = reader:read(4096)
+--- local rest = reader:read("a")
+--- ```
 ---@param format? integer|string
 ---@return string? bytes nil at the end ("" for "a")
 ---@return opensandbox.Error? err
@@ -126,6 +137,9 @@ end
 
 --- Returns an iterator over the lines, without their ends. It raises the error of a transfer that breaks, because a loop would hide
 --- it.
+--- ```lua
+--- for line in reader:lines() do print(line) end
+--- ```
 ---@return fun(): string?
 function Reader:lines()
   return function()
@@ -150,6 +164,9 @@ function Reader:for_each(take_bytes)
 end
 
 --- Closes the download. Later reads return an error.
+--- ```lua
+--- reader:close()
+--- ```
 ---@return true
 function Reader:close()
   local exchange = self.stream.exchange

@@ -16,7 +16,7 @@ function remote_paths.absolute(target, op, path)
   if path:find("^/") then return path end
   local home, rest = path:match("^~(/*)(.*)$")
   if home == "" and rest ~= "" then home = nil end -- "~name" is the name of a file
-  local infos, err = endpoint_call(target.client, op, target.endpoint, "file_info", home and "~" or ".")
+  local infos, err = endpoint_call.call(target.client, op, target.endpoint, "file_info", home and "~" or ".")
   if not infos then return nil, err end
   local _, info = next(infos)
   if not info or info.path:find("%z") then

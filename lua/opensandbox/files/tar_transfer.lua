@@ -85,7 +85,10 @@ end
 local function pack_command(job, archive)
   local excluded = {}
   for _, name in ipairs(job.patterns:literal_names()) do excluded[#excluded + 1] = " --exclude=" .. shell.quote(name) end
-  return ("tar -cf %s%s -C %s ."):format(archive, table.concat(excluded), helper_commands.quoted_path(job.from))
+  local words = {}
+  for i, name in ipairs(job.names or { "." }) do words[i] = job.names and helper_commands.quoted_path(name) or name end
+  return ("tar -cf %s%s -C %s %s"):format(archive, table.concat(excluded), helper_commands.quoted_path(job.from),
+    table.concat(words, " "))
 end
 
 local function pack_error(job, err)
@@ -138,7 +141,7 @@ local function sink_of(job, writer)
     if not name then return nil, err end
     is_wanted = false
     local kind = entry.kind
-    if name ~= "" and job.ignored(name, kind == "directory") then return true end
+    if name ~= "" and (job.ignored(name, kind == "directory") or job.unchanged[name]) then return true end
     if kind == "directory" then return writer:directory(name, entry.mode, entry.mtime) end
     if kind == "symlink" then return writer:symlink(name, entry.target, entry.mtime) end
     if kind == "link" then return writer:link(name, entry.target, entry.mode, entry.mtime) end

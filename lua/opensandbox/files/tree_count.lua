@@ -2,12 +2,19 @@
 
 local tree_count = {}
 
+--- What `upload_dir` and `download_dir` have transferred.
+--- ```lua
+--- local count = assert(sandbox.files:upload_dir(".", "/work"))
+--- print(count.files, count.directories, count.symlinks, count.bytes, count.skipped, count.unchanged, count.deleted)
+--- ```
 ---@class opensandbox.TreeCount
----@field files integer
+---@field files integer regular files
 ---@field directories integer without the root
----@field symlinks integer
+---@field symlinks integer symbolic links, which are kept as links
 ---@field bytes integer in all files
 ---@field skipped integer sockets, FIFOs and devices
+---@field unchanged? integer files that were not transferred, with only_changed or delete_extra
+---@field deleted? integer entries that were deleted from the target, with only_changed or delete_extra
 
 local plurals = { file = "files", directory = "directories", symlink = "symlinks" }
 

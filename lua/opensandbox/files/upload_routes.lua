@@ -9,11 +9,21 @@ local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local random = require "opensandbox.base.random"
 
+---@class (partial) opensandbox.Client
 local upload_routes = {}
 
 local MAX_FILES_PER_REQUEST = 500 -- execd reads at most 1000 parts, and a file is two
 local CHUNK_SIZE = 120 * 1024     -- bytes read from a handle at a time: malloc needs no mmap for them
 
+--- A file to upload.
+--- ```lua
+--- local function reader() return nil end
+--- assert(client:upload_files(execd, {
+---   { path = "/work/a.txt", content = "some bytes", mode = "0644", owner = "root", group = "root" },
+---   { path = "/work/b.txt", file = "b.txt" },
+---   { path = "/work/c.txt", content = reader, size = 0 },
+--- }))
+--- ```
 ---@class opensandbox.FileUpload
 ---@field path string the file to write in the sandbox; its directories are created
 ---@field content? string|file*|fun(): string? the bytes, a handle open for reading, or a function that returns the next bytes and nil at the end
@@ -97,23 +107,31 @@ local function report_progress(request, progress, metadata_size)
   end
 end
 
+--- The options of `client:upload_files`.
+--- ```lua
+--- assert(client:upload_files(execd, { { path = "/work/b.txt", file = "b.txt" } }, {
+---   timeout = 600, idle_timeout = 30, on_progress = function(done, total) print(done, total) end,
+--- }))
+--- ```
 ---@class opensandbox.UploadOpts
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if the size of every file is known
----@field timeout? number seconds for the whole upload; default: none
----@field idle_timeout? number seconds without a byte; default: the client's transfer_idle_timeout
+---@field timeout? opensandbox.Duration for the whole upload; default: none
+---@field idle_timeout? opensandbox.Duration without a byte; default: the client's transfer_idle_timeout
 
 local upload_options = { on_progress = "function", timeout = "seconds", idle_timeout = "seconds" }
 
 --- Writes files into the sandbox: POST /files/upload, for each 500 files. An existing file is overwritten in place.
 ---
 --- An upload is never sent twice. Several files are written in order, and those before a failing one stay.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:upload_files(execd, { { path = "/work/a.txt", content = "some bytes" }, { path = "/work/b.txt", file = "b.txt" } }))
+--- ```
 ---@param endpoint opensandbox.Endpoint|string
 ---@param files opensandbox.FileUpload[]
 ---@param opts? opensandbox.UploadOpts
 ---@return true? ok
 ---@return opensandbox.Error? err
-function upload_routes.upload_files(self, endpoint, files, opts)
+function upload_routes:upload_files(endpoint, files, opts)
   local op = self.op or "upload_files"
   local total = check_files(op, files)
   opts = options.check(op, opts, upload_options)
@@ -125,7 +143,8 @@ function upload_routes.upload_files(self, endpoint, files, opts)
     local request = {
       op = op, method = "POST", path = "/files/upload", parts = parts, boundary = boundary, readers = readers, may_repeat = false,
       headers = { ["Content-Type"] = "multipart/form-data; boundary=" .. boundary },
-      timeout = deadline:remaining() or 0, idle_timeout = opts.idle_timeout or self.http.timeouts.transfer_idle_timeout,
+      timeout = deadline:remaining() or 0, budget = deadline.seconds,
+      idle_timeout = opts.idle_timeout or self.http.timeouts.transfer_idle_timeout,
       option_names = { idle_timeout = opts.idle_timeout and "idle_timeout" or "transfer_idle_timeout" },
     }
     if progress then report_progress(request, progress, metadata_size) end

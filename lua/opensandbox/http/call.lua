@@ -119,10 +119,19 @@ local function with_retries(http, request, attempt, seconds, shared_budget)
       err.attempts = attempts
       return nil, http:explain_error(request, err)
     end
+    http:notify_retry(request, attempts, delay, err)
     err = loop.sleep(request.op, delay, request.shielded)
     if err then return nil, err end
     if shared_budget then request.timeout = deadline:remaining() end
   end
+end
+
+-- Shortens the time limit of a request to what is left to the view of the HTTP client that sends it.
+local function shorten_timeout(http, request)
+  local left = http.limit and http.limit:remaining()
+  local own = request.timeout or 0
+  if not left or (own > 0 and own < left) then return end
+  request.timeout, request.budget = left, http.limit.seconds
 end
 
 --- Opens a response that is read in chunks. Returns the exchange once the head of a successful response has arrived.
@@ -131,7 +140,8 @@ end
 ---@return table? exchange
 ---@return opensandbox.Error? err
 function call.open(http, request)
-  return with_retries(http, request, open, http.timeouts.timeout)
+  shorten_timeout(http, request)
+  return with_retries(http, request, open, http:default_timeout())
 end
 
 --- Encodes the JSON body of a request. Raises for a text that is not UTF-8: servers silently replace such bytes by U+FFFD, and would write
@@ -155,6 +165,7 @@ end
 ---@return any value the result of decode or parse_body, or the body's bytes
 ---@return opensandbox.Error? err
 function call.run(http, request)
+  shorten_timeout(http, request)
   request.budget = request.budget or request.timeout
   local bounded = request.timeout > 0
   return with_retries(http, request, request_once, bounded and request.timeout or http.timeouts.timeout, bounded)

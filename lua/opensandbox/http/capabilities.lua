@@ -2,23 +2,20 @@
 
 local capabilities = {}
 
-local known = setmetatable({}, { __mode = "k" }) -- by HTTP client: by endpoint: by feature
-
 --- Returns whether the server behind an endpoint has a feature.
 ---@param client opensandbox.Client
 ---@param endpoint opensandbox.Endpoint|string
 ---@param feature string
 ---@return boolean? present nil: not probed yet
 function capabilities.get(client, endpoint, feature)
-  local features = known[client.http] and known[client.http][endpoint]
+  local features = client.http.capabilities[endpoint]
   return features and features[feature]
 end
 
 --- Remembers whether the server has a feature.
 ---@param present boolean
 function capabilities.set(client, endpoint, feature, present)
-  local endpoints = known[client.http] or setmetatable({}, { __mode = "k" })
-  known[client.http] = endpoints
+  local endpoints = client.http.capabilities
   endpoints[endpoint] = endpoints[endpoint] or {}
   endpoints[endpoint][feature] = present
 end

@@ -117,7 +117,10 @@ return function(client, request, delete_request, opts)
   function request.on_start(ex)
     self.exchange = ex
     -- Finalizers run in the reverse order of their creation: this one before that of the transfer, which closes it.
-    self.finalizer = finalizer(function() self:settle_blocking(resources:finalizer_deadline()) end)
+    -- That of an attempt that has failed is collected while the next attempt runs.
+    self.finalizer = finalizer(function()
+      if self.exchange == ex then self:settle_blocking(resources:finalizer_deadline()) end
+    end)
     if resources.closing then ex:close() end
   end
   function request.on_abandon(ex)

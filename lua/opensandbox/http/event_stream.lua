@@ -7,6 +7,12 @@ local stream = {}
 
 local MAX_EVENT_SIZE = 64 * 1024 * 1024 -- bytes
 
+--- A stream of events, for example of `client:watch_metrics`.
+--- ```lua
+--- local stream = assert(client:watch_metrics(execd))
+--- print(assert(stream:next()).cpu_used_percent)
+--- stream:close()
+--- ```
 ---@class opensandbox.Stream
 local Stream = {}
 Stream.__index = Stream
@@ -26,6 +32,9 @@ function stream.open(client, request, decode)
 end
 
 --- Waits for the next event.
+--- ```lua
+--- local metrics, err = stream:next()
+--- ```
 ---@return any value nil at the end
 ---@return opensandbox.Error? err
 function Stream:next()
@@ -43,6 +52,9 @@ function Stream:next()
 end
 
 --- Iterates over the events. Raises the error of a stream that breaks, because a loop would hide it.
+--- ```lua
+--- for metrics in stream:events() do print(metrics.cpu_used_percent) end
+--- ```
 ---@return fun(): any
 function Stream:events()
   return function()
@@ -53,6 +65,9 @@ function Stream:events()
 end
 
 --- Closes the stream. Later reads return an error of kind `closed`.
+--- ```lua
+--- stream:close()
+--- ```
 ---@return true
 function Stream:close()
   self.exchange:close()

@@ -32,6 +32,9 @@ local READ_SIZE = 1024 * 1024 -- bytes
 local EMPTY_CHUNK_DELAY = 0.01 -- seconds until a reader function that returned "" is called again
 local MIN_SECRET_LENGTH = 4 -- bytes: shorter secrets are not redacted, because they would match ordinary text
 
+-- The kinds of errors that the deletes of a closing client can cause in its other requests.
+local BROKEN = { transport = true, http = true, stream = true, protocol = true }
+
 -- The fields of a request that the core takes.
 local core_fields = {
   "method", "url", "body", "parts", "boundary", "may_repeat", "sink", "sink_mode", "max_event", "high_water",
@@ -70,6 +73,9 @@ end
 ---@return opensandbox.Error
 function Exchange:error(fields)
   local request = self.request
+  if self.http.is_closing and BROKEN[fields.kind] and not self.wait.shielded then
+    fields = { kind = "closed", code = "closed", message = "the client is closed", not_sent = fields.not_sent }
+  end
   fields.op = request.op
   fields.url = request.method .. " " .. url.redacted(request.url)
   fields.sandbox_id = fields.sandbox_id or request.sandbox_id
@@ -208,14 +214,6 @@ function Exchange:finish_blocking(deadline, limit)
   end
   if transfer:outcome() ~= "complete" then return nil end
   return self.status or (transfer:head()), table.concat(pieces)
-end
-
---- Returns the facts about a response for the user's hook `on_response`.
----@return table
-function Exchange:summary()
-  local request = self.request
-  return { op = request.op, method = request.method, url = url.redacted(request.url), sandbox_id = request.sandbox_id,
-    status = self.status, duration = core.now() - self.started, request_id = self.headers["x-request-id"] }
 end
 
 --- Waits until the transfer has progressed.

@@ -1,7 +1,9 @@
 --- The HTTP side of a client: the servers' URLs, the headers and secrets by destination, time limits, retries and the user's hooks.
 --
--- All requests of the library start here. The API key is sent only to the lifecycle API and to that server's own proxy.
+-- All requests of the library start here. The API key is sent only to the lifecycle API, to that server's own proxy, and to the proxies
+-- that the user has named.
 
+local core = require "opensandbox.core"
 local headers = require "opensandbox.http.headers"
 local lazy = require "opensandbox.base.lazy"
 local options = require "opensandbox.base.options"
@@ -26,12 +28,18 @@ local parts = lazy.modules {
 ---@field retry table the policy, see retry.lua
 ---@field transport opensandbox.Transport
 ---@field clock opensandbox.ServerClock of the lifecycle server
+---@field is_closing? boolean the client has begun to close
+---@field capabilities table see capabilities.lua
+---@field limit? opensandbox.Deadline of a view, see HttpClient:within
 local HttpClient = {}
 HttpClient.__index = HttpClient
 
 local http_client = {}
 
-local KEY_HEADER = "OPEN-SANDBOX-API-KEY"
+local DEFAULT_KEY_HEADER = "OPEN-SANDBOX-API-KEY"
+-- The headers that only the transport sets, because they describe the body and the connection.
+local transport_headers = { ["content-length"] = true, ["transfer-encoding"] = true, connection = true, host = true }
+
 local MIN_HEADER_SECRET_LENGTH = 8 -- bytes: shorter values of the user's headers are seldom credentials
 
 -- Returns the values of the user's headers that may be credentials. The request id is not one, because users search for it in errors.
@@ -44,27 +52,52 @@ local function header_secrets(given)
 end
 
 --- Makes the HTTP side of a client.
----@param config table base_url, parsed_url (of url.parse), key, headers, user_headers, timeouts, retry, transport_options, on_request, on_response, on_exit (see transport.new), explain_error (see HttpClient:explain_error)
+---@param config table base_url, parsed_url (of url.parse), key, headers, user_headers, timeouts, retry, transport_options, key_header, proxy_origins, endpoint_hosts, on_request, on_response, on_retry, on_exit (see transport.new), explain_error (see HttpClient:explain_error)
 ---@return opensandbox.HttpClient
 function http_client.new(config)
-  return setmetatable({
+  local self = setmetatable({
     base_url = config.base_url,
     scheme = config.parsed_url.scheme,
     timeouts = config.timeouts,
     retry = config.retry,
     transport = transport.new(config.transport_options, config.on_exit),
     clock = server_clock.new(),
+    endpoint_hosts = config.endpoint_hosts,
+    capabilities = setmetatable({}, { __mode = "k" }),
     _unversioned_url = (config.base_url:gsub("/v1$", "")), -- of the routes that have no version
-    _parsed_url = config.parsed_url,
+    _key_origins = { config.parsed_url }, -- a proxy of one of these receives the key, too
     _key = config.key,
+    _key_header = config.key_header or DEFAULT_KEY_HEADER,
     _headers = config.headers,
     _header_secrets = header_secrets(config.user_headers),
     _explain_error = config.explain_error,
     _on_request = config.on_request,
     _on_response = config.on_response,
+    _on_retry = config.on_retry,
     _response_listener = setmetatable({}, { __mode = "v" }),
     _activity_listeners = setmetatable({}, { __mode = "v" }), -- by sandbox id
   }, HttpClient)
+  for _, origin in ipairs(config.proxy_origins or {}) do self._key_origins[#self._key_origins + 1] = origin end
+  return self
+end
+
+--- Returns a view whose calls all end when one time limit has passed.
+---@param limit opensandbox.Deadline
+---@return opensandbox.HttpClient
+function HttpClient:within(limit)
+  return setmetatable({ limit = limit }, { __index = self })
+end
+
+--- Returns the time limit of a call that names none: what is left to the view, or the client's option `timeout`.
+---@return number seconds
+function HttpClient:default_timeout()
+  return self.limit and self.limit:remaining() or self.timeouts.timeout
+end
+
+-- Sets the time limit of a request that has none. An error then names the whole time of the view, and not what was left of it.
+local function set_timeout(self, request)
+  if request.timeout then return end
+  request.timeout, request.budget = self:default_timeout(), self.limit and self.limit.seconds
 end
 
 --- Sets a listener, whose `on_server_response()` is called whenever the lifecycle server responds. It is held weakly.
@@ -92,11 +125,37 @@ function HttpClient:notify_activity(ex)
   if listener then listener:on_activity(ex) end
 end
 
---- Reports to the user's hook that a request is about to start.
-function HttpClient:notify_request(request)
-  if self._on_request then
-    self._on_request { op = request.op, method = request.method, url = url.redacted(request.url), sandbox_id = request.sandbox_id }
+-- Returns what all hooks of the user receive about a request.
+local function facts_of(request)
+  return { op = request.op, method = request.method, url = url.redacted(request.url), sandbox_id = request.sandbox_id,
+    destination = request.to_endpoint and "sandbox" or "server" }
+end
+
+-- Reports to the user's hook that a request is about to start. Returns the headers that the hook adds.
+local function call_request_hook(self, request)
+  if not self._on_request then return nil end
+  local facts = facts_of(request)
+  facts.headers = {}
+  self._on_request(facts)
+  local added = options.argument(request.op, "the headers that on_request adds", facts.headers, "string map")
+  local problem = headers.validate_all(added)
+  for name in pairs(added) do
+    if transport_headers[name:lower()] then problem = ("the header %s cannot be set"):format(name) end
   end
+  if problem then options.raise(request.op, "the headers that on_request adds are not valid: " .. problem) end
+  return added
+end
+
+--- Reports to the user's hook that a call will be tried again.
+---@param request table
+---@param attempt integer the number of attempts that were made
+---@param delay number seconds until the next one
+---@param err opensandbox.Error of the last attempt
+function HttpClient:notify_retry(request, attempt, delay, err)
+  if not self._on_retry then return end
+  local facts = facts_of(request)
+  facts.attempt, facts.delay, facts.error = attempt, delay, err
+  self._on_retry(facts)
 end
 
 --- Reports that the head of a response has arrived: to the server's clock, to the listener and to the user's hook.
@@ -105,7 +164,10 @@ function HttpClient:notify_response(ex)
     self.clock:observe(ex.headers.date)
     if self._response_listener.listener then self._response_listener.listener:on_server_response() end
   end
-  if self._on_response then self._on_response(ex:summary()) end
+  if not self._on_response then return end
+  local facts = facts_of(ex.request)
+  facts.status, facts.duration, facts.request_id = ex.status, core.now() - ex.started, ex.headers["x-request-id"]
+  self._on_response(facts)
 end
 
 --- Explains an error of a call to a sandbox's endpoint, because only the lifecycle server knows why a sandbox does not answer. This takes
@@ -125,14 +187,15 @@ function HttpClient:_prepare(request)
     request.body = parts.call.encode(request.op, request.json)
     request.headers["Content-Type"] = "application/json"
   end
-  request.headers = headers.merge(self._headers, request.headers)
+  local added = call_request_hook(self, request)
+  request.headers = headers.merge(self._headers, added, request.headers)
   request.connect_timeout = self.timeouts.connect_timeout
   request.secrets = tables.copy_list(request.secrets)
   if self._key then request.secrets[#request.secrets + 1] = self._key end
   for _, value in ipairs(self._header_secrets) do request.secrets[#request.secrets + 1] = value end
+  for _, value in ipairs(header_secrets(added)) do request.secrets[#request.secrets + 1] = value end
   -- The longest first, because one can be the beginning of another.
   table.sort(request.secrets, function(a, b) return #a > #b end)
-  self:notify_request(request)
   return request
 end
 
@@ -153,13 +216,22 @@ function HttpClient:lifecycle_request(request)
   request.headers = request.headers or {}
   check_query(request)
   request.url = (request.at_root and self._unversioned_url or self.base_url) .. request.path
-  request.timeout = request.timeout or self.timeouts.timeout
-  request.headers = headers.merge(request.headers, self._key and { [KEY_HEADER] = self._key } or nil)
+  set_timeout(self, request)
+  request.headers = headers.merge(request.headers, self._key and { [self._key_header] = self._key } or nil)
   return self:_prepare(request)
 end
 
 local function same_origin(a, b)
   return a and b and a.scheme == b.scheme and a.host:lower() == b.host:lower() and a.port == b.port
+end
+
+-- Returns whether an endpoint is a proxy of the lifecycle server, or one that the user has named.
+local function receives_key(self, endpoint)
+  local parsed = endpoint.proxied and url.parse(endpoint.url)
+  for _, origin in ipairs(self._key_origins) do
+    if same_origin(parsed, origin) then return true end
+  end
+  return false
 end
 
 --- Checks an endpoint of the caller and returns it as a table.
@@ -190,8 +262,8 @@ function HttpClient:endpoint_request(endpoint, request)
   request.url = endpoint.url .. request.path
   request.sandbox_id = request.sandbox_id or endpoint.sandbox_id
   request.headers = headers.merge(endpoint.headers, request.headers)
-  if endpoint.proxied and self._key and same_origin(url.parse(endpoint.url), self._parsed_url) then
-    request.headers[KEY_HEADER] = self._key
+  if self._key and receives_key(self, endpoint) then
+    request.headers = headers.merge(request.headers, { [self._key_header] = self._key })
   end
   request.secrets = tables.copy_list(request.secrets)
   for _, value in pairs(endpoint.headers or {}) do request.secrets[#request.secrets + 1] = value end
@@ -212,7 +284,7 @@ end
 ---@return any value
 ---@return opensandbox.Error? err
 function HttpClient:call_endpoint(endpoint, request)
-  request.timeout = request.timeout or self.timeouts.timeout
+  set_timeout(self, request)
   return parts.call.run(self, self:endpoint_request(endpoint, request))
 end
 
@@ -240,6 +312,12 @@ end
 ---@param wait_on_close? boolean closing the client waits for the response
 function HttpClient:send_to_endpoint(endpoint, request, wait_on_close)
   self:send_detached(self:endpoint_request(endpoint, request), wait_on_close)
+end
+
+--- Internal: from now on, a request that fails has an error of kind `closed`, because the deletes of a closing client can break its other
+--- requests. A request that deletes or stops something keeps its own error.
+function HttpClient:begin_close()
+  self.is_closing = true
 end
 
 --- Stops all requests.

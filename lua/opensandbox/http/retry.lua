@@ -5,11 +5,16 @@
 
 local retry = {}
 
+--- How calls that may be repeated are repeated.
+--- ```lua
+--- local patient = { max_attempts = 6, base_delay = 0.5, max_delay = 20, max_retry_after = 60 }
+--- local client = opensandbox.new(url, key, { retry = patient })
+--- ```
 ---@class opensandbox.RetryOpts
 ---@field max_attempts? integer default 3
----@field base_delay? number seconds; the delay before attempt n+1 is random between 0 and base_delay * 2^(n-1), default 0.2
----@field max_delay? number seconds, default 5
----@field max_retry_after? number seconds; a longer Retry-After is not waited for, default 30
+---@field base_delay? opensandbox.Duration the delay before attempt n+1 is random between 0 and base_delay * 2^(n-1), default 0.2
+---@field max_delay? opensandbox.Duration default 5
+---@field max_retry_after? opensandbox.Duration a longer Retry-After is not waited for, default 30
 
 local DEFAULTS = {
   max_attempts = 3,

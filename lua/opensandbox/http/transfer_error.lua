@@ -8,6 +8,8 @@ local transfer_error = {}
 local SERVER_HINT = "Check that the server runs and that the URL (OPEN_SANDBOX_DOMAIN, or the first argument of opensandbox.new) "
   .. "is right"
 
+local WEBSOCKET_HINT = "Check that the URL points at execd, and that no proxy before it changes the connection"
+
 -- By the core's outcome: kind and text of the error, a hint, and the core's time limit.
 local outcomes = {
   resolve_failed = { kind = "transport", text = "the host name cannot be resolved",
@@ -24,8 +26,8 @@ local outcomes = {
   receive_failed = { kind = "transport", text = "the connection broke before the response was complete" },
   bad_response = { kind = "protocol", text = "the response is not HTTP",
     hint = "Check that the URL points at an OpenSandbox server" },
-  websocket_violation = { kind = "protocol", text = "the server violated the WebSocket protocol" },
-  message_too_large = { kind = "protocol", text = "the server sent too much at once" },
+  websocket_violation = { kind = "protocol", text = "the server violated the WebSocket protocol", hint = WEBSOCKET_HINT },
+  message_too_large = { kind = "protocol", text = "the server sent too much at once", hint = WEBSOCKET_HINT },
   sink_failed = { kind = "state", text = "the local file could not be written" },
   body_failed = { kind = "state", text = "the content could not be read" },
   closed = { kind = "closed", text = "the client is closed" },

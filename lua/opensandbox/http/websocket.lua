@@ -16,6 +16,12 @@ local IDLE_TIMEOUT = 60    -- seconds: execd pings every 30
 local CLOSE_TIMEOUT = 5    -- seconds
 local NORMAL_CLOSURE = 1000
 
+--- A WebSocket connection to a service of a sandbox, as `client:connect_pty_session` opens one.
+--- ```lua
+--- local connection = assert(client:connect_pty_session(execd, id))
+--- for _ = 1, 3 do print(connection:receive(5)) end
+--- connection:close()
+--- ```
 ---@class opensandbox.WebSocket
 ---@field exchange table internal
 ---@field op? string internal: the method that the user called, see for_op
@@ -47,14 +53,14 @@ function websocket.open(http, request)
   return setmetatable({ exchange = ex, news = news }, Connection)
 end
 
---- A view of the connection whose errors name the method that the user called. Methods of a view never change the connection's fields.
+--- Internal: a view of the connection whose errors name the method that the user called. Methods of a view never change the connection's fields.
 ---@param op string for example "terminal:write"
 ---@return opensandbox.WebSocket
 function Connection:for_op(op)
   return setmetatable({ op = op }, { __index = self })
 end
 
---- An error of this connection: `fields`, completed by the facts about the connection.
+--- Internal: an error of this connection: `fields`, completed by the facts about the connection.
 ---@return opensandbox.Error
 function Connection:error(fields)
   local err = self.exchange:error(fields)
@@ -62,7 +68,7 @@ function Connection:error(fields)
   return err
 end
 
---- The error for a connection that has ended otherwise than by the server's close frame.
+--- Internal: the error for a connection that has ended otherwise than by the server's close frame.
 ---@return opensandbox.Error? err nil: it has not ended, or the server has closed it
 function Connection:failure()
   local ex = self.exchange
@@ -116,6 +122,9 @@ local function receive(transfer)
 end
 
 --- The next message. All messages before the end of the connection are received.
+--- ```lua
+--- local kind, bytes = connection:receive(5)
+--- ```
 ---@param timeout? number seconds; nil: without a limit
 ---@return string? kind "text" or "binary"; nil after the last message, when the server has closed the connection: see close_status
 ---@return string|opensandbox.Error? bytes or an error: the connection ended without a close frame, or no message came in time (kind `timeout`; the connection stays open)
@@ -126,6 +135,9 @@ function Connection:receive(timeout)
 end
 
 --- The next message, if it has arrived. Does not wait: `news` reports the next ones.
+--- ```lua
+--- local kind, bytes = connection:next_message()
+--- ```
 ---@return string? kind "text" or "binary"; nil: none has arrived
 ---@return string? bytes
 function Connection:next_message()
@@ -136,6 +148,9 @@ function Connection:next_message()
 end
 
 --- Queues a message, unless the queue is full. Does not wait: `news` reports when there is room.
+--- ```lua
+--- if connection:try_send("text", '{"type":"ping"}') == false then print("the queue is full") end
+--- ```
 ---@param kind string "text" (bytes must be UTF-8) or "binary"
 ---@param bytes string
 ---@return boolean? sent nil: the connection is closed
@@ -146,6 +161,9 @@ function Connection:try_send(kind, bytes)
 end
 
 --- Queues a message, and waits only while the queue is full. The message is sent when the loop runs, or this Lua state waits.
+--- ```lua
+--- assert(connection:send("binary", "\0ls\r"))
+--- ```
 ---@param kind string "text" (bytes must be UTF-8) or "binary"
 ---@param bytes string
 ---@param timeout? number seconds; nil: without a limit
@@ -165,6 +183,9 @@ function Connection:send(kind, bytes, timeout)
 end
 
 --- Waits until all that was sent has been given to the operating system.
+--- ```lua
+--- assert(connection:flush(5))
+--- ```
 ---@param timeout? number seconds; nil: without a limit
 ---@return true? ok
 ---@return opensandbox.Error? err
@@ -179,6 +200,9 @@ end
 
 --- Closes the connection: sends a close frame and waits for that of the server, at most `close_timeout`. Drops messages that were not
 --- received. Closing a second time has no effect.
+--- ```lua
+--- connection:close(1000, "done")
+--- ```
 ---@param code? integer default 1000
 ---@param reason? string at most 123 bytes of UTF-8
 ---@return true? ok
@@ -197,6 +221,9 @@ function Connection:close(code, reason)
 end
 
 --- Closes the connection in the background, without waiting. Closing the client waits for it.
+--- ```lua
+--- connection:detach()
+--- ```
 function Connection:detach()
   self.exchange.transfer:detach(self.exchange.request.close_timeout, true)
   scheduler.notify()
@@ -205,11 +232,17 @@ end
 Connection.__close = Connection.detach
 
 --- Cuts the connection at once, without a close frame.
+--- ```lua
+--- connection:abort()
+--- ```
 function Connection:abort()
   self.exchange:close()
 end
 
 --- The server's close frame.
+--- ```lua
+--- print(connection:close_status())
+--- ```
 ---@return integer? code 1005: the frame has none; nil: no close frame was received
 ---@return string? reason
 function Connection:close_status()
@@ -217,6 +250,9 @@ function Connection:close_status()
 end
 
 --- True until the connection has ended. Messages may be left to receive after that.
+--- ```lua
+--- if connection:is_open() then connection:send("text", "{}") end
+--- ```
 ---@return boolean
 function Connection:is_open()
   return not self.exchange.transfer:outcome()

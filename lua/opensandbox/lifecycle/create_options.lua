@@ -7,28 +7,47 @@ local options = require "opensandbox.base.options"
 
 local create_options = {}
 
+--- What a sandbox is created with.
+--- ```lua
+--- local sandbox = assert(client:create {
+---   image = "python:3.12", image_auth = { username = "robot", password = password }, entrypoint = { "sleep", "infinity" },
+---   env = { STAGE = "test" }, metadata = { job = "7" }, timeout = "30m",
+---   resource_limits = { cpu = "2", memory = "4Gi" }, resource_requests = { cpu = "1" },
+---   network_policy = opensandbox.egress.only("pypi"), credential_proxy = true, secure_access = true,
+---   platform = { os = "linux", arch = "arm64" }, extensions = { ["bootstrap.execd.isolation"] = "enable" },
+---   volumes = { { name = "data", pvc = { claim_name = "data" }, mount_path = "/data" } },
+---   lifecycle = { pre_start = { command = { "make", "deps" }, timeout_seconds = 600 } },
+--- })
+--- local restored = assert(client:create { snapshot_id = snapshot.id })
+--- local from_template = assert(client:create { template_id = "python" })
+--- ```
 ---@class opensandbox.SandboxOpts
 ---@field image? string|opensandbox.ImageOpts one of image, snapshot_id and template_id is required
 ---@field image_auth? { username: string, password: string } for an image that is given by name
 ---@field snapshot_id? string restores a snapshot. The new sandbox also has the metadata that the original had at any time
 ---@field template_id? string starts from a template, which is Succeeded: see create_template. Only metadata, timeout, network_policy and extensions go with it
 ---@field entrypoint? string[] default: a command that only waits
----@field env? table<string, string>
+---@field env? table<string, string> environment variables of its processes
 ---@field metadata? table<string, string> Kubernetes label grammar: values of at most 63 letters, digits, `-`, `_`, `.`
----@field timeout? number|false lifetime in seconds: at least 60, default 600; false: it never expires, which one from a template cannot
+---@field timeout? opensandbox.Duration|false lifetime in seconds: at least 60, default 600; false: it never expires, which one from a template cannot
 ---@field resource_limits? table<string, string> default cpu = "1", memory = "2Gi"
 ---@field resource_requests? table<string, string> Kubernetes only; servers before 0.2.1 use the limits instead
 ---@field network_policy? opensandbox.NetworkPolicy the hosts that it can reach, for example opensandbox.egress.only("pypi", "my.host.example")
----@field platform? { os: string, arch: string }
+---@field platform? { os: string, arch: string } what it must run on
 ---@field volumes? table[] as the API describes them, keys in snake_case
----@field secure_access? boolean
+---@field secure_access? boolean requests to its ports need a token, which endpoints then carry as a header
 ---@field credential_proxy? boolean|table true: the sidecar can add credentials to its requests, see sandbox.vault; needs a network_policy
 ---@field lifecycle? table as the API describes it, keys in snake_case; an error on servers before 0.2.3, which would ignore it
----@field extensions? table<string, string>
+---@field extensions? table<string, string> further settings of the server, by name
 
+--- An image of a registry that needs a login.
+--- ```lua
+--- local image = { uri = "registry.example.com/team/python:3.12", auth = { username = "robot", password = password } }
+--- local sandbox = assert(client:create { image = image })
+--- ```
 ---@class opensandbox.ImageOpts
----@field uri string
----@field auth? { username: string, password: string }
+---@field uri string the name of the image
+---@field auth? { username: string, password: string } the login at the registry
 
 --- The options by name, with their tests (see options.check).
 create_options.types = {
@@ -40,7 +59,9 @@ create_options.types = {
 }
 
 --- The options of `client:create` that are not sent, and that a pool has too.
-create_options.object_types = { ready_timeout = "seconds", on_state = "function", keep_alive = "seconds or false" }
+create_options.object_types = {
+  ready_timeout = "seconds", on_state = "function", ready = "function", keep_alive = "seconds or false",
+}
 
 local DEFAULT_LIFETIME = 600 -- seconds, as in the official clients, so that a forgotten sandbox ends
 local DEFAULT_ENTRYPOINT = { "tail", "-f", "/dev/null" }

@@ -5,18 +5,25 @@ local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local diagnostics_routes = {}
 
+--- Logs or events of a sandbox.
+--- ```lua
+--- local logs = assert(client:get_diagnostic_logs(id, "container"))
+--- print(logs.kind, logs.scope, logs.content or logs.content_url, logs.content_type, logs.content_length, logs.truncated)
+--- print(logs.expires_at, table.concat(logs.warnings, "\n"))
+--- ```
 ---@class opensandbox.Diagnostics
 ---@field kind string "logs" or "events"
----@field scope string
+---@field scope string what they are about
 ---@field content? string the text, if the response contains it
 ---@field content_url? string where the text can be fetched, if the response does not contain it
----@field content_type? string
+---@field content_type? string the MIME type of the text
 ---@field content_length? integer bytes
 ---@field expires_at? number Unix seconds: when the URL becomes invalid
----@field truncated boolean
----@field warnings string[]
+---@field truncated boolean the text is not complete
+---@field warnings string[] what the server could not read
 
 local function diagnostics(object)
   if type(object.kind) ~= "string" or not (object.content or object.contentUrl) then return nil, "diagnostics" end
@@ -38,24 +45,28 @@ local function get(self, op, id, kind, scope, opts)
 end
 
 --- Returns logs about a sandbox: GET /sandboxes/{id}/diagnostics/logs.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:get_diagnostic_logs(id, "container")).content)
+--- ```
 ---@param id string
 ---@param scope string "container" or "all"
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.Diagnostics? diagnostics
 ---@return opensandbox.Error? err
-function diagnostics_routes.get_diagnostic_logs(self, id, scope, opts)
+function diagnostics_routes:get_diagnostic_logs(id, scope, opts)
   return get(self, self.op or "get_diagnostic_logs", id, "logs", scope, opts)
 end
 
 --- Returns events of a sandbox: GET /sandboxes/{id}/diagnostics/events.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:get_diagnostic_events(id, "all")).content)
+--- ```
 ---@param id string
 ---@param scope string "runtime", "lifecycle" or "all"
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.Diagnostics? diagnostics
 ---@return opensandbox.Error? err
-function diagnostics_routes.get_diagnostic_events(self, id, scope, opts)
+function diagnostics_routes:get_diagnostic_events(id, scope, opts)
   return get(self, self.op or "get_diagnostic_events", id, "events", scope, opts)
 end
 

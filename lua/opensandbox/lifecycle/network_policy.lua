@@ -6,11 +6,20 @@ local tables = require "opensandbox.base.tables"
 
 local network_policy = {}
 
+--- One rule of a network policy.
+--- ```lua
+--- local rule = { action = "allow", target = "10.0.0.0/8", ports = { 443 } }
+--- ```
 ---@class opensandbox.EgressRule
 ---@field action string "allow" or "deny"
 ---@field target? string a host name, `*.suffix` (not the suffix itself), an address or a CIDR (addresses only where enforcement_mode is "dns+nft")
 ---@field ports? integer[] TCP ports, for an address or a CIDR, or for every target if the rule has none; servers before 1.2.0 ignore them
 
+--- The hosts that a sandbox may reach. `opensandbox.egress.only(...)` makes one of names.
+--- ```lua
+--- local policy = { default_action = "deny", egress = { { action = "allow", target = "*.example.com" } } }
+--- local sandbox = assert(client:create { image = "python:3.12", network_policy = policy })
+--- ```
 ---@class opensandbox.NetworkPolicy
 ---@field default_action? string "allow" or "deny" for targets without a rule; the server's default is "deny"
 ---@field egress? opensandbox.EgressRule[] the first rule that matches is applied

@@ -11,12 +11,22 @@ local objects = {}
 --- see it.
 objects.CREATE_LABEL = "opensandbox-lua-create"
 
+--- The metadata key of the sandboxes of a pool that several processes share: its value names the place in the pool. Users do not see it.
+objects.POOL_LABEL = "opensandbox-lua-pool"
+
 --- The ports of the two services of a sandbox.
 objects.EXECD_PORT = ports.EXECD
 objects.EGRESS_PORT = ports.EGRESS
 
+--- What the server knows about a sandbox.
+--- ```lua
+--- local info = assert(sandbox:info())
+--- print(info.id, info.state, info.reason, info.message, info.last_transition_at, info.created_at, info.expires_at)
+--- print(info.metadata.job, info.image, info.snapshot_id, info.entrypoint and info.entrypoint[1])
+--- print(info.platform and info.platform.arch, info.extensions and info.extensions.poolRef, info.raw.id)
+--- ```
 ---@class opensandbox.SandboxInfo
----@field id string
+---@field id string its name, for `client:connect`
 ---@field state string `Pending`, `Running`, `Paused`, `Failed`, `Terminated` ...: an open set
 ---@field reason? string the cause of the state, for programs
 ---@field message? string the cause of the state, for people
@@ -24,11 +34,11 @@ objects.EGRESS_PORT = ports.EGRESS
 ---@field created_at? number Unix seconds
 ---@field expires_at? number Unix seconds; nil: the sandbox never expires
 ---@field metadata table<string, string> for a sandbox restored from a snapshot, those of the original too, deleted keys included
----@field image? string
----@field snapshot_id? string
----@field entrypoint? string[]
----@field platform? { os: string, arch: string }
----@field extensions? table<string, string>
+---@field image? string the image that it was created from
+---@field snapshot_id? string the snapshot that it was restored from
+---@field entrypoint? string[] the command that keeps it running
+---@field platform? { os: string, arch: string } what it runs on, if the create asked for it
+---@field extensions? table<string, string> those of the create
 ---@field raw table the decoded JSON object of the response
 
 --- Decodes a sandbox.
@@ -40,7 +50,7 @@ function objects.sandbox_info(object)
   local status = type(object.status) == "table" and object.status or {}
   local metadata = {}
   for name, value in pairs(type(object.metadata) == "table" and object.metadata or {}) do
-    if name ~= objects.CREATE_LABEL then metadata[name] = value end
+    if name ~= objects.CREATE_LABEL and name ~= objects.POOL_LABEL then metadata[name] = value end
   end
   return {
     id = object.id,
@@ -60,12 +70,18 @@ function objects.sandbox_info(object)
   }
 end
 
+--- How a port of a sandbox can be reached.
+--- ```lua
+--- local endpoint = assert(sandbox:endpoint(8080))
+--- print(endpoint.url, endpoint.host, endpoint.port, endpoint.proxied, endpoint.sandbox_id, endpoint.origin)
+--- for name, value in pairs(endpoint.headers) do print(name, value) end
+--- ```
 ---@class opensandbox.Endpoint
 ---@field url string base URL, without a slash at its end
----@field host string
----@field port integer
+---@field host string the host of the URL
+---@field port integer the port of the URL, which need not be the sandbox's
 ---@field headers table<string, string> headers that every request to the endpoint must carry
----@field sandbox_id string
+---@field sandbox_id string the sandbox that it belongs to
 ---@field proxied boolean requests pass through the lifecycle server's proxy
 ---@field origin? string what the sandbox was made from, as far as the server reports it: "template"
 
@@ -75,11 +91,14 @@ objects.TEMPLATE_ORIGIN = "template"
 --- Decodes an endpoint.
 ---@param object table decoded JSON
 ---@param scheme string of the lifecycle server's URL, for an endpoint without one
+---@param hosts? table<string, string> hosts to put in the place of others, see the client's option endpoint_hosts
 ---@return opensandbox.Endpoint? endpoint without sandbox_id, proxied and origin; nil when it cannot be used
-function objects.endpoint(object, scheme)
+function objects.endpoint(object, scheme, hosts)
   local base = type(object.endpoint) == "string" and url.endpoint(object.endpoint, scheme)
   local parsed = base and url.parse(base)
   if not parsed then return nil end
+  local host = hosts and hosts[parsed.host:lower()]
+  if host then base, parsed.host = url.with_host(base, host), host end
   local to_send = type(object.headers) == "table" and object.headers or {}
   if headers.validate_all(to_send) then return nil end
   return { url = base, host = parsed.host, port = parsed.port, headers = to_send }

@@ -22,7 +22,7 @@ end
 ---@param client opensandbox.Client
 ---@param request { op: string, path: string }
 ---@param query table[] the other parameters, as for url.query
----@param filter { page?: integer, page_size?: integer, timeout?: number } timeout in seconds, for all pages together
+---@param filter { page?: integer, page_size?: integer, timeout?: opensandbox.Duration } timeout in seconds, for all pages together
 ---@param decode fun(object: any): table? makes an item of a JSON object; every item has an `id`
 ---@return table[]? list
 ---@return opensandbox.Error? err

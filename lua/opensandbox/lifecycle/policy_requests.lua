@@ -8,11 +8,16 @@ local tables = require "opensandbox.base.tables"
 
 local policy_requests = {}
 
+--- The state of the network policy of a sandbox.
+--- ```lua
+--- local status = assert(sandbox.egress:allow("pypi"))
+--- print(status.status, status.mode, status.enforcement_mode, status.reason, status.policy and status.policy.default_action)
+--- ```
 ---@class opensandbox.EgressStatus
 ---@field status string "ok"
 ---@field mode? string "deny_all", "allow_all" or "enforcing": the effect of the policy
 ---@field enforcement_mode? string "dns" (host names only) or "dns+nft" (addresses too)
----@field reason? string
+---@field reason? string why the policy is not enforced as asked
 ---@field policy? opensandbox.NetworkPolicy in the response to a read; a replacement accepts it unchanged
 
 ---@return opensandbox.EgressStatus? status

@@ -94,20 +94,35 @@ function Wait:check()
   end
   if execd then
     self.cause = nil
-    return state == "Running" and info or nil
+    if state ~= "Running" then return nil end
+    if not self.ready then return info end
+    return self:check_user(info, execd)
   end
   if not is_transient(err) then return nil, err end
   self:remember(err)
 end
 
+-- Calls the user's own check, which can fail in ways that pass.
+function Wait:check_user(info, execd)
+  local is_ready, err = self.ready(execd)
+  if is_ready then return info end
+  if errors.is(err) and (err.kind == "cancelled" or err.kind == "closed") then return nil, err end
+  if not errors.is(err) then
+    err = errors.new { kind = "state", code = "not_ready", op = self.op, sandbox_id = self.id,
+      message = "the function ready returned " .. tostring(is_ready) .. (err ~= nil and ", " .. tostring(err) or "") }
+  end
+  self.is_reached = true
+  self:remember(err)
+end
+
 function Wait:timeout_error()
   local info, cause = self.info, self.cause
-  local is_running = info and info.state == "Running"
+  local is_unreachable = info and info.state == "Running" and not self.is_reached
   local advice = self.client.use_server_proxy and "check the network between the server and the sandbox, or raise "
     or "check the network, use the option use_server_proxy, or raise "
   local err = errors.timeout { op = self.op, code = "not_ready", text = "not ready in time", option = self.option,
     seconds = self.limit.seconds, sandbox_id = self.id, cause = cause,
-    hint = is_running and "The server runs it, but it cannot be reached from here: " .. advice .. self.option or nil }
+    hint = is_unreachable and "The server runs it, but it cannot be reached from here: " .. advice .. self.option or nil }
   err.message = ("%s; the state is %s"):format(err.message, info and info.state or "unknown")
   if cause then err.message = err.message .. ", and the last attempt failed: " .. tostring(cause.message) end
   return err
@@ -117,6 +132,7 @@ end
 ---@field option? string the caller's name for the option that is the time limit, default "timeout"
 ---@field ping? boolean false: the state Running is enough
 ---@field on_state? fun(info: opensandbox.SandboxInfo) called with each new state
+---@field ready? fun(execd: opensandbox.Endpoint): any, any a further check, which is called when the ping has succeeded
 ---@field info? opensandbox.SandboxInfo of this moment, if it is known
 ---@field execd? opensandbox.Endpoint a known endpoint, which may be outdated
 ---@field resumes? boolean the sandbox was resumed, so an idle state is no error
@@ -132,10 +148,11 @@ end
 function readiness.wait(client, op, id, limit, opts)
   local wait = setmetatable({
     client = client:for_op(op), op = op, id = id, limit = limit, option = opts.option or "timeout", on_state = opts.on_state,
-    needs_ping = opts.ping ~= false, resumes = opts.resumes, given_info = opts.info, given_execd = opts.execd,
+    ready = opts.ready, needs_ping = opts.ping ~= false, resumes = opts.resumes, given_info = opts.info, given_execd = opts.execd,
     info = nil,  -- the last one that was received
     execd = nil, -- the endpoint that answered
     cause = nil, -- the last failure that can pass
+    is_reached = false, -- the ping has succeeded, and the user's check has not
   }, Wait)
   local info, err = polling.poll(op, { deadline = limit }, function() return wait:check() end)
   if info then return info, wait.execd end

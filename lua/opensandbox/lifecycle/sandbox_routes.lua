@@ -15,6 +15,7 @@ local server_version = require "opensandbox.lifecycle.server_version"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local sandbox_routes = {}
 
 local MAX_CLOCK_ERROR = 2 -- seconds: the Date header has whole seconds
@@ -23,8 +24,11 @@ local call_options = { timeout = "seconds" }
 
 -- Returns what to do about a create from a template that the server refused, or nil. A server without templates misses what they set.
 local function template_hint(err)
-  if err.status == 404 then return "It does not exist, or is not Succeeded yet: see client:wait_template" end
-  if err.status == 422 or err.code == "DOCKER::INVALID_ENTRYPOINT" then
+  if err.code:find("TEMPLATE_NOT_FOUND", 1, true) then
+    return "It does not exist, or is not Succeeded yet: see client:wait_template"
+  end
+  local misses_image = err.status == 422 and err.message:find("image", 1, true)
+  if misses_image or err.code == "DOCKER::INVALID_ENTRYPOINT" then
     return "Only servers on Kubernetes have templates, from 1.1.1"
   end
 end
@@ -33,11 +37,13 @@ end
 ---
 --- The request is sent once, or again only if the server provably did not execute it. If the response is lost, the sandbox is found by a
 --- label. The client's create_timeout limits all of that.
----@param self opensandbox.Client
+--- ```lua
+--- local info = assert(client:create_sandbox { image = "python:3.12", timeout = 600 })
+--- ```
 ---@param opts opensandbox.SandboxOpts
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
-function sandbox_routes.create_sandbox(self, opts)
+function sandbox_routes:create_sandbox(opts)
   local op = self.op or "create_sandbox"
   opts = create_options.check(op, opts)
   local client, limit = self:for_op(op), deadline.new(self.http.timeouts.create_timeout, "create_timeout")
@@ -50,12 +56,14 @@ function sandbox_routes.create_sandbox(self, opts)
 end
 
 --- Returns one sandbox: GET /sandboxes/{id}.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:get_sandbox(id)).state)
+--- ```
 ---@param id string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
-function sandbox_routes.get_sandbox(self, id, opts)
+function sandbox_routes:get_sandbox(id, opts)
   local op = self.op or "get_sandbox"
   opts = options.check(op, opts, call_options)
   local request = requests.get(op, id)
@@ -66,23 +74,30 @@ function sandbox_routes.get_sandbox(self, id, opts)
   return info, err
 end
 
+--- Which sandboxes a list has.
+--- ```lua
+--- local filter = { metadata = { job = "7" }, states = { "Running", "Paused" }, page = 1, page_size = 50, timeout = 10 }
+--- for sandbox in client:sandboxes(filter) do print(sandbox.id) end
+--- ```
 ---@class opensandbox.SandboxFilter
 ---@field metadata? table<string, string> all of them must match
 ---@field states? string[] a sandbox in any of them matches
 ---@field page? integer from 1; default: all pages
 ---@field page_size? integer at most 200
----@field timeout? number seconds
+---@field timeout? opensandbox.Duration for the whole call; default: the client's `timeout`
 
 local filter_options = {
   metadata = "string map", states = "string list", page = "natural", page_size = "natural", timeout = "seconds",
 }
 
 --- Returns the sandboxes that match a filter, newest first: GET /sandboxes.
----@param self opensandbox.Client
+--- ```lua
+--- for _, info in ipairs(assert(client:list_sandboxes { states = { "Running" } })) do print(info.id) end
+--- ```
 ---@param filter? opensandbox.SandboxFilter
 ---@return opensandbox.SandboxInfo[]? list
 ---@return opensandbox.Error? err
-function sandbox_routes.list_sandboxes(self, filter)
+function sandbox_routes:list_sandboxes(filter)
   local op = self.op or "list_sandboxes"
   filter = options.check(op, filter, filter_options)
   local query = { { "metadata", pagination.metadata_filter(filter.metadata) } }
@@ -91,12 +106,14 @@ function sandbox_routes.list_sandboxes(self, filter)
 end
 
 --- Deletes a sandbox: DELETE /sandboxes/{id}. The call succeeds for a sandbox that does not exist any more.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:delete_sandbox(id))
+--- ```
 ---@param id string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function sandbox_routes.delete_sandbox(self, id, opts)
+function sandbox_routes:delete_sandbox(id, opts)
   local op = self.op or "delete_sandbox"
   opts = options.check(op, opts, call_options)
   local request = requests.delete(op, id)
@@ -119,13 +136,15 @@ end
 
 --- Sets the lifetime of a sandbox to `seconds` from now: POST /sandboxes/{id}/renew-expiration. The server's clock counts, not the clock
 --- of this machine.
----@param self opensandbox.Client
+--- ```lua
+--- local expires_at = assert(client:renew_sandbox(id, 3600))
+--- ```
 ---@param id string
----@param seconds number
----@param opts? { timeout?: number } timeout of the call, in seconds
+---@param seconds opensandbox.Duration from now
+---@param opts? { timeout?: opensandbox.Duration } timeout of the call, in seconds
 ---@return number? expires_at Unix seconds, on the server's clock
 ---@return opensandbox.Error? err
-function sandbox_routes.renew_sandbox(self, id, seconds, opts)
+function sandbox_routes:renew_sandbox(id, seconds, opts)
   local op = self.op or "renew_sandbox"
   seconds = options.argument(op, "the time", seconds, "seconds")
   opts = options.check(op, opts, call_options)
@@ -152,34 +171,40 @@ end
 
 --- Pauses a sandbox: POST /sandboxes/{id}/pause. On Docker it is paused when this returns. On Kubernetes its state goes from Pausing to
 --- Paused, and its processes are lost. Its lifetime continues to run out.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:pause_sandbox(id))
+--- ```
 ---@param id string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function sandbox_routes.pause_sandbox(self, id, opts)
+function sandbox_routes:pause_sandbox(id, opts)
   return post_action(self, self.op or "pause_sandbox", id, "/pause", opts)
 end
 
 --- Resumes a paused sandbox: POST /sandboxes/{id}/resume. Its endpoints may have changed afterwards.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:resume_sandbox(id))
+--- ```
 ---@param id string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function sandbox_routes.resume_sandbox(self, id, opts)
+function sandbox_routes:resume_sandbox(id, opts)
   return post_action(self, self.op or "resume_sandbox", id, "/resume", opts)
 end
 
 --- Changes some of a sandbox's metadata: PATCH /sandboxes/{id}/metadata (servers from 0.1.14). On Docker, a key that was set at the
 --- create and is removed comes back with the next change.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:patch_metadata(id, { stage = "two", old = false }))
+--- ```
 ---@param id string
 ---@param changes table<string, string|false> false removes the key
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
-function sandbox_routes.patch_metadata(self, id, changes, opts)
+function sandbox_routes:patch_metadata(id, changes, opts)
   local op = self.op or "patch_metadata"
   local path = requests.path(op, id, "/metadata")
   options.argument(op, "the changes", changes, "table")
@@ -195,21 +220,30 @@ function sandbox_routes.patch_metadata(self, id, changes, opts)
     decode = objects.sandbox_info, may_repeat = true }
 end
 
+--- The options of `sandbox:endpoint` and of the routes that return endpoints.
+--- ```lua
+--- local signed = assert(sandbox:endpoint(8080, { expires = os.time() + 3600, timeout = 5 }))
+--- local proxied = assert(sandbox:endpoint(8080, { use_server_proxy = true }))
+--- ```
 ---@class opensandbox.EndpointOpts
 ---@field use_server_proxy? boolean default: the client's
 ---@field expires? integer Unix seconds: a signed endpoint that is valid until then
----@field timeout? number seconds
+---@field timeout? opensandbox.Duration for the whole call; default: the client's `timeout`
 
 local endpoint_options = { use_server_proxy = "boolean", expires = "natural", timeout = "seconds" }
 
 --- Returns the endpoint of a port of a sandbox: GET /sandboxes/{id}/endpoints/{port}.
----@param self opensandbox.Client
+--- ```lua
+--- local endpoint = assert(client:get_endpoint(id, 8080))
+--- ```
+--- Returns the endpoint of a port of a sandbox: GET /sandboxes/{id}/endpoints/{port}. The client's option endpoint_hosts replaces
+--- hosts in it.
 ---@param id string
 ---@param port integer 1 to 65535
 ---@param opts? opensandbox.EndpointOpts
 ---@return opensandbox.Endpoint? endpoint
 ---@return opensandbox.Error? err
-function sandbox_routes.get_endpoint(self, id, port, opts)
+function sandbox_routes:get_endpoint(id, port, opts)
   local op = self.op or "get_endpoint"
   options.port(op, port)
   opts = options.check(op, opts, endpoint_options)
@@ -219,7 +253,7 @@ function sandbox_routes.get_endpoint(self, id, port, opts)
   local path = requests.path(op, id, ("/endpoints/%d"):format(port)) .. query
   return self.http:call { op = op, method = "GET", path = path, sandbox_id = id, timeout = opts.timeout,
     decode = function(object, response_headers)
-      local endpoint = objects.endpoint(object, self.http.scheme)
+      local endpoint = objects.endpoint(object, self.http.scheme, self.http.endpoint_hosts)
       if not endpoint then return nil, "usable endpoint" end
       endpoint.sandbox_id, endpoint.proxied = id, proxied or false
       endpoint.origin = response_headers["open-sandbox-origin"]
@@ -228,28 +262,36 @@ function sandbox_routes.get_endpoint(self, id, port, opts)
 end
 
 --- Returns the endpoint of a sandbox's execd: GET /sandboxes/{id}/endpoints/44772.
----@param self opensandbox.Client
+--- ```lua
+--- local execd = assert(client:discover_execd(id))
+--- ```
 ---@param id string
 ---@param opts? opensandbox.EndpointOpts
 ---@return opensandbox.Endpoint? execd
 ---@return opensandbox.Error? err
-function sandbox_routes.discover_execd(self, id, opts)
+function sandbox_routes:discover_execd(id, opts)
   return self:for_op(self.op or "discover_execd"):get_endpoint(id, objects.EXECD_PORT, opts)
 end
 
 --- Returns the endpoint of a sandbox's egress API: GET /sandboxes/{id}/endpoints/18080. Only a sandbox that was created with a
 --- network_policy has that API, but the server returns an endpoint for the others too.
----@param self opensandbox.Client
+--- ```lua
+--- local egress = assert(client:discover_egress(id))
+--- ```
 ---@param id string
 ---@param opts? opensandbox.EndpointOpts
 ---@return opensandbox.Endpoint? egress
 ---@return opensandbox.Error? err
-function sandbox_routes.discover_egress(self, id, opts)
+function sandbox_routes:discover_egress(id, opts)
   return self:for_op(self.op or "discover_egress"):get_endpoint(id, objects.EGRESS_PORT, opts)
 end
 
+--- The options of `client:wait_ready`.
+--- ```lua
+--- assert(client:wait_ready(id, { timeout = 60, ping = true, on_state = function(info) print(info.state) end }))
+--- ```
 ---@class opensandbox.WaitReadyOpts
----@field timeout? number seconds, default 30
+---@field timeout? opensandbox.Duration default 30
 ---@field ping? boolean false: the state Running is enough
 ---@field on_state? fun(info: opensandbox.SandboxInfo) called with each new state
 
@@ -257,12 +299,14 @@ local ready_options = { timeout = "seconds", ping = "boolean", on_state = "funct
 
 --- Waits until a sandbox is Running and its execd answers: GET /sandboxes/{id} and execd's GET /ping. A state that never becomes Running
 --- is an error at once.
----@param self opensandbox.Client
+--- ```lua
+--- local info, execd = client:wait_ready(id, { timeout = 60 })
+--- ```
 ---@param id string
 ---@param opts? opensandbox.WaitReadyOpts
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Endpoint|opensandbox.Error execd the endpoint that answered, or the error
-function sandbox_routes.wait_ready(self, id, opts)
+function sandbox_routes:wait_ready(id, opts)
   local op = self.op or "wait_ready"
   options.path_segment(op, "the sandbox id", id)
   opts = options.check(op, opts, ready_options)
@@ -271,11 +315,13 @@ function sandbox_routes.wait_ready(self, id, opts)
 end
 
 --- Returns whether the server is healthy: GET /health. The route needs no key.
----@param self opensandbox.Client
----@param opts? { timeout?: number } timeout in seconds
+--- ```lua
+--- assert(client:health { timeout = 2 })
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function sandbox_routes.health(self, opts)
+function sandbox_routes:health(opts)
   local op = self.op or "health"
   opts = options.check(op, opts, call_options)
   return self.http:call { op = op, method = "GET", path = "/health", at_root = true, timeout = opts.timeout,
@@ -286,11 +332,13 @@ function sandbox_routes.health(self, opts)
 end
 
 --- Returns the server's version: GET /version (servers from 0.2.3; older ones return 404).
----@param self opensandbox.Client
----@param opts? { timeout?: number } timeout in seconds
+--- ```lua
+--- print(assert(client:get_version()))
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return string? version
 ---@return opensandbox.Error? err
-function sandbox_routes.get_version(self, opts)
+function sandbox_routes:get_version(opts)
   local op = self.op or "get_version"
   opts = options.check(op, opts, call_options)
   return self.http:call { op = op, method = "GET", path = "/version", at_root = true, timeout = opts.timeout,
@@ -299,22 +347,28 @@ function sandbox_routes.get_version(self, opts)
     end }
 end
 
+--- The outcome of a create.
+--- ```lua
+--- client:record_create_event { success = true, duration = 1.5, sandbox_id = id, image = "python:3.12" }
+--- ```
 ---@class opensandbox.CreateEvent
----@field success boolean
+---@field success boolean it has succeeded
 ---@field duration number seconds
----@field sandbox_id? string
+---@field sandbox_id? string the sandbox that it created
 ---@field image? string an image, or the id of a snapshot
 
 local event_options = { success = "boolean", duration = "seconds or 0", sandbox_id = "nonempty string", image = "nonempty string" }
 
 --- Reports the outcome of a create to the server, for its statistics: POST /metrics/events (servers from 0.2.2). The library never calls
 --- this by itself, so nothing is reported unless you do.
----@param self opensandbox.Client
+--- ```lua
+--- client:record_create_event { success = true, duration = 1.5, sandbox_id = id, image = "python:3.12" }
+--- ```
 ---@param event opensandbox.CreateEvent
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function sandbox_routes.record_create_event(self, event, opts)
+function sandbox_routes:record_create_event(event, opts)
   local op = self.op or "record_create_event"
   options.argument(op, "the event", event, "table")
   event = options.check(op, event, event_options)

@@ -6,21 +6,31 @@ local options = require "opensandbox.base.options"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local server_pool_routes = {}
 
+--- How many sandboxes a pool of the server has.
+--- ```lua
+--- local capacity = { buffer_min = 2, buffer_max = 4, pool_min = 2, pool_max = 16 }
+--- ```
 ---@class opensandbox.PoolCapacity
 ---@field buffer_min integer least number of sandboxes that are kept ready
 ---@field buffer_max integer greatest number of sandboxes that are kept ready
 ---@field pool_min integer least number of sandboxes in all
 ---@field pool_max integer greatest number of sandboxes in all
 
+--- A pool of the server.
+--- ```lua
+--- local info = assert(client:get_pool("python"))
+--- print(info.name, info.capacity.pool_max, info.total, info.allocated, info.available, info.revision, info.created_at)
+--- ```
 ---@class opensandbox.PoolInfo
----@field name string
----@field capacity opensandbox.PoolCapacity
+---@field name string its name
+---@field capacity opensandbox.PoolCapacity how many sandboxes it may have
 ---@field total? integer existing sandboxes
----@field allocated? integer
----@field available? integer
----@field revision? string
+---@field allocated? integer sandboxes in use
+---@field available? integer sandboxes that are ready
+---@field revision? string of its template
 ---@field created_at? number Unix seconds
 
 local known_capacity = { buffer_min = "natural", buffer_max = "natural", pool_min = "natural", pool_max = "natural" }
@@ -61,21 +71,29 @@ local function capacity_spec(op, capacity)
     poolMax = capacity.pool_max }
 end
 
+--- The options of `client:create_pool`.
+--- ```lua
+--- local capacity = { buffer_min = 2, buffer_max = 4, pool_min = 2, pool_max = 16 }
+--- assert(client:create_pool { name = "python", template = pod_template, capacity = capacity, timeout = 30 })
+--- ```
 ---@class opensandbox.ServerPoolOpts
----@field name string
+---@field name string its name, for `extensions = { poolRef = name }` of a create
 ---@field template table a Kubernetes PodTemplateSpec, sent unchanged
----@field capacity opensandbox.PoolCapacity
----@field timeout? number seconds
+---@field capacity opensandbox.PoolCapacity how many sandboxes it has
+---@field timeout? opensandbox.Duration for the whole call; default: the client's `timeout`
 
 local create_options = { name = "nonempty string", template = "table", capacity = "table", timeout = "seconds" }
 local call_options = { timeout = "seconds" }
 
 --- Creates a pool: POST /pools.
----@param self opensandbox.Client
+--- ```lua
+--- local capacity = { buffer_min = 2, buffer_max = 4, pool_min = 2, pool_max = 16 }
+--- assert(client:create_pool { name = "python", template = pod_template, capacity = capacity })
+--- ```
 ---@param opts opensandbox.ServerPoolOpts
 ---@return opensandbox.PoolInfo? info
 ---@return opensandbox.Error? err
-function server_pool_routes.create_pool(self, opts)
+function server_pool_routes:create_pool(opts)
   local op = self.op or "create_pool"
   options.argument(op, "the options", opts, "table")
   options.check(op, opts, create_options)
@@ -86,36 +104,42 @@ function server_pool_routes.create_pool(self, opts)
 end
 
 --- Returns the pools: GET /pools.
----@param self opensandbox.Client
----@param opts? { timeout?: number } timeout in seconds
+--- ```lua
+--- for _, info in ipairs(assert(client:list_pools())) do print(info.name, info.total) end
+--- ```
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.PoolInfo[]? list
 ---@return opensandbox.Error? err
-function server_pool_routes.list_pools(self, opts)
+function server_pool_routes:list_pools(opts)
   local op = self.op or "list_pools"
   opts = options.check(op, opts, call_options)
   return self.http:call { op = op, method = "GET", path = "/pools", timeout = opts.timeout, decode = pool_list }
 end
 
 --- Returns one pool: GET /pools/{name}.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:get_pool("python")).available)
+--- ```
 ---@param name string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.PoolInfo? info
 ---@return opensandbox.Error? err
-function server_pool_routes.get_pool(self, name, opts)
+function server_pool_routes:get_pool(name, opts)
   local op = self.op or "get_pool"
   opts = options.check(op, opts, call_options)
   return self.http:call { op = op, method = "GET", path = pool_path(op, name), timeout = opts.timeout, decode = pool_info }
 end
 
 --- Changes the capacity of a pool: PUT /pools/{name}.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:update_pool("python", { buffer_min = 4, buffer_max = 8, pool_min = 4, pool_max = 32 }))
+--- ```
 ---@param name string
 ---@param capacity opensandbox.PoolCapacity
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.PoolInfo? info
 ---@return opensandbox.Error? err
-function server_pool_routes.update_pool(self, name, capacity, opts)
+function server_pool_routes:update_pool(name, capacity, opts)
   local op = self.op or "update_pool"
   opts = options.check(op, opts, call_options)
   return self.http:call { op = op, method = "PUT", path = pool_path(op, name), timeout = opts.timeout, decode = pool_info,
@@ -123,12 +147,14 @@ function server_pool_routes.update_pool(self, name, capacity, opts)
 end
 
 --- Deletes a pool: DELETE /pools/{name}. The call succeeds for a pool that does not exist any more.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:delete_pool("python"))
+--- ```
 ---@param name string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function server_pool_routes.delete_pool(self, name, opts)
+function server_pool_routes:delete_pool(name, opts)
   local op = self.op or "delete_pool"
   opts = options.check(op, opts, call_options)
   local _, err = self.http:call { op = op, method = "DELETE", path = pool_path(op, name), timeout = opts.timeout, shielded = true }

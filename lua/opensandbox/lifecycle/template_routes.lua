@@ -9,20 +9,27 @@ local readiness = require "opensandbox.lifecycle.readiness"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
+---@class (partial) opensandbox.Client
 local template_routes = {}
 
+--- A template, as the server knows it.
+--- ```lua
+--- local info = assert(client:get_template(id))
+--- print(info.id, info.image, info.publish, info.format, info.state, info.message, info.manifest_ref, info.metadata.team)
+--- print(info.entrypoint, info.env, info.resource_limits, info.readiness, info.created_at, info.updated_at, info.raw)
+--- ```
 ---@class opensandbox.TemplateInfo
----@field id string
----@field image string
+---@field id string its name, for `client:create { template_id = }`
+---@field image string the image that it is built from
 ---@field publish string where the server puts what it builds
 ---@field format? string "native" or "overlaybd"
 ---@field state string `Pending`, `Building`, `Succeeded`, `Failed`: an open set
 ---@field message? string why it has failed
 ---@field manifest_ref? string where the server has put it, for one that is Succeeded
----@field metadata table<string, string>
----@field entrypoint? string[]
----@field env? table<string, string>
----@field resource_limits? table<string, string>
+---@field metadata table<string, string> that of the create
+---@field entrypoint? string[] the command that keeps its sandboxes running
+---@field env? table<string, string> environment variables of its sandboxes
+---@field resource_limits? table<string, string> of its sandboxes
 ---@field readiness? { probe?: string, warmup?: number } warmup in seconds
 ---@field created_at? number Unix seconds
 ---@field updated_at? number Unix seconds
@@ -48,8 +55,16 @@ local function template_path(op, id)
   return "/templates/" .. url.escape(options.path_segment(op, "the template id", id))
 end
 
+--- The options of `client:create_template`.
+--- ```lua
+--- local template = assert(client:create_template {
+---   image = "python:3.12", publish = "s3://bucket/templates/python", resource_limits = { cpu = "1", memory = "1Gi", disk = "4Gi" },
+---   entrypoint = { "python3", "server.py" }, env = { PORT = "8000" }, metadata = { team = "blue" },
+---   readiness = { probe = "tcp://127.0.0.1:8000", warmup = 5 }, format = "overlaybd", timeout = 30,
+--- })
+--- ```
 ---@class opensandbox.TemplateOpts
----@field image string
+---@field image string the image that it is built from
 ---@field publish string where the server puts what it builds: "s3://BUCKET/PATH"
 ---@field resource_limits? table<string, string> cpu, memory and disk of its sandboxes; default "1", "512Mi", "2Gi"
 ---@field entrypoint? string[] default: a command that only waits
@@ -57,7 +72,7 @@ end
 ---@field metadata? table<string, string> as for create
 ---@field readiness? { probe?: string, warmup?: number } when the build is complete: "tcp://ADDRESS:PORT" or "cmd://COMMAND" succeeds, or that many seconds have passed
 ---@field format? string "overlaybd" (default) or "native"
----@field timeout? number seconds for the call
+---@field timeout? opensandbox.Duration for the call
 
 local create_options = {
   image = "nonempty string", publish = "nonempty string", resource_limits = "string map", entrypoint = "string list",
@@ -77,11 +92,15 @@ end
 
 --- Starts to build a template: POST /templates. The server builds it in the background: see wait_template. The request is sent once. If
 --- its response is lost, the template may exist: search it with list_templates by a unique entry of its metadata.
----@param self opensandbox.Client
+--- ```lua
+--- local template = assert(client:create_template { image = "python:3.12", publish = "s3://bucket/templates/python" })
+--- assert(client:wait_template(template.id))
+--- local sandbox = assert(client:create { template_id = template.id, timeout = 600 })
+--- ```
 ---@param opts opensandbox.TemplateOpts
 ---@return opensandbox.TemplateInfo? info
 ---@return opensandbox.Error? err
-function template_routes.create_template(self, opts)
+function template_routes:create_template(opts)
   local op = self.op or "create_template"
   options.argument(op, "the options", opts, "table")
   opts = options.check(op, opts, create_options)
@@ -95,31 +114,39 @@ end
 local call_options = { timeout = "seconds" }
 
 --- Returns one template: GET /templates/{id}.
----@param self opensandbox.Client
+--- ```lua
+--- print(assert(client:get_template(id)).state)
+--- ```
 ---@param id string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return opensandbox.TemplateInfo? info
 ---@return opensandbox.Error? err
-function template_routes.get_template(self, id, opts)
+function template_routes:get_template(id, opts)
   local op = self.op or "get_template"
   opts = options.check(op, opts, call_options)
   return self.http:call { op = op, method = "GET", path = template_path(op, id), timeout = opts.timeout, decode = template_info }
 end
 
+--- Which templates a list has.
+--- ```lua
+--- local list = assert(client:list_templates { metadata = { team = "blue" }, page = 1, page_size = 50, timeout = 10 })
+--- ```
 ---@class opensandbox.TemplateFilter
 ---@field metadata? table<string, string> all of them must match
 ---@field page? integer from 1; default: all pages
 ---@field page_size? integer at most 200
----@field timeout? number seconds
+---@field timeout? opensandbox.Duration for the whole call; default: the client's `timeout`
 
 local filter_options = { metadata = "string map", page = "natural", page_size = "natural", timeout = "seconds" }
 
 --- Returns the templates that match a filter: GET /templates.
----@param self opensandbox.Client
+--- ```lua
+--- for _, info in ipairs(assert(client:list_templates { metadata = { team = "blue" } })) do print(info.id, info.state) end
+--- ```
 ---@param filter? opensandbox.TemplateFilter
 ---@return opensandbox.TemplateInfo[]? list
 ---@return opensandbox.Error? err
-function template_routes.list_templates(self, filter)
+function template_routes:list_templates(filter)
   local op = self.op or "list_templates"
   filter = options.check(op, filter, filter_options)
   local query = { { "metadata", pagination.metadata_filter(filter.metadata) } }
@@ -127,12 +154,14 @@ function template_routes.list_templates(self, filter)
 end
 
 --- Deletes a template: DELETE /templates/{id}. Its sandboxes continue. The call succeeds for a template that does not exist any more.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:delete_template(id))
+--- ```
 ---@param id string
----@param opts? { timeout?: number } timeout in seconds
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds
 ---@return true? ok
 ---@return opensandbox.Error? err
-function template_routes.delete_template(self, id, opts)
+function template_routes:delete_template(id, opts)
   local op = self.op or "delete_template"
   opts = options.check(op, opts, call_options)
   local _, err = self.http:call { op = op, method = "DELETE", path = template_path(op, id), timeout = opts.timeout,
@@ -142,12 +171,14 @@ function template_routes.delete_template(self, id, opts)
 end
 
 --- Waits until a template is Succeeded, so that `create` can use it: GET /templates/{id}.
----@param self opensandbox.Client
+--- ```lua
+--- assert(client:wait_template(id, { timeout = "10m" }))
+--- ```
 ---@param id string
----@param opts? { timeout?: number } timeout in seconds, default 900
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default 900
 ---@return opensandbox.TemplateInfo? info
 ---@return opensandbox.Error? err kind `state` when it has failed, kind `timeout` and code `not_ready` when it was not Succeeded in time
-function template_routes.wait_template(self, id, opts)
+function template_routes:wait_template(id, opts)
   local op = self.op or "wait_template"
   opts = options.check(op, opts, call_options)
   return readiness.wait_template(self, op, id, deadline.new(opts.timeout or readiness.BUILD_TIMEOUT))

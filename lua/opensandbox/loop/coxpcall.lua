@@ -59,6 +59,13 @@ local function without_trace(ok, ...)
 end
 
 --- Calls a function like pcall(). A task can wait inside it on every Lua.
+--- ```lua
+--- local ok, problem = opensandbox.pcall(function() return assert(sandbox:run("make test")) end)
+--- ```
+---@param fn function
+---@param ... any its arguments
+---@return boolean ok
+---@return any ... the results of the function, or what it raised
 function coxpcall.pcall(fn, ...)
   if needs_coroutine and coxpcall.running() then return without_trace(in_coroutine(fn, ...)) end
   return pcall(fn, ...)

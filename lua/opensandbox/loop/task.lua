@@ -9,6 +9,11 @@ local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
 local scheduler = require "opensandbox.loop.scheduler"
 
+--- A function that runs concurrently with others in one thread: `opensandbox.spawn`.
+--- ```lua
+--- local task = opensandbox.spawn(function() return sandbox:run("make test") end)
+--- local result, err = task:wait()
+--- ```
 ---@class opensandbox.Task
 ---@field waiters table<table, opensandbox.Waiter> internal: the code that waits for the end
 ---@field waiter? opensandbox.Waiter internal: of the task's own coroutine, while its function runs
@@ -88,6 +93,10 @@ end
 
 --- Starts a function as a task. The function does not run before this returns: it starts when the caller waits, returns to the host's
 --- loop or ends.
+--- ```lua
+--- local task = opensandbox.spawn(function() return assert(sandbox:run("make test")) end)
+--- print(task:wait().exit_code)
+--- ```
 ---@param fn function
 ---@param ... any its arguments
 ---@return opensandbox.Task
@@ -105,6 +114,9 @@ function task.spawn_detached(fn, on_end)
 end
 
 --- Returns whether the task has ended, successfully or not.
+--- ```lua
+--- if task:done() then print(task:wait()) end
+--- ```
 ---@return boolean
 function Task:done()
   return self.ended == true
@@ -129,8 +141,11 @@ local wait_options = { timeout = "seconds" }
 ---
 --- Returns nil and an error if the task was cancelled (kind `cancelled`), if the timeout has passed (kind `timeout`; the task continues),
 --- or if the waiting task itself was cancelled.
----@param opts? table|number|string timeout (seconds; default: as long as the task runs); a number or a text like "10m" is the timeout
----@return any ...
+--- ```lua
+--- local result, err = task:wait { timeout = 60 }
+--- ```
+---@param opts? { timeout?: opensandbox.Duration }|opensandbox.Duration default: as long as the task runs
+---@return any ... the results of the function
 function Task:wait(opts)
   if type(opts) == "number" or type(opts) == "string" then opts = { timeout = opts } end
   opts = options.check("task:wait", opts, wait_options)
@@ -154,6 +169,9 @@ end
 --- Cancels the task. The call of this library in which it waits returns nil and an error of kind `cancelled`. Its connection is closed,
 --- and a command that it runs is stopped on the server. Later calls that wait raise that error, except those that delete or stop
 --- something: kill, close, delete_sandbox, interrupt_command. A task that has not started never runs.
+--- ```lua
+--- task:cancel()
+--- ```
 ---@return boolean was_running
 function Task:cancel()
   if self.ended then return false end
@@ -180,7 +198,10 @@ function Task:set_waiter(waiter)
 end
 
 --- Waits for some time, while other tasks run.
----@param seconds number|string
+--- ```lua
+--- opensandbox.sleep(0.5)
+--- ```
+---@param seconds opensandbox.Duration
 ---@return true? ok
 ---@return opensandbox.Error? err when the task was cancelled
 function task.sleep(seconds)
@@ -196,9 +217,15 @@ local DEFAULT_CONCURRENCY = 16
 ---
 --- `results[i]` is the first result of `fn(items[i], i)`. If the function returned nil and an error, `errors[i]` is that error. If it
 --- raises an error, the other calls are cancelled and waited for, and the error is raised.
+--- ```lua
+--- local results, errors = opensandbox.map({ "3.11", "3.12" }, function(version)
+---   local sandbox = assert(client:create { image = "python:" .. version })
+---   return sandbox:run("python3 --version")
+--- end, { concurrency = 8 })
+--- ```
 ---@param items any[]
----@param fn fun(item: any, index: integer): any
----@param opts? table concurrency (the number of calls at a time, default 16)
+---@param fn fun(item: any, index: integer): any, any
+---@param opts? { concurrency?: integer } concurrency: the number of calls at a time, default 16
 ---@return any[]? results nil when the calling task was cancelled
 ---@return table<integer, any>|opensandbox.Error|nil errors nil when there was none
 function task.map(items, fn, opts)

@@ -1,9 +1,9 @@
 --- A command in a sandbox, for `run`, `exec` and `start`: its options, its input and output, and its exit code.
 
+local check = require "opensandbox.cli.base.check"
 local event_loop = require "opensandbox.cli.base.event_loop"
 local core = require "opensandbox.core"
 local failure = require "opensandbox.cli.base.failure"
-local opensandbox = require "opensandbox"
 local output = require "opensandbox.cli.base.output"
 local values = require "opensandbox.cli.base.values"
 
@@ -47,8 +47,9 @@ end
 
 --- Returns the command as sandbox:run takes it.
 ---@param argv string[]
----@return string|string[]
+---@return string|string[]|nil command nil for none
 function command_arguments.command(argv)
+  if #argv == 0 then return nil end
   if argv[1] == "" then failure.usage("the command is empty") end
   return #argv == 1 and argv[1] or argv
 end
@@ -107,7 +108,7 @@ function command_arguments.run(sandbox, args, env)
   else
     opts.on_stdout, opts.on_stderr, opts.max_output = output.write, output.write_error, KEPT_OUTPUT
   end
-  local result = opensandbox.assert(sandbox:run(command_arguments.command(args.command), opts))
+  local result = check(sandbox:run(command_arguments.command(args.command), opts))
   if args.exact then
     output.write(result.stdout)
     output.write_error(result.stderr)

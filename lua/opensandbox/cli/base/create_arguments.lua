@@ -35,7 +35,7 @@ function create_arguments.options(args)
   local policy
   if #args.allow > 0 then
     local ok, value = pcall(opensandbox.egress.only, args.allow)
-    if not ok then failure.usage(tostring(value):gsub("^[^\n]-:%d+: ", "")) end
+    if not ok then failure.usage(failure.argument_problem(value) or tostring(value)) end
     policy = value
   end
   local lifetime = args.lifetime

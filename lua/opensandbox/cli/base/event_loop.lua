@@ -11,7 +11,8 @@ local MAX_WAIT = 60         -- seconds
 local POLL_INTERVAL = 0.005 -- seconds between steps on platforms where the scheduler has no descriptor
 
 local readers = {} -- waiters by the descriptor that they want to read
-local signal_fd, on_signal
+local signal_fd
+local handlers = {} -- by the name of the signal
 
 local adapter = { name = "opensandbox program" }
 
@@ -20,7 +21,7 @@ local function dispatch(ready)
   if signal_fd and ready[signal_fd] then
     local name = core.next_signal()
     while name do
-      on_signal(name)
+      handlers[name](name)
       name = core.next_signal()
     end
   end
@@ -52,7 +53,7 @@ end
 ---@param names string[] "INT", "TERM", "HUP", "WINCH"
 ---@param handler fun(name: string) called while the loop waits
 function event_loop.catch_signals(names, handler)
-  on_signal = handler
+  for _, name in ipairs(names) do handlers[name] = handler end
   signal_fd = assert(core.catch_signals((table.unpack or unpack)(names))) -- luacheck: std max
 end
 

@@ -82,6 +82,15 @@ function output.table(columns, rows)
   output.write(parts.text_table(columns, rows, output.columns(), function(color, text) return paint(STDOUT, color, text) end))
 end
 
+--- Returns foreign text of several lines without characters that control a terminal.
+---@param text string
+---@return string
+function output.printable_lines(text)
+  local lines = {}
+  for line in (text:gsub("\n$", "") .. "\n"):gmatch("([^\n]*)\n") do lines[#lines + 1] = parts.printable(line, MAX_NOTE) end
+  return table.concat(lines, "\n")
+end
+
 --- Writes facts as lines "name: value".
 ---@param facts { [1]: string, [2]: any }[] facts without a value are left out
 function output.facts(facts)

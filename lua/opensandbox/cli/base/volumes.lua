@@ -1,8 +1,7 @@
 --- Local files and directories that are copied into a sandbox before a command, and back after it: `run -v LOCAL:REMOTE[:MODE]`.
 
-local core = require "opensandbox.core"
+local copy = require "opensandbox.cli.base.copy"
 local failure = require "opensandbox.cli.base.failure"
-local opensandbox = require "opensandbox"
 
 local volumes = {}
 
@@ -16,7 +15,7 @@ local volumes = {}
 function volumes.check(list)
   for _, volume in ipairs(list) do
     if volume.mode ~= "out" then
-      local kind, problem = core.stat(volume.from)
+      local kind, problem = copy.local_kind(volume.from)
       if kind ~= "directory" and kind ~= "file" then
         failure.usage(("-v %s: %s"):format(volume.from, kind and "is neither a file nor a directory" or problem))
       end
@@ -27,25 +26,19 @@ end
 --- Copies in.
 ---@param sandbox opensandbox.Sandbox
 ---@param list opensandbox.cli.Volume[]
-function volumes.upload(sandbox, list)
+---@param gitignore? boolean leave out what .gitignore files name
+function volumes.upload(sandbox, list, gitignore)
   for _, volume in ipairs(list) do
-    if volume.mode ~= "out" then
-      local method = core.stat(volume.from) == "directory" and "upload_dir" or "upload"
-      opensandbox.assert(sandbox.files[method](sandbox.files, volume.from, volume.to))
-    end
+    if volume.mode ~= "out" then copy.upload(sandbox, volume.from, volume.to, { gitignore = gitignore }) end
   end
 end
 
---- Copies back. A file that the command deleted in the sandbox stays here.
+--- Copies back what has changed. A file that the command deleted in the sandbox stays here.
 ---@param sandbox opensandbox.Sandbox
 ---@param list opensandbox.cli.Volume[]
 function volumes.download(sandbox, list)
   for _, volume in ipairs(list) do
-    if volume.mode ~= "ro" then
-      local info = opensandbox.assert(sandbox.files:stat(volume.to))
-      local method = info.type == "directory" and "download_dir" or "download"
-      opensandbox.assert(sandbox.files[method](sandbox.files, volume.to, volume.from))
-    end
+    if volume.mode ~= "ro" then copy.download(sandbox, volume.to, volume.from, { only_changed = true }) end
   end
 end
 

@@ -1,7 +1,7 @@
 --- `opensandbox info`
 
+local check = require "opensandbox.cli.base.check"
 local core = require "opensandbox.core"
-local opensandbox = require "opensandbox"
 local output = require "opensandbox.cli.base.output"
 local sandbox_table = require "opensandbox.cli.base.sandbox_table"
 local show = require "opensandbox.cli.base.show"
@@ -33,7 +33,7 @@ function info.print(facts)
 end
 
 function info.run(context)
-  local facts = opensandbox.assert(context:client():get_sandbox(context.args.sandbox))
+  local facts = check(context:client():get_sandbox(context.args.sandbox))
   if context:wants_json() then output.json(sandbox_table.plain(facts)) else info.print(facts) end
 end
 

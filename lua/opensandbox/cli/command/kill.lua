@@ -1,8 +1,8 @@
 --- `opensandbox kill`
 
-local each_sandbox = require "opensandbox.cli.base.each_sandbox"
+local check = require "opensandbox.cli.base.check"
+local for_each_id = require "opensandbox.cli.base.for_each_id"
 local failure = require "opensandbox.cli.base.failure"
-local opensandbox = require "opensandbox"
 local sandbox_table = require "opensandbox.cli.base.sandbox_table"
 
 local kill = { example = "opensandbox kill -m project=demo" }
@@ -21,9 +21,9 @@ function kill.run(context)
   if ways ~= 1 then failure.usage("either ids of sandboxes, or filters, or --all is needed") end
   local client = context:client()
   if #ids == 0 then
-    for index, info in ipairs(opensandbox.assert(client:list_sandboxes(filter))) do ids[index] = info.id end
+    for index, info in ipairs(check(client:list_sandboxes(filter))) do ids[index] = info.id end
   end
-  return each_sandbox(ids, function(id) return client:delete_sandbox(id) end)
+  return for_each_id(ids, function(id) return client:delete_sandbox(id) end)
 end
 
 return kill

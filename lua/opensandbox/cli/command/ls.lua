@@ -1,7 +1,7 @@
 --- `opensandbox ls`
 
+local check = require "opensandbox.cli.base.check"
 local json = require "opensandbox.base.json"
-local opensandbox = require "opensandbox"
 local output = require "opensandbox.cli.base.output"
 local sandbox_table = require "opensandbox.cli.base.sandbox_table"
 
@@ -13,7 +13,7 @@ function ls.declare(parser)
 end
 
 function ls.run(context)
-  local list = opensandbox.assert(context:client():list_sandboxes(sandbox_table.filter(context.args)))
+  local list = check(context:client():list_sandboxes(sandbox_table.filter(context.args)))
   if context.args.quiet then
     local ids = {}
     for index, info in ipairs(list) do ids[index] = info.id .. "\n" end

@@ -1,6 +1,6 @@
 --- `opensandbox pause`
 
-local each_sandbox = require "opensandbox.cli.base.each_sandbox"
+local for_each_id = require "opensandbox.cli.base.for_each_id"
 local values = require "opensandbox.cli.base.values"
 
 local pause = { example = "opensandbox pause SANDBOX" }
@@ -11,7 +11,7 @@ function pause.declare(parser)
 end
 
 function pause.run(context)
-  return each_sandbox(context.args.sandboxes, function(id)
+  return for_each_id(context.args.sandboxes, function(id)
     return context:sandbox(id):pause { timeout = context.args.timeout }
   end)
 end

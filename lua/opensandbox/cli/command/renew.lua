@@ -1,6 +1,6 @@
 --- `opensandbox renew`
 
-local opensandbox = require "opensandbox"
+local check = require "opensandbox.cli.base.check"
 local output = require "opensandbox.cli.base.output"
 local show = require "opensandbox.cli.base.show"
 local values = require "opensandbox.cli.base.values"
@@ -13,7 +13,7 @@ function renew.declare(parser)
 end
 
 function renew.run(context)
-  local expires_at = opensandbox.assert(context:client():renew_sandbox(context.args.sandbox, context.args.lifetime))
+  local expires_at = check(context:client():renew_sandbox(context.args.sandbox, context.args.lifetime))
   if context:wants_json() then
     output.json { id = context.args.sandbox, expires_at = expires_at }
   else

@@ -1,6 +1,6 @@
 --- `opensandbox resume`
 
-local each_sandbox = require "opensandbox.cli.base.each_sandbox"
+local for_each_id = require "opensandbox.cli.base.for_each_id"
 local values = require "opensandbox.cli.base.values"
 
 local resume = { example = "opensandbox resume SANDBOX" }
@@ -11,7 +11,7 @@ function resume.declare(parser)
 end
 
 function resume.run(context)
-  return each_sandbox(context.args.sandboxes, function(id)
+  return for_each_id(context.args.sandboxes, function(id)
     return context:sandbox(id):resume { timeout = context.args.timeout }
   end)
 end

@@ -16,8 +16,8 @@ local function first_range(header, size)
   local specification = header:match("^bytes=(.*)$")
   if not specification then return nil end
   local start, length = false, nil
-  for piece in specification:gmatch("[^,]+") do
-    piece = piece:match("^%s*(.-)%s*$")
+  for item in specification:gmatch("[^,]+") do
+    local piece = item:match("^%s*(.-)%s*$")
     local from, to = piece:match("^(%d*)%s*%-%s*(%d*)$")
     from, to = tonumber(from), tonumber(to)
     if piece ~= "" then

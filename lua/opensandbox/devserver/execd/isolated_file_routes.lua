@@ -1,4 +1,6 @@
---- The files API of an isolated session. It serves the session's workspace only, and differs from the sandbox's in many details.
+--- The files API of an isolated session. It serves the session's directories only, and differs from the sandbox's in many details.
+--
+-- A handler receives the session's directories (mounts.lua). Their method `relative` returns the one that contains a path.
 
 local uv = require "luv"
 local errno = require "opensandbox.devserver.base.errno"
@@ -38,10 +40,10 @@ end
 
 local routes = {}
 
-routes["GET /files/info"] = function(call, workspace)
+routes["GET /files/info"] = function(call, mounts)
   local found = {}
   for _, path in ipairs(call.query.path or {}) do
-    local relative, problem = workspace:relative(path)
+    local relative, problem, workspace = mounts:relative(path)
     local stat
     if relative then stat, problem = workspace:lstat(relative) end
     if not stat then return fail(call, problem, true) end
@@ -60,10 +62,10 @@ local function walk(workspace, relative, shown, depth, visit)
   end
 end
 
-routes["GET /files/search"] = function(call, workspace)
+routes["GET /files/search"] = function(call, mounts)
   local path = call:required("path")
   if not path then return end
-  local relative, problem = workspace:relative(path)
+  local relative, problem, workspace = mounts:relative(path)
   if not relative then return fail(call, problem) end
   local matches, wrong = glob.compile(call:parameter("pattern") or "*", false)
   if not matches then return fail(call, errno.new(nil, wrong)) end
@@ -78,13 +80,13 @@ routes["GET /files/search"] = function(call, workspace)
   call.response:json(200, found)
 end
 
-routes["GET /directories/list"] = function(call, workspace)
+routes["GET /directories/list"] = function(call, mounts)
   local path = call:required("path")
   if not path then return end
   local text = call:parameter("depth") or ""
   local depth = text == "" and 1 or tonumber(text:match("^%+?%d+$"))
   if not depth then return call.response:fail(400, "INVALID_REQUEST_BODY", "invalid query parameter 'depth': " .. text) end
-  local relative, problem = workspace:relative(path)
+  local relative, problem, workspace = mounts:relative(path)
   local stat
   if relative then stat, problem = workspace:lstat(relative) end
   if not stat and problem.code then
@@ -97,12 +99,12 @@ routes["GET /directories/list"] = function(call, workspace)
   call.response:json(200, found)
 end
 
-routes["GET /files/download"] = function(call, workspace)
+routes["GET /files/download"] = function(call, mounts)
   local path = call:parameter("path") or ""
   if path == "" then return call.response:fail(400, "MISSING_QUERY", "path is required") end
   local offset, limit = file_response.line_range(call)
   if not offset and limit then return call.response:fail(400, "INVALID_REQUEST_BODY", limit) end
-  local relative, problem = workspace:relative(path)
+  local relative, problem, workspace = mounts:relative(path)
   local stat, host
   if relative then stat, host = workspace:find(relative) end
   if not stat then return fail(call, host or problem, true) end
@@ -112,9 +114,9 @@ routes["GET /files/download"] = function(call, workspace)
 end
 
 -- Puts an uploaded file into its place.
-local function store(workspace)
+local function store(mounts)
   return function(_, file, wanted, done)
-    local relative, problem = workspace:relative(wanted.path)
+    local relative, problem, workspace = mounts:relative(wanted.path)
     if workspace.mode == "ro" then problem = select(2, workspace:writable("")) end
     local path
     if not problem then path, problem = workspace:writable(relative) end
@@ -126,27 +128,31 @@ local function store(workspace)
   end
 end
 
-routes["POST /files/upload"] = function(call, workspace)
-  upload.handle(call, store(workspace))
+routes["POST /files/upload"] = function(call, mounts)
+  upload.handle(call, store(mounts))
 end
 
-routes["POST /files/mv"] = function(call, workspace)
+routes["POST /files/mv"] = function(call, mounts)
   call:json_body("array", function(items)
     for _, item in ipairs(items) do
-      local from, problem = workspace:relative(item.src or "")
-      local to
-      if from then to, problem = workspace:relative(item.dest or "") end
+      local from, problem, workspace = mounts:relative(item.src or "")
+      local to, target
+      if from then to, problem, target = mounts:relative(item.dest or "") end
       local ok
-      if to then ok, problem = workspace:rename(from, to) end
+      if to and target ~= workspace then
+        problem = errno.new("EXDEV", "rename", workspace:shown(from))
+      elseif to then
+        ok, problem = workspace:rename(from, to)
+      end
       if not ok then return fail(call, problem, true) end
     end
     call.response:empty(200)
   end, { go_type = "[]model.RenameFileItem" })
 end
 
-routes["POST /files/permissions"] = function(call, workspace)
+routes["POST /files/permissions"] = function(call, mounts)
   call:permissions(function(path, permission)
-    local relative, problem = workspace:relative(path)
+    local relative, problem, workspace = mounts:relative(path)
     local ok
     if relative then ok, problem = workspace:chmod(relative, mode_of(permission.mode, DEFAULT_FILE_MODE)) end
     return ok, problem
@@ -154,8 +160,8 @@ routes["POST /files/permissions"] = function(call, workspace)
 end
 
 -- Replaces every occurrence in a file. Returns their number.
-local function replace(workspace, path, item)
-  local relative, problem = workspace:relative(path)
+local function replace(mounts, path, item)
+  local relative, problem, workspace = mounts:relative(path)
   if not relative then return nil, problem end
   local stat, host = workspace:find(relative)
   if not stat then return nil, host end
@@ -184,13 +190,13 @@ local function replace(workspace, path, item)
   return count
 end
 
-routes["POST /files/replace"] = function(call, workspace)
+routes["POST /files/replace"] = function(call, mounts)
   call:json_body("object", function(items)
     local counts = {}
     for path, item in pairs(items) do
       item = { old = item.old or "", new = item.new or "" }
       if item.old == "" then return call.response:fail(400, "INVALID_REQUEST_BODY", "old content must not be empty") end
-      local count, problem = replace(workspace, path, item)
+      local count, problem = replace(mounts, path, item)
       if not count then return fail(call, problem, true) end
       counts[path] = { replacedCount = count }
     end
@@ -204,9 +210,9 @@ end
 
 -- A route that applies an operation of the workspace to each path of the query.
 local function for_each_path(operation)
-  return function(call, workspace)
+  return function(call, mounts)
     for _, path in ipairs(call.query.path or {}) do
-      local relative, problem = workspace:relative(path)
+      local relative, problem, workspace = mounts:relative(path)
       local ok
       if relative then ok, problem = workspace[operation](workspace, relative) end
       if not ok then return fail(call, problem) end
@@ -218,9 +224,9 @@ end
 routes["DELETE /files"] = for_each_path "remove"
 routes["DELETE /directories"] = for_each_path "remove_all"
 
-routes["POST /directories"] = function(call, workspace)
+routes["POST /directories"] = function(call, mounts)
   call:permissions(function(path, permission)
-    local relative, problem = workspace:relative(path)
+    local relative, problem, workspace = mounts:relative(path)
     local ok
     if relative then ok, problem = workspace:make_directory(relative, mode_of(permission.mode, DEFAULT_DIRECTORY_MODE)) end
     return ok, problem

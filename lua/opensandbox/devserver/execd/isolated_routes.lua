@@ -6,10 +6,10 @@ local go_json = require "opensandbox.devserver.execd.go_json"
 local go_text = require "opensandbox.devserver.execd.go_text"
 local isolated_file_routes = require "opensandbox.devserver.execd.isolated_file_routes"
 local json = require "opensandbox.base.json"
+local mounts = require "opensandbox.devserver.execd.mounts"
 local run_request = require "opensandbox.devserver.execd.run_request"
 
 local MAX_LOG_SIZE = 16 * 1024 * 1024 -- bytes of one answer
-local MODE_0755 = 493
 
 -- Directories below which a session may be given more than its workspace: those that execd's configuration names by default.
 local ALLOWED = { "/workspace", "/mnt", "/media", "/data" }
@@ -24,6 +24,11 @@ local NOT_STARTED = "start bwrap: wait for isolated workload identity: read nati
 local NOT_ALLOWED = "%s found (v%s) but no uid mode is available (setpriv: bwrap setpriv smoke test failed: exit status 1 "
   .. "(stderr: bwrap: Creating new namespace failed: Operation not permitted); userns: bwrap userns smoke test failed: exit "
   .. "status 1 (stderr: bwrap: Can't mount proc on /newroot/proc: Operation not permitted))"
+
+-- The message where sandboxes are plain processes of this machine. A session's shell would see the machine's root there, while its
+-- files API serves the sandbox's directory.
+local NO_BUBBLEWRAP = "bwrap is not in use: the server was started with --isolation none, or bubblewrap does not work on its "
+  .. "machine"
 
 local routes = {}
 local BASE = "/v1/isolated/session"
@@ -42,11 +47,17 @@ end
 
 routes["GET /v1/isolated/capabilities"] = function(call)
   local strategy, allowed = call.sandbox.strategy, call.sandbox.allows_isolation
-  local message = not allowed and NOT_ALLOWED:format(strategy.name, strategy.version or "") or strategy.sessions_notice
+  local message
+  if not strategy.open_shell then
+    message = NO_BUBBLEWRAP
+  elseif not allowed then
+    message = NOT_ALLOWED:format(strategy.name, strategy.version)
+  end
   local disabled = { state = "disabled", message = "hardening not enabled" }
   call.response:json(200, {
-    available = allowed, isolator = strategy.name, version = strategy.version, message = message, commit_supported = false,
-    diff_supported = false, setpriv_available = allowed and strategy:refuses(1000, 1000) == nil, userns_available = false,
+    available = allowed, isolator = strategy.open_shell and strategy.name or nil, version = strategy.version, message = message,
+    commit_supported = false, diff_supported = false,
+    setpriv_available = allowed and strategy:refuses(1000, 1000) == nil, userns_available = false,
     hardening = {
       init_mode = "none", signal_shield = false, cap_drop = disabled, seccomp = disabled,
       landlock = { state = "disabled", message = "landlock not enabled" },
@@ -57,8 +68,10 @@ end
 
 local REQUEST = "CreateIsolatedSessionRequest"
 local FIELDS = {
-  { "profile", "string" }, { "workspace", "object", "model.WorkspaceSpec" }, { "extra_writable", "list" }, { "binds", "any_list" },
-  { "share_net", "boolean" }, { "env_passthrough", "object", "model.EnvPassthroughSpec" }, { "uid", "uint32" }, { "gid", "uint32" },
+  { "profile", "string" }, { "workspace", "object", "model.WorkspaceSpec" }, { "overlays", "any_list" },
+  { "extra_writable", "list" },
+  { "binds", "any_list" }, { "share_net", "boolean" }, { "env_passthrough", "object", "model.EnvPassthroughSpec" },
+  { "uid", "uint32" }, { "gid", "uint32" },
   { "uid_mode", "string" }, { "idle_timeout_seconds", "int" },
 }
 local WORKSPACE_FIELDS = { { "path", "string" }, { "mode", "string" } }
@@ -89,8 +102,9 @@ end
 local function problem_of(body)
   local problem = type_problem(body)
   if problem then return problem end
-  local specification, passthrough = body.workspace, body.env_passthrough
-  if not specification or not given(specification.path) then
+  local specification, passthrough = body.workspace or {}, body.env_passthrough
+  local has_other = not body.workspace and body.overlays and body.overlays[1]
+  if not has_other and not given(specification.path) then
     return go_json.rule_problem(REQUEST, "Workspace.Path", "required")
   end
   local mode, uid_mode, passthrough_mode = given(specification.mode), given(body.uid_mode), passthrough and given(passthrough.mode)
@@ -147,11 +161,12 @@ local function shell_options(sandbox, body)
 end
 
 -- Returns what the body wants and this server does not have.
-local function missing_for(sandbox, body)
+local function missing_for(sandbox, body, directories)
+  for _, one in ipairs(directories) do
+    if one.path == "/" and one.mode ~= "ro" then return "the development server mounts nothing on /" end
+  end
   if body.uid_mode == "userns" then return "requested uid mode is unavailable: userns" end
-  local code = sandbox.strategy:refuses(body.uid, body.gid)
-  if code then return "requested uid mode is unavailable: setpriv" end
-  return sandbox.strategy:unsupported(body)
+  if sandbox.strategy:refuses(body.uid, body.gid) then return "requested uid mode is unavailable: setpriv" end
 end
 
 local function environment(sandbox, passthrough)
@@ -166,25 +181,29 @@ end
 
 routes["POST " .. BASE] = function(call)
   call:json_body("object", function(body)
-    local sandbox, problem = call.sandbox, problem_of(body)
+    local sandbox = call.sandbox
+    if not sandbox.newest_execd then body.overlays = nil end -- older ones ignore what they do not know
+    local problem = problem_of(body)
     if problem then return invalid(call, problem) end
-    body.workspace.mode = given(body.workspace.mode) or "overlay"
-    problem = missing_for(sandbox, body)
+    local directories
+    directories, problem = mounts.read(body)
+    if not directories then return invalid(call, problem) end
+    problem = missing_for(sandbox, body, directories)
     if problem then return unsupported(call, problem) end
     local options
     options, problem = shell_options(sandbox, body)
     if not options then return refused(call, problem) end
-    local path = sandbox.paths:clean(body.workspace.path)
-    local made
-    made, problem = filesystem.make_all(sandbox, path, MODE_0755)
-    if made == nil then return call.response:fail(500, "RUNTIME_ERROR", "create workspace: " .. problem.message) end
+    local prepared
+    prepared, problem = mounts.prepare(sandbox, directories)
+    if not prepared then return call.response:fail(500, "RUNTIME_ERROR", "create workspace: " .. problem) end
     local parameters = {
-      profile = options.profile, workspace = body.workspace, extra_writable = body.extra_writable, binds = body.binds,
+      profile = options.profile, workspace = body.workspace and #directories == 1 and directories[1] or nil,
+      overlays = sandbox.newest_execd and directories or nil, extra_writable = body.extra_writable, binds = body.binds,
       share_net = body.share_net, env_passthrough = body.env_passthrough or { mode = "deny" }, uid = body.uid, gid = body.gid,
       uid_mode = given(body.uid_mode) or "setpriv", idle_timeout_seconds = body.idle_timeout_seconds or 0,
     }
     sandbox.isolated:open({
-      place = sandbox.paths:resolve(path), mode = body.workspace.mode, uid = body.uid,
+      mounts = prepared, uid = body.uid,
       gid = body.gid or (body.uid and filesystem.primary_group(body.uid)) or nil,
       env = environment(sandbox, body.env_passthrough), idle_timeout = parameters.idle_timeout_seconds, shell = options,
       parameters = parameters,
@@ -251,7 +270,9 @@ route("POST", "/run", function(call, session)
     if not body.background then
       return session:run(call, body.code, body.envs, body.timeout_seconds, function() not_found(call) end)
     end
-    if session.workspace.mode == "ro" then return invalid(call, "background runs not supported in read-only workspace mode") end
+    if session.workspace.mode == "ro" then -- or an overlay in memory
+      return invalid(call, "background runs not supported in read-only workspace mode")
+    end
     session:start(body.code, body.envs, function(run)
       if not run then return not_found(call) end
       call.response:json(202, { session_id = session.id, run_id = run.id, started_at = go_text.instant(run.started) })
@@ -284,7 +305,7 @@ routes[("POST %s/{session}/commit"):format(BASE)] = function(call) unsupported(c
 
 for name, handler in pairs(isolated_file_routes) do
   local method, path = name:match("^(%u+) (.*)$")
-  route(method, path, function(call, session) handler(call, session.workspace) end)
+  route(method, path, function(call, session) handler(call, session.mounts) end)
 end
 
 for name, handler in pairs(routes) do

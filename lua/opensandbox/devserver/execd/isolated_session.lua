@@ -8,11 +8,11 @@ local clock = require "opensandbox.devserver.base.clock"
 local event_stream = require "opensandbox.devserver.execd.event_stream"
 local events = require "opensandbox.devserver.execd.events"
 local go_text = require "opensandbox.devserver.execd.go_text"
+local mounts = require "opensandbox.devserver.execd.mounts"
 local pipe = require "opensandbox.devserver.base.pipe"
 local random = require "opensandbox.base.random"
 local shell_words = require "opensandbox.base.shell"
 local timer = require "opensandbox.devserver.base.timer"
-local workspace = require "opensandbox.devserver.execd.workspace"
 
 local MARKER = "__ISOLATED_RUN_END__"
 local MAX_LINE_SIZE = 16 * 1024 * 1024
@@ -36,18 +36,19 @@ Session.__index = Session
 
 --- Opens a session.
 ---@param sandbox table
----@param options table `place` and `mode` of the workspace, `env`, `uid`, `gid`, `idle_timeout` (seconds, 0 for none), `shell` (further
+---@param options table `mounts` (of mounts.prepare), `env`, `uid`, `gid`, `idle_timeout` (seconds, 0 for none), `shell` (further
 -- options of `open_shell`), `parameters` (those of the request, which the session keeps)
 ---@param callback fun(session?: table, problem?: string)
 ---@param on_closing fun(session: table) called when the session begins to end, by itself or because it is closed
 ---@param on_close fun(session: table) called when the session has ended; neither is called after a problem
 local function open(sandbox, options, callback, on_closing, on_close)
   local id, now = random.uuid(), clock.now()
-  local place, mode, uid, gid = options.place, options.mode, options.uid, options.gid
+  local uid, gid = options.uid, options.gid
+  local directories = mounts.new(sandbox, options.mounts, { id = id, uid = uid, gid = gid })
   local self = setmetatable({
     id = id, sandbox = sandbox, parameters = options.parameters, idle_timeout = options.idle_timeout,
     on_closing = on_closing, on_close = on_close,
-    workspace = workspace.new(sandbox, { place = place, mode = mode, id = id, uid = uid, gid = gid }),
+    mounts = directories, workspace = directories.first,
     created = now, last_run = now, queue = {}, runs = {}, parts = {}, size = 0, waiting = {},
   }, Session)
   local output_fd, input_fd
@@ -58,7 +59,7 @@ local function open(sandbox, options, callback, on_closing, on_close)
   self.input, input_fd = pipe.writer()
   local shell_options = {
     argv = { sandbox.strategy.shell:match("[^/]+$") }, env = options.env, uid = uid, gid = gid,
-    stdin = input_fd, output = output_fd, workspace = place, mode = mode, overlay = self.workspace.directory,
+    stdin = input_fd, output = output_fd, mounts = options.mounts,
   }
   for name, value in pairs(options.shell) do shell_options[name] = value end
   function shell_options.on_ready(problem)
@@ -76,7 +77,7 @@ function Session:_release()
   self.closed, self.exited = true, true
   self.output:close()
   if not self.input:is_closing() then self.input:close() end
-  self.workspace:close()
+  self.mounts:close()
 end
 
 -- Adds bytes of output. Calls the current run for each complete line; bytes after its end stay for the next run.
@@ -284,6 +285,8 @@ end
 function Background:status()
   local text, finished = self:_read("code")
   local code = tonumber((text or ""):match("^(%d+)\n"))
+  -- The clock of file systems can be some milliseconds behind.
+  if code then finished = math.max(finished, self.started) end
   return {
     session_id = self.session.id, run_id = self.id, running = code == nil, exit_code = code,
     started_at = go_text.instant(self.started), finished_at = code and go_text.instant(finished) or nil,
@@ -296,15 +299,14 @@ end
 ---@param callback fun(run?: table) receives nil when the session has ended
 function Session:start(code, envs, callback)
   local run = setmetatable({ session = self, id = random.uuid(), started = clock.now(), callback = callback }, Background)
-  local strategy = self.sandbox.strategy
-  local directory = strategy:name_of(self.workspace.place):gsub("/$", "") .. "/" .. RUNS
+  local directory = self.workspace.place.inside:gsub("/$", "") .. "/" .. RUNS
   local quote = shell_words.quote
   local path = directory .. "/" .. run.id
   self:_enqueue(function(is_alive)
     if not is_alive then return callback(nil) end
     self.runs[run.id] = run
     self:_execute(table.concat {
-      "mkdir -p ", quote(directory), "; {\n", exports(envs), quote(strategy.shell), " -c ", quote(code),
+      "mkdir -p ", quote(directory), "; {\n", exports(envs), quote(self.sandbox.strategy.shell), " -c ", quote(code),
       " >", quote(path .. ".log"), " 2>&1\necho $? >", quote(path .. ".code"), "; } </dev/null >/dev/null 2>&1 &",
     }, run)
   end)

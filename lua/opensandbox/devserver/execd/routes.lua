@@ -6,6 +6,7 @@ local code = require "opensandbox.devserver.execd.code"
 local directories = require "opensandbox.devserver.execd.directories"
 local filesystem = require "opensandbox.devserver.execd.filesystem"
 local files = require "opensandbox.devserver.execd.files"
+local identity = require "opensandbox.devserver.execd.identity"
 local go_json = require "opensandbox.devserver.execd.go_json"
 local isolated_routes = require "opensandbox.devserver.execd.isolated_routes"
 local metrics = require "opensandbox.devserver.execd.metrics"
@@ -221,6 +222,9 @@ function execd.handle(sandbox, path, request, response)
   if request.headers["x-execd-access-token"] ~= sandbox.token then
     return response:json(401, { error = "Unauthorized: invalid or missing header X-EXECD-ACCESS-TOKEN" })
   end
+  local refusal
+  path, refusal = identity.strip(sandbox, path)
+  if refusal then return response:fail(refusal.status, refusal.code, refusal.message) end
   local handler, parameters = all:find(request.method, path)
   if not handler then return response:send(404, { { "Content-Type", "text/plain" } }, "404 page not found") end
   handler(setmetatable({

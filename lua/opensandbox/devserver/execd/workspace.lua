@@ -1,4 +1,4 @@
---- The workspace of an isolated session, as the files API of the session sees it.
+--- The workspace of an isolated session, or another of its directories, as the files API of the session sees it.
 --
 -- In the mode "rw" it is a directory of the sandbox, in which no link is followed. In the mode "ro" the same directory cannot be
 -- changed. In the mode "overlay", changes go to an upper directory: that of the kernel's overlay, which the shell sees. execd writes into
@@ -18,14 +18,14 @@ Workspace.__index = Workspace
 
 --- Creates a workspace.
 ---@param sandbox table
----@param options table `place` (the directory of the sandbox), `mode`, `id` (of the session), `uid`, `gid` (the owner of new files)
+---@param options table `place` (the directory of the sandbox), `mode`, `id` (of the session), `number` (among its directories), `uid`, `gid` (the owner of new files)
 local function new(sandbox, options)
   local place = options.place
   local self = setmetatable({
     sandbox = sandbox, place = place, root = place.inside, mode = options.mode, uid = options.uid, gid = options.gid,
   }, Workspace)
   if self.mode == "overlay" then
-    self.directory = ("%s/overlay-%s"):format(sandbox.directory, options.id)
+    self.directory = ("%s/overlay-%s-%d"):format(sandbox.directory, options.id, options.number)
     self.upper = self.directory .. "/upper"
     self.shown_upper = ("/var/lib/execd/isolation/%s/upper"):format(options.id:gsub("%-", ""))
     for _, path in ipairs { self.directory, self.upper, self.directory .. "/work" } do assert(uv.fs_mkdir(path, MODE_0700)) end
@@ -55,22 +55,23 @@ end
 ---@param path string
 ---@return string? relative "" for the workspace itself
 ---@return table? problem
+---@return table workspace this one, because a session can have several
 function Workspace:relative(path)
   local is_absolute, names = path:sub(1, 1) == "/", {}
   for name in path:gmatch("[^/]+") do
     if name == ".." and (is_absolute or names[1]) then
       names[#names] = nil
     elseif name == ".." then
-      return nil, errno.new(nil, "path traversal denied: " .. path)
+      return nil, errno.new(nil, "path traversal denied: " .. path), self
     elseif name ~= "." then
       names[#names + 1] = name
     end
   end
   local clean = table.concat(names, "/")
-  if not is_absolute then return clean end
+  if not is_absolute then return clean, nil, self end
   local root = self.root:sub(2)
-  if clean == root then return "" end
-  return clean:sub(1, #root + 1) == root .. "/" and clean:sub(#root + 2) or clean
+  if clean == root then return "", nil, self end
+  return clean:sub(1, #root + 1) == root .. "/" and clean:sub(#root + 2) or clean, nil, self
 end
 
 --- Returns the path of a file on this machine to which the shell has written.

@@ -157,9 +157,6 @@ function Bubblewrap:spawn(container, options)
   end
 end
 
---- Returns nil, because isolated sessions have everything here.
-function Bubblewrap.unsupported() return nil end
-
 --- Opens an isolated session: a shell in namespaces of its own (see isolated_shell.lua).
 function Bubblewrap:open_shell(container, options)
   return isolated_shell.open(self, container, options)

@@ -1,4 +1,4 @@
---- The shell of an isolated session: in namespaces of its own, which see the sandbox's files read-only, except for its workspace.
+--- The shell of an isolated session: in namespaces of its own, which see the sandbox's files read-only, except for its directories.
 
 local uv = require "luv"
 local confine = require "opensandbox.devserver.isolation.confine"
@@ -8,8 +8,8 @@ local shell = require "opensandbox.base.shell"
 
 local isolated_shell = {}
 
--- Where the upper directory of an overlay is while it is being mounted. /run of a session is empty.
-local OVERLAY = "/run/overlay"
+-- Where the upper directories of overlays, and directories below overlays, are while they are being mounted. /run of a session is empty.
+local STAGE = "/run/mounts/%d"
 
 local Shell = {}
 Shell.__index = Shell
@@ -24,18 +24,52 @@ function Shell:kill()
   if self.pid and not uv.kill(self.init, "sigkill") then uv.kill(self.pid, "sigkill") end
 end
 
--- The script that mounts the overlay. The lower directory is the workspace of the sandbox, which the overlay then hides.
-local function overlay_script(workspace, is_root)
-  local options = ("lowerdir=%s,upperdir=%s/upper,workdir=%s/work%s"):format(workspace, OVERLAY, OVERLAY,
+-- The script that mounts an overlay. The lower directory is that of the sandbox, which the overlay then hides. Changes that last go to a
+-- directory of this machine, and others into memory.
+local function overlay_script(mount, stage, is_root)
+  local options = ("lowerdir=%s,upperdir=%s/upper,workdir=%s/work%s"):format(mount.place.inside, stage, stage,
     is_root and "" or ",userxattr")
-  return ("mount -t overlay overlay -o %s %s && umount -l %s"):format(shell.quote(options), shell.quote(workspace), OVERLAY)
+  local in_memory = mount.overlay and "" or ("mount -t tmpfs tmpfs %s && mkdir %s/upper %s/work && "):format(stage, stage, stage)
+  return ("%smount -t overlay overlay -o %s %s && umount -l %s"):format(in_memory, shell.quote(options),
+    shell.quote(mount.place.inside), stage)
+end
+
+-- Returns whether a directory lies below an overlay among the ones before it, which would hide it.
+local function is_hidden(list, index)
+  local path = list[index].place.inside
+  for before = 1, index - 1 do
+    local one = list[before]
+    if one.mode == "overlay" and path:sub(1, #one.place.inside + 1) == one.place.inside .. "/" then return true end
+  end
+  return false
+end
+
+-- Adds the arguments for the session's directories. Returns the script that mounts what bubblewrap cannot, or nil.
+local function add_mounts(add, given, is_root)
+  local list, steps = {}, {}
+  for index, mount in ipairs(given) do list[index] = mount end
+  table.sort(list, function(a, b) return #a.place.inside < #b.place.inside end) -- those above first
+  for index, mount in ipairs(list) do
+    local stage, inside, option = STAGE:format(index), mount.place.inside, mount.mode == "rw" and "--bind" or "--ro-bind"
+    -- The overlay hides a bind mount, because it cannot be mounted on a directory of a read-only one that it reads from.
+    if inside ~= "/" then add(option, mount.place.path, inside) end
+    if mount.mode == "overlay" then
+      if mount.overlay then add("--bind", mount.overlay, stage) else add("--dir", stage) end
+      steps[#steps + 1] = overlay_script(mount, stage, is_root)
+    elseif is_hidden(list, index) then
+      add(option, mount.place.path, stage)
+      local quoted = shell.quote(inside)
+      steps[#steps + 1] = ("mkdir -p %s && mount --bind %s %s && umount -l %s"):format(quoted, stage, quoted, stage)
+    end
+  end
+  return steps[1] and table.concat(steps, " && ")
 end
 
 --- Opens a shell.
 ---@param strategy table the one of bubblewrap
 ---@param container table of the sandbox
----@param options table `argv`, `env`, `uid`, `gid`, `stdin`, `output` (descriptors); `workspace` (a place), `mode` ("rw", "ro" or "overlay"),
--- `overlay` (a directory of this machine with `upper` and `work`); `profile`, `binds` (`source` and `dest` places, `readonly`),
+---@param options table `argv`, `env`, `uid`, `gid`, `stdin`, `output` (descriptors); `mounts` (`place`; `mode`: "rw", "ro"
+-- or "overlay"; `overlay`: a directory of this machine with `upper` and `work`, nil for changes in memory); `profile`, `binds` (`source` and `dest` places, `readonly`),
 -- `writable` (places), `share_net`; `on_ready(problem)`, `on_exit()` (called after `on_ready` without a problem)
 ---@return table shell
 function isolated_shell.open(strategy, container, options)
@@ -49,10 +83,7 @@ function isolated_shell.open(strategy, container, options)
   else
     add("--tmpfs", "/tmp")
   end
-  local workspace, is_overlay = options.workspace, options.mode == "overlay"
-  -- The overlay hides a bind mount, because it cannot be mounted on a directory of a read-only one that it reads from.
-  add(options.mode == "rw" and "--bind" or "--ro-bind", workspace.path, workspace.inside)
-  if is_overlay then add("--bind", options.overlay, OVERLAY) end
+  local setup = add_mounts(add, options.mounts, strategy.is_root)
   for _, bind in ipairs(options.binds) do
     add(bind.readonly and "--ro-bind" or "--bind", bind.source.path, bind.dest.inside)
   end
@@ -62,7 +93,7 @@ function isolated_shell.open(strategy, container, options)
 
   local self = setmetatable({}, Shell)
   self.pid = holder.start {
-    arguments = argv, setup = is_overlay and overlay_script(workspace.inside, strategy.is_root) or nil,
+    arguments = argv, setup = setup,
     command = confine(strategy.programs, {
       argv = options.argv, env = options.env, uid = strategy.is_root and options.uid or nil, gid = options.gid,
     }),

@@ -1,5 +1,6 @@
 --- Sandboxes as plain processes of this machine, for machines where bubblewrap does not work. Nothing is hidden from commands: only
--- the file API and the default working directory stay in the sandbox's directory.
+-- the file API and the default working directory stay in the sandbox's directory. There are no isolated sessions: this strategy has no
+-- `open_shell`.
 
 local uv = require "luv"
 local env_file = require "opensandbox.devserver.isolation.env_file"
@@ -11,9 +12,6 @@ Unisolated.__index = Unisolated
 
 --- The trees of this machine that the file API shows, read-only.
 Unisolated.host_trees = { usr = true, etc = true, opt = true, bin = true, sbin = true, lib = true, lib64 = true }
-
---- What the capabilities of isolated sessions say about this strategy.
-Unisolated.sessions_notice = "sessions run as plain processes of this machine"
 
 local function new(shell)
   return setmetatable({ name = "none", shell = shell }, Unisolated)
@@ -99,47 +97,6 @@ function Unisolated:spawn(container, options)
     -- A command that is to lead a session leads no group at first.
     if alone or not uv.kill(-pid, name) then uv.kill(pid, name) end
   end
-end
-
---- Returns what an isolated session is asked for and does not have here; nil when it has everything.
----@param body table of the request
----@return string?
-function Unisolated.unsupported(_, body)
-  if body.workspace.mode ~= "rw" then return ("workspace mode %s needs bubblewrap"):format(body.workspace.mode) end
-  if next(body.binds or {}) or next(body.extra_writable or {}) then return "binds need bubblewrap" end
-  if body.share_net == false then return "private networks need bubblewrap" end
-end
-
-local Shell = {}
-Shell.__index = Shell
-
---- Sends a signal to the shell's process group.
-function Shell:signal(name)
-  if self.send then self.send(name) end
-end
-
-function Shell:kill()
-  self:signal("sigkill")
-end
-
---- Opens the shell of an isolated session. It is an ordinary process here.
----@param container table
----@param options table as for bubblewrap; only the mode "rw" works
----@return table shell
-function Unisolated:open_shell(container, options)
-  local self_shell = setmetatable({}, Shell)
-  local code
-  self_shell.send, code = self:spawn(container, {
-    argv = options.argv, env = options.env, cwd = { path = container.root }, uid = options.uid, gid = options.gid,
-    stdin = options.stdin, stdout = options.output, stderr = options.output,
-    on_exit = function()
-      self_shell:kill() -- the processes that the shell left behind
-      self_shell.send = nil
-      options.on_exit()
-    end,
-  })
-  options.on_ready(code)
-  return self_shell
 end
 
 --- Returns how commands name a place.

@@ -90,13 +90,14 @@ Store.__index = Store
 
 --- Creates a store. `gateway_port` is set before the first sandbox is created.
 ---@param options table `directory` (of all sandboxes), `strategy` (of isolation); milliseconds: `grace`, `create_delay`,
--- `delete_delay`, `collect_interval`; `loses_output`: whether terminals lose output at the exit
+-- `delete_delay`, `collect_interval`; `loses_output`: whether terminals lose output at the exit; `newest_execd`: whether execd is that
+-- of server 1.1.1
 local function new(options)
   return setmetatable({
     directory = options.directory, strategy = options.strategy, grace = options.grace, by_id = {}, count = 0,
     existing = 0, -- sandboxes that have a directory, those included that are being created or deleted
     create_delay = options.create_delay, delete_delay = options.delete_delay, collect_interval = options.collect_interval,
-    loses_output = options.loses_output,
+    loses_output = options.loses_output, newest_execd = options.newest_execd,
   }, Store)
 end
 
@@ -181,13 +182,13 @@ function Store:_make(request, parts)
     is_fast = parts.is_fast,
     expires = request.timeout and created + request.timeout or nil,
     -- Real containers have the rights for isolated sessions only with this extension.
-    allows_isolation = (request.extensions or {})["bootstrap.execd.isolation"] == "enable",
+    allows_isolation = strategy.open_shell ~= nil and (request.extensions or {})["bootstrap.execd.isolation"] == "enable",
   }, Sandbox)
   sandbox.paths = paths.new(root, strategy.host_trees, merge(environment, { HOME = strategy:home() }), function()
     return strategy:mounts(sandbox.container)
   end)
   sandbox.commands, sandbox.sessions = commands.new(sandbox), sessions.new(sandbox)
-  sandbox.terminals, sandbox.loses_output = {}, self.loses_output
+  sandbox.terminals, sandbox.loses_output, sandbox.newest_execd = {}, self.loses_output, self.newest_execd
   sandbox.contexts, sandbox.isolated = contexts.new(sandbox), isolated_sessions.new(sandbox, self.collect_interval)
 
   assert(uv.fs_mkdir(directory, 448)) -- 0700, so that other users of this machine cannot enter

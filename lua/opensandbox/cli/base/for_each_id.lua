@@ -1,10 +1,10 @@
---- The same operation on several sandboxes, several at a time. A failure does not stop the others.
+--- The same operation on several sandboxes, commands or snapshots, several at a time. A failure does not stop the others.
 
 local failure = require "opensandbox.cli.base.failure"
 local opensandbox = require "opensandbox"
 local output = require "opensandbox.cli.base.output"
 
---- Does the operation, prints the id of each sandbox for which it succeeded, and each error.
+--- Does the operation, prints the id of each one for which it succeeded, and each error.
 ---@param ids string[]
 ---@param operation fun(id: string): any, opensandbox.Error?
 ---@return integer exit code

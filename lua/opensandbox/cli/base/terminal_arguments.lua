@@ -1,0 +1,101 @@
+--- A terminal of a sandbox in our terminal, for `run -t`, `exec -t` and `shell`.
+
+local check = require "opensandbox.cli.base.check"
+local core = require "opensandbox.core"
+local event_loop = require "opensandbox.cli.base.event_loop"
+local failure = require "opensandbox.cli.base.failure"
+local opensandbox = require "opensandbox"
+local output = require "opensandbox.cli.base.output"
+local raw_terminal = require "opensandbox.cli.base.raw_terminal"
+
+local terminal_arguments = {}
+
+local STDIN, STDOUT = 0, 1
+local COLUMNS, ROWS = 80, 24 -- of a terminal that does not know its size
+local CTRL_P, CTRL_Q, BELL = "\16", "\17", "\a"
+
+--- Declares the option -t.
+---@param parser table of argparse
+function terminal_arguments.declare(parser)
+  parser:flag("-t --terminal", "Give the command a terminal; the default command is a shell then. Ctrl-P Ctrl-Q detaches.")
+end
+
+--- Checks that there is a terminal, before anything is created.
+---@param args table
+function terminal_arguments.check(args)
+  if not (core.is_terminal(STDIN) and core.is_terminal(STDOUT)) then
+    failure.usage("standard input and output must be a terminal: leave out -t")
+  end
+  for _, name in ipairs { "timeout", "user", "exact", "no_stdin" } do
+    if args[name] then failure.usage(("--%s does not go with a terminal"):format((name:gsub("_", "-")))) end
+  end
+end
+
+local function size()
+  local columns, rows = core.terminal_size(STDOUT)
+  return columns or COLUMNS, rows or ROWS
+end
+
+-- Sends what is typed, until Ctrl-P Ctrl-Q. A Ctrl-P waits for the next key, which decides what it means. Returns whether it was detached.
+local function send_keys(terminal)
+  local held = ""
+  while true do
+    local bytes, err = event_loop.read(STDIN)
+    if not bytes and type(err) == "table" then return false end -- the command has ended
+    if not bytes or bytes == "" then -- our terminal was closed
+      terminal:close()
+      return false
+    end
+    bytes = held .. bytes
+    local last = bytes:find(CTRL_P .. CTRL_Q, 1, true)
+    held = not last and bytes:sub(-1) == CTRL_P and CTRL_P or ""
+    local keys = bytes:sub(1, (last or #bytes - #held + 1) - 1)
+    if keys ~= "" then
+      local sent, problem = terminal:write(keys)
+      if not sent and problem.code ~= "input_unsure" then return false end -- the code that waits for the terminal receives the error
+      if not sent then output.write(BELL) end -- a connection was cut: these keys may be lost, and the terminal continues
+    end
+    if last then return true end
+  end
+end
+
+-- Connects the two terminals. Returns the exit code, or nil and what terminal:detach() returned.
+local function connect(terminal)
+  local detached
+  local keys = opensandbox.spawn(function()
+    if send_keys(terminal) then detached = terminal:detach() end
+  end)
+  event_loop.catch_signals({ "WINCH" }, function()
+    local columns, rows = size()
+    opensandbox.spawn(function() terminal:resize(columns, rows) end)
+  end)
+  local code, err = terminal:wait()
+  keys:cancel()
+  if detached then return nil, detached end
+  return check(code, err)
+end
+
+--- Runs a command in a terminal, or attaches to one.
+---@param sandbox opensandbox.Sandbox
+---@param opts opensandbox.TerminalOpts
+---@return integer? exit_code nil when it was detached, and goes on
+---@return string? id of the terminal, when it was detached
+function terminal_arguments.run(sandbox, opts)
+  opts.cols, opts.rows = size()
+  opts.on_output = output.write
+  if not opts.id then opts.term = os.getenv("TERM") end
+  local terminal = check(sandbox:terminal(opts))
+  raw_terminal.enter()
+  local ok, code, detached = opensandbox.pcall(connect, terminal)
+  raw_terminal.leave()
+  if not ok then error(code, 0) end
+  if not detached then
+    terminal:close()
+    return code < 0 and failure.EXIT.SIGNAL or code
+  end
+  output.write("\n")
+  output.note(("detached; 'opensandbox shell %s --attach %s' attaches again"):format(sandbox.id, detached.id))
+  return nil, detached.id
+end
+
+return terminal_arguments
