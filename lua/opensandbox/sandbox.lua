@@ -851,6 +851,8 @@ end
 
 class.define(Sandbox, { name = "sandbox", fields = FIELDS, methods = {
   ["opensandbox.wait_for"] = { wait_for_port = "port", wait_for_file = "file" },
+  ["opensandbox.wait_for_url"] = { wait_for_url = "wait" },
+  ["opensandbox.wait_for_log"] = { wait_for_log = "wait" },
   ["opensandbox.sandbox_reference"] = { handle = "of" },
   ["opensandbox.execution.variables"] = { set_env = "set" },
 } })

@@ -85,7 +85,7 @@ describe("the input of a command in the background", function()
   end)
 
   it("waits for a command that does not read, and says when the time is over", function()
-    local command = start("sleep 0.5; wc -c")
+    local command = start("while [ ! -e /tmp/go ]; do sleep 0.05; done; wc -c")
     local piece, sent = ("x"):rep(300000), 0
     local ok, err
     repeat
@@ -96,6 +96,7 @@ describe("the input of a command in the background", function()
     ok, err = command:close_stdin { timeout = 0.01 }
     assert.is_nil(ok)
     assert.same({ "timeout", "command:close_stdin" }, { err.kind, err.op })
+    assert(sandbox.files:write("/tmp/go", ""))
     assert.is_true(command:close_stdin { timeout = 20 })
     -- Of the write that took too long, some frames may have arrived.
     local size = tonumber((output_of(command)))

@@ -24,9 +24,9 @@ local WINDOW = 4              -- frames without an answer
 local STDIN = "\0"            -- channel
 local END = "0\n"             -- the frame at the end
 
--- `dd` reads from a pipe no more than it is asked for. A `dd` without `fullblock` copies each byte by itself, which is slow. Opening the pipe
--- waits for the command to do the same; then its name is not needed any more. execd loses output of a script that exits, so the last answer
--- is followed by a wait for the end of the session.
+-- `dd` reads from a pipe no more than it is asked for. It is started once for each frame, and copies about 100 MB/s. A `dd` without
+-- `fullblock` copies each byte by itself, which is slow. Opening the pipe waits for the command to do the same; then its name is not needed
+-- any more. execd loses output of a script that exits, so the last answer is followed by a wait for the end of the session.
 local SCRIPT = [[f=${TMPDIR:-/tmp}/NAME
 mkfifo -m MODE "$f" || exit 1
 if dd iflag=fullblock count=0 </dev/null 2>/dev/null
@@ -103,7 +103,7 @@ end
 -- Sends bytes, unless a connection is cut before that.
 local function send(self, op, limit, bytes)
   return wait(self, op, limit, function()
-    if self.must_ask or self.is_closed then return false end
+    if self.must_ask or self.is_closed or self.has_ended then return false end
     return self.stream:try_send("binary", STDIN .. bytes, #bytes)
   end)
 end
@@ -120,7 +120,7 @@ local function ask(self, op, limit)
   local answered
   answered, err = wait(self, op, limit, function()
     if self.must_ask then return false end
-    return self.answer == self.question or self.is_closed or nil
+    return self.answer == self.question or self.is_closed or self.has_ended or nil
   end)
   if answered == nil then
     self.must_ask = true

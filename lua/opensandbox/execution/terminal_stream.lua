@@ -51,7 +51,7 @@ function terminal_stream.new(options)
     on_exit = options.on_exit,
     output = terminal_output.new(options.token, options.since or 0),
     any_start = options.since == nil,  -- it may begin later than at its offset
-    takeover = options.takeover,
+    takeover = options.takeover or options.fresh, -- a fresh session can only have an earlier connection of this stream
     pipes = options.pipes,
     must_ask = not options.fresh,      -- whether the command runs, before the next WebSocket
     news = shared_wait.new(options.client.http.transport),
@@ -272,7 +272,8 @@ local function attach(self, op, limit)
   self.news:notify()
   receive(self)
   while self.connection and not self.accepted do
-    self.news:wait()
+    local interruption, reason = self.news:wait()
+    if interruption then return nil, loop.interrupted(op, interruption, reason) end
     receive(self)
   end
   if self.accepted or self.failure then
@@ -296,7 +297,8 @@ local function attach_until_accepted(self, op)
       self.outages, self.outage = self.outages + 1, err
       return
     end
-    loop.sleep(op, limit:clamp(backoff:next()))
+    err = loop.sleep(op, limit:clamp(backoff:next()))
+    if err then return fail(self, err) end
   end
 end
 
