@@ -31,6 +31,12 @@ sum=$(printf '%%s' "$list" | cksum) || exit
 
 local NEEDED = { "find", "stat", "cksum" }
 
+--- A change of a file, a directory or a link.
+--- ```lua
+--- for change in sandbox.files:watch("/work") do
+---   print(change.type, change.path, change.kind, change.size, change.modified_at)
+--- end
+--- ```
 ---@class opensandbox.FileChange
 ---@field type string "created", "modified" or "deleted"
 ---@field path string absolute
@@ -60,6 +66,10 @@ local function parse(text)
   return { entries = entries, names = names }
 end
 
+--- The changes in a directory, one by one: `sandbox.files:watch`.
+--- ```lua
+--- for change in sandbox.files:watch("/work") do print(change.type, change.path) end
+--- ```
 ---@class opensandbox.FileWatcher
 local Watcher = {}
 Watcher.__index = Watcher
@@ -122,6 +132,10 @@ local function poll(self)
 end
 
 --- Waits for the next change and returns it. After an error it can be called again.
+--- ```lua
+--- local watcher = sandbox.files:watch("/work")
+--- local change, err = watcher:next()
+--- ```
 ---@return opensandbox.FileChange? change
 ---@return opensandbox.Error? err kind `timeout`, code `watch_timeout` when the time is over
 function Watcher:next()
@@ -152,6 +166,10 @@ function Watcher:__call()
 end
 
 --- Ends the watch. A call of `next` that waits in another task returns an error.
+--- ```lua
+--- local watcher = sandbox.files:watch("/work")
+--- watcher:close()
+--- ```
 ---@return true
 function Watcher:close()
   self._closed = true
@@ -160,9 +178,13 @@ end
 
 Watcher.__close = Watcher.close
 
+--- The options of `watch`.
+--- ```lua
+--- for change in sandbox.files:watch("/work", { interval = 0.5, timeout = "10m" }) do print(change.path) end
+--- ```
 ---@class opensandbox.WatchOpts
----@field interval? number seconds between two polls, default 1
----@field timeout? number seconds for the whole watch; default: none
+---@field interval? opensandbox.Duration between two polls, default 1
+---@field timeout? opensandbox.Duration for the whole watch; default: none
 
 local watch_options = { interval = "seconds", timeout = "seconds" }
 

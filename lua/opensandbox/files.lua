@@ -126,15 +126,22 @@ function Files:write(path, content, opts)
   return send(self, op, { path = path, content = content }, opts)
 end
 
+--- The options of `append`.
+--- ```lua
+--- assert(sandbox.files:append("/work/all.bin", chunk, { timeout = 60, on_progress = function(done, total) print(done, total) end }))
+--- ```
 ---@class opensandbox.AppendOpts
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
----@field timeout? number seconds for the whole; default: none
+---@field timeout? opensandbox.Duration for the whole; default: none
 
 local append_options = { on_progress = "function", timeout = "seconds" }
 
 --- Appends to a file, which is created with its directories if it is missing: POST /files/upload of a temporary file, and one command that
 --- appends it. What other processes append is not overwritten. The bytes are sent once: after an error, none or some of them may have been
 --- appended.
+--- ```lua
+--- assert(sandbox.files:append("/work/log.txt", "one more line\n"))
+--- ```
 ---@param path string
 ---@param content string|file*|fun(): string? the bytes, a handle open for reading, or a function that returns the next bytes and nil at the end
 ---@param opts? opensandbox.AppendOpts
@@ -490,8 +497,9 @@ end
 --- Iterates over the changes of a file, or of a directory with everything in it, from now on. They are polled by one short command each
 --- time: what exists only between two polls is not seen. Names that hold a newline are not watched. Needs find, stat and cksum in the
 --- sandbox. An error is raised by the loop, also one of the first poll.
----
----     for change in sandbox.files:watch("/work") do print(change.type, change.path) end
+--- ```lua
+--- for change in sandbox.files:watch("/work", { timeout = "10m" }) do print(change.type, change.path) end
+--- ```
 ---@param path string it need not exist
 ---@param opts? opensandbox.WatchOpts
 ---@return opensandbox.FileWatcher watcher for a `for` loop; or call its method `next`

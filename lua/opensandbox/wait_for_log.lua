@@ -9,10 +9,14 @@ local DEFAULT_TIMEOUT = 30     -- seconds
 local MAX_LINE = 8 * 1024      -- bytes: a longer line is matched in pieces, because the time for a pattern can grow with its square
 local OVERLAP = 1024           -- bytes of a piece that the next one repeats
 
+--- How `wait_for_log` matches, and how long it waits.
+--- ```lua
+--- assert(sandbox:wait_for_log(command, "100%", { plain = true, cursor = 0, timeout = "10m" }))
+--- ```
 ---@class opensandbox.WaitForLogOpts
 ---@field plain? boolean the pattern is a text to find, and no pattern
 ---@field cursor? integer byte offset of the output from which lines are matched, default 0
----@field timeout? number seconds, default 30
+---@field timeout? opensandbox.Duration default 30
 
 local known_options = { plain = "boolean", cursor = "natural", timeout = "seconds" }
 
@@ -42,6 +46,9 @@ end
 
 --- Waits until a command in the background has written a line that matches a pattern, to stdout or stderr. A line that is not complete yet
 --- is matched, too. The output is followed in short requests: GET /command/{id}/logs of execd.
+--- ```lua
+--- print(assert(sandbox:wait_for_log(command, "listening on port %d+")))
+--- ```
 ---@param self opensandbox.Sandbox
 ---@param command opensandbox.Command|string what sandbox:start returns, or its id
 ---@param pattern string a pattern of Lua, for one line
