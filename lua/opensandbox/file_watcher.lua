@@ -31,7 +31,7 @@ sum=$(printf '%%s' "$list" | cksum) || exit
 
 local NEEDED = { "find", "stat", "cksum" }
 
---- A change of a file, a directory or a link.
+--- One change that a watch has seen.
 --- ```lua
 --- for change in sandbox.files:watch("/work") do
 ---   print(change.type, change.path, change.kind, change.size, change.modified_at)
@@ -66,9 +66,9 @@ local function parse(text)
   return { entries = entries, names = names }
 end
 
---- The changes in a directory, one by one: `sandbox.files:watch`.
+--- The changes of a file or a directory: `sandbox.files:watch`.
 --- ```lua
---- for change in sandbox.files:watch("/work") do print(change.type, change.path) end
+--- for change in sandbox.files:watch("/work", { timeout = "1h" }) do print(change.path) end
 --- ```
 ---@class opensandbox.FileWatcher
 local Watcher = {}
@@ -167,7 +167,6 @@ end
 
 --- Ends the watch. A call of `next` that waits in another task returns an error.
 --- ```lua
---- local watcher = sandbox.files:watch("/work")
 --- watcher:close()
 --- ```
 ---@return true
@@ -178,9 +177,9 @@ end
 
 Watcher.__close = Watcher.close
 
---- The options of `watch`.
+--- How often a watch polls, and how long.
 --- ```lua
---- for change in sandbox.files:watch("/work", { interval = 0.5, timeout = "10m" }) do print(change.path) end
+--- local watcher = sandbox.files:watch("/work", { interval = "500ms", timeout = "10m" })
 --- ```
 ---@class opensandbox.WatchOpts
 ---@field interval? opensandbox.Duration between two polls, default 1

@@ -68,8 +68,8 @@ local FOREVER = 1e9               -- seconds: the lease in a private store
 ---@field ready_timeout? opensandbox.Duration see CreateOpts
 ---@field max_creates_per_second? number default: no limit
 ---@field check? fun(sandbox: opensandbox.Sandbox): any, any called with each idle sandbox that is to be handed out; nil and an error, or a raised one, discard it
----@field store? opensandbox.PoolStore of opensandbox.pool_stores: shares the pool with all that use this store; min_idle, max_size and max_creates_per_second are then for all of them together, as the last program with new ones has them
----@field lease? number seconds after which the others delete what a process held that has died, default 60, at least 1; a process must wait in this library, or in its event loop, at least four times in that
+---@field store? opensandbox.PoolStore of opensandbox.pool_stores: shares the pool with all that use this store; min_idle, max_size and max_creates_per_second are then for all of them together, as the last program with new ones has them. The pool renews leases until it is closed, so that it keeps the event loop of a host from ending before
+---@field lease? opensandbox.Duration after which the others delete what a process held that has died, default 60, at least 1; a process must wait in this library, or in its event loop, at least four times in that
 ---@field store_timeout? opensandbox.Duration after which a store that does not answer is an error, default 5
 ---@field on_state? fun(info: opensandbox.SandboxInfo) see CreateOpts
 ---@field keep_alive? opensandbox.Duration|false see CreateOpts
@@ -299,6 +299,7 @@ end
 ---@return opensandbox.PoolStats? stats
 ---@return opensandbox.Error? err of the store
 function Pool:stats()
+  if self._is_shared and not self._dispatcher:is_ours() then return nil, dispatcher.closed_error "pool:stats" end
   self._dispatcher:creating() -- removes those that their host has ended
   if self._session.store.immediate then self._dispatcher:reconcile() end
   local counts, err = self._session:perform("pool:stats", "count")

@@ -9,9 +9,9 @@ local DEFAULT_TIMEOUT = 30     -- seconds
 local MAX_LINE = 8 * 1024      -- bytes: a longer line is matched in pieces, because the time for a pattern can grow with its square
 local OVERLAP = 1024           -- bytes of a piece that the next one repeats
 
---- How `wait_for_log` matches, and how long it waits.
+--- Which output `wait_for_log` matches, and how long it waits.
 --- ```lua
---- assert(sandbox:wait_for_log(command, "100%", { plain = true, cursor = 0, timeout = "10m" }))
+--- local line = assert(sandbox:wait_for_log(command, "ready (really)", { plain = true, cursor = 1000, timeout = "1m" }))
 --- ```
 ---@class opensandbox.WaitForLogOpts
 ---@field plain? boolean the pattern is a text to find, and no pattern
@@ -47,7 +47,8 @@ end
 --- Waits until a command in the background has written a line that matches a pattern, to stdout or stderr. A line that is not complete yet
 --- is matched, too. The output is followed in short requests: GET /command/{id}/logs of execd.
 --- ```lua
---- print(assert(sandbox:wait_for_log(command, "listening on port %d+")))
+--- local command = assert(sandbox:start("npm run dev"))
+--- local line = assert(sandbox:wait_for_log(command, "listening on port (%d+)"))
 --- ```
 ---@param self opensandbox.Sandbox
 ---@param command opensandbox.Command|string what sandbox:start returns, or its id

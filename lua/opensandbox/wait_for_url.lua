@@ -16,7 +16,7 @@ local MAX_BODY = 4096           -- bytes that are read of an answer
 
 --- What `wait_for_url` waits for, and how long.
 --- ```lua
---- assert(sandbox:wait_for_url(8000, "/", { status = 204, timeout = 60, interval = 0.5 }))
+--- assert(sandbox:wait_for_url(8080, "/health", { status = 204, timeout = "2m", interval = 0.5 }))
 --- ```
 ---@class opensandbox.WaitForUrlOpts
 ---@field status? integer the status to wait for; default: any from 200 to 399
@@ -52,7 +52,8 @@ end
 --- Waits until a GET request to a port of the sandbox is answered with the right status. The request is sent to the endpoint of the port,
 --- so that what answers can be reached from here, too. Redirects are not followed.
 --- ```lua
---- assert(sandbox:wait_for_url(8000, "/health", { timeout = "1m" }))
+--- assert(sandbox:start("python3 -m http.server 8080"))
+--- local status = assert(sandbox:wait_for_url(8080, "/"))
 --- ```
 ---@param self opensandbox.Sandbox
 ---@param port integer 1 to 65535

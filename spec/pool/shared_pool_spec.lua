@@ -142,6 +142,26 @@ describe("Pools that share a store", function()
     wait_until(function() return other:stats().busy == 0 end, "a place is lost")
   end)
 
+  it("are collected when nobody holds them or a sandbox of theirs, and leave the idle ones to the others", function()
+    local store, weak = pool_stores.memory(), setmetatable({}, { __mode = "k" })
+    local function drop()
+      local pool = new_pool(store, { min_idle = 1 })
+      weak[pool] = true
+      assert(pool:fill())
+    end
+    drop()
+    wait_until(function()
+      collectgarbage()
+      return next(weak) == nil
+    end, "the pool is still there")
+    local ready = existing()
+    local other = new_pool(store, { min_idle = 1 })
+    local sandbox = assert(other:acquire())
+    assert.is_true(ready[sandbox.id])
+    other:release(sandbox)
+    drain(other)
+  end)
+
   it("let a sandbox go that its user detaches", function()
     local store = pool_stores.memory()
     local pool = new_pool(store, { max_size = 1 })

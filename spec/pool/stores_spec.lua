@@ -3,6 +3,7 @@
 local core = require "opensandbox.core"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
+local process = require "spec.support.process"
 local redis_client = require "spec.support.redis_client"
 local redis_server = require "spec.support.redis_server"
 local rules = require "opensandbox.pool.rules"
@@ -293,6 +294,69 @@ describe("The stores of pools", function()
         assert.equal(expected, text)
       end
     end
+  end)
+end)
+
+describe("The store in ngx.shared", function()
+  local dict, store
+
+  before_each(function()
+    dict = fake_dictionary()
+    store = pool_stores.shared_dict(dict, { name = "locked" })
+  end)
+
+  local function open_it()
+    return store:transact { step = "open", url = URL, token = "t", min_idle = 0, max_size = 1 }
+  end
+
+  it("removes the lock of a worker that has died, and no other", function()
+    if not rawget(_G, "jit") then return end -- nginx's Lua is LuaJIT
+    local child = process.start { argv = { "true" } }
+    child:wait()
+    dict.values["opensandbox:locked:lock"] = ("%d/1/5.0"):format(child.pid)
+    child:stop()
+    assert.equal(1, assert(open_it()).max_size)
+    assert.is_nil(dict.values["opensandbox:locked:lock"])
+  end)
+
+  it("waits for the lock of a living worker, but not for ever", function()
+    dict.values["opensandbox:locked:lock"] = ("%d/1/5.0"):format(uv.os_getpid())
+    local task = opensandbox.spawn(open_it)
+    opensandbox.sleep(0.05)
+    dict:delete("opensandbox:locked:lock")
+    assert.equal(1, assert(task:wait()).max_size)
+    dict.values["opensandbox:locked:lock"] = ("%d/1/5.0"):format(uv.os_getpid())
+    local response, err = open_it()
+    assert.is_nil(response)
+    assert.equal("store_timeout", err.code)
+  end)
+
+  it("writes nothing when it was stopped so long that another has the lock, and nothing over a value of others", function()
+    local get = dict.get
+    function dict:get(key)
+      if key == "opensandbox:locked" then self.values["opensandbox:locked:lock"] = "7/7/7.0" end
+      return get(self, key)
+    end
+    local response, err = open_it()
+    assert.same({ nil, "store_timeout" }, { response, err.code })
+    assert.equal("7/7/7.0", dict.values["opensandbox:locked:lock"])
+    assert.is_nil(dict.values["opensandbox:locked"])
+    dict = fake_dictionary()
+    store = pool_stores.shared_dict(dict, { name = "locked" })
+    dict.values["opensandbox:locked"] = 5
+    assert.is_string(assert(open_it()).foreign)
+    assert.equal(5, dict.values["opensandbox:locked"])
+    dict.values["opensandbox:locked:lock"] = true
+    response, err = open_it()
+    assert.same({ nil, "store_foreign" }, { response, err.code })
+  end)
+
+  it("reports a dictionary that is full", function()
+    function dict:safe_set() return nil, "no memory" end
+    local response, err = open_it()
+    assert.same({ nil, "store_failed" }, { response, err.code })
+    assert.truthy(err.message:find("no memory", 1, true))
+    assert.is_nil(dict.values["opensandbox:locked:lock"])
   end)
 end)
 

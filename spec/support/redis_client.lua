@@ -54,6 +54,11 @@ function Client:set_timeout(milliseconds)
   self.socket:settimeout(rawget(_G, "ngx") and milliseconds or milliseconds / 1000)
 end
 
+-- nginx keeps connections, which belong to one request.
+local function set_keepalive(self)
+  return self.socket:setkeepalive(10000, 10)
+end
+
 function Client:close()
   self.socket:close()
 end
@@ -70,6 +75,7 @@ function redis_client.connect(port)
   if socket.setoption then pcall(socket.setoption, socket, "tcp-nodelay", true) end
   local self = setmetatable({ socket = socket }, Client)
   self:set_timeout(5000)
+  if ngx then self.set_keepalive = set_keepalive end
   return self
 end
 

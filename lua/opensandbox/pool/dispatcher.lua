@@ -92,10 +92,16 @@ function dispatcher.new(facts)
   return self
 end
 
+--- Returns whether this process has made the pool, and not its parent.
+---@return boolean
+function Dispatcher:is_ours()
+  return self.process == core.process()
+end
+
 --- Returns whether the pool is closed. For a forked child it always is, because its sandboxes and tasks are the parent's.
 ---@return boolean
 function Dispatcher:is_closed()
-  return self.closed or self.process ~= core.process()
+  return self.closed or not self:is_ours()
 end
 
 --- Returns the number of creates under way, and how many of them are for the reserve.
@@ -291,7 +297,7 @@ end
 
 -- Returns whether a pool that stops has nothing left to do. A worker of nginx that exits waits for all timers.
 local function is_over(self)
-  if self.client_closed or self.process ~= core.process() then return true end
+  if self.client_closed or not self:is_ours() then return true end
   local ngx = rawget(_G, "ngx")
   local is_stopping = self.closed or (ngx and ngx.worker and ngx.worker.exiting() and not self.queue[1])
   return is_stopping and self.holdings:is_empty() and self:creating() == 0
@@ -348,7 +354,7 @@ end
 
 --- Starts a pass. It is called after every change, and never waits: only a store that does not wait itself is used at once.
 function Dispatcher:reconcile()
-  if self.process ~= core.process() then return end
+  if not self:is_ours() then return end
   self.pass_wanted = true
   if self.running_pass and not (self.running_pass.task and self.running_pass.task:done()) then return end
   self.running_pass = {}
@@ -372,12 +378,12 @@ end
 
 --- Cancels the creates under way, which delete what they have created.
 function Dispatcher:cancel_creates()
-  if self.process == core.process() then self.creates:cancel() end
+  if self:is_ours() then self.creates:cancel() end
 end
 
 --- Deletes all idle sandboxes of a pool that is closed, in tasks.
 function Dispatcher:delete_idle()
-  if self.process ~= core.process() then return end
+  if not self:is_ours() then return end
   self.session:perform(OP, "resize", { min_idle = 0, max_size = 0 })
   self.trim = true
   self:reap()
