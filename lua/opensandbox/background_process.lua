@@ -156,7 +156,7 @@ local events_options = { cursor = "natural", timeout = "seconds" }
 ---   if event.type == "output" then io.write(event.text) else print("exit code", event.exit_code) end
 --- end
 --- ```
----@param opts? { cursor?: integer, timeout?: number } cursor: byte offset of the first output, default 0; timeout: seconds for the whole iteration, default: none
+---@param opts? { cursor?: integer, timeout?: opensandbox.Duration } cursor: byte offset of the first output, default 0; timeout: for the whole iteration, default: none
 ---@return opensandbox.CommandEvents events the error when the time is over has kind `timeout` and code `follow_timeout`
 function BackgroundProcess:events(opts)
   local op = self._op_prefix .. ":events"

@@ -31,11 +31,11 @@ sum=$(printf '%%s' "$list" | cksum) || exit
 
 local NEEDED = { "find", "stat", "cksum" }
 
---- A change that `files:watch` has seen.
+--- One change that a watch has seen.
 --- ```lua
---- local watcher = sandbox.files:watch("/work")
---- local change = assert(watcher:next())
---- print(change.type, change.path, change.kind, change.size, change.modified_at)
+--- for change in sandbox.files:watch("/work") do
+---   print(change.type, change.path, change.kind, change.size, change.modified_at)
+--- end
 --- ```
 ---@class opensandbox.FileChange
 ---@field type string "created", "modified" or "deleted"
@@ -66,9 +66,9 @@ local function parse(text)
   return { entries = entries, names = names }
 end
 
---- An iterator over changes of files: `files:watch`.
+--- The changes of a file or a directory: `sandbox.files:watch`.
 --- ```lua
---- for change in sandbox.files:watch("/work") do print(change.type, change.path) end
+--- for change in sandbox.files:watch("/work", { timeout = "1h" }) do print(change.path) end
 --- ```
 ---@class opensandbox.FileWatcher
 local Watcher = {}
@@ -133,8 +133,8 @@ end
 
 --- Waits for the next change and returns it. After an error it can be called again.
 --- ```lua
+--- local watcher = sandbox.files:watch("/work")
 --- local change, err = watcher:next()
---- if not change then print(err) end
 --- ```
 ---@return opensandbox.FileChange? change
 ---@return opensandbox.Error? err kind `timeout`, code `watch_timeout` when the time is over
@@ -177,12 +177,12 @@ end
 
 Watcher.__close = Watcher.close
 
---- The options of `files:watch`.
+--- How often a watch polls, and how long.
 --- ```lua
---- for change in sandbox.files:watch("/work", { interval = 0.5, timeout = "10m" }) do print(change.path) end
+--- local watcher = sandbox.files:watch("/work", { interval = "500ms", timeout = "10m" })
 --- ```
 ---@class opensandbox.WatchOpts
----@field interval? opensandbox.Duration between two polls, default 1 second
+---@field interval? opensandbox.Duration between two polls, default 1
 ---@field timeout? opensandbox.Duration for the whole watch; default: none
 
 local watch_options = { interval = "seconds", timeout = "seconds" }

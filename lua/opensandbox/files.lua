@@ -126,9 +126,9 @@ function Files:write(path, content, opts)
   return send(self, op, { path = path, content = content }, opts)
 end
 
---- The options of `files:append`.
+--- How a file is appended to.
 --- ```lua
---- assert(sandbox.files:append("/tmp/log", "line\n", { timeout = 10, on_progress = function(done, total) print(done, total) end }))
+--- assert(sandbox.files:append("/work/log", "one line\n", { on_progress = print, timeout = 60 }))
 --- ```
 ---@class opensandbox.AppendOpts
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
@@ -140,7 +140,7 @@ local append_options = { on_progress = "function", timeout = "seconds" }
 --- appends it. What other processes append is not overwritten. The bytes are sent once: after an error, none or some of them may have been
 --- appended.
 --- ```lua
---- assert(sandbox.files:append("/tmp/log", "one more line\n"))
+--- assert(sandbox.files:append("/work/log", "one line\n"))
 --- ```
 ---@param path string
 ---@param content string|file*|fun(): string? the bytes, a handle open for reading, or a function that returns the next bytes and nil at the end
@@ -497,7 +497,6 @@ end
 --- Iterates over the changes of a file, or of a directory with everything in it, from now on. They are polled by one short command each
 --- time: what exists only between two polls is not seen. Names that hold a newline are not watched. Needs find, stat and cksum in the
 --- sandbox. An error is raised by the loop, also one of the first poll.
----
 --- ```lua
 --- for change in sandbox.files:watch("/work") do print(change.type, change.path) end
 --- ```

@@ -9,14 +9,14 @@ local DEFAULT_TIMEOUT = 30     -- seconds
 local MAX_LINE = 8 * 1024      -- bytes: a longer line is matched in pieces, because the time for a pattern can grow with its square
 local OVERLAP = 1024           -- bytes of a piece that the next one repeats
 
---- The options of `sandbox:wait_for_log`.
+--- Which output `wait_for_log` matches, and how long it waits.
 --- ```lua
---- assert(sandbox:wait_for_log(server, "listening on [::]:80", { plain = true, cursor = 0, timeout = "1m" }))
+--- local line = assert(sandbox:wait_for_log(command, "ready (really)", { plain = true, cursor = 1000, timeout = "1m" }))
 --- ```
 ---@class opensandbox.WaitForLogOpts
 ---@field plain? boolean the pattern is a text to find, and no pattern
 ---@field cursor? integer byte offset of the output from which lines are matched, default 0
----@field timeout? opensandbox.Duration default 30 seconds
+---@field timeout? opensandbox.Duration default 30
 
 local known_options = { plain = "boolean", cursor = "natural", timeout = "seconds" }
 
@@ -47,8 +47,8 @@ end
 --- Waits until a command in the background has written a line that matches a pattern, to stdout or stderr. A line that is not complete yet
 --- is matched, too. The output is followed in short requests: GET /command/{id}/logs of execd.
 --- ```lua
---- local server = assert(sandbox:start "python3 -u -m http.server 8000")
---- print(assert(sandbox:wait_for_log(server, "^Serving HTTP on .* port (%d+)")))
+--- local command = assert(sandbox:start("npm run dev"))
+--- local line = assert(sandbox:wait_for_log(command, "listening on port (%d+)"))
 --- ```
 ---@param self opensandbox.Sandbox
 ---@param command opensandbox.Command|string what sandbox:start returns, or its id

@@ -14,14 +14,14 @@ local MAX_REQUEST_SHARE = 1 / 3 -- of the whole time limit, so that one request 
 local MIN_REQUEST_TIMEOUT = 1   -- seconds
 local MAX_BODY = 4096           -- bytes that are read of an answer
 
---- The options of `sandbox:wait_for_url`.
+--- What `wait_for_url` waits for, and how long.
 --- ```lua
---- assert(sandbox:wait_for_url(8000, "/ready", { status = 204, timeout = "1m", interval = 0.5 }))
+--- assert(sandbox:wait_for_url(8080, "/health", { status = 204, timeout = "2m", interval = 0.5 }))
 --- ```
 ---@class opensandbox.WaitForUrlOpts
 ---@field status? integer the status to wait for; default: any from 200 to 399
----@field timeout? opensandbox.Duration default 30 seconds
----@field interval? opensandbox.Duration between two requests, default: from 0.1 up to 1 second
+---@field timeout? opensandbox.Duration default 30
+---@field interval? opensandbox.Duration between two requests, default: from 0.1 up to 1
 
 local known_options = { status = "natural", timeout = "seconds", interval = "seconds" }
 
@@ -52,8 +52,8 @@ end
 --- Waits until a GET request to a port of the sandbox is answered with the right status. The request is sent to the endpoint of the port,
 --- so that what answers can be reached from here, too. Redirects are not followed.
 --- ```lua
---- local server = assert(sandbox:start "python3 -m http.server 8000")
---- print(assert(sandbox:wait_for_url(8000, "/")))
+--- assert(sandbox:start("python3 -m http.server 8080"))
+--- local status = assert(sandbox:wait_for_url(8080, "/"))
 --- ```
 ---@param self opensandbox.Sandbox
 ---@param port integer 1 to 65535

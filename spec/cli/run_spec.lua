@@ -111,6 +111,23 @@ describe("a command of opensandbox", function()
     assert.truthy(missing.err:find(directory, 1, true), missing.err)
   end)
 
+  it("leaves local files alone that the command has not changed, and leaves out what .gitignore names", function()
+    local directory = temporary.directory()
+    for name, content in pairs { same = "1", changed = "1", ignored = "1", [".gitignore"] = "ignored\n" } do
+      local handle = assert(io.open(directory .. "/" .. name, "w"))
+      handle:write(content)
+      handle:close()
+    end
+    local before = uv.fs_stat(directory .. "/same")
+    local result = program.run(server, { "run", "--gitignore", "python:3.12", "-v", directory .. ":/tmp/w", "--",
+      "ls /tmp/w; echo 2 >/tmp/w/changed; touch /tmp/w/same" })
+    assert.same({ 0, "changed\nsame\n" }, { result.code, result.out })
+    local after = uv.fs_stat(directory .. "/same")
+    assert.same({ before.ino, before.mtime }, { after.ino, after.mtime })
+    assert.equal(2, uv.fs_stat(directory .. "/changed").size)
+    temporary.remove(directory)
+  end)
+
   it("keeps the sandbox if it is told so", function()
     local result = program.run(server, { "run", "--keep", "python:3.12", "--", "echo kept >note" })
     local kept = result.err:match("kept sandbox (%S+)\n$")

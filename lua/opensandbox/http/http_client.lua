@@ -94,6 +94,12 @@ function HttpClient:default_timeout()
   return self.limit and self.limit:remaining() or self.timeouts.timeout
 end
 
+-- Sets the time limit of a request that has none. An error then names the whole time of the view, and not what was left of it.
+local function set_timeout(self, request)
+  if request.timeout then return end
+  request.timeout, request.budget = self:default_timeout(), self.limit and self.limit.seconds
+end
+
 --- Sets a listener, whose `on_server_response()` is called whenever the lifecycle server responds. It is held weakly.
 ---@param listener table
 function HttpClient:set_response_listener(listener)
@@ -210,7 +216,7 @@ function HttpClient:lifecycle_request(request)
   request.headers = request.headers or {}
   check_query(request)
   request.url = (request.at_root and self._unversioned_url or self.base_url) .. request.path
-  request.timeout = request.timeout or self:default_timeout()
+  set_timeout(self, request)
   request.headers = headers.merge(request.headers, self._key and { [self._key_header] = self._key } or nil)
   return self:_prepare(request)
 end
@@ -278,7 +284,7 @@ end
 ---@return any value
 ---@return opensandbox.Error? err
 function HttpClient:call_endpoint(endpoint, request)
-  request.timeout = request.timeout or self:default_timeout()
+  set_timeout(self, request)
   return parts.call.run(self, self:endpoint_request(endpoint, request))
 end
 
