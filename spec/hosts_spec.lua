@@ -25,16 +25,11 @@ local function stop_server()
   echo:stop()
 end
 
--- Whether this Lua finds a module; loading it here could change what this process takes for its host.
+-- Checks in another process whether a module can be loaded: it could change what this process takes for its host. A module that Debian
+-- has may need others that Debian does not have for this Lua.
 local function is_installed(name)
-  for template in (package.path .. ";" .. package.cpath):gmatch("[^;]+") do
-    local file = io.open((template:gsub("%?", (name:gsub("%.", "/")))))
-    if file then
-      file:close()
-      return true
-    end
-  end
-  return false
+  local status = os.execute(("%s -e 'require %q' >/dev/null 2>&1"):format(process.lua(), name))
+  return status == true or status == 0
 end
 
 -- Waits for the end of a child. Gives its code, and by how many seconds the machine let a heartbeat in this process be late meanwhile.

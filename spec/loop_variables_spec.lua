@@ -111,7 +111,7 @@ local function violations(text)
 end
 
 describe("no file assigns to a loop variable", function()
-  for _, directory in ipairs { "lua", "spec", "bench", "examples" } do
+  for _, directory in ipairs { "lua", "spec", "bench", "examples", "tools", "types" } do
     it("of " .. directory, function()
       local found = {}
       for path, text in pairs(sources.read(directory)) do

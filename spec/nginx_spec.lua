@@ -401,28 +401,11 @@ describe("An nginx that is told to quit", function()
 end)
 
 describe("The example for OpenResty", function()
-  -- Its own configuration, but for where things lie on this machine.
-  local function edit(text)
-    for from, to in pairs {
-      ["$prefix/../../"] = "@tree@/", ["$prefix/?"] = "@tree@/examples/openresty/?", ["127.0.0.1:8081"] = "127.0.0.1:@port@",
-      ["worker_processes auto;"] = "worker_processes 1; @user@ @modules@", ["http {"] = "http { " .. [[client_body_temp_path temp;
-        proxy_temp_path temp; fastcgi_temp_path temp; uwsgi_temp_path temp; scgi_temp_path temp;]],
-    } do
-      local first, last = text:find(from, 1, true)
-      assert(first, from .. " is not in the example")
-      while first do
-        text = text:sub(1, first - 1) .. to .. text:sub(last + 1)
-        first, last = text:find(from, first + #to, true)
-      end
-    end
-    return text
-  end
-
   setup(function()
     devserver = process.devserver { grace = 0.2 }
     client = opensandbox.new(devserver.url, devserver.key)
     local env = { OPEN_SANDBOX_DOMAIN = devserver.url, OPEN_SANDBOX_API_KEY = devserver.key, TIME_LIMIT = "3" }
-    server = nginx.start("examples/openresty/nginx.conf", { env = env, edit = edit })
+    server = nginx.start("examples/openresty/nginx.conf", { env = env, edit = nginx.example_here })
   end)
   teardown(stop)
 

@@ -26,7 +26,8 @@ local function loaded_by(script)
 end
 
 local LATER = {
-  "opensandbox.sandbox_pool", "opensandbox.vault", "opensandbox.egress", "opensandbox.isolated_session", "opensandbox.code_context",
+  "opensandbox.sandbox_pool", "opensandbox.pool", "opensandbox.pool.rules", "opensandbox.vault",
+  "opensandbox.egress", "opensandbox.isolated_session", "opensandbox.code_context",
   "opensandbox.session", "opensandbox.terminal", "opensandbox.wait_for", "opensandbox.egress.presets",
   "opensandbox.egress.vault_routes", "opensandbox.execution.stdin_stream", "opensandbox.execution.terminal_stream",
   "opensandbox.files.tar", "opensandbox.files.directories", "opensandbox.files.checksum", "opensandbox.execution.code_routes",

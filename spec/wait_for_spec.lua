@@ -9,6 +9,7 @@ local Fixture = require "spec.support.fixture"
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
 local sandbox, fixture
+local work -- a directory of the sandbox, as its commands name it
 
 -- A TCP socket of this machine, whose network the sandbox has too; it does not listen yet.
 local function socket(host)
@@ -27,7 +28,7 @@ end
 describe("waiting in a sandbox", function()
   setup(function()
     fixture = Fixture.new()
-    sandbox = fixture.sandbox
+    sandbox, work = fixture.sandbox, fixture.root .. "/work"
   end)
   teardown(function() fixture:close() end)
 
@@ -67,11 +68,12 @@ describe("waiting in a sandbox", function()
   end)
 
   it("for a file ends when it is there, whatever it is and whatever its name", function()
-    for i, path in ipairs { "/work/a file", "/work/it's $HOME `x` %d \"q\" \\", "/work/\n" } do
+    for i, name in ipairs { "a file", "it's $HOME `x` %d \"q\" \\", "\n" } do
+      local path = work .. "/" .. name
       local waiting = opensandbox.spawn(function() return sandbox:wait_for_file(path, { timeout = 10 }) end)
       opensandbox.sleep(0.2)
       assert.is_false(waiting:done())
-      local make = "mkdir -p /work; " .. (i == 2 and "mkdir " or "touch ") .. opensandbox.quote(path)
+      local make = "mkdir -p work; " .. (i == 2 and "mkdir " or "touch ") .. opensandbox.quote(path)
       assert.equal(0, assert(sandbox:run(make)).exit_code)
       assert.is_true(waiting:wait())
     end
@@ -79,11 +81,11 @@ describe("waiting in a sandbox", function()
   end)
 
   it("for a file does not take a symbolic link for what is not behind it", function()
-    assert(sandbox:run("mkdir -p /work; ln -s /work/behind /work/link"))
-    local err = fails("timeout", "not_found", sandbox:wait_for_file("/work/link", { timeout = 0.5 }))
+    assert(sandbox:run("mkdir -p work; ln -s behind work/link"))
+    local err = fails("timeout", "not_found", sandbox:wait_for_file(work .. "/link", { timeout = 0.5 }))
     assert.equal("sandbox:wait_for_file", err.op)
-    assert(sandbox:run("touch /work/behind"))
-    assert.is_true(sandbox:wait_for_file("/work/link", { timeout = 5 }))
+    assert(sandbox:run("touch work/behind"))
+    assert.is_true(sandbox:wait_for_file(work .. "/link", { timeout = 5 }))
   end)
 
   it("leaves no command behind when its time is over or its task is cancelled", function()

@@ -1,6 +1,7 @@
 #include "lua_core.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -16,6 +17,26 @@
 #define MAX_DESCRIPTORS 16 /* of one wait */
 #define MAX_READ 65536     /* bytes of one read */
 #define MAX_WAIT 86400.0   /* seconds: in milliseconds it fits into an int */
+
+/*
+ * core.open_standard_streams() -> true; nil, message, errno's name. It opens /dev/null for each of the three descriptors that is closed, so
+ * that no other file gets its number.
+ */
+static int open_standard_streams(lua_State *L)
+{
+    int fd;
+
+    for (fd = 0; fd <= 2; ++fd) {
+        int opened;
+
+        if (fcntl(fd, F_GETFD) >= 0 || errno != EBADF)
+            continue;
+        opened = open("/dev/null", O_RDWR); /* it gets the lowest number, which is this one */
+        if (opened < 0)
+            return osb_push_errno(L, errno);
+    }
+    return osb_push_result(L, 0);
+}
 
 /* core.is_terminal(fd) -> boolean */
 static int is_terminal(lua_State *L)
@@ -185,7 +206,7 @@ void osb_open_terminal(lua_State *L)
     static const luaL_Reg methods[] = { { "restore", restore }, { NULL, NULL } };
     static const luaL_Reg meta[] = { { "__gc", restore }, { "__close", restore }, { NULL, NULL } };
     static const luaL_Reg functions[] = {
-        { "is_terminal", is_terminal }, { "terminal_size", terminal_size }, { "raw_mode", raw_mode },
+        { "open_standard_streams", open_standard_streams }, { "is_terminal", is_terminal }, { "terminal_size", terminal_size }, { "raw_mode", raw_mode },
         { "wait_readable", wait_readable }, { "read", read_bytes }, { "write", write_bytes }, { NULL, NULL }
     };
 

@@ -96,7 +96,8 @@ end
 --- Output of a process in the background, or its end.
 --- ```lua
 --- for event in command:events() do
----   if event.type == "output" then io.write(event.text) else print(event.exit_code) end
+---   if event.type == "output" then io.write(event.text) end
+---   if event.type == "exit" then print(event.id, event.exit_code, event.signal, event.duration, event.error) end
 ---   saved = event.cursor or saved -- command:events { cursor = saved } continues here, in another process, too
 --- end
 --- ```
@@ -104,7 +105,11 @@ end
 ---@field type string "output", or "exit" for the last event
 ---@field text? string output: bytes as they were written, cut between two characters
 ---@field cursor? integer output: the position of the next event, for `events { cursor = }`
----@field exit_code? integer exit; it also has the other fields of opensandbox.CommandEnd
+---@field id? string exit: execd's name for the process
+---@field exit_code? integer exit: -1 when a signal ended it; nil when its session ended first
+---@field signal? string exit: name of the signal that ended it
+---@field duration? number exit: seconds
+---@field error? string exit: execd's description of how it ended
 
 --- The output of a process in the background, event by event.
 --- ```lua
@@ -128,7 +133,7 @@ function Events:next()
   if self._finished then return nil end
   local text, cursor, status, err = self._log:next()
   if text then return { type = "output", text = text, cursor = cursor } end
-  if not status then return nil, err end
+  if not status then return nil, err.kind == "timeout" and self._limit:has_passed() and self._timeout_error(err) or err end
   self._finished = true
   local event = end_of(status)
   event.type = "exit"
@@ -142,7 +147,7 @@ function Events:__call()
   return event
 end
 
-local events_options = { cursor = "natural" }
+local events_options = { cursor = "natural", timeout = "seconds" }
 
 --- Follows its output until it has ended, in short requests, so that nothing is lost when one of them fails. Use the result in a `for`
 --- loop, or call its method `next`.
@@ -151,16 +156,21 @@ local events_options = { cursor = "natural" }
 ---   if event.type == "output" then io.write(event.text) else print("exit code", event.exit_code) end
 --- end
 --- ```
----@param opts? { cursor?: integer } cursor: byte offset of the first output, default 0
----@return opensandbox.CommandEvents
+---@param opts? { cursor?: integer, timeout?: opensandbox.Duration } cursor: byte offset of the first output, default 0; timeout: for the whole iteration, default: none
+---@return opensandbox.CommandEvents events the error when the time is over has kind `timeout` and code `follow_timeout`
 function BackgroundProcess:events(opts)
   local op = self._op_prefix .. ":events"
   opts = options.check(op, opts, events_options)
-  return setmetatable({ _finished = false, _log = follow {
-    op = op, cursor = opts.cursor or 0,
-    logs = function(cursor) return self:_logs(op, cursor) end,
-    status = function() return self:_status(op) end,
-  } }, Events)
+  local limit = deadline.new(opts.timeout)
+  local log = follow {
+    op = op, cursor = opts.cursor or 0, limit = limit,
+    logs = function(cursor) return self:_logs(op, cursor, { timeout = limit:remaining() }) end,
+    status = function() return self:_status(op, { timeout = limit:remaining() }) end,
+  }
+  return setmetatable({ _finished = false, _log = log, _limit = limit, _timeout_error = function(cause)
+    return errors.timeout { op = op, code = "follow_timeout", option = "timeout", seconds = opts.timeout,
+      text = ("the %s has not ended"):format(self._noun), hint = self._timeout_hint, sandbox_id = self.sandbox.id, cause = cause }
+  end }, Events)
 end
 
 function BackgroundProcess:__tostring()

@@ -329,6 +329,7 @@ end
 --- ```
 function Client:close()
   local deadline = deadlines.new(CLOSE_TIMEOUT)
+  self.http:begin_close()
   local groups = {}
   for listener in pairs(self._close_listeners) do groups[#groups + 1] = listener:on_client_close() end
   self.resources:close()
@@ -406,7 +407,7 @@ function Client:step(seconds)
   return (self.http.transport.multi:inflight())
 end
 
---- Returns the descriptor for luasocket's select.
+--- Returns the descriptor for luasocket's select. A program with several clients selects all of them, because each has its own.
 --- ```lua
 --- socket.select({ client }, nil, client:timeout()) -- luasocket calls client:getfd()
 --- ```

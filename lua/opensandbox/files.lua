@@ -14,7 +14,9 @@ local paths = require "opensandbox.base.paths"
 
 -- Files that are loaded when a method first needs them.
 local parts = lazy.modules {
+  append = "opensandbox.files.append",
   empty_directory = "opensandbox.files.empty_directory",
+  file_watcher = "opensandbox.file_watcher",
   literal_paths = "opensandbox.files.literal_paths",
   local_target = "opensandbox.files.local_target",
   verification = "opensandbox.files.verification",
@@ -74,11 +76,12 @@ end
 local function send(self, op, file, opts)
   file.mode, file.owner, file.group = opts.mode, opts.owner, opts.group
   local upload_opts, target = { on_progress = opts.on_progress, timeout = opts.timeout }, within(self, opts.timeout)
+  local path = file.path
   local function upload(one)
-    if opts.verify then return parts.verification.upload(target, op, one, upload_opts) end
+    if opts.verify then return parts.verification.upload(target, op, one, upload_opts, path) end
     return call(target, op, "upload_files", { one }, upload_opts)
   end
-  if paths.expansion(file.path) then return parts.literal_paths.upload(target, op, file, upload) end
+  if paths.expansion(path) then return parts.literal_paths.upload(target, op, file, upload) end
   return upload(file)
 end
 
@@ -121,6 +124,38 @@ function Files:write(path, content, opts)
   check_path(op, path)
   opts = options.check(op, opts, write_options)
   return send(self, op, { path = path, content = content }, opts)
+end
+
+--- How a file is appended to.
+--- ```lua
+--- assert(sandbox.files:append("/work/log", "one line\n", { on_progress = print, timeout = 60 }))
+--- ```
+---@class opensandbox.AppendOpts
+---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
+---@field timeout? opensandbox.Duration for the whole; default: none
+
+local append_options = { on_progress = "function", timeout = "seconds" }
+
+--- Appends to a file, which is created with its directories if it is missing: POST /files/upload of a temporary file, and one command that
+--- appends it. What other processes append is not overwritten. The bytes are sent once: after an error, none or some of them may have been
+--- appended.
+--- ```lua
+--- assert(sandbox.files:append("/work/log", "one line\n"))
+--- ```
+---@param path string
+---@param content string|file*|fun(): string? the bytes, a handle open for reading, or a function that returns the next bytes and nil at the end
+---@param opts? opensandbox.AppendOpts
+---@return true? ok
+---@return opensandbox.Error? err
+function Files:append(path, content, opts)
+  local op = "files:append"
+  check_path(op, path)
+  arguments.check_upload(op, { path = path, content = content })
+  opts = options.check(op, opts, append_options)
+  local target = within(self, opts.timeout)
+  return parts.append(target, op, path, { content = content }, function(file)
+    return call(target, op, "upload_files", { file }, { on_progress = opts.on_progress, timeout = opts.timeout })
+  end)
 end
 
 local function open(self, op, path, opts)
@@ -457,6 +492,24 @@ function Files:download(from, to, opts)
   target:discard()
   if not ok then error(value, 0) end
   return nil, err
+end
+
+--- Iterates over the changes of a file, or of a directory with everything in it, from now on. They are polled by one short command each
+--- time: what exists only between two polls is not seen. Names that hold a newline are not watched. Needs find, stat and cksum in the
+--- sandbox. An error is raised by the loop, also one of the first poll.
+--- ```lua
+--- for change in sandbox.files:watch("/work") do print(change.type, change.path) end
+--- ```
+---@param path string it need not exist
+---@param opts? opensandbox.WatchOpts
+---@return opensandbox.FileWatcher watcher for a `for` loop; or call its method `next`
+---@return nil state of the loop
+---@return nil control of the loop
+---@return opensandbox.FileWatcher closing value of the loop
+function Files:watch(path, opts)
+  check_path("files:watch", path)
+  local watcher = parts.file_watcher.new(self.target, path, opts)
+  return watcher, nil, nil, watcher
 end
 
 class.define(Files, { name = "files", methods = {

@@ -26,7 +26,7 @@ local tables = require "opensandbox.base.tables"
 -- Files that are loaded when they are first needed.
 local parts = lazy.modules { memory_store = "opensandbox.pool.memory_store" }
 
---- Sandboxes that are created in advance, in this process. Each is used once.
+--- Sandboxes that are created in advance, in this process or in all that share a store. Each is used once.
 --- ```lua
 --- local pool = client:pool { image = "python:3.12", min_idle = 4, max_size = 16 }
 --- ```
@@ -68,8 +68,8 @@ local FOREVER = 1e9               -- seconds: the lease in a private store
 ---@field ready_timeout? opensandbox.Duration see CreateOpts
 ---@field max_creates_per_second? number default: no limit
 ---@field check? fun(sandbox: opensandbox.Sandbox): any, any called with each idle sandbox that is to be handed out; nil and an error, or a raised one, discard it
----@field store? opensandbox.PoolStore of opensandbox.pool_stores: shares the pool with all that use this store; min_idle, max_size and max_creates_per_second are then for all of them together, as the last program with new ones has them
----@field lease? number seconds after which the others delete what a process held that has died, default 60, at least 1; a process must wait in this library, or in its event loop, at least four times in that
+---@field store? opensandbox.PoolStore of opensandbox.pool_stores: shares the pool with all that use this store; min_idle, max_size and max_creates_per_second are then for all of them together, as the last program with new ones has them. The pool renews leases until it is closed, so that it keeps the event loop of a host from ending before
+---@field lease? opensandbox.Duration after which the others delete what a process held that has died, default 60, at least 1; a process must wait in this library, or in its event loop, at least four times in that
 ---@field store_timeout? opensandbox.Duration after which a store that does not answer is an error, default 5
 ---@field on_state? fun(info: opensandbox.SandboxInfo) see CreateOpts
 ---@field keep_alive? opensandbox.Duration|false see CreateOpts
@@ -154,9 +154,9 @@ function pool.new(client, opts)
 end
 
 -- Returns the error for a request that the store does not answer, or nil when it may still do that.
-local function store_timeout_error(self, op)
+local function store_timeout_error(self, op, request)
   local since = self._session:pending_since()
-  if not since or core.now() - since < self._store_timeout then return nil end
+  if not since or core.now() - math.max(since, request.since) < self._store_timeout then return nil end
   return self._session:error(op, "store_timeout", "it does not answer", self._store_timeout)
 end
 
@@ -168,7 +168,7 @@ local function wait_for_sandbox(self, op, request, limit)
     if self._dispatcher:is_closed() then return nil, dispatcher.closed_error(op) end
     local left = limit:remaining()
     local is_covered = request:position() <= self._dispatcher:creating() -- it waits for the outcome of a create under way
-    local err = not is_covered and store_timeout_error(self, op) or nil
+    local err = not is_covered and store_timeout_error(self, op, request) or nil
     if limit:has_passed() then
       -- The time is for capacity.
       if not is_covered and request.answered then
@@ -182,7 +182,7 @@ local function wait_for_sandbox(self, op, request, limit)
       request:abandon()
       return nil, err
     end
-    if self._session:pending_since() then left = math.min(left, self._store_timeout) end
+    if not self._session.store.immediate then left = math.min(left, self._store_timeout) end
     local interruption, reason = loop.wait { seconds = left, registry = request, key = "waiter", owner = request }
     if interruption then
       request:abandon()
@@ -216,11 +216,10 @@ end
 local acquire_options = { timeout = "seconds or 0" }
 
 --- Returns a sandbox that is ready, for one use: release it, or use `with`. It takes an idle one that answers and lives long enough, else
---- waits for a new one. Requests are served in their order.
+--- waits for a new one. The requests of a process are served in their order.
 --- ```lua
 --- local sandbox = assert(pool:acquire { timeout = 10 })
 --- ```
---- waits for a new one. The requests of a process are served in their order.
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds to wait for capacity, default: the pool's acquire_timeout; a create that is under way is waited for beyond that
 ---@return opensandbox.Sandbox? sandbox
 ---@return opensandbox.Error? err kind `timeout`, code `pool_exhausted` when there was no capacity; code `store_unreachable`, `store_timeout`, `store_foreign` or `store_failed` when the store fails; else the error of the create
@@ -290,15 +289,14 @@ end
 ---@field creating integer creates under way
 ---@field failures integer failed creates of this process since the last success
 
---- Returns the numbers of sandboxes.
---- ```lua
---- print(pool:stats().idle)
---- ```
 --- Returns the numbers of sandboxes, of all processes that share the pool.
----@return opensandbox.PoolStats
+--- ```lua
+--- print(assert(pool:stats()).idle)
+--- ```
 ---@return opensandbox.PoolStats? stats
 ---@return opensandbox.Error? err of the store
 function Pool:stats()
+  if self._is_shared and not self._dispatcher:is_ours() then return nil, dispatcher.closed_error "pool:stats" end
   self._dispatcher:creating() -- removes those that their host has ended
   if self._session.store.immediate then self._dispatcher:reconcile() end
   local counts, err = self._session:perform("pool:stats", "count")

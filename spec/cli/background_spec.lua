@@ -70,6 +70,16 @@ describe("opensandbox", function()
     assert.truthy(result.err:find("no-such: ", 1, true), result.err)
   end)
 
+  it("shows no character of a sandbox that controls the terminal", function()
+    local command = start("--", "exec -a \"$(printf 'evil\\033]0;title\\007')\" sleep 21")
+    for _, arguments in ipairs { { "status", id }, { "status", id, "-o", "json" }, { "status", id, command } } do
+      local text = program.check(server, arguments)
+      assert.truthy(text:find("sleep 21", 1, true) or text:find("evil", 1, true), text)
+      assert.is_nil(text:find("[%z\1-\9\11-\31]"), text)
+    end
+    program.check(server, { "stop", id, command })
+  end)
+
   it("stops commands, and names those that it does not know", function()
     local first, second = start("--", "sleep 100"), start("--", "sleep 100")
     assert.equal(first .. "\n", program.check(server, { "stop", id, first }))
@@ -90,7 +100,7 @@ describe("opensandbox", function()
     end
     local both = program.run(server, { "wait", id, "--port", "9", "--file", "x" })
     assert.equal(2, both.code)
-    assert.truthy(both.err:find("can not be used together", 1, true), both.err)
+    assert.truthy(both.err:find("only one of --port, --file and --command", 1, true), both.err)
   end)
 
   it("prints the URL of a port", function()

@@ -77,6 +77,17 @@ describe("opensandbox mcp", function()
     assert.same({}, request("ping").result)
   end)
 
+  it("needs no handshake for the revision that has none, and refuses requests of revisions that it does not know", function()
+    local key = "io.modelcontextprotocol/protocolVersion"
+    local found = request("server/discover", { _meta = { [key] = "2026-07-28" } }).result
+    assert.same({ "2026-07-28" }, found.supportedVersions)
+    assert.equal("complete", found.resultType)
+    local listed = request("tools/list", { _meta = { [key] = "2026-07-28" } }).result
+    assert.same({ "complete", "private" }, { listed.resultType, listed.cacheScope })
+    local refused = request("tools/list", { _meta = { [key] = "2030-01-01" } }).error
+    assert.same({ -32022, { "2026-07-28" }, "2030-01-01" }, { refused.code, refused.data.supported, refused.data.requested })
+  end)
+
   it("lists the tools of the official server, and ours, with schemas", function()
     local tools = {}
     for _, tool in ipairs(request("tools/list").result.tools) do tools[tool.name] = tool end
@@ -200,7 +211,7 @@ describe("opensandbox mcp", function()
   end)
 
   it("answers what is no request of its own as JSON-RPC does, and goes on", function()
-    assert.equal(-32601, request("server/discover").error.code)
+    assert.equal(-32601, request("resources/list").error.code)
     assert.equal(-32602, request("tools/call", { name = "nope" }).error.code)
     for line, code in pairs { ["{"] = -32700, ["[]"] = -32600, ['{"id":1,"method":"ping"}'] = -32600,
       ['{"jsonrpc":"2.0","id":{},"method":"ping"}'] = -32600 } do

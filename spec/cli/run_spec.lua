@@ -111,6 +111,23 @@ describe("a command of opensandbox", function()
     assert.truthy(missing.err:find(directory, 1, true), missing.err)
   end)
 
+  it("leaves local files alone that the command has not changed, and leaves out what .gitignore names", function()
+    local directory = temporary.directory()
+    for name, content in pairs { same = "1", changed = "1", ignored = "1", [".gitignore"] = "ignored\n" } do
+      local handle = assert(io.open(directory .. "/" .. name, "w"))
+      handle:write(content)
+      handle:close()
+    end
+    local before = uv.fs_stat(directory .. "/same")
+    local result = program.run(server, { "run", "--gitignore", "python:3.12", "-v", directory .. ":/tmp/w", "--",
+      "ls /tmp/w; echo 2 >/tmp/w/changed; touch /tmp/w/same" })
+    assert.same({ 0, "changed\nsame\n" }, { result.code, result.out })
+    local after = uv.fs_stat(directory .. "/same")
+    assert.same({ before.ino, before.mtime }, { after.ino, after.mtime })
+    assert.equal(2, uv.fs_stat(directory .. "/changed").size)
+    temporary.remove(directory)
+  end)
+
   it("keeps the sandbox if it is told so", function()
     local result = program.run(server, { "run", "--keep", "python:3.12", "--", "echo kept >note" })
     local kept = result.err:match("kept sandbox (%S+)\n$")
@@ -130,6 +147,29 @@ describe("a command of opensandbox", function()
       is_alone()
     end)
   end
+
+  it("cleans up when timeout(1) sends the signal twice", function()
+    local env = process.module_paths()
+    env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY = server.url, server.key
+    local child = process.start { env = env, argv = { "timeout", "1.5", process.lua(), "bin/opensandbox", "run", "-n",
+      "python:3.12", "--", "sleep 100" } }
+    assert.equal(124, child:wait(20))
+    child:stop()
+    is_alone()
+  end)
+
+  it("works without standard streams", function()
+    local env = process.module_paths()
+    env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY = server.url, server.key
+    local command = process.lua() .. " bin/opensandbox exec " .. id .. " -- "
+    local child = process.start { env = env, argv = { "sh", "-c", command .. "'cat; echo end' <&-" } }
+    assert.equal(0, child:wait(20))
+    assert.equal("end\n", child:output())
+    child:stop()
+    child = process.start { env = env, argv = { "sh", "-c", command .. "'echo lost; exit 3' <&- >&- 2>&-; echo $?" } }
+    assert.equal("3", child:read_line(20))
+    child:stop()
+  end)
 
   it("leaves no sandbox if the signal comes while it is created", function()
     local slow = process.devserver { grace = 0.1, args = { "--create-delay", "2" } }

@@ -129,6 +129,8 @@ describe("opensandbox", function()
       { "exec", "-n", id, "--", "echo x" }, { "start", id, "--", "true" }, { "status", id }, { "status", id, command },
       { "logs", id, command }, { "cp", id .. ":/etc/hostname", "-" }, { "port", id, "80" }, { "wait", id, "--command", command },
       { "snapshot", "ls" }, { "snapshot", "info", snapshot }, { "egress", id }, { "metrics", id }, { "diagnose", id }, { "doctor" },
+      { "completion", "bash" }, { "stop", id, command }, { "snapshot", "create", id }, { "pause", id }, { "resume", id },
+      { "kill", "no-such" },
     }
   end
 

@@ -51,7 +51,14 @@ describe("the output of opensandbox", function()
     local text = shown(server, { "ls" }, { columns = 40, env = { NO_COLOR = "1" } })
     assert.truthy(text:find("ID:       " .. id .. "\nSTATE:    Running\n", 1, true), text)
     assert.truthy(text:find("METADATA: project=demonstration\n", 1, true), text)
-    assert.is_true(longest_line(shown(server, { "--help" }, { columns = 40 })) <= 40)
+    local help = shown(server, { "--help" }, { columns = 40 })
+    assert.is_true(longest_line(help) <= 40, help)
+    for name in help:gmatch("\n   ([a-z]+) +[a-z]") do
+      if name ~= "dev" then -- the help of the server
+        text = shown(nil, { name, "--help" }, { columns = 40 })
+        assert.is_true(longest_line(text) <= 40, text)
+      end
+    end
   end)
 
   it("is whole in a pipe", function()
@@ -95,6 +102,16 @@ describe("opensandbox", function()
     end
     assert.is_true(count >= 25, help)
     assert.equal("opensandbox " .. require "opensandbox.version" .. "\n", program.check(nil, { "--version" }))
+  end)
+
+  it("works in a clone without LUA_PATH, and says what to do if the core is not built", function()
+    local env = process.module_paths()
+    env.LUA_PATH, env.LUA_CPATH = ";;", ";;"
+    local child = process.start { argv = { process.lua(), "bin/opensandbox", "--version" }, env = env }
+    child:wait(20)
+    local is_built = child:output():find("^opensandbox %d")
+    assert.truthy(is_built or child:stderr_text():find("run `make LUA=", 1, true), child:stderr_text())
+    child:stop()
   end)
 
   it("names the package if argparse is missing", function()

@@ -409,7 +409,9 @@ describe("the execd API", function()
       assert.equal(200, actual.status)
       local wanted = ordered_headers(response.headers)
       for _, header in ipairs(COMPARED) do assert.equal(wanted[header], actual.headers[header], header) end
-      assert.same(by_kind(response.body), by_kind(actual.body))
+      -- Versions of bash differ in how far they indent the command behind "Killed".
+      local function text_of(answer) return (answer.body:gsub("Killed +", "Killed ")) end
+      assert.same(by_kind(text_of(response)), by_kind(text_of(actual)))
     end)
   end
 
@@ -803,6 +805,11 @@ describe("the program", function()
     assert.equal("1", (sandbox:output { command = "cat a", cwd = "/work" }))
     local _, killed = sandbox:output("kill -9 $$")
     assert.equal("-1", killed.error.evalue)
+    -- A path of this machine that a command reported is known to the file API, and this machine's shared memory is not.
+    local directory = sandbox:output("pwd")
+    assert.equal("1", sandbox:send("GET", "/files/download?path=" .. directory .. "/work/a").body)
+    sandbox:write("/dev/shm/b", "2")
+    assert.equal("2", (sandbox:output("cat dev/shm/b")))
     server:stop()
     server = mine
   end)

@@ -6,6 +6,7 @@ local execd_client = require "spec.support.execd_client"
 local http_client = require "spec.support.http_client"
 local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
+local procfs = require "spec.support.procfs"
 local time = require "opensandbox.base.time"
 
 local BASE = "/v1/isolated/session"
@@ -224,10 +225,7 @@ describe("isolated sessions", function()
     assert.equal(204, other:delete())
     child:wait(10)
     sandbox = mine
-    local ps = process.start { argv = { "ps", "-eo", "args" } }
-    assert.equal(0, ps:wait())
-    assert.falsy(ps:output():find("sleep 98765.4", 1, true))
-    ps:stop()
+    assert.same({}, procfs.running "sleep 98765.4")
   end)
 
   test("leave no descriptor open in the server when they end", function()

@@ -584,7 +584,10 @@ describe("a stream cut at any byte", function()
     for _, position in ipairs { 1, 5, 12, 17, 40, 60, 79 } do
       local result, err = client:run_command(server.url .. "/head/" .. position, "x")
       assert.is_nil(result)
-      assert.is_true(err.kind == "transport" or err.kind == "protocol", position .. ": " .. tostring(err))
+      -- From 8.20 or so on, libcurl takes a head that lacks only its last byte as complete.
+      local is_right = err.kind == "transport" or err.kind == "protocol" or (position == 79 and err.kind == "stream")
+      assert.is_true(is_right, position .. ": " .. tostring(err))
+      assert.equal("", err.result and err.result.stdout or "")
       assert.is_false(err.retryable)
     end
   end)

@@ -59,6 +59,7 @@ local function summary(stream)
     local event = assert(json.decode(frame))
     local text = event.type == "error" and event.error.ename .. " " .. event.error.evalue or event.text
     text = text and text:gsub("line %d+", "line N"):gsub("N: +%d+ ", "N: "):gsub("read stdout: .*", SHELL_GONE)
+    text = text and text:gsub("Killed +", "Killed ") -- versions of bash differ in the spaces
     lines[#lines + 1] = event.type .. " " .. (text or "")
   end
   return lines

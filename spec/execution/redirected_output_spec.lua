@@ -30,7 +30,10 @@ describe("exact output is written to", function()
   } do
     for _, durable in ipairs { false, true } do
       it(name .. (durable and ", of a durable run" or ""), function()
-        if fixture.root ~= "" then tmpdir = tmpdir:gsub("^/work", fixture.root .. "/work") end
+        if fixture.root ~= "" then
+          if name:find("^/tmp") then return pending("a command's /tmp is this machine's without bubblewrap") end
+          tmpdir = tmpdir:gsub("^/work", fixture.root .. "/work")
+        end
         local result = assert(sandbox:run([[printf 'a\000b\377'; printf err >&2; exit 3]], {
           capture = "exact", durable = durable or nil, env = { TMPDIR = tmpdir },
         }))

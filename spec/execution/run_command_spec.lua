@@ -136,7 +136,9 @@ describe("the standard input of a command", function()
     assert(sandbox.files:mkdir("/work/input"))
     local result = assert(sandbox:run("pwd; cat; echo $X", { stdin = "x\n", cwd = "/work/input", env = { X = "y" } }))
     assert.truthy(result.stdout:find("/work/input\nx\ny\n$"), result.stdout)
-    result = assert(sandbox:run("read a; echo $a", { stdin = "x\n", env = { PATH = "/nothing", TMPDIR = "/no/such" } }))
+    -- Without bubblewrap, only TMPDIR names the directory of the file.
+    local tmpdir = fixture.root == "" and "/no/such" or nil
+    result = assert(sandbox:run("read a; echo $a", { stdin = "x\n", env = { PATH = "/nothing", TMPDIR = tmpdir } }))
     assert.equal("x\n", result.stdout)
   end)
 
@@ -165,12 +167,12 @@ describe("the standard input of a command", function()
 
   it("that cannot be read is an error, and nothing runs", function()
     local reason = { "any value" }
-    local ok, raised = pcall(sandbox.run, sandbox, "touch /work/ran", { stdin = function() error(reason) end })
+    local ok, raised = pcall(sandbox.run, sandbox, "mkdir work; touch work/ran", { stdin = function() error(reason) end })
     assert.same({ false, true }, { ok, raised == reason })
-    local result, err = sandbox:run("touch /work/ran", { stdin = function() return nil, "the source is gone" end })
+    local result, err = sandbox:run("mkdir work; touch work/ran", { stdin = function() return nil, "the source is gone" end })
     assert.is_nil(result)
     assert.same({ "body_failed", "sandbox:run" }, { err.code, err.op })
-    result, err = sandbox:run("touch /work/ran", { stdin = { path = "/no/such/file" } })
+    result, err = sandbox:run("mkdir work; touch work/ran", { stdin = { path = "/no/such/file" } })
     assert.is_nil(result)
     assert.truthy(err.message:find("/no/such/file", 1, true), tostring(err))
     assert.is_false(sandbox.files:exists("/work/ran"))

@@ -580,7 +580,7 @@ describe("a directory on its way", function()
     end)
     local ok, err = one:wait()
     assert.is_nil(ok)
-    assert.equal("closed", err.kind)
+    assert.equal("closed", err.kind, tostring(err))
   end)
 end)
 

@@ -89,6 +89,27 @@ local function write(path, text)
   file:close()
 end
 
+--- Edits the configuration of examples/openresty: its directories, its port, the modules and the temporary files are those of the test.
+function nginx.example_here(text)
+  for from, to in pairs {
+    ["$prefix/../../"] = "@tree@/", ["$prefix/?"] = "@tree@/examples/openresty/?", ["127.0.0.1:8081"] = "127.0.0.1:@port@",
+    ["root .;"] = "root @tree@/examples/openresty;", ["worker_processes 1;"] = "worker_processes 1; @user@ @modules@",
+    ["http {"] = "http { " .. [[client_body_temp_path temp; proxy_temp_path temp; fastcgi_temp_path temp; uwsgi_temp_path temp;
+      scgi_temp_path temp;]],
+  } do
+    local parts, position = {}, 1
+    local first, last = text:find(from, 1, true)
+    assert(first, from .. " is not in the example")
+    while first do
+      parts[#parts + 1] = text:sub(position, first - 1) .. to
+      position = last + 1
+      first, last = text:find(from, position, true)
+    end
+    text = table.concat(parts) .. text:sub(position)
+  end
+  return text
+end
+
 local Server = {}
 Server.__index = Server
 

@@ -2,6 +2,7 @@
 
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
+local redis_client = require "spec.support.redis_client"
 local pool_worker = require "spec.support.pool_worker"
 
 local ngx = rawget(_G, "ngx")
@@ -16,7 +17,10 @@ local function is_stopped() return control:get("stopped") or ngx.worker.exiting(
 
 function handlers.start()
   local log = pool_worker.log(os.getenv "POOL_LOG", ngx.worker.pid())
-  local store = opensandbox.pool_stores.shared_dict(ngx.shared.pools, { name = "kills" })
+  local port = tonumber(os.getenv "POOL_REDIS")
+  local store = port
+    and opensandbox.pool_stores.redis { name = "kills", connect = function() return redis_client.connect(port) end }
+    or opensandbox.pool_stores.shared_dict(ngx.shared.pools, { name = "kills" })
   local client = opensandbox.new(os.getenv "POOL_SERVER", "key", { create_timeout = 5 })
   pool = client:pool {
     image = "any", min_idle = number "POOL_MIN_IDLE", max_size = number "POOL_MAX_SIZE", lease = number "POOL_LEASE",

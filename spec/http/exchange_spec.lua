@@ -148,3 +148,24 @@ describe("the texts of a server that means harm", function()
     assert.is_true(os.clock() - began < 2)
   end)
 end)
+
+describe("while the client closes", function()
+  it("a request that fails is an error of kind closed, because its deletes can be the cause; a delete says why", function()
+    local server = fault_server.start [[
+      return function(request, connection)
+        if request.path:find("/reset$") then return connection:reset() end
+        connection:respond(404, { ["Content-Type"] = "application/json" }, '{"code":"GONE","message":"it is gone"}')
+      end
+    ]]
+    local client = opensandbox.new(server.url, "key", { retry = false })
+    assert.equal("http", select(2, client:get_sandbox("x")).kind)
+    client.http:begin_close()
+    for _, id in ipairs { "x", "reset" } do
+      local err = select(2, client:get_sandbox(id))
+      assert.same({ "closed", "closed", "get_sandbox" }, { err.kind, err.code, err.op })
+    end
+    assert.equal("transport", select(2, client:delete_sandbox("reset")).kind)
+    client:close()
+    server:stop()
+  end)
+end)

@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 
-from mcp import ClientSession, StdioServerParameters
+from mcp import Client, ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 STEP_TIMEOUT = 30
@@ -124,6 +124,15 @@ async def main():
                 failed = True
                 print(f"FAIL {name}: {error!r}".replace("\n", " "), flush=True)
                 traceback.print_exc()
+    async with Client(parameters) as client:  # it chooses the newest revision that both know, which has no handshake
+        try:
+            equal(client.protocol_version, "2026-07-28")
+            ran = await client.call_tool("sandbox_run", {"image": "python:3.12", "command": "echo newest"})
+            equal(ran.structured_content["stdout"], "newest\n")
+            print("ok newest revision", flush=True)
+        except Exception as error:
+            failed = True
+            print(f"FAIL newest revision: {error!r}".replace("\n", " "), flush=True)
     return failed
 
 

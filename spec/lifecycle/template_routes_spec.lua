@@ -130,6 +130,13 @@ describe("a template", function()
     end
   end)
 
+  it("is not blamed for what else is wrong with a create", function()
+    local _, err = client:create { template_id = "tpl-1", timeout = 10 }
+    assert.same({ 422, "VALIDATION" }, { err.status, err.code })
+    assert.matches("timeout: Input should be greater than or equal to 60", err.message, 1, true)
+    assert.is_nil(err.hint)
+  end)
+
   it("takes no other options beside it", function()
     for option, value in pairs {
       image_auth = { username = "a", password = "b" }, entrypoint = { "true" }, env = { A = "b" }, resource_limits = { cpu = "1" },

@@ -3,6 +3,7 @@
 local core = require "opensandbox.core"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
+local process = require "spec.support.process"
 local redis_client = require "spec.support.redis_client"
 local redis_server = require "spec.support.redis_server"
 local rules = require "opensandbox.pool.rules"
@@ -60,7 +61,7 @@ end
 -- Sends a step, with what every request contains.
 local function sender(store)
   return function(step, fields)
-    local request = { step = step, url = URL, owner = "a", lease = 60, create_timeout = 100, coming = 0 }
+    local request = { step = step, url = URL, owner = "a", lease = 60, create_timeout = 100, coming = 0, reaped = 0 }
     for name, value in pairs(fields or {}) do request[name] = value end
     return assert(store:transact(request))
   end
@@ -215,6 +216,16 @@ describe("The stores of pools", function()
         assert.same({ 3, 6 }, { now.min_idle, now.max_size })
       end)
 
+      it("reports a place for a reserve that was made smaller, also when its first response was lost", function()
+        local send = open(store, 2, 4)
+        send("fill", { token = "t1" })
+        send("fill", { token = "t2" })
+        assert.falsy(send("put", { token = "t1", value = { id = "s1" } }).surplus)
+        send("resize", { min_idle = 1, max_size = 4 })
+        assert.is_true(send("put", { token = "t2", value = { id = "s2" } }).surplus)
+        assert.is_true(send("put", { token = "t2", value = { id = "s2" } }).surplus)
+      end)
+
       it("reports that it was emptied, and takes the places of the holders back", function()
         local send = sender(store)
         assert.is_true(send("acquire", { token = "t1", create = true }).unknown)
@@ -283,6 +294,69 @@ describe("The stores of pools", function()
         assert.equal(expected, text)
       end
     end
+  end)
+end)
+
+describe("The store in ngx.shared", function()
+  local dict, store
+
+  before_each(function()
+    dict = fake_dictionary()
+    store = pool_stores.shared_dict(dict, { name = "locked" })
+  end)
+
+  local function open_it()
+    return store:transact { step = "open", url = URL, token = "t", min_idle = 0, max_size = 1 }
+  end
+
+  it("removes the lock of a worker that has died, and no other", function()
+    if not rawget(_G, "jit") then return end -- nginx's Lua is LuaJIT
+    local child = process.start { argv = { "true" } }
+    child:wait()
+    dict.values["opensandbox:locked:lock"] = ("%d/1/5.0"):format(child.pid)
+    child:stop()
+    assert.equal(1, assert(open_it()).max_size)
+    assert.is_nil(dict.values["opensandbox:locked:lock"])
+  end)
+
+  it("waits for the lock of a living worker, but not for ever", function()
+    dict.values["opensandbox:locked:lock"] = ("%d/1/5.0"):format(uv.os_getpid())
+    local task = opensandbox.spawn(open_it)
+    opensandbox.sleep(0.05)
+    dict:delete("opensandbox:locked:lock")
+    assert.equal(1, assert(task:wait()).max_size)
+    dict.values["opensandbox:locked:lock"] = ("%d/1/5.0"):format(uv.os_getpid())
+    local response, err = open_it()
+    assert.is_nil(response)
+    assert.equal("store_timeout", err.code)
+  end)
+
+  it("writes nothing when it was stopped so long that another has the lock, and nothing over a value of others", function()
+    local get = dict.get
+    function dict:get(key)
+      if key == "opensandbox:locked" then self.values["opensandbox:locked:lock"] = "7/7/7.0" end
+      return get(self, key)
+    end
+    local response, err = open_it()
+    assert.same({ nil, "store_timeout" }, { response, err.code })
+    assert.equal("7/7/7.0", dict.values["opensandbox:locked:lock"])
+    assert.is_nil(dict.values["opensandbox:locked"])
+    dict = fake_dictionary()
+    store = pool_stores.shared_dict(dict, { name = "locked" })
+    dict.values["opensandbox:locked"] = 5
+    assert.is_string(assert(open_it()).foreign)
+    assert.equal(5, dict.values["opensandbox:locked"])
+    dict.values["opensandbox:locked:lock"] = true
+    response, err = open_it()
+    assert.same({ nil, "store_foreign" }, { response, err.code })
+  end)
+
+  it("reports a dictionary that is full", function()
+    function dict:safe_set() return nil, "no memory" end
+    local response, err = open_it()
+    assert.same({ nil, "store_failed" }, { response, err.code })
+    assert.truthy(err.message:find("no memory", 1, true))
+    assert.is_nil(dict.values["opensandbox:locked:lock"])
   end)
 end)
 

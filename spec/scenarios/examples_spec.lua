@@ -1,4 +1,4 @@
---- The example that grades submissions, in the three ways that one can end.
+--- The examples that run programs of people: the grader, the judge with input, the matrix of images, in the ways that each can end.
 
 local process = require "spec.support.process"
 local Fixture = require "spec.support.fixture"
@@ -42,5 +42,73 @@ describe("examples/grade.lua", function()
     assert.is_nil(output:find("in the sandbox", 1, true))
     child:stop()
     assert.same({}, assert(fixture.client:list_sandboxes { metadata = { job = "grade" } }))
+  end)
+end)
+
+local function write(path, content)
+  local handle = assert(io.open(path, "w"))
+  handle:write(content)
+  handle:close()
+end
+
+-- Runs an example against the development server. Returns its exit code and its output.
+local function run(argv, variables)
+  local env = process.module_paths()
+  env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY = fixture.server.url, fixture.server.key
+  for name, value in pairs(variables or {}) do env[name] = value end
+  table.insert(argv, 1, process.lua())
+  local child = process.start { argv = argv, env = env }
+  local code = child:wait(60)
+  local output, problems = child:output(), child:stderr_text()
+  child:stop()
+  return code, output, problems
+end
+
+describe("examples/judge.lua", function()
+  it("gives a point for each case whose output is right, and names the others", function()
+    local cases = scratch .. "/cases"
+    assert(uv.fs_mkdir(cases, 448))
+    write(cases .. "/small.in", "3\n1\n2\n")
+    write(cases .. "/small.out", "1\n2\n3\n")
+    write(cases .. "/empty.in", "")
+    write(cases .. "/empty.out", "")
+    write(scratch .. "/right.sh", "sort -n")
+    write(scratch .. "/wrong.sh", "cat")
+    write(scratch .. "/endless.sh", "read line && sort -n || sleep 60")
+    write(scratch .. "/killed.sh", "kill -9 $$")
+    local argv = { "examples/judge.lua", cases }
+    for _, name in ipairs { "right", "wrong", "endless", "killed", "missing" } do
+      argv[#argv + 1] = ("%s/%s.sh"):format(scratch, name)
+    end
+    argv[#argv + 1], argv[#argv + 2] = "--", "sh"
+    local code, output, problems = run(argv, { TIME_LIMIT = "1" })
+    assert.equal(1, code, problems)
+    for _, pattern in ipairs { "/right.sh +2/2  \n", "/wrong.sh +1/2  small: wrong output\n",
+      "/endless.sh +0/2  empty: no end in 1 s", "/killed.sh +0/2  empty: failed with killed, small: failed with killed\n",
+      "/missing.sh +not judged: [^\n]*No such file" } do
+      assert.truthy(output:find(pattern), output)
+    end
+    assert.same({}, assert(fixture.client:list_sandboxes { metadata = { job = "judge" } }))
+  end)
+end)
+
+describe("examples/matrix.lua", function()
+  it("runs the command in each image, shows the output with labels, and says where it failed", function()
+    local project = scratch .. "/project"
+    assert(uv.fs_mkdir(project, 448))
+    write(project .. "/.gitignore", "*.o\n")
+    write(project .. "/main.o", "")
+    write(project .. "/check.sh", "ls; echo \"$CI\"; exit 3\n")
+    local code, output, problems = run { "examples/matrix.lua", project, "one:1", "two:2", "--", "sh", "check.sh" }
+    assert.equal(1, code, problems)
+    for _, image in ipairs { "one:1", "two:2" } do
+      assert.truthy(output:find(image .. " +| check.sh\n"), output)
+      assert.truthy(output:find(image .. " +| true\n"), output)
+      assert.truthy(output:find(image .. " +[%d.]+ s  failed with 3\n"), output)
+    end
+    assert.is_nil(output:find("main.o", 1, true))
+    code, output = run { "examples/matrix.lua", project, "one:1", "--", "true" }
+    assert.equal(0, code)
+    assert.truthy(output:find("one:1 +[%d.]+ s  passed\n"), output)
   end)
 end)

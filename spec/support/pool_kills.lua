@@ -45,8 +45,10 @@ local function redis_processes(settings, env)
   return self
 end
 
--- The workers of one nginx, which starts each again itself.
+-- The workers of one nginx, which starts each again itself. They share a dictionary, or a Redis.
 local function nginx_workers(settings, env)
+  local redis = settings.store == "redis in nginx" and redis_server.start()
+  env.POOL_REDIS = redis and tostring(redis.port)
   local server = nginx.start(CONFIGURATION, { env = env, values = { workers = settings.processes } })
   local self = { server = server }
   local function pids()
@@ -68,7 +70,11 @@ local function nginx_workers(settings, env)
     end, "nginx started another worker", 10)
     return pid
   end
-  function self.stop() server:stop() end
+  function self.stop()
+    self.quit_seconds = server:quit()
+    server:stop()
+    if redis then redis:stop() end
+  end
   return self
 end
 
@@ -147,8 +153,8 @@ local function examine(events, ledger, deaths)
 end
 
 --- Runs the processes, kills them, and returns a report.
----@param settings { store: string, processes: integer, acquisitions: integer, kills: integer, max_size: integer, min_idle: integer, lease: number, kill_every: number, seed: integer, create_ms?: integer } store: "redis" or "nginx"; acquisitions, kills: at least; lease, kill_every: seconds
----@return table report acquisitions, kills, given_twice; peak, made, alive (sandboxes on the server); taken_over, left_by_dead (sandboxes whose holder has died); longest_lost (seconds from the death of a holder to the takeover), slowest_delete (seconds from that to the end); idle, busy, creating (in the store at the end); seconds, errors
+---@param settings { store: string, processes: integer, acquisitions: integer, kills: integer, max_size: integer, min_idle: integer, lease: number, kill_every: number, seed: integer, create_ms?: integer } store: "redis", "nginx" (ngx.shared) or "redis in nginx"; acquisitions, kills: at least; lease, kill_every: seconds
+---@return table report acquisitions, kills, given_twice; peak, made, alive (sandboxes on the server); taken_over, left_by_dead (sandboxes whose holder has died); longest_lost (seconds from the death of a holder to the takeover), slowest_delete (seconds from that to the end); idle, busy, creating (in the store at the end); quit_seconds (until nginx had quit; nil: not within 10); seconds, errors
 function pool_kills.run(settings)
   math.randomseed(settings.seed)
   local directory = temporary.directory()
@@ -157,7 +163,7 @@ function pool_kills.run(settings)
     POOL_SERVER = ledger.url, POOL_LOG = log, POOL_LEASE = tostring(settings.lease),
     POOL_MIN_IDLE = tostring(settings.min_idle), POOL_MAX_SIZE = tostring(settings.max_size),
   }
-  local workers = (settings.store == "nginx" and nginx_workers or redis_processes)(settings, env)
+  local workers = (settings.store == "redis" and redis_processes or nginx_workers)(settings, env)
   local read, began, deaths, kills = log_reader(log), core.now(), {}, 0
   local events, errors = read()
   local next_kill = began + settings.kill_every
@@ -172,7 +178,7 @@ function pool_kills.run(settings)
   local seconds = core.now() - began
   -- At last all die at once, and one that comes later cleans up.
   local client, pool
-  if settings.store == "nginx" then
+  if settings.store ~= "redis" then
     workers.server:ask("/stop")
     uv_loop.sleep(settings.lease * 2)
   else
@@ -196,6 +202,7 @@ function pool_kills.run(settings)
   report.idle, report.busy, report.creating = last.idle, last.busy, last.creating
   if client then client:close() end
   workers.stop()
+  report.quit_seconds = workers.quit_seconds
   ledger:stop()
   temporary.remove(directory)
   return report

@@ -33,8 +33,9 @@ end
 ---@return any reply
 ---@return string? problem
 function Client:call(...)
-  local parts = { ("*%d\r\n"):format(select("#", ...)) }
-  for _, argument in ipairs { ... } do
+  local arguments = { ... }
+  local parts = { ("*%d\r\n"):format(#arguments) }
+  for _, argument in ipairs(arguments) do
     local text = tostring(argument)
     parts[#parts + 1] = ("$%d\r\n%s\r\n"):format(#text, text)
   end
@@ -47,23 +48,35 @@ function Client:eval(...)
   return self:call("EVAL", ...)
 end
 
+--- Limits the time of each call, as lua-resty-redis does.
+---@param milliseconds number
+function Client:set_timeout(milliseconds)
+  self.socket:settimeout(rawget(_G, "ngx") and milliseconds or milliseconds / 1000)
+end
+
+-- nginx keeps connections, which belong to one request.
+local function set_keepalive(self)
+  return self.socket:setkeepalive(10000, 10)
+end
+
 function Client:close()
   self.socket:close()
 end
 
 --- Connects a client.
 ---@param port integer
----@param seconds? number time limit of each call, default 5
 ---@return table? client
 ---@return string? problem
-function redis_client.connect(port, seconds)
+function redis_client.connect(port)
   local ngx = rawget(_G, "ngx")
   local socket = ngx and ngx.socket.tcp() or require("socket").tcp()
-  socket:settimeout((seconds or 5) * (ngx and 1000 or 1))
   local ok, problem = socket:connect("127.0.0.1", port)
   if not ok then return nil, problem end
   if socket.setoption then pcall(socket.setoption, socket, "tcp-nodelay", true) end
-  return setmetatable({ socket = socket }, Client)
+  local self = setmetatable({ socket = socket }, Client)
+  self:set_timeout(5000)
+  if ngx then self.set_keepalive = set_keepalive end
+  return self
 end
 
 return redis_client

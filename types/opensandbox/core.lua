@@ -154,6 +154,11 @@ function core.next_signal() end
 ---@param name string
 function core.die_by_signal(name) end
 
+---@return true? ok
+---@return string? message
+---@return string? name of errno
+function core.open_standard_streams() end
+
 ---@param fd integer
 ---@return boolean
 function core.is_terminal(fd) end

@@ -70,6 +70,10 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "not_filled" # timeout: the pool has fewer than `min_idle` ready sandboxes
 ---| "not_found" # timeout: `wait_for_file` did not find the path in time
 ---| "not_listening" # timeout: `wait_for_port` found no process that listens in time
+---| "not_answered" # timeout: `wait_for_url` got no answer with the right status in time
+---| "not_logged" # timeout: `wait_for_log` found no line that matches in time
+---| "command_ended" # state: the command ended before `wait_for_log` found a line that matches
+---| "follow_timeout" # timeout: the option timeout of `command:events` ran out
 ---| "not_paused" # timeout: the sandbox was not paused in time
 ---| "not_ready" # timeout: no command could run in time, or the snapshot was not Ready in time
 ---| "other_server" # state: the handle belongs to a sandbox of another server
@@ -113,6 +117,8 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "verify_unavailable" # state: `verify` needs the program cksum in the sandbox
 ---| "wait_timeout" # timeout: the command or the task has not ended in time; it continues
 ---| "warm_up_failed" # state: `warm_up` of a pool refused a sandbox
+---| "watch_timeout" # timeout: the time of `files:watch` is over
+---| "watch_unavailable" # state: `files:watch` needs find, stat and cksum, which the sandbox does not have
 ---| "websocket_violation" # protocol: the server violated the WebSocket protocol
 ---| "TAKEN_OVER" # state: another client has taken the terminal over
 ---| "ALREADY_CONNECTED" # state: another client is connected to the terminal. Use the option `takeover`
@@ -244,7 +250,8 @@ end
 --- Returns true if execd or a sidecar does not know the route or the method, because it is older or another service.
 ---@param err opensandbox.Error
 function errors.is_unknown_route(err)
-  return err.status == 405 or (err.status == 404 and tostring(err.message):find("page not found", 1, true) ~= nil)
+  -- An error with a code of its own is about a resource, whose name may be anything.
+  return err.status == 405 or (err.code == "HTTP_404" and tostring(err.message):find("page not found", 1, true) ~= nil)
 end
 
 return errors

@@ -54,7 +54,10 @@ local INSTALL = "the Lua module argparse is missing, which reads the arguments: 
 
 local function load_argparse()
   local ok, argparse = pcall(require, "argparse")
-  if ok then return argparse end
+  if ok then
+    if argparse("").help_max_width then return argparse end
+    failure.raise(failure.EXIT.FAILED, "the Lua module argparse is too old: 0.7.0 or newer is needed")
+  end
   if tostring(argparse):find("module 'argparse' not found", 1, true) then failure.raise(failure.EXIT.FAILED, INSTALL) end
   error(argparse, 0)
 end

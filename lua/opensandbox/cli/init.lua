@@ -9,13 +9,11 @@
 --   runs_command     it exits with the code of a command, so its own failures have a code of their own
 
 require "opensandbox.intree" -- first, because the other files need the core
+assert(require "opensandbox.core".open_standard_streams()) -- before any file is opened
 
 local arguments = require "opensandbox.cli.arguments"
 local failure = require "opensandbox.cli.base.failure"
-local lazy = require "opensandbox.base.lazy"
 local output = require "opensandbox.cli.base.output"
-
-local parts = lazy.modules { session = "opensandbox.cli.session" }
 
 local cli = {}
 
@@ -48,7 +46,9 @@ function cli.main(argv)
   if command.is_local then
     ok, value = pcall(command.run, context)
   else
-    ok, value = parts.session.run(command, context)
+    local session
+    ok, session = pcall(require, "opensandbox.cli.session")
+    if ok then ok, value = session.run(command, context) else value = session end
   end
   if ok then return value or 0 end
   return report(value, command)

@@ -40,14 +40,15 @@ function Follower:next()
       if not status.running then
         self.last_status = status
       else
-        err = loop.sleep(self.op, backoff:next(), nil, self.owner)
+        local delay = backoff:next()
+        err = loop.sleep(self.op, self.limit and self.limit:clamp(delay) or delay, nil, self.owner)
         if err then return nil, nil, nil, err end
       end
     end
   end
 end
 
----@param source table op; logs(cursor) and status(), with the results of the functions of command_requests.lua; cursor (where to begin); owner (see loop.wait)
+---@param source table op; logs(cursor) and status(), with the results of the functions of command_requests.lua; cursor (where to begin); owner (see loop.wait); limit (a Deadline, to which pauses are cut; the requests have to end by it themselves)
 ---@return table follower
 return function(source)
   source.held = "" -- the first bytes of a character

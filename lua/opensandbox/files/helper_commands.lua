@@ -11,7 +11,7 @@ local helper_commands = {}
 
 local MAX_SCRIPT_SIZE = 96 * 1024 -- bytes: Linux takes at most 128 KiB in one argument
 local MAX_SHOWN = 500             -- bytes of the stderr of a command in an error
-local HELPER_PROGRAMS = "tar cksum find touch readlink ln"
+local HELPER_PROGRAMS = "tar cksum find stat touch readlink ln"
 
 local programs = setmetatable({}, { __mode = "k" }) -- by target: the helper programs that it has
 

@@ -60,9 +60,10 @@ end
 ---@param op string
 ---@param file opensandbox.FileUpload
 ---@param opts table as for upload_files
+---@param path string what the user calls the file; a command finds it there, because a command need not see where a symlink of execd leads
 ---@return true? ok
 ---@return opensandbox.Error? err
-function verification.upload(target, op, file, opts)
+function verification.upload(target, op, file, opts, path)
   local job = { op = op, deadline = deadline.new() }
   local ok, err = verification.require_cksum(target, job)
   if not ok then return nil, err end
@@ -75,7 +76,7 @@ function verification.upload(target, op, file, opts)
   end
   ok, err = endpoint_call.call(target.client, op, target.endpoint, "upload_files", { file }, opts)
   if not ok then return nil, err end
-  return compare_remote(target, job, file.path, sum)
+  return compare_remote(target, job, path, sum)
 end
 
 --- Compares a local file with a file of the sandbox.

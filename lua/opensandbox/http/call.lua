@@ -130,7 +130,7 @@ end
 local function shorten_timeout(http, request)
   local left = http.limit and http.limit:remaining()
   local own = request.timeout or 0
-  if not left or (own > 0 and own <= left) then return end
+  if not left or (own > 0 and own < left) then return end
   request.timeout, request.budget = left, http.limit.seconds
 end
 

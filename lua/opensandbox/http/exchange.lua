@@ -32,6 +32,9 @@ local READ_SIZE = 1024 * 1024 -- bytes
 local EMPTY_CHUNK_DELAY = 0.01 -- seconds until a reader function that returned "" is called again
 local MIN_SECRET_LENGTH = 4 -- bytes: shorter secrets are not redacted, because they would match ordinary text
 
+-- The kinds of errors that the deletes of a closing client can cause in its other requests.
+local BROKEN = { transport = true, http = true, stream = true, protocol = true }
+
 -- The fields of a request that the core takes.
 local core_fields = {
   "method", "url", "body", "parts", "boundary", "may_repeat", "sink", "sink_mode", "max_event", "high_water",
@@ -70,6 +73,9 @@ end
 ---@return opensandbox.Error
 function Exchange:error(fields)
   local request = self.request
+  if self.http.is_closing and BROKEN[fields.kind] and not self.wait.shielded then
+    fields = { kind = "closed", code = "closed", message = "the client is closed", not_sent = fields.not_sent }
+  end
   fields.op = request.op
   fields.url = request.method .. " " .. url.redacted(request.url)
   fields.sandbox_id = fields.sandbox_id or request.sandbox_id

@@ -28,6 +28,7 @@ local parts = lazy.modules {
 ---@field retry table the policy, see retry.lua
 ---@field transport opensandbox.Transport
 ---@field clock opensandbox.ServerClock of the lifecycle server
+---@field is_closing? boolean the client has begun to close
 ---@field capabilities table see capabilities.lua
 ---@field limit? opensandbox.Deadline of a view, see HttpClient:within
 local HttpClient = {}
@@ -91,6 +92,12 @@ end
 ---@return number seconds
 function HttpClient:default_timeout()
   return self.limit and self.limit:remaining() or self.timeouts.timeout
+end
+
+-- Sets the time limit of a request that has none. An error then names the whole time of the view, and not what was left of it.
+local function set_timeout(self, request)
+  if request.timeout then return end
+  request.timeout, request.budget = self:default_timeout(), self.limit and self.limit.seconds
 end
 
 --- Sets a listener, whose `on_server_response()` is called whenever the lifecycle server responds. It is held weakly.
@@ -209,7 +216,7 @@ function HttpClient:lifecycle_request(request)
   request.headers = request.headers or {}
   check_query(request)
   request.url = (request.at_root and self._unversioned_url or self.base_url) .. request.path
-  request.timeout = request.timeout or self:default_timeout()
+  set_timeout(self, request)
   request.headers = headers.merge(request.headers, self._key and { [self._key_header] = self._key } or nil)
   return self:_prepare(request)
 end
@@ -277,7 +284,7 @@ end
 ---@return any value
 ---@return opensandbox.Error? err
 function HttpClient:call_endpoint(endpoint, request)
-  request.timeout = request.timeout or self:default_timeout()
+  set_timeout(self, request)
   return parts.call.run(self, self:endpoint_request(endpoint, request))
 end
 
@@ -305,6 +312,12 @@ end
 ---@param wait_on_close? boolean closing the client waits for the response
 function HttpClient:send_to_endpoint(endpoint, request, wait_on_close)
   self:send_detached(self:endpoint_request(endpoint, request), wait_on_close)
+end
+
+--- Internal: from now on, a request that fails has an error of kind `closed`, because the deletes of a closing client can break its other
+--- requests. A request that deletes or stops something keeps its own error.
+function HttpClient:begin_close()
+  self.is_closing = true
 end
 
 --- Stops all requests.

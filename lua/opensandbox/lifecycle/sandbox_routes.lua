@@ -24,8 +24,11 @@ local call_options = { timeout = "seconds" }
 
 -- Returns what to do about a create from a template that the server refused, or nil. A server without templates misses what they set.
 local function template_hint(err)
-  if err.status == 404 then return "It does not exist, or is not Succeeded yet: see client:wait_template" end
-  if err.status == 422 or err.code == "DOCKER::INVALID_ENTRYPOINT" then
+  if err.code:find("TEMPLATE_NOT_FOUND", 1, true) then
+    return "It does not exist, or is not Succeeded yet: see client:wait_template"
+  end
+  local misses_image = err.status == 422 and err.message:find("image", 1, true)
+  if misses_image or err.code == "DOCKER::INVALID_ENTRYPOINT" then
     return "Only servers on Kubernetes have templates, from 1.1.1"
   end
 end

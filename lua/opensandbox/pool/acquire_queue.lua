@@ -1,11 +1,13 @@
 --- The calls of `acquire` that wait in this process, in the order in which they came.
 
+local core = require "opensandbox.core"
 local scheduler = require "opensandbox.loop.scheduler"
 
 ---@class opensandbox.AcquireRequest a call of acquire; it ends with a `sandbox` or an `err`
 ---@field sandbox? opensandbox.Sandbox
 ---@field err? opensandbox.Error
 ---@field is_fresh boolean the sandbox was created for this request, so that it needs no check
+---@field since number when it began, on the clock of core.now()
 ---@field answered boolean the store has answered that there is none now
 ---@field waiter? opensandbox.Waiter
 local AcquireRequest = {}
@@ -26,7 +28,7 @@ end
 ---@param position? integer default: at the end
 ---@return opensandbox.AcquireRequest
 function AcquireQueue:add(position)
-  local request = setmetatable({ queue = self, is_fresh = false, answered = false }, AcquireRequest)
+  local request = setmetatable({ queue = self, since = core.now(), is_fresh = false, answered = false }, AcquireRequest)
   table.insert(self, math.min(position or #self + 1, #self + 1), request)
   return request
 end

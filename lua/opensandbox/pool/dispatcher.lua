@@ -92,10 +92,16 @@ function dispatcher.new(facts)
   return self
 end
 
+--- Returns whether this process has made the pool, and not its parent.
+---@return boolean
+function Dispatcher:is_ours()
+  return self.process == core.process()
+end
+
 --- Returns whether the pool is closed. For a forked child it always is, because its sandboxes and tasks are the parent's.
 ---@return boolean
 function Dispatcher:is_closed()
-  return self.closed or self.process ~= core.process()
+  return self.closed or not self:is_ours()
 end
 
 --- Returns the number of creates under way, and how many of them are for the reserve.
@@ -182,12 +188,15 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err of the store
 function Dispatcher:reap()
+  if self.holdings.has_surplus then self.trim, self.holdings.has_surplus = true, false end
   if self.is_shared and not self.trim and core.now() < self.next_reap then return true end
+  local reaped = 0 -- they count until they are deleted
   while true do
     local token = random.hex(16)
-    local response, err = self.session:perform(OP, "reap", { token = token, trim = self.trim })
+    local response, err = self.session:perform(OP, "reap", { token = token, trim = self.trim, reaped = reaped })
     if not response then return nil, err end
     if not response.reaped then break end
+    reaped = reaped + 1
     self.holdings:add(token, response.value)
     if response.value then
       local sandbox = object_of(self, response)
@@ -214,34 +223,40 @@ function Dispatcher:reap()
   return true
 end
 
--- Serves the waiting requests. Returns the seconds after which the store may have more for them.
-local function serve(self)
-  while self.queue[1] do
-    local creating, filling = self:creating()
-    local token = random.hex(16)
-    local response, err = self.session:perform(OP, "acquire", { token = token, create = creating - filling < #self.queue })
-    if not response then return nil, err end
-    if response.value then
-      local sandbox
-      self.holdings:add(token, response.value)
-      sandbox, err = object_of(self, response)
-      if not sandbox then
-        self.holdings:drop(token)
-        if self.queue[1] then self.queue:finish_first(nil, err) end
-      elseif self.queue[1] then
-        hand_over(self, token, sandbox, false)
-      else -- the request has ended meanwhile
-        make_idle(self, token, sandbox, response.value, response.left)
-        return self.holdings:flush(OP)
-      end
-    elseif response.create then
-      start_create(self, token, false)
-    else
-      for _, request in ipairs(self.queue) do request.answered = true end
-      return true, nil, response.wait
-    end
+-- Serves the first request from an idle place that was taken from the store.
+local function serve_from(self, token, response)
+  self.holdings:add(token, response.value)
+  local sandbox, err = object_of(self, response)
+  if not sandbox then
+    self.holdings:drop(token)
+    if self.queue[1] then self.queue:finish_first(nil, err) end
+  elseif self.queue[1] then
+    hand_over(self, token, sandbox, false)
+  else -- the request has ended meanwhile
+    make_idle(self, token, sandbox, response.value, response.left)
+    return self.holdings:flush(OP)
   end
   return true
+end
+
+-- Serves the waiting requests. Returns the seconds after which the store may have more for them.
+local function serve(self)
+  local ok, err, response = true, nil, nil
+  while ok and self.queue[1] do
+    local creating, filling = self:creating()
+    local lacking = #self.queue - (creating - filling) -- creates
+    local token = random.hex(16)
+    response, err = self.session:perform(OP, "acquire", { token = token, create = lacking > 0 })
+    if not response then return nil, err end
+    if response.value then
+      ok, err = serve_from(self, token, response)
+    else
+      if response.create then start_create(self, token, false) end
+      if not response.create or lacking == 1 then break end
+    end
+  end
+  for _, request in ipairs(self.queue) do request.answered = true end
+  return ok, err, response and response.wait
 end
 
 -- Starts creates for the reserve. Returns the seconds after which the store may allow more.
@@ -282,7 +297,7 @@ end
 
 -- Returns whether a pool that stops has nothing left to do. A worker of nginx that exits waits for all timers.
 local function is_over(self)
-  if self.client_closed or self.process ~= core.process() then return true end
+  if self.client_closed or not self:is_ours() then return true end
   local ngx = rawget(_G, "ngx")
   local is_stopping = self.closed or (ngx and ngx.worker and ngx.worker.exiting() and not self.queue[1])
   return is_stopping and self.holdings:is_empty() and self:creating() == 0
@@ -339,7 +354,7 @@ end
 
 --- Starts a pass. It is called after every change, and never waits: only a store that does not wait itself is used at once.
 function Dispatcher:reconcile()
-  if self.process ~= core.process() then return end
+  if not self:is_ours() then return end
   self.pass_wanted = true
   if self.running_pass and not (self.running_pass.task and self.running_pass.task:done()) then return end
   self.running_pass = {}
@@ -355,6 +370,7 @@ function Dispatcher:stop()
   if self:is_closed() then return end
   self.closed = true
   if self.timer.task then self.timer.task:cancel() end
+  self.timer.task = nil
   self.queue:fail_until(0, dispatcher.closed_error(OP))
   for _, watcher in pairs(self.watchers) do scheduler.wake(watcher) end
   if self.is_shared then self:reconcile() end -- the leases of sandboxes in use are renewed until they are released
@@ -362,12 +378,12 @@ end
 
 --- Cancels the creates under way, which delete what they have created.
 function Dispatcher:cancel_creates()
-  if self.process == core.process() then self.creates:cancel() end
+  if self:is_ours() then self.creates:cancel() end
 end
 
 --- Deletes all idle sandboxes of a pool that is closed, in tasks.
 function Dispatcher:delete_idle()
-  if self.process ~= core.process() then return end
+  if not self:is_ours() then return end
   self.session:perform(OP, "resize", { min_idle = 0, max_size = 0 })
   self.trim = true
   self:reap()

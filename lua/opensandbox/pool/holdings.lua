@@ -6,6 +6,7 @@ local core = require "opensandbox.core"
 
 ---@class opensandbox.PoolHoldings
 ---@field session opensandbox.StoreSession
+---@field has_surplus boolean a place became idle that the reserve does not need any more
 local Holdings = {}
 Holdings.__index = Holdings
 
@@ -22,6 +23,7 @@ function holdings.new(session)
     puts = {},        -- by token: { value, lifetime } of a place that becomes idle
     assignments = {}, -- by token: the handle of a sandbox that was created and is in use
     removals = {},    -- set of tokens
+    has_surplus = false,
     next_renewal = core.now() + session.lease / RENEWALS_PER_LEASE,
   }, Holdings)
 end
@@ -70,6 +72,16 @@ local function keys_of(set)
   return list
 end
 
+-- Sends a change of one place. A store that was emptied meanwhile gets the places back first.
+local function record(self, op, step, fields)
+  local response, err = self.session:perform(op, step, fields)
+  if not response or not response.lost or not self.session.was_emptied then return response, err end
+  local ok
+  ok, err = self:renew(op)
+  if not ok then return nil, err end
+  return self.session:perform(op, step, fields)
+end
+
 --- Sends the changes.
 ---@param op string
 ---@return true? ok
@@ -77,13 +89,14 @@ end
 function Holdings:flush(op)
   for _, token in ipairs(keys_of(self.puts)) do
     local put = self.puts[token]
-    local response, err = self.session:perform(op, "put", { token = token, value = put.value, lifetime = put.lifetime })
+    local response, err = record(self, op, "put", { token = token, value = put.value, lifetime = put.lifetime })
     if not response then return nil, err end
     self.puts[token] = nil
+    self.has_surplus = self.has_surplus or response.surplus == true
     self:drop(token) -- when it is lost, another process has taken it already, or deletes it
   end
   for _, token in ipairs(keys_of(self.assignments)) do
-    local response, err = self.session:perform(op, "assign", { token = token, value = self.assignments[token] })
+    local response, err = record(self, op, "assign", { token = token, value = self.assignments[token] })
     if not response then return nil, err end
     self.assignments[token] = nil
     if response.lost then self:drop(token) end

@@ -101,7 +101,7 @@ local function error_of(self, problem)
   local word = text:match("%f[%w]%u%u%u+%f[^%u]")
   if text:find("timeout", 1, true) or text:find("timed out", 1, true) then
     return { code = "store_timeout", message = text, seconds = self.timeout }
-  elseif word == "WRONGTYPE" or word == "FOREIGN" then
+  elseif text:find("WRONGTYPE", 1, true) or text:find("FOREIGN ", 1, true) then
     return { code = "store_foreign", message = text }
   elseif word then
     return { code = "store_failed", message = text }

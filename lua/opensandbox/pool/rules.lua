@@ -12,7 +12,7 @@
 --     db.meta()                the table of the pool, or nil when the store is empty
 --     db.set_meta(meta)
 --     db.get(token)            the place, or nil
---     db.set(token, place)     place: { state, ends, owner?, fill?, value?, label?, give_up? }; `ends` and `give_up` are times
+--     db.set(token, place)     place: { state, ends, owner?, fill?, value?, label?, give_up?, ... }; `ends` and `give_up` are times
 --     db.delete(token)
 --     db.count(kind)           the number of places; kind: "all", "idle", "creating" or "filling" (creating for the reserve)
 --     db.first(kind, after)    the token of the place with the earliest `ends` after that time, or nil
@@ -85,7 +85,7 @@ function steps.acquire(db, request, now, meta)
   place = db.get(from)
   db.delete(from)
   place.state, place.owner, place.from, place.left = "busy", request.owner, from, place.ends - now
-  place.ends = now + request.lease
+  place.ends, place.surplus = now + request.lease, nil
   db.set(request.token, place)
   return { value = place.value, from = from, left = place.left }
 end
@@ -112,14 +112,15 @@ function steps.assign(db, request, now)
   return {}
 end
 
--- Makes a held place idle, for `lifetime` seconds.
-function steps.put(db, request, now)
+-- Makes a held place idle, for `lifetime` seconds. `surplus`: it was created for the reserve, which was made smaller meanwhile.
+function steps.put(db, request, now, meta)
   local place = db.get(request.token)
   if not place then return { lost = { request.token } } end
+  if place.state ~= "idle" then place.surplus = place.fill and db.count("idle") >= meta.min_idle end
   place.state, place.fill, place.owner, place.from, place.left = "idle", nil, nil, nil, nil
   place.value, place.ends = request.value, now + (request.lifetime or FOREVER)
   db.set(request.token, place)
-  return {}
+  return { surplus = place.surplus }
 end
 
 -- Removes held places, whose sandboxes are deleted.
@@ -153,14 +154,14 @@ function steps.renew(db, request, now)
 end
 
 -- Takes a place whose time is over, for deletion: its holder has stopped, or its idle sandbox expires. With `trim`, takes an idle
--- one that is more than min_idle or max_size allow, too.
+-- one that is more than min_idle or max_size allow, too. `reaped`: the number of those that the caller has taken just now.
 function steps.reap(db, request, now, meta)
   local from, place = request.token, db.get(request.token)
   if not place then
     from = db.first("all", 0)
     place = from and db.get(from)
     if place and place.ends > now then place = nil end
-    if not place and request.trim and (db.count("idle") > meta.min_idle or db.count("all") > meta.max_size) then
+    if not place and request.trim and (db.count("idle") > meta.min_idle or db.count("all") - request.reaped > meta.max_size) then
       from = db.first("idle", now)
       place = from and db.get(from)
     end

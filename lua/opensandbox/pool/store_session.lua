@@ -16,6 +16,9 @@ StoreSession.__index = StoreSession
 
 local store_session = {}
 
+-- What every response contains, unless the store is empty.
+local NUMBERS = { "idle", "busy", "creating", "min_idle", "max_size", "rate" }
+
 -- The kinds of errors, by their code.
 local KINDS = { store_unreachable = "transport", store_timeout = "timeout", store_foreign = "protocol", store_failed = "protocol" }
 local HINTS = {
@@ -73,6 +76,11 @@ local function send(self, op, request)
   end
   if type(response) ~= "table" then return nil, self:error(op, "store_failed", "its response is not a table") end
   if response.foreign then return nil, self:error(op, "store_foreign", "it holds " .. tostring(response.foreign)) end
+  for _, name in ipairs(NUMBERS) do
+    if not response.unknown and type(response[name]) ~= "number" then
+      return nil, self:error(op, "store_failed", ("its response has no number '%s'"):format(name))
+    end
+  end
   return response
 end
 
@@ -101,7 +109,7 @@ function StoreSession:perform(op, step, fields)
   local opened, err = send(self, op, { step = "open", token = random.hex(16), url = self.url, min_idle = self.limits.min_idle,
     max_size = self.limits.max_size, rate = self.limits.rate })
   if not opened then return nil, err end
-  note(self, opened)
+  if not opened.unknown then note(self, opened) end
   local response
   response, err = send(self, op, request)
   if not response then return nil, err end

@@ -32,26 +32,33 @@ end
 ---@param sandbox opensandbox.Sandbox
 ---@param from string local path
 ---@param to string
----@param opts? { on_progress?: function }
+---@param opts { on_progress?: function, gitignore?: boolean } gitignore: leave out what the .gitignore files of a directory name
 function copy.upload(sandbox, from, to, opts)
   local kind, problem = copy.local_kind(from)
   if kind ~= "file" and kind ~= "directory" then
     failure.raise(failure.EXIT.FAILED, ("%s: %s"):format(from, kind and "is neither a file nor a directory" or problem))
   end
-  local method = kind == "directory" and "upload_dir" or "upload"
-  check(sandbox.files[method](sandbox.files, from, to, opts))
+  if kind == "directory" then
+    check(sandbox.files:upload_dir(from, to, { on_progress = opts.on_progress, gitignore = opts.gitignore }))
+  else
+    check(sandbox.files:upload(from, to, { on_progress = opts.on_progress }))
+  end
 end
 
 --- Copies out.
 ---@param sandbox opensandbox.Sandbox
 ---@param from string
 ---@param to string local path
----@param opts? { on_progress?: function }
+---@param opts { on_progress?: function, only_changed?: boolean } only_changed: leave local files of a directory alone that are the same
 function copy.download(sandbox, from, to, opts)
   local kind = copy.remote_kind(sandbox, from)
   if not kind then failure.raise(failure.EXIT.FAILED, from .. " does not exist in the sandbox") end
-  local method = kind == "directory" and "download_dir" or "download"
-  check(sandbox.files[method](sandbox.files, from, to, opts))
+  if kind == "file" then return check(sandbox.files:download(from, to, { on_progress = opts.on_progress })) end
+  local ok, err = sandbox.files:download_dir(from, to, { on_progress = opts.on_progress, only_changed = opts.only_changed })
+  if not ok and err.code == "compare_unavailable" then -- the image lacks find or cksum
+    ok, err = sandbox.files:download_dir(from, to, { on_progress = opts.on_progress })
+  end
+  check(ok, err)
 end
 
 return copy

@@ -26,18 +26,19 @@ end
 --- Copies in.
 ---@param sandbox opensandbox.Sandbox
 ---@param list opensandbox.cli.Volume[]
-function volumes.upload(sandbox, list)
+---@param gitignore? boolean leave out what .gitignore files name
+function volumes.upload(sandbox, list, gitignore)
   for _, volume in ipairs(list) do
-    if volume.mode ~= "out" then copy.upload(sandbox, volume.from, volume.to) end
+    if volume.mode ~= "out" then copy.upload(sandbox, volume.from, volume.to, { gitignore = gitignore }) end
   end
 end
 
---- Copies back. A file that the command deleted in the sandbox stays here.
+--- Copies back what has changed. A file that the command deleted in the sandbox stays here.
 ---@param sandbox opensandbox.Sandbox
 ---@param list opensandbox.cli.Volume[]
 function volumes.download(sandbox, list)
   for _, volume in ipairs(list) do
-    if volume.mode ~= "ro" then copy.download(sandbox, volume.to, volume.from) end
+    if volume.mode ~= "ro" then copy.download(sandbox, volume.to, volume.from, { only_changed = true }) end
   end
 end
 

@@ -16,6 +16,7 @@ function cp.declare(parser)
   parser:argument("from", "A local path, SANDBOX:PATH, or - for standard input."):argname "FROM"
   parser:argument("to", "The same; - is standard output. Into an existing directory, or one that ends in /, it is copied under "
     .. "its name."):argname "TO"
+  parser:flag("--gitignore", "Leave out of a directory what its .gitignore files name, and .git.")
 end
 
 -- Splits SANDBOX:PATH. A local path with a colon is written as ./a:b.
@@ -34,7 +35,7 @@ local function target(from, to, kind)
   return to:gsub("(.)/+$", "%1") .. "/" .. name
 end
 
-local function upload(sandbox, from, to)
+local function upload(sandbox, from, to, gitignore)
   if from == "-" then
     return check(sandbox.files:write(to, function()
       local bytes, err = event_loop.read(STDIN)
@@ -43,7 +44,8 @@ local function upload(sandbox, from, to)
     end))
   end
   progress.show(from, function(on_progress)
-    copy.upload(sandbox, from, target(from, to, copy.remote_kind(sandbox, to)), { on_progress = on_progress })
+    local opts = { on_progress = on_progress, gitignore = gitignore }
+    copy.upload(sandbox, from, target(from, to, copy.remote_kind(sandbox, to)), opts)
   end)
 end
 
@@ -69,7 +71,11 @@ function cp.run(context)
   if (from_id ~= nil) == (to_id ~= nil) then
     failure.usage("one of FROM and TO is SANDBOX:PATH, and the other one is a local path (./a:b for one with a colon)")
   end
-  if to_id then upload(context:sandbox(to_id), args.from, to_path) else download(context:sandbox(from_id), from_path, args.to) end
+  if to_id then
+    upload(context:sandbox(to_id), args.from, to_path, args.gitignore)
+  else
+    download(context:sandbox(from_id), from_path, args.to)
+  end
 end
 
 return cp

@@ -10,17 +10,16 @@ local create = { example = "opensandbox create python:3.12 --lifetime 1h -m proj
 
 function create.declare(parser)
   parser:argument("image", "Image of the sandbox."):argname "IMAGE":args "?"
-  parser:mutex(
-    parser:option("--snapshot", "Snapshot to restore, instead of an image."):argname "ID",
-    parser:option("--template", "Template to start from, instead of an image."):argname "ID"
-  )
+  parser:option("--snapshot", "Snapshot to restore, instead of an image."):argname "ID"
+  parser:option("--template", "Template to start from, instead of an image."):argname "ID"
   create_arguments.declare(parser, "--lifetime --timeout")
   parser:flag("--no-wait", "Do not wait until commands can run.")
 end
 
 function create.run(context)
   local args = context.args
-  if (args.image ~= nil) == ((args.snapshot or args.template) ~= nil) then
+  local sources = (args.image and 1 or 0) + (args.snapshot and 1 or 0) + (args.template and 1 or 0)
+  if sources ~= 1 then
     failure.usage("an IMAGE, --snapshot or --template is needed, and only one")
   end
   local opts = create_arguments.options(args)

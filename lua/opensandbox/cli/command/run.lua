@@ -25,6 +25,7 @@ function run.declare(parser)
   terminal_arguments.declare(parser)
   parser:option("-v --volume", "Copy a local file or directory into the sandbox, and back after the command. "
     .. "MODE ro: only in; out: only back."):argname "LOCAL:REMOTE[:MODE]":count "*":convert(values.volume)
+  parser:flag("--gitignore", "Leave out of -v what .gitignore files name, and .git.")
   parser:flag("--keep", "Keep the sandbox, and print its id on standard error.")
 end
 
@@ -45,7 +46,7 @@ function run.run(context)
     sandbox:detach()
     output.note("kept sandbox " .. sandbox.id)
   end
-  volumes.upload(sandbox, args.volume)
+  volumes.upload(sandbox, args.volume, args.gitignore)
   local code
   if args.terminal then
     code = terminal_arguments.run(sandbox, { command = command_arguments.command(args.command), cwd = args.cwd })

@@ -9,18 +9,18 @@ local wait = { example = "opensandbox wait SANDBOX --port 8080 --timeout 1m" }
 
 function wait.declare(parser)
   parser:argument("sandbox", "Id of the sandbox. Without an option, wait until commands can run in it."):argname "SANDBOX"
-  parser:mutex(
-    parser:option("--port", "Wait until a process listens on this port."):argname "PORT":convert(values.port),
-    parser:option("--file", "Wait until this path exists."):argname "PATH",
-    parser:option("--command", "Wait until this command in the background ends; its exit code is printed."):argname "COMMAND"
-  )
+  parser:option("--port", "Wait until a process listens on this port."):argname "PORT":convert(values.port)
+  parser:option("--file", "Wait until this path exists."):argname "PATH"
+  parser:option("--command", "Wait until this command in the background ends; its exit code is printed."):argname "COMMAND"
   parser:option("--timeout", "How long to wait; then the exit code is 124. Default: 30s, for a command no limit.")
     :argname "DURATION":convert(values.duration)
 end
 
 function wait.run(context)
   local args = context.args
-  local opts = { timeout = args.timeout }
+  local opts, ways = { timeout = args.timeout }, 0
+  for _, way in ipairs { "port", "file", "command" } do ways = ways + (args[way] and 1 or 0) end
+  if ways > 1 then failure.usage("only one of --port, --file and --command can be waited for") end
   local sandbox = context:sandbox(args.sandbox)
   if args.port then
     check(sandbox:wait_for_port(args.port, opts))

@@ -13,7 +13,8 @@ local MAX_LINE = 64 * 1024 * 1024 -- bytes
 local LAST_WAIT = 1 -- seconds that requests get after the end of the input
 
 --- Codes of errors.
-rpc.ERROR = { PARSE = -32700, INVALID_REQUEST = -32600, UNKNOWN_METHOD = -32601, INVALID_PARAMS = -32602, INTERNAL = -32603 }
+rpc.ERROR = { PARSE = -32700, INVALID_REQUEST = -32600, UNKNOWN_METHOD = -32601, INVALID_PARAMS = -32602, INTERNAL = -32603,
+  UNSUPPORTED_VERSION = -32022 }
 
 local Connection = {}
 Connection.__index = Connection
@@ -39,8 +40,8 @@ local function send_if_read(message)
   opensandbox.pcall(send, message)
 end
 
-local function failure_of(id, code, message)
-  return { id = id == nil and json.null or id, error = { code = code, message = message } }
+local function failure_of(id, code, message, data)
+  return { id = id == nil and json.null or id, error = { code = code, message = message, data = data } }
 end
 
 local function fail(id, code, message)
@@ -49,14 +50,14 @@ end
 
 -- Runs a request and answers it, unless it was cancelled.
 local function answer(self, id, method, params)
-  local ok, result, code, message = opensandbox.pcall(method, params, self)
+  local ok, result, code, message, data = opensandbox.pcall(method, params, self)
   self.running[id] = nil
   if self.cancelled[id] then
     self.cancelled[id] = nil
   elseif not ok then
     send_if_read(failure_of(id, rpc.ERROR.INTERNAL, tostring(result)))
   elseif result == nil then
-    send_if_read(failure_of(id, code, message))
+    send_if_read(failure_of(id, code, message, data))
   else
     send_if_read { id = id, result = result }
   end
@@ -105,7 +106,7 @@ local function finish(self)
 end
 
 --- Serves requests until the input ends.
----@param methods table<string, fun(params: table, connection: table): table?, integer?, string?> by name; they return a result, or nil, a code and a message
+---@param methods table<string, fun(params: table, connection: table): table?, integer?, string?, table?> by name; they return a result, or nil, a code, a message and data
 function rpc.serve(methods)
   local self = setmetatable({ methods = methods, running = {}, cancelled = {} }, Connection)
   local parts, size = {}, 0

@@ -1,10 +1,12 @@
---- The methods of the Model Context Protocol: the handshake, the list of tools, and their calls.
+--- The methods of the Model Context Protocol: the list of tools, their calls, and what comes before them. Until 2025 a session begins with a
+--- handshake; since 2026-07-28 each request names its revision instead, and the server is discovered.
 
 local failure = require "opensandbox.cli.base.failure"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
 local parameters = require "opensandbox.cli.mcp.parameters"
 local rpc = require "opensandbox.cli.mcp.rpc"
+local tables = require "opensandbox.base.tables"
 
 local server = {}
 
@@ -12,8 +14,15 @@ local server = {}
 local VERSIONS = { ["2024-11-05"] = true, ["2025-03-26"] = true, ["2025-06-18"] = true, ["2025-11-25"] = true }
 local LATEST = "2025-11-25"
 
+-- The revision without a handshake, and the field in which a request names it.
+local STATELESS = "2026-07-28"
+local VERSION_FIELD = "io.modelcontextprotocol/protocolVersion"
+local CACHING = { ttlMs = 60000, cacheScope = "private" } -- how long a client may keep the list of tools, which never changes
+
 local INSTRUCTIONS = "Sandboxes for untrusted or throw-away work. Create one with sandbox_create, or run one command with "
   .. "sandbox_run. Sandboxes that this session created are deleted at its end, unless the server was started with --keep."
+
+local CAPABILITIES = { tools = { listChanged = false } }
 
 local FILES = { "sandbox_tools", "command_tools", "file_tools" }
 
@@ -31,9 +40,33 @@ end
 local function initialize(params)
   local wanted = params.protocolVersion
   return {
-    protocolVersion = VERSIONS[wanted] and wanted or LATEST, capabilities = { tools = { listChanged = false } },
+    protocolVersion = VERSIONS[wanted] and wanted or LATEST, capabilities = CAPABILITIES,
     serverInfo = { name = "opensandbox", version = opensandbox._VERSION }, instructions = INSTRUCTIONS,
   }
+end
+
+local function discover()
+  local found = { supportedVersions = json.array { STATELESS }, capabilities = CAPABILITIES, instructions = INSTRUCTIONS }
+  return tables.merge(found, CACHING)
+end
+
+local function meta_of(params)
+  local meta = params["_meta"] -- a field of the protocol
+  return type(meta) == "table" and meta or {}
+end
+
+-- Makes a method answer as the revision wants it that the request names.
+local function with_revision(method)
+  return function(params, connection)
+    local version = meta_of(params)[VERSION_FIELD]
+    if version == nil then return method(params, connection) end
+    if version ~= STATELESS then
+      return nil, rpc.ERROR.UNSUPPORTED_VERSION, "this revision of the protocol is not supported",
+        { supported = json.array { STATELESS }, requested = version }
+    end
+    local result, code, message = method(params, connection)
+    return result and tables.merge(result, { resultType = "complete" }), code, message
+  end
 end
 
 local function describe(list)
@@ -44,7 +77,7 @@ local function describe(list)
       annotations = { readOnlyHint = tool.read_only or false },
     }
   end
-  return { tools = described }
+  return tables.merge({ tools = described }, CACHING)
 end
 
 -- A failed call is a result, so that the model sees why and can do something else.
@@ -54,9 +87,8 @@ end
 
 -- Returns a function that reports output as progress, if the client asked for that.
 local function reporter(params, connection)
-  local meta = params["_meta"] -- a field of the protocol
-  local token = type(meta) == "table" and meta.progressToken
-  if token == nil or token == false then return nil end
+  local token = meta_of(params).progressToken
+  if token == nil then return nil end
   local count = 0
   return function(text)
     count = count + 1
@@ -75,8 +107,9 @@ end
 function server.methods(sandboxes)
   local list, by_name = load_tools()
   local described
-  return {
+  local methods = {
     initialize = initialize,
+    ["server/discover"] = discover,
     ping = function() return {} end,
     ["tools/list"] = function()
       described = described or describe(list)
@@ -94,6 +127,8 @@ function server.methods(sandboxes)
         isError = false }
     end,
   }
+  for name, method in pairs(methods) do methods[name] = with_revision(method) end
+  return methods
 end
 
 return server

@@ -29,10 +29,9 @@ function Paths:_host(components)
   local path = "/" .. table.concat(components, "/")
   if self.host_trees[components[1]] then return path, "EROFS" end
   local mounts = MOUNTS[components[1]] and self.mounts()
-  if mounts then
-    local is_shared_memory = components[1] == "dev" and components[2] == "shm"
-    return mounts .. path, not is_shared_memory and "EPERM"
-  end
+  local is_shared_memory = components[1] == "dev" and components[2] == "shm"
+  -- This machine's shared memory is not the sandbox's.
+  if mounts and not (is_shared_memory and mounts == "") then return mounts .. path, not is_shared_memory and "EPERM" end
   return components[1] and self.root .. path or self.root, false
 end
 
@@ -75,6 +74,8 @@ function Paths:resolve(path, keep_last)
   if path:find("\0", 1, true) then return nil, "EINVAL" end
   local waiting, done, links = {}, {}, 0
   local function push(text)
+    -- Without isolation, commands name the sandbox's files by their paths on this machine.
+    if self.mounts() == "" and (text .. "/"):sub(1, #self.root + 1) == self.root .. "/" then text = text:sub(#self.root + 1) end
     local names = {}
     for name in text:gmatch("[^/]+") do names[#names + 1] = name end
     for index = #names, 1, -1 do waiting[#waiting + 1] = names[index] end
