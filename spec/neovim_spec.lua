@@ -121,6 +121,7 @@ if ABI == "jit" then
         for i = 1, 50 do assert.equal(tostring(i), seen.outputs[i]) end
         assert.equal("cancelled", seen.cancelled)
         assert.is_true(seen.stopped)
+        assert.same({ "ready got it 5", "a b " }, { seen.terminal, seen.sorted })
         assert.equal('{"a":{}}', seen.empty_object)
         local ok = seen.seconds <= 1.3 * seen.slowest + 0.1 and seen.beat.late <= STEADY
         return ok, ("%.3f s, the slowest %.3f s; a beat %.1f ms late"):format(seen.seconds, seen.slowest, seen.beat.late)
