@@ -355,7 +355,7 @@ function isolated_routes:isolated_endpoint(execd, id)
   local op = self.op or "isolated_endpoint"
   local path = session_path(op, id)
   execd = http_client.check_endpoint(op, execd)
-  return tables.merge(execd, { url = execd.url .. path })
+  return tables.merge(execd, { url = execd.url .. path, literal_paths = true })
 end
 
 return isolated_routes
