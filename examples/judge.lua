@@ -39,7 +39,7 @@ end
 -- The cases: { name, input (a path), expected }.
 local cases = {}
 local listing = assert(io.popen("ls " .. opensandbox.quote(directory)))
-for file in listing:lines() do
+for file in listing:read("*a"):gmatch("[^\n]+") do
   local name = file:match("^(.*)%.in$")
   if name then
     local path = directory .. "/" .. name
@@ -63,7 +63,8 @@ local function judge(program)
   local sandbox, err = client:create { image = IMAGE, timeout = "10m", metadata = { job = "judge" },
     network_policy = opensandbox.egress.none() }
   if not sandbox then return nil, err end
-  local argv = { (table.unpack or unpack)(command) } -- luacheck: ignore 113 143
+  local argv = {}
+  for i, argument in ipairs(command) do argv[i] = argument end
   argv[#argv + 1] = "/work/" .. name
   local verdict = { points = 0, faults = {} }
   local ok

@@ -81,7 +81,7 @@ local input_options = { timeout = "seconds" }
 --- assert(command:write("b\na\n"))
 --- ```
 ---@param bytes string
----@param opts? { timeout?: number } timeout in seconds, default: none
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default: none
 ---@return true? ok
 ---@return opensandbox.Error? err code `stdin_closed`: the command has closed its standard input, or has ended
 function Command:write(bytes, opts)
@@ -97,7 +97,7 @@ end
 --- assert(command:close_stdin())
 --- print(assert(command:wait()).exit_code)
 --- ```
----@param opts? { timeout?: number } timeout in seconds, default: none
+---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default: none
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Command:close_stdin(opts)

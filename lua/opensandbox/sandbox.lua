@@ -53,6 +53,8 @@ local parts = lazy.modules {
 ---@field wait_for_port fun(self: opensandbox.Sandbox, port: integer, opts?: opensandbox.WaitForOpts): true?, opensandbox.Error?
 ---@field wait_for_file fun(self: opensandbox.Sandbox, path: string, opts?: opensandbox.WaitForOpts): true?, opensandbox.Error?
 ---@field set_env fun(self: opensandbox.Sandbox, given: table<string, string>, opts?: { timeout?: opensandbox.Duration }): true?, opensandbox.Error?
+---@field wait_for_url fun(self: opensandbox.Sandbox, port: integer, path?: string, opts?: opensandbox.WaitForUrlOpts): integer?, opensandbox.Error?
+---@field wait_for_log fun(self: opensandbox.Sandbox, command: opensandbox.Command|string, pattern: string, opts?: opensandbox.WaitForLogOpts): string?, opensandbox.Error?
 ---@field handle fun(self: opensandbox.Sandbox): opensandbox.Handle?, opensandbox.Error?
 ---@field origin? string "template" when it was made from a template, or from a snapshot of such a sandbox; nil: from an image, or nothing was requested yet that reports it
 local Sandbox = {}

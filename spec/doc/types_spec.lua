@@ -76,7 +76,8 @@ local function examples_of(made)
     reader = "opensandbox.Reader", stream = "opensandbox.Stream", execd = "opensandbox.Endpoint", egress = "opensandbox.Endpoint",
     snapshot = "opensandbox.SnapshotInfo", context = "opensandbox.CodeContext", handle = "opensandbox.Handle", id = "string",
     run_id = "string", key = "string",
-    url = "string", secret = "string", password = "string", script = "string", needle = "string", work = "function",
+    url = "string", secret = "string", password = "string", script = "string",
+    chunk = "string", needle = "string", work = "function",
     pod_template = "table", terminal = "opensandbox.Terminal", connection = "opensandbox.WebSocket", traceparent = "string",
     connect_redis = "function", update_row = "function", saved = "integer", other = "any", socket = "any",
   }

@@ -52,7 +52,10 @@ function completeness.problems(self, list)
     for _, name in ipairs(page.aliases or {}) do
       local doc = self.aliases[name]
       if not doc or #doc.text == 0 or not doc.example then add(name .. " has no document with an example") end
+      local known = {}
       for _, value in ipairs(doc and doc.values or {}) do
+        if known[value.name] then add(("%s: %q stands there twice"):format(name, value.name)) end
+        known[value.name] = true
         if value.text == "" then add(("%s: %q has no document"):format(name, value.name)) end
       end
     end
