@@ -78,7 +78,8 @@ local function examples_of(made)
     run_id = "string", key = "string",
     url = "string", secret = "string", password = "string", script = "string",
     chunk = "string", needle = "string", work = "function",
-    pod_template = "table", terminal = "opensandbox.Terminal", connection = "opensandbox.WebSocket", watcher = "opensandbox.FileWatcher", traceparent = "string",
+    pod_template = "table", terminal = "opensandbox.Terminal",
+    connection = "opensandbox.WebSocket", watcher = "opensandbox.FileWatcher", traceparent = "string",
     connect_redis = "function", update_row = "function", saved = "integer", other = "any", socket = "any",
   }
   local names = {}
