@@ -8,6 +8,7 @@
 # make tsan       the notifier's thread under ThreadSanitizer
 # make torture    failing allocations, and other faults
 # make malformed  every call against a server that answers with malformed HTTP
+# make closing    everything is closed from everywhere, with a busy collector
 # make creates    creates that are interrupted while they are under way: no sandbox stays behind
 # make systems    README's two commands on other Debian releases, in directories of their own (root, debootstrap)
 # make interop    the development server, driven by the official Python and JavaScript SDKs
@@ -62,7 +63,7 @@ RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
 .PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak soak-faults pool-kills lint doc rockspec help \
-  fuzz fuzz-coverage tsan torture malformed creates env install uninstall clean setup-build setup-test setup-demo setup-bench setup-interop \
+  fuzz fuzz-coverage tsan torture malformed creates closing env install uninstall clean setup-build setup-test setup-demo setup-bench setup-interop \
   run-test run-demo
 
 all: core
@@ -219,7 +220,7 @@ build/race-notifier: spec/c/race_notifier.c src/notifier.c src/process.c src/all
 	@mkdir -p $(@D)
 	$(CC) -std=gnu99 -g -O1 $(WARNINGS) -Werror -fsanitize=thread -pthread -Isrc -o $@ $(filter %.c,$^) -ldl
 
-# Every allocation fails once: of the core, of libcurl, of Lua. SHORT=1 tries some of them.
+# Every allocation fails once: of the core, of libcurl, of Lua; with the core's API, and with the library's. SHORT=1 tries some of them.
 torture: core $(BUILD)/torture
 	@$(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/torture/run.lua $(BUILD)/torture $(if $(SHORT),short)
 
@@ -231,6 +232,10 @@ $(BUILD)/torture: spec/c/torture.c $(OBJECTS)
 SEEDS ?= 2000
 malformed: core
 	@$(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/torture/malformed.lua $(SEEDS) $(or $(SEED),1) $(CALL)
+
+# PLACE= part of the name of the place from which everything is closed.
+closing: core
+	@$(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/torture/closing.lua $(PLACE)
 
 # TRIES= for each way of interrupting a create, at each moment.
 creates: core

@@ -407,7 +407,7 @@ function Client:step(seconds)
   return (self.http.transport.multi:inflight())
 end
 
---- Returns the descriptor for luasocket's select.
+--- Returns the descriptor for luasocket's select. A program with several clients selects all of them, because each has its own.
 --- ```lua
 --- socket.select({ client }, nil, client:timeout()) -- luasocket calls client:getfd()
 --- ```

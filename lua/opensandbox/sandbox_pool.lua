@@ -26,7 +26,7 @@ local tables = require "opensandbox.base.tables"
 -- Files that are loaded when they are first needed.
 local parts = lazy.modules { memory_store = "opensandbox.pool.memory_store" }
 
---- Sandboxes that are created in advance, in this process. Each is used once.
+--- Sandboxes that are created in advance, in this process or in all that share a store. Each is used once.
 --- ```lua
 --- local pool = client:pool { image = "python:3.12", min_idle = 4, max_size = 16 }
 --- ```
@@ -216,11 +216,10 @@ end
 local acquire_options = { timeout = "seconds or 0" }
 
 --- Returns a sandbox that is ready, for one use: release it, or use `with`. It takes an idle one that answers and lives long enough, else
---- waits for a new one. Requests are served in their order.
+--- waits for a new one. The requests of a process are served in their order.
 --- ```lua
 --- local sandbox = assert(pool:acquire { timeout = 10 })
 --- ```
---- waits for a new one. The requests of a process are served in their order.
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds to wait for capacity, default: the pool's acquire_timeout; a create that is under way is waited for beyond that
 ---@return opensandbox.Sandbox? sandbox
 ---@return opensandbox.Error? err kind `timeout`, code `pool_exhausted` when there was no capacity; code `store_unreachable`, `store_timeout`, `store_foreign` or `store_failed` when the store fails; else the error of the create
@@ -290,12 +289,10 @@ end
 ---@field creating integer creates under way
 ---@field failures integer failed creates of this process since the last success
 
---- Returns the numbers of sandboxes.
---- ```lua
---- print(pool:stats().idle)
---- ```
 --- Returns the numbers of sandboxes, of all processes that share the pool.
----@return opensandbox.PoolStats
+--- ```lua
+--- print(assert(pool:stats()).idle)
+--- ```
 ---@return opensandbox.PoolStats? stats
 ---@return opensandbox.Error? err of the store
 function Pool:stats()

@@ -13,6 +13,7 @@
  * The script runs in a child for each run, with opensandbox.core linked in, and with a table `torture`:
  *       arm(), disarm()         allocations are counted, and fail, between these; disarm returns their number and whether one failed
  *       problem(text)           reports a wrong result
+ *       outcome(n)              counts a call whose result was right (1), or that reported an error (0)
  *       fork(), wait(pid)       as in C; wait returns the exit status
  *       fail_epoll(n)           the nth descriptor that is added to an epoll set from now on cannot be added
  *       delay_lookups(seconds)  lookups of names that begin with "slow" take that long
@@ -50,6 +51,7 @@ typedef struct report {
     int failed;       /* an allocation has failed */
     int finished;
     int lookups_are_left; /* libcurl never frees a little of what a lookup holds that is left behind */
+    long outcomes[2]; /* calls that reported an error, and that had a result */
     long live_core, live_curl, live_lua, descriptors; /* left at the end */
     char problem[512];
 } report;
@@ -197,6 +199,12 @@ static int lua_problem(lua_State *L)
     return 0;
 }
 
+static int lua_outcome(lua_State *L)
+{
+    ++result->outcomes[luaL_checkinteger(L, 1) == 1];
+    return 0;
+}
+
 static int lua_fork(lua_State *L)
 {
     static report unused;
@@ -247,8 +255,9 @@ static long descriptors(void)
 static void open_table(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "arm", lua_arm }, { "disarm", lua_disarm }, { "problem", lua_problem }, { "fork", lua_fork }, { "wait", lua_wait },
-        { "fail_epoll", lua_fail_epoll }, { "delay_lookups", lua_delay_lookups }, { NULL, NULL }
+        { "arm", lua_arm }, { "disarm", lua_disarm }, { "problem", lua_problem }, { "outcome", lua_outcome },
+        { "fork", lua_fork }, { "wait", lua_wait }, { "fail_epoll", lua_fail_epoll },
+        { "delay_lookups", lua_delay_lookups }, { NULL, NULL }
     };
     const luaL_Reg *entry;
 
@@ -312,6 +321,7 @@ typedef struct job {
 } job;
 
 static job jobs[MAX_JOBS];
+static long outcomes[2]; /* of all runs */
 static long seconds = 30;
 
 /* Runs the script in a child; the allocation of that number fails. */
@@ -344,6 +354,8 @@ static int finish(job **finished)
     jobs[i].pid = 0;
     *finished = &jobs[i];
     left = jobs[i].report;
+    outcomes[0] += left->outcomes[0];
+    outcomes[1] += left->outcomes[1];
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
         printf("  %ld: STALL after %ld s\n", jobs[i].number, seconds);
     else if (WIFSIGNALED(status))
@@ -409,6 +421,7 @@ int main(int argc, char **argv)
     if (wrong || only >= 0 || failing == NONE)
         return (int)wrong;
     total = one->report->allocations;
+    outcomes[0] = outcomes[1] = 0;
     step = total > most ? (total + most - 1) / most : 1;
     for (number = 1; number <= total; number += step) {
         if (running == MAX_JOBS) {
@@ -423,7 +436,10 @@ int main(int argc, char **argv)
     }
     while (running-- > 0)
         wrong += finish(&one);
-    printf("%s: %s %ld allocations %s: %ld runs, %ld wrong\n", argv[i], names[failing], total,
+    printf("%s: %s %ld allocations %s: %ld runs, %ld wrong", argv[i], names[failing], total,
         for_good ? "fail for good" : "fail one at a time", runs, wrong);
+    if (outcomes[0] + outcomes[1] > 0)
+        printf("; calls: %ld right, %ld clean errors", outcomes[1], outcomes[0]);
+    printf("\n");
     return wrong > 0;
 }

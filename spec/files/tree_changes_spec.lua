@@ -167,6 +167,10 @@ for _, way in ipairs { "an archive", "file by file" } do
       assert.same(remote_contents(sandbox, "/work/out"), contents(root))
       count = assert(sandbox.files:download_dir("/work/out", root, BOTH))
       assert.same({ 0, 61, 0 }, { count.files, count.unchanged, count.deleted })
+      run(sandbox, "cd ./work/out && ln d2/f01 hard && ln d1/f01 d3/hard")
+      count = assert(sandbox.files:download_dir("/work/out", root, BOTH))
+      assert.same({ 2, "file 1 of 2\n", "changed\n" },
+        { count.files, load_file(root .. "/hard"), load_file(root .. "/d3/hard") })
       sandbox:kill()
     end)
 
@@ -194,6 +198,18 @@ for _, way in ipairs { "an archive", "file by file" } do
       run(sandbox, [[cd ./work/in && rm -r d1 d2/f01 && echo file > d1 && mkdir -p d2/f01/deep && touch d2/f01/deep/x]])
       assert(sandbox.files:upload_dir(root, "/work/in", BOTH))
       assert.same(contents(root), remote_contents(sandbox, "/work/in"))
+      sandbox:kill()
+    end)
+
+    it("refuse a directory here in the place of a file there, and delete nothing", function()
+      local sandbox, root = sandbox_of(), make_tree(place "down")
+      assert(sandbox.files:upload_dir(root, "/work/out"))
+      run(sandbox, "cd ./work/out && rm -r d1 && echo file > d1")
+      local before = contents(root)
+      local count, err = sandbox.files:download_dir("/work/out", root, BOTH)
+      assert.is_nil(count)
+      assert.equal("state", err.kind, tostring(err))
+      assert.same(before, contents(root))
       sandbox:kill()
     end)
 

@@ -1,16 +1,23 @@
---- A program with a loop of its own around luasocket's select(): with a socket of its own, and the client beside it.
+--- A program with a loop of its own around luasocket's select(), which watches all its clients.
 
 local opensandbox = require "opensandbox"
 local socket = require "socket"
 local runner = require "spec.hosts.scenario_runner"
 
-local client = runner.client()
+local clients, new_client = {}, runner.client
+
+function runner.client()
+  local client = new_client()
+  clients[#clients + 1] = client
+  return client
+end
+
+local first = runner.client()
 
 local function turn()
-  client:step(0)
-  local timeout = math.min(client:timeout() or runner.heartbeat, runner.heartbeat)
-  socket.select({ client }, nil, timeout)
-  client:step(0)
+  first:step(0)
+  socket.select(clients, nil, math.min(first:timeout() or runner.heartbeat, runner.heartbeat))
+  first:step(0)
 end
 
 if runner.scenario == "blocking" then
@@ -27,5 +34,5 @@ else
     runner.beat()
   end
 end
-client:close()
+first:close()
 runner.report()

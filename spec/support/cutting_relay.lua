@@ -14,7 +14,7 @@ function cutting_relay.start(options)
   assert(child:write(assert(json.encode(options)) .. "\n"))
   local port = assert(tonumber((child:read_line(10))), child:stderr_text())
   return {
-    port = port, child = child,
+    port = port,
     cuts = function()
       assert(child:write "\n")
       return tonumber((child:read_line(10)))

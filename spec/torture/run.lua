@@ -5,9 +5,11 @@
 local fault_server = require "spec.support.fault_server"
 local process = require "spec.support.process"
 local temporary = require "spec.support.temporary"
+local uv = require "luv"
 
 local program, short = arg[1], arg[2] == "short"
-local MAX_SHORT_RUNS = 60 -- of each kind
+local MAX_SHORT_RUNS = 60     -- of each kind
+local MAX_SHORT_API_RUNS = 12 -- of each kind, because each takes a second
 
 local server = fault_server.start [[
   local bytes = {}
@@ -87,8 +89,24 @@ for _, whose in ipairs { "--core", "--curl", "--lua" } do
   options[#options + 1] = "--for-good"
   run(options, "spec/torture/core.lua", server.url, directory)
 end
-
 server:stop()
+
+-- The whole library, with a development server.
+local devserver = process.devserver { grace = 0 }
+assert(uv.fs_mkdir(directory .. "/tree", 448))
+assert(uv.fs_mkdir(directory .. "/tree/sub", 448))
+for _, name in ipairs { "one", "sub/two" } do
+  file = assert(io.open(directory .. "/tree/" .. name, "wb"))
+  file:write((name:match("[^/]*$")))
+  file:close()
+end
+for _, whose in ipairs { "--core", "--curl", "--lua" } do
+  local options = { whose, "--seconds=120", short and "--runs=" .. MAX_SHORT_API_RUNS or nil }
+  run(options, "spec/torture/api.lua", devserver.url, devserver.key, directory)
+  options[#options + 1] = "--for-good"
+  run(options, "spec/torture/api.lua", devserver.url, devserver.key, directory)
+end
+devserver:stop()
 temporary.remove(directory)
 print(failures == 0 and "torture: all is well" or ("torture: %d kinds of runs went wrong"):format(failures))
 os.exit(failures == 0 and 0 or 1)

@@ -143,7 +143,7 @@ end
 ---@field ignore? string[] patterns as in a .gitignore. Names that a plain name ignores are not even sent
 ---@field verify? boolean compare the checksums before anything is written
 ---@field only_changed? boolean omit files that have the same size and checksum locally, whatever their times and modes are; needs find and cksum in the sandbox
----@field delete_extra? boolean delete local entries that the sandbox does not have, at the end; entries that `ignore` names stay
+---@field delete_extra? boolean delete local entries that the sandbox does not have, at the end; entries that `ignore` names stay. A directory in the place of a file, or the other way round, is an error
 ---@field timeout? opensandbox.Duration for the whole transfer; default: none
 ---@field on_progress? fun(done: number, total?: number) called with bytes done, and bytes in all if they are known
 
@@ -159,7 +159,7 @@ end
 ---@field gitignore? boolean honour the .gitignore files in the directory, and ignore .git
 ---@field verify? boolean compare the checksums of the sent and the received files
 ---@field only_changed? boolean omit files that have the same size and checksum in the sandbox, whatever their times and modes are; needs find and cksum in the sandbox
----@field delete_extra? boolean delete entries in the sandbox that the local directory does not have, at the end; entries that are ignored stay
+---@field delete_extra? boolean delete entries in the sandbox that the local directory does not have, at the end; entries that are ignored stay. A directory in the place of a file, or the other way round, is deleted before
 ---@field timeout? opensandbox.Duration for the whole transfer; default: none
 ---@field on_progress? fun(done: number, total: number) called with bytes done and bytes in all
 

@@ -74,12 +74,16 @@ function BlockingWaiter:suspend() self.adapter.block(self) end
 
 function BlockingWaiter:notify() self.adapter.unblock() end
 
--- Returns the waiter of the running code, or nil and the reason why this code must not wait.
+-- Lua 5.1 and 5.2 cannot say it.
+local is_yieldable = rawget(coroutine, "isyieldable") or function() return true end
+
+-- Returns the waiter of the running code, or nil and the reason why this code must not wait. Code of a task that cannot yield, because it
+-- runs in a finalizer or is called from C, blocks like code outside of tasks.
 local function current_waiter()
   local adapter = select_adapter()
   local running = coxpcall.running()
   local own = running and (standalone.waiter(running) or adapter.waiter(running, chosen ~= nil))
-  if own then return own end
+  if own and is_yieldable() then return own end
   local refusal = adapter.refusal()
   if refusal then return nil, refusal end
   return setmetatable({ adapter = adapter }, BlockingWaiter)

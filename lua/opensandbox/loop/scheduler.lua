@@ -160,6 +160,7 @@ end
 ---@param waiter opensandbox.Waiter
 ---@param wait opensandbox.Wait
 function scheduler.park(waiter, wait)
+  scheduler.unpark(waiter) -- where a finalizer of Lua 5.1 or 5.2 wanted to wait, the yield has raised an error
   waiter.parked, waiter.woken = wait, false
   if wait.seconds then timers:add(waiter, core.now() + wait.seconds) end
   if wait.registry then wait.registry[wait.key] = waiter end
