@@ -242,6 +242,14 @@ if ABI == "jit" then
       assert.truthy(seen.whole:find("^one\ntwo\n%[exit code 3 after [%d.]+ s%]$"), seen.whole)
       assert.truthy(seen.stopped:find("^begun\n%[sandbox:run: the task was cancelled"), seen.stopped)
     end)
+
+    test("the notebook keeps variables from block to block, shows output as it comes, and can be interrupted", function()
+      local seen = in_neovim "notebook"
+      assert.equal("  first", seen.first)
+      assert.equal("  first\n  42", seen.whole)
+      assert.truthy(seen.interrupted:find("begun", 1, true), seen.interrupted)
+      assert.is_nil(seen.interrupted:find("not this", 1, true))
+    end)
   end)
 end
 
