@@ -141,7 +141,7 @@ local function create(sandbox, op, opts)
     { cwd = self._mounts[1].path })
   if result then return with_files(self) end
   if err.code == "start_failed" then err.hint = NO_WORKSPACE end
-  self:close()
+  self:close { timeout = limit:remaining() } -- if that fails, the session is deleted when the object is collected
   return nil, err
 end
 
