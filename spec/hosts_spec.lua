@@ -96,6 +96,8 @@ local function runs_the_workflow(...)
   assert.equal(numbers(50), seen.outputs)
   assert.equal("cancelled", seen.cancelled)
   assert.equal("true", seen.stopped)
+  assert.equal("ready got it 5", seen.terminal)
+  assert.equal("a b ", seen.sorted)
 end
 
 -- The scenarios that every host runs in the same way.

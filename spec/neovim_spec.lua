@@ -54,7 +54,8 @@ local function best_of(try)
   error(text, 2)
 end
 
--- A Neovim with nothing but the tree on its runtime path, somewhere else, which runs a scenario of spec/hosts/neovim.lua.
+-- A Neovim with nothing but the tree on its runtime path, somewhere else, which runs a scenario of spec/hosts/neovim.lua. It writes no
+-- swap files, which would be in the home directory.
 local function start_neovim(scenario, env)
   local full = {
     LUA_PATH = false, LUA_CPATH = false, NVIM_LOG_FILE = "/dev/null", SCENARIO = scenario, OPENSANDBOX_ROOT = ROOT,
@@ -62,7 +63,7 @@ local function start_neovim(scenario, env)
   }
   for name, value in pairs(env or {}) do full[name] = value end
   return process.start { cwd = elsewhere, env = full, argv = {
-    "nvim", "--headless", "--clean", "-u", "NONE", "--cmd", "let &rtp .= ',' . escape($OPENSANDBOX_ROOT, ',')",
+    "nvim", "--headless", "--clean", "-n", "-u", "NONE", "--cmd", "let &rtp .= ',' . escape($OPENSANDBOX_ROOT, ',')",
     "-c", "lua dofile(vim.env.OPENSANDBOX_ROOT .. '/spec/hosts/neovim.lua')",
   } }
 end
@@ -121,6 +122,7 @@ if ABI == "jit" then
         for i = 1, 50 do assert.equal(tostring(i), seen.outputs[i]) end
         assert.equal("cancelled", seen.cancelled)
         assert.is_true(seen.stopped)
+        assert.same({ "ready got it 5", "a b " }, { seen.terminal, seen.sorted })
         assert.equal('{"a":{}}', seen.empty_object)
         local ok = seen.seconds <= 1.3 * seen.slowest + 0.1 and seen.beat.late <= STEADY
         return ok, ("%.3f s, the slowest %.3f s; a beat %.1f ms late"):format(seen.seconds, seen.slowest, seen.beat.late)
@@ -239,6 +241,14 @@ if ABI == "jit" then
       assert.equal("one\n", seen.first)
       assert.truthy(seen.whole:find("^one\ntwo\n%[exit code 3 after [%d.]+ s%]$"), seen.whole)
       assert.truthy(seen.stopped:find("^begun\n%[sandbox:run: the task was cancelled"), seen.stopped)
+    end)
+
+    test("the notebook keeps variables from block to block, shows output as it comes, and can be interrupted", function()
+      local seen = in_neovim "notebook"
+      assert.equal("  first", seen.first)
+      assert.equal("  first\n  42", seen.whole)
+      assert.truthy(seen.interrupted:find("begun", 1, true), seen.interrupted)
+      assert.is_nil(seen.interrupted:find("not this", 1, true))
     end)
   end)
 end

@@ -205,6 +205,7 @@ local function works_in_requests(bound)
       for i = 1, 50 do assert.equal(tostring(i), seen.outputs[i]) end
       assert.equal("cancelled", seen.cancelled)
       assert.is_true(seen.stopped)
+      assert.same({ "ready got it 5", "a b " }, { seen.terminal, seen.sorted })
       wall, slowest = seen.seconds, seen.slowest
       return longest
     end)

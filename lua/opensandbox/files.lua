@@ -28,6 +28,7 @@ local parts = lazy.modules {
 ---@field endpoint opensandbox.EndpointLookup returns the endpoint that has the file routes
 ---@field run fun(op: string, script: string, opts: table, sink: nil, limit?: opensandbox.Deadline): opensandbox.CommandResult?, opensandbox.Error? runs a script; opts: cwd, timeout
 ---@field whole? opensandbox.FileTarget of a view: the target itself, see limited_target.lua
+---@field literal_paths? boolean the file routes use every path unchanged
 ---@field temporary_directory? string absolute path, default "/tmp"
 ---@field ignore? string[] patterns, as in a .gitignore, of files that are not the user's: downloads of directories omit them
 ---@field absolute? fun(op: string, path: string): string?, opensandbox.Error? the absolute path for any path; default: execd is asked
@@ -67,9 +68,9 @@ local function within(self, timeout)
 end
 
 -- Checks a path. Returns whether execd would change it, so that it needs literal_paths.
-local function check_path(op, path)
+local function check_path(self, op, path)
   options.argument(op, "the path", path, "nonempty string")
-  return paths.expansion(path) ~= nil
+  return not self.target.literal_paths and paths.expansion(path) ~= nil
 end
 
 -- Sends one file. With `verify` the checksums are compared.
@@ -81,7 +82,7 @@ local function send(self, op, file, opts)
     if opts.verify then return parts.verification.upload(target, op, one, upload_opts, path) end
     return call(target, op, "upload_files", { one }, upload_opts)
   end
-  if paths.expansion(path) then return parts.literal_paths.upload(target, op, file, upload) end
+  if check_path(self, op, path) then return parts.literal_paths.upload(target, op, file, upload) end
   return upload(file)
 end
 
@@ -121,7 +122,7 @@ local write_options = {
 ---@return opensandbox.Error? err
 function Files:write(path, content, opts)
   local op = "files:write"
-  check_path(op, path)
+  check_path(self, op, path)
   opts = options.check(op, opts, write_options)
   return send(self, op, { path = path, content = content }, opts)
 end
@@ -149,7 +150,7 @@ local append_options = { on_progress = "function", timeout = "seconds" }
 ---@return opensandbox.Error? err
 function Files:append(path, content, opts)
   local op = "files:append"
-  check_path(op, path)
+  check_path(self, op, path)
   arguments.check_upload(op, { path = path, content = content })
   opts = options.check(op, opts, append_options)
   local target = within(self, opts.timeout)
@@ -159,7 +160,7 @@ function Files:append(path, content, opts)
 end
 
 local function open(self, op, path, opts)
-  local is_literal = check_path(op, path)
+  local is_literal = check_path(self, op, path)
   opts = arguments.check_download(op, opts)
   local target = within(self, opts.timeout)
   if is_literal then return parts.literal_paths.open(target, op, path, opts) end
@@ -198,7 +199,7 @@ function Files:open(path, opts)
 end
 
 local function stat(self, op, path, opts)
-  local is_literal = check_path(op, path)
+  local is_literal = check_path(self, op, path)
   local target = within(self, options.timeout(op, opts))
   if is_literal then return parts.literal_paths.stat(target, op, path) end
   local infos, err = call(target, op, "file_info", path)
@@ -249,7 +250,7 @@ end
 ---@return opensandbox.Error? err
 function Files:search(dir, pattern, opts)
   local op = "files:search"
-  local is_literal = check_path(op, dir)
+  local is_literal = check_path(self, op, dir)
   local target = within(self, options.timeout(op, opts))
   if is_literal then return parts.literal_paths.search(target, op, dir, pattern) end
   return call(target, op, "search_files", dir, pattern)
@@ -267,7 +268,7 @@ local list_options = { depth = "natural", timeout = "seconds" }
 ---@return opensandbox.Error? err
 function Files:list(path, opts)
   local op = "files:list"
-  local is_literal = check_path(op, path)
+  local is_literal = check_path(self, op, path)
   opts = options.check(op, opts, list_options)
   local target = within(self, opts.timeout)
   if is_literal then return parts.literal_paths.list(target, op, path, opts.depth) end
@@ -293,7 +294,7 @@ function Files:remove(path, opts)
   path = options.argument(op, "the paths", path, "string list")
   local plain, literal = {}, {}
   for _, one in ipairs(path) do
-    local list = check_path(op, one) and literal or plain
+    local list = check_path(self, op, one) and literal or plain
     list[#list + 1] = one
   end
   local target = within(self, opts.timeout)
@@ -330,7 +331,7 @@ local mkdir_options = { mode = "any", owner = "nonempty string", group = "nonemp
 function Files:mkdir(path, opts)
   local op = "files:mkdir"
   opts = options.check(op, opts, mkdir_options)
-  local is_literal = check_path(op, path)
+  local is_literal = check_path(self, op, path)
   local target, access = within(self, opts.timeout), { mode = opts.mode, owner = opts.owner, group = opts.group }
   if is_literal then return parts.literal_paths.mkdir(target, op, path, access) end
   return call(target, op, "make_directories", path, access)
@@ -347,7 +348,7 @@ end
 ---@return opensandbox.Error? err
 function Files:rmdir(path, opts)
   local op = "files:rmdir"
-  check_path(op, path)
+  check_path(self, op, path)
   return parts.empty_directory.remove(within(self, options.timeout(op, opts)), op, path)
 end
 
@@ -362,7 +363,7 @@ end
 ---@return opensandbox.Error? err
 function Files:move(from, to, opts)
   local op = "files:move"
-  local from_is_literal, to_is_literal = check_path(op, from), check_path(op, to)
+  local from_is_literal, to_is_literal = check_path(self, op, from), check_path(self, op, to)
   local target = within(self, options.timeout(op, opts))
   if from_is_literal or to_is_literal then return parts.literal_paths.move(target, op, from, to) end
   return call(target, op, "move_files", { { from = from, to = to } })
@@ -382,7 +383,7 @@ local chmod_options = { owner = "nonempty string", group = "nonempty string", ti
 function Files:chmod(path, mode, opts)
   local op = "files:chmod"
   opts = options.check(op, opts, chmod_options)
-  local is_literal = check_path(op, path)
+  local is_literal = check_path(self, op, path)
   local target, access = within(self, opts.timeout), { mode = mode, owner = opts.owner, group = opts.group }
   if is_literal then return parts.literal_paths.chmod(target, op, path, access) end
   return call(target, op, "set_permissions", { [path] = access })
@@ -401,7 +402,7 @@ end
 function Files:replace(path, old, new, opts)
   local op = "files:replace"
   local change = { old = old, new = new }
-  local is_literal = check_path(op, path)
+  local is_literal = check_path(self, op, path)
   local target = within(self, options.timeout(op, opts))
   if is_literal then return parts.literal_paths.replace(target, op, path, change) end
   local counts, err = call(target, op, "replace_in_files", { [path] = change })
@@ -421,7 +422,7 @@ end
 function Files:upload(from, to, opts)
   local op = "files:upload"
   options.argument(op, "the local path", from, "nonempty string")
-  check_path(op, to)
+  check_path(self, op, to)
   opts = options.check(op, opts, write_options)
   local kind, problem = core.stat(from)
   if kind ~= "file" then
@@ -449,7 +450,7 @@ local function download_part(self, op, from, target, opts)
   local part, source = target.part, within(self, opts.timeout)
   local save_opts = { on_progress = opts.on_progress, mode = target.part_mode, timeout = opts.timeout }
   local ok, err
-  if paths.expansion(from) then
+  if check_path(self, op, from) then
     ok, err = parts.literal_paths.save(source, op, from, part, save_opts)
   else
     ok, err = call(source, op, "save_file", from, part, save_opts)
@@ -477,7 +478,7 @@ end
 function Files:download(from, to, opts)
   local op = "files:download"
   options.argument(op, "the local path", to, "nonempty string")
-  check_path(op, from)
+  check_path(self, op, from)
   opts = options.check(op, opts, download_options)
   local target, err = parts.local_target.open(op, to)
   if not target then return nil, err end
@@ -507,7 +508,7 @@ end
 ---@return nil control of the loop
 ---@return opensandbox.FileWatcher closing value of the loop
 function Files:watch(path, opts)
-  check_path("files:watch", path)
+  check_path(self, "files:watch", path)
   local watcher = parts.file_watcher.new(self.target, path, opts)
   return watcher, nil, nil, watcher
 end

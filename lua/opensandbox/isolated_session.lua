@@ -103,7 +103,7 @@ end
 
 -- Makes the target of the session's files. The fields that depend on its directories are set when those are known.
 local function file_target(self)
-  local target = { id = self.sandbox.id, ignore = EXECD_FILES }
+  local target = { id = self.sandbox.id, ignore = EXECD_FILES, literal_paths = true }
   function target.run(op, script, opts, _, limit) return run_helper(self, op, script, opts, limit) end
   function target.endpoint(op, limit)
     local endpoint, err = files_endpoint(self, op, limit)
@@ -141,7 +141,7 @@ local function create(sandbox, op, opts)
     { cwd = self._mounts[1].path })
   if result then return with_files(self) end
   if err.code == "start_failed" then err.hint = NO_WORKSPACE end
-  self:close()
+  self:close { timeout = limit:remaining() } -- if that fails, the session is deleted when the object is collected
   return nil, err
 end
 

@@ -97,7 +97,7 @@ local function connect(self, op, opts, stream_options)
   end
   local stream = terminal_stream.new(stream_options)
   self._stream = stream
-  self._stream_finalizer = finalizer(function() stream:close() end)
+  self._stream_finalizer = finalizer(function() stream:close_in_background() end)
   local ok, err = stream:open(op, opts.timeout or client.http.timeouts.timeout)
   if not ok then
     stream:close()

@@ -25,6 +25,7 @@ local REPLAY = 3 -- channel
 
 local MASKS = {
   { "%x%x%x%x%x%x%x%x%-%x%x%x%x%-4%x%x%x%-%x%x%x%x%-%x%x%x%x%x%x%x%x%x%x%x%x", "<uuid>" },
+  { " +sleep %.1", "" }, -- bash 5.3 names the command that a signal ended
   { "bash%-%d%.%d[#$] ", "bash# " }, { "%[1%] %d+", "[1] <pid>" }, { "pid=%d+", "pid=<pid>" }, { "run%-no%-%d+", "run-no-<n>" },
   { "/dev/pts/%d+", "/dev/pts/<n>" },
 }

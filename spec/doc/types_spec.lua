@@ -78,7 +78,8 @@ local function examples_of(made)
     run_id = "string", key = "string",
     url = "string", secret = "string", password = "string", script = "string",
     chunk = "string", needle = "string", work = "function",
-    pod_template = "table", terminal = "opensandbox.Terminal", connection = "opensandbox.WebSocket", traceparent = "string",
+    pod_template = "table", terminal = "opensandbox.Terminal",
+    connection = "opensandbox.WebSocket", watcher = "opensandbox.FileWatcher", traceparent = "string",
     connect_redis = "function", update_row = "function", saved = "integer", other = "any", socket = "any",
   }
   local names = {}
@@ -89,6 +90,7 @@ local function examples_of(made)
     for _, name in ipairs(names) do out[#out + 1] = ("---@param %s %s"):format(name, parameters[name]) end
     out[#out + 1] = ("local function _(%s)"):format(table.concat(names, ", "))
     -- The checker loses some types behind assert in the initial value of a local variable.
+    example = (example .. "\n"):gsub("local ([%w_]+) = assert(%b())\n", "local %1 = %2 if not %1 then return end\n")
     out[#out + 1] = (example:gsub("= assert(%b())", "= %1"))
     out[#out + 1] = "end"
   end

@@ -46,6 +46,36 @@ describe("an isolated session of a sandbox", function()
     assert.matches("get_isolation_capabilities says what is missing", err.hint, 1, true)
   end)
 
+  test("has files with any path: its file routes expand nothing", function()
+    local session = open()
+    local files = session.files
+    local here = temporary.directory()
+    finally(function() temporary.remove(here) end)
+    for _, name in ipairs { "$id.tsx", "Outer$1.class", "a $HOME", "`x`$(y)", "sub$dir/x$y", "~" } do
+      local path = "/workspace/" .. name
+      assert(files:write(path, "one"))
+      assert.equal("one", files:read(path), name)
+      assert.equal(path, assert(files:stat(path)).path)
+      assert(files:move(path, path .. "2"))
+      assert(files:chmod(path .. "2", "0600"))
+      assert.equal(1, files:replace(path .. "2", "one", "two"))
+      assert.equal("two\n", assert(session:run("cat '" .. path .. "2'")).stdout)
+      assert(files:mkdir(path .. "d"))
+      assert(files:write(path .. "d/$z", "z"))
+      assert.equal(path .. "d/$z", assert(files:list(path .. "d"))[1].path)
+      assert.equal(path .. "d/$z", assert(files:search(path .. "d", "*"))[1].path)
+      assert(files:download_dir(path .. "d", here .. "/down"))
+      assert(files:upload_dir(here .. "/down", path .. "up"))
+      assert(files:download(path .. "up/$z", here .. "/$z"))
+      assert(files:upload(here .. "/$z", path .. "z"))
+      assert.equal("z", files:read(path .. "z"))
+      temporary.remove(here .. "/down")
+      assert(files:remove(path .. "2"))
+      assert.is_false(files:exists(path .. "2"))
+    end
+    session:close()
+  end)
+
   test("starts in its workspace, keeps its directory and its variables, and gives output and exit codes", function()
     local session = open()
     assert.equal("opensandbox.Isolated: " .. session.id, tostring(session))
@@ -492,7 +522,8 @@ describe("an isolated session's route", function()
 
   it("for files is below the session's, with the headers of the sandbox's", function()
     local execd = { url = "http://h:1/p", headers = { ["X-EXECD-ACCESS-TOKEN"] = "t" }, sandbox_id = "sb", proxied = true }
-    assert.same({ url = "http://h:1/p/v1/isolated/session/a%2Fb", headers = execd.headers, sandbox_id = "sb", proxied = true },
+    assert.same({ url = "http://h:1/p/v1/isolated/session/a%2Fb", headers = execd.headers, sandbox_id = "sb", proxied = true,
+      literal_paths = true },
       client:isolated_endpoint(execd, "a/b"))
     assert.equal("http://h:1/v1/isolated/session/s1", client:isolated_endpoint("http://h:1/", "s1").url)
     assert.is_false((pcall(client.isolated_endpoint, client, nil, "s1")))

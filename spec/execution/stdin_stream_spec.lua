@@ -145,6 +145,7 @@ describe("the input of a command in the background", function()
     assert(command:close_stdin())
     assert.equal(0, select(2, output_of(command)))
     assert.is_true(bytes:rep(count) == assert(sandbox.files:read "/tmp/copy"))
+    wait_until(function() return next(client.http.transport.waiters) == nil end) -- its session is deleted
     relay.stop()
   end)
 

@@ -260,6 +260,20 @@ describe("names that a list cannot hold", function()
   end)
 end)
 
+describe("a name with a newline", function()
+  it("comes down where echo is no program", function()
+    local sandbox = with_programs "mkdir rm rmdir cksum find touch readlink ln sh tar"
+    run(sandbox, [[mkdir -p ./work/out && cd ./work/out && echo x > plain && echo y > 'new
+line']])
+    local root = place "down"
+    assert(uv.fs_mkdir(root, tonumber("755", 8)))
+    save(root .. "/plain", "x\n")
+    local count = assert(sandbox.files:download_dir("/work/out", root, BOTH))
+    assert.same({ 1, 1, "y\n" }, { count.files, count.unchanged, load_file(root .. "/new\nline") })
+    sandbox:kill()
+  end)
+end)
+
 describe("a list that fails", function()
   local function assert_nothing_deleted(sandbox, code)
     local root = make_tree(place "local")

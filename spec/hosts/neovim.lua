@@ -267,4 +267,45 @@ function scenarios.example()
   end)
 end
 
+function scenarios.notebook()
+  vim.opt.rtp:append(root .. "/examples/neovim")
+  vim.cmd "runtime plugin/notebook.lua"
+  vim.api.nvim_buf_set_lines(0, 0, -1, false, {
+    "# Notes", "```bash", "number=6", "```", "Then:", "```bash", "echo first; sleep 0.3; echo $((number * 7))", "```",
+    "```bash", "echo begun; sleep 60; echo not this", "```", "```text", "no code", "```",
+  })
+  -- What is shown below the line of a fence, from 0.
+  local function shown(line)
+    local namespace = vim.api.nvim_get_namespaces()["opensandbox-notebook"]
+    local marks = vim.api.nvim_buf_get_extmarks(0, namespace, { line, 0 }, { line, -1 }, { details = true })
+    local lines = {}
+    for _, one in ipairs(marks[1] and marks[1][4].virt_lines or {}) do lines[#lines + 1] = one[1][1] end
+    return table.concat(lines, "\n")
+  end
+  local function shows(line, text) return function() return shown(line):find(text, 1, true) end end
+  local seen = {}
+  vim.api.nvim_win_set_cursor(0, { 3, 0 })
+  vim.cmd "NotebookRun"
+  once(shows(3, "(no output)"), function()
+    vim.api.nvim_win_set_cursor(0, { 6, 0 })
+    vim.cmd "NotebookRun"
+    once(shows(7, "first"), function()
+      seen.first = shown(7)
+      once(shows(7, "42"), function()
+        seen.whole = shown(7)
+        vim.api.nvim_win_set_cursor(0, { 10, 0 })
+        vim.cmd "NotebookRun"
+        once(shows(10, "begun"), function()
+          vim.cmd "NotebookInterrupt"
+          once(function() return shown(10) ~= "  begun" end, function()
+            seen.interrupted = shown(10)
+            vim.cmd "NotebookClose"
+            finish(seen)
+          end)
+        end)
+      end)
+    end)
+  end)
+end
+
 try(scenarios[vim.env.SCENARIO])

@@ -3,7 +3,7 @@
 for _, name in ipairs {
   "sandbox", "files", "lifecycle.sandbox_routes", "lifecycle.readiness", "execution.run_command", "execution.command_routes",
   "execution.metrics_routes", "files.file_routes", "files.download_routes", "files.upload_routes", "http.call",
-  "http.exchange", "http.websocket", "loop.task",
+  "http.exchange", "http.websocket", "loop.task", "terminal", "command", "execution.pty_routes", "execution.stdin_stream",
 } do
   require("opensandbox." .. name)
 end

@@ -1,8 +1,9 @@
 --- The workflow that runs, unchanged, in every host: create a sandbox, write and read a file, run fifty commands at once, cancel one,
---- kill the sandbox. It must be called where a host lets code wait: in a task, a light thread, a coroutine of the host's.
+--- use a terminal, write a command's input, kill the sandbox. It must be called where a host lets code wait: in a task, a light thread, a coroutine of the host's.
 --
 -- Gives what it saw: `text` (of the file), `outputs`, `seconds` (wall time of the fifty), `slowest` (the longest of them), `cancelled`
--- (the kind of the error that a cancelled run gave), `stopped` (whether that command was gone from the sandbox afterwards).
+-- (the kind of the error that a cancelled run gave), `stopped` (whether that command was gone from the sandbox afterwards),
+-- `terminal` (the output of a terminal, without line ends, and its exit code), `sorted` (what a command made of its input).
 
 local COMMANDS = 50
 
@@ -41,6 +42,21 @@ return function(opensandbox, url, key, options)
     seen.stopped = result.exit_code ~= 0
     if not seen.stopped then opensandbox.sleep(0.05) end
   until seen.stopped or opensandbox.now() > deadline
+
+  local pieces = {}
+  local terminal = opensandbox.assert(sandbox:terminal { command = "stty -echo; echo ready; read x; echo got $x; exit 5",
+    on_output = function(bytes) pieces[#pieces + 1] = bytes end })
+  while not table.concat(pieces):find("ready", 1, true) do opensandbox.sleep(0.01) end -- it echoes no more
+  opensandbox.assert(terminal:write "it\r")
+  local code = opensandbox.assert(terminal:wait { timeout = 20 })
+  seen.terminal = table.concat(pieces):gsub("\r\n", " ") .. code
+  opensandbox.assert(terminal:close())
+
+  local command = opensandbox.assert(sandbox:start("sort", { stdin = true }))
+  opensandbox.assert(command:write "b\na\n")
+  opensandbox.assert(command:close_stdin())
+  opensandbox.assert(command:wait { timeout = 20 })
+  seen.sorted = opensandbox.assert(command:logs()):gsub("\n", " ")
 
   opensandbox.assert(sandbox:kill())
   client:close()

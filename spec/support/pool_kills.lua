@@ -90,7 +90,7 @@ local function log_reader(path)
     file:close()
     offset = offset + #text
     for line in text:gmatch("([^\n]+)\n") do
-      local kind, id, time, pid = line:match("^([ART]) (%S+) (%S+) (%d+)$")
+      local kind, id, time, pid = line:match("^([ARCT]) (%S+) (%S+) (%d+)$")
       if kind then
         events[#events + 1] = { kind = kind, id = id, time = tonumber(time), pid = tonumber(pid) }
       else
@@ -109,30 +109,33 @@ local function count_of(events, kind)
   return count
 end
 
--- Follows a sandbox from the death of its holder to its end: the one that takes it over can die, too. Returns the longest time for which
--- its holder was dead, and the time from the last takeover to the end.
-local function follow(died, takeovers, deleted, deaths)
+-- Follows a sandbox from the death of its holder to its end: the process that takes it over can die, too. `claims`: who used a token to take
+-- something over. Returns the longest time for which its holder was dead, and the time from the last takeover to the end.
+local function follow(holder, takeovers, deleted, claims, deaths)
   local longest = 0
   for _, takeover in ipairs(takeovers) do
+    local died = deaths[claims[takeover.from] or holder]
     if died then longest = math.max(longest, takeover.time - died) end
-    died = deaths[takeover.pid]
   end
-  local last = takeovers[#takeovers]
-  return longest, last and deleted - last.time or 0
+  return longest, deleted - takeovers[#takeovers].time
 end
 
 -- Returns what the logs and the ledger show.
 local function examine(events, ledger, deaths)
   local report = { acquisitions = 0, given_twice = 0, left_by_dead = 0, taken_over = 0, longest_lost = 0, slowest_delete = 0 }
-  local holders, takeovers, id_of = {}, {}, {}
+  local holders, takeovers, claims, id_of = {}, {}, {}, {}
   for id, sandbox in pairs(ledger.sandboxes) do id_of[sandbox.label] = id end
   for _, event in ipairs(events) do
     if event.kind == "A" then
       report.acquisitions = report.acquisitions + 1
       if holders[event.id] then report.given_twice = report.given_twice + 1 end
       holders[event.id] = event.pid
+    elseif event.kind == "C" then
+      claims[event.id] = event.pid
     elseif event.kind == "T" then
-      local id = id_of[event.id] or event.id
+      local id
+      id, event.from = event.id:match("^(.*)/(.*)$")
+      id = id_of[id] or id
       takeovers[id] = takeovers[id] or {}
       table.insert(takeovers[id], event)
     end
@@ -142,7 +145,7 @@ local function examine(events, ledger, deaths)
     if not sandbox.deleted then
       if died then report.left_by_dead = report.left_by_dead + 1 end
     elseif #list > 0 then -- one without a holder was being created, or was taken just before the death
-      local longest, seconds = follow(died, list, sandbox.deleted, deaths)
+      local longest, seconds = follow(holders[id], list, sandbox.deleted, claims, deaths)
       report.taken_over = report.taken_over + 1
       report.longest_lost = math.max(report.longest_lost, longest)
       report.slowest_delete = math.max(report.slowest_delete, seconds)
@@ -153,7 +156,7 @@ local function examine(events, ledger, deaths)
 end
 
 --- Runs the processes, kills them, and returns a report.
----@param settings { store: string, processes: integer, acquisitions: integer, kills: integer, max_size: integer, min_idle: integer, lease: number, kill_every: number, seed: integer, create_ms?: integer } store: "redis", "nginx" (ngx.shared) or "redis in nginx"; acquisitions, kills: at least; lease, kill_every: seconds
+---@param settings { store: string, processes: integer, acquisitions: integer, max_size: integer, min_idle: integer, lease: number, kill_every: integer, seed: integer, create_ms?: integer } store: "redis", "nginx" (ngx.shared) or "redis in nginx"; acquisitions: at least; lease: seconds; kill_every: acquisitions from one kill to the next, on average
 ---@return table report acquisitions, kills, given_twice; peak, made, alive (sandboxes on the server); taken_over, left_by_dead (sandboxes whose holder has died); longest_lost (seconds from the death of a holder to the takeover), slowest_delete (seconds from that to the end); idle, busy, creating (in the store at the end); quit_seconds (until nginx had quit; nil: not within 10); seconds, errors
 function pool_kills.run(settings)
   math.randomseed(settings.seed)
@@ -166,14 +169,14 @@ function pool_kills.run(settings)
   local workers = (settings.store == "redis" and redis_processes or nginx_workers)(settings, env)
   local read, began, deaths, kills = log_reader(log), core.now(), {}, 0
   local events, errors = read()
-  local next_kill = began + settings.kill_every
-  while count_of(events, "A") < settings.acquisitions or kills < settings.kills do
+  local next_kill = settings.kill_every
+  while count_of(events, "A") < settings.acquisitions do
     uv_loop.sleep(POLL_INTERVAL)
-    if core.now() >= next_kill then
-      deaths[workers.kill(math.random(settings.processes), true)] = core.now()
-      kills, next_kill = kills + 1, core.now() + settings.kill_every * (0.5 + math.random())
-    end
     events = read()
+    if count_of(events, "A") >= next_kill then
+      deaths[workers.kill(math.random(settings.processes), true)] = core.now()
+      kills, next_kill = kills + 1, count_of(events, "A") + settings.kill_every * (0.5 + math.random())
+    end
   end
   local seconds = core.now() - began
   -- At last all die at once, and one that comes later cleans up.

@@ -1,6 +1,7 @@
 --- A process of a shared pool, which may be killed at any time: several tasks acquire sandboxes, hold them for a moment, and release them.
---- Each step is a line of a log file: "A id time pid" (acquired), "R id time pid" (about to be released), "T id time pid" (taken over from a
---- process that has died; the label of the create if there is no id), "E error" (no sandbox).
+--- Each step is a line of a log file: "A id time pid" (acquired), "R id time pid" (about to be released), "C token time pid" (about to take
+--- something over from a process that has died), "T id/token time pid" (taken over; the label of the create if there is no id, and the
+--- token of the dead process), "E error" (no sandbox).
 
 local core = require "opensandbox.core"
 local opensandbox = require "opensandbox"
@@ -36,8 +37,11 @@ end
 ---@return opensandbox.PoolStore
 function pool_worker.recording(store, log)
   return { name = store.name, transact = function(_, request)
+    if request.step == "reap" then log("C", request.token) end
     local response, err = store:transact(request)
-    if response and response.reaped then log("T", response.value and response.value.id or response.label) end
+    if response and response.reaped then
+      log("T", (response.value and response.value.id or response.label) .. "/" .. response.from)
+    end
     return response, err
   end }
 end

@@ -25,7 +25,8 @@ local MASKS = {
   -- The gateway serves all sandboxes; each recorded one has a port of its own.
   { "127%.0%.0%.1:%d+/<uuid>/proxy/", "<gateway>/proxy/" }, { "127%.0%.0%.1:%d+/proxy/", "<gateway>/proxy/" },
   { "10%.88%.1%.1:", "127.0.0.1:" }, { "Container:  " .. ("%x"):rep(12), "Container:  <id>" },
-  { "line %d+: +%d+ ", "line <n>: <pid> " }, { "bash: line %d+:", "bash: line <n>:" }, { "0x%x+", "<address>" },
+  { "line %d+: +%d+ ", "line <n>: <pid> " }, { "Killed +", "Killed " }, -- bash 5.3 writes more spaces
+  { "bash: line %d+:", "bash: line <n>:" }, { "0x%x+", "<address>" },
 }
 local NUMBERS = { timestamp = true, execution_time = true, contentLength = true }
 local ACCOUNTS = { owner = true, group = true }

@@ -10,7 +10,7 @@ local opensandbox = require "opensandbox"
 local torture = rawget(_G, "torture")
 
 local LIMIT = 10 -- seconds for what waits for the server
-local CLOCK = 6  -- seconds: the client's time limits
+local CLOCK = 10 -- seconds: the client's time limits
 
 local label -- metadata of the sandboxes of this run
 do

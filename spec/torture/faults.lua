@@ -1,7 +1,6 @@
 --- Faults that only the program around this script can cause: torture spec/torture/faults.lua URL
 --
--- Sockets that cannot be watched, names whose lookup hangs, children that end in the ordinary way, and a queue that cannot grow while a
--- paused transfer is resumed. The server is that of run.lua.
+-- Sockets that cannot be watched, names whose lookup hangs, and children that end in the ordinary way. The server is that of run.lua.
 
 local core = require "opensandbox.core"
 local torture = rawget(_G, "torture")

@@ -23,6 +23,13 @@ function paths.check(op, path, what)
   return path
 end
 
+--- Checks a path for the file routes of an endpoint. Those of an isolated session use every path unchanged.
+---@param endpoint opensandbox.Endpoint|string
+function paths.check_at(endpoint, op, path)
+  if type(endpoint) == "table" and endpoint.literal_paths then return options.argument(op, "the path", path, "nonempty string") end
+  return paths.check(op, path)
+end
+
 --- Checks the directory in which a command will run, if one is given. The rules for paths apply.
 function paths.check_directory(op, cwd)
   if cwd ~= nil then paths.check(op, cwd, "option 'cwd'") end

@@ -57,7 +57,7 @@ end
 -- Locates a path: `path` is absolute, and `mount` is the directory of the session that contains it. A relative path is below the
 -- first directory. If the directories are not known, the path is used as it is given.
 local function locate(op, endpoint, given)
-  paths.check(op, given)
+  paths.check_at(endpoint, op, given)
   local mounts = endpoint.mounts
   if #mounts == 0 then return { given = given, path = given } end
   local path = paths.clean(given:sub(1, 1) == "/" and given or mounts[1].path .. "/" .. given)

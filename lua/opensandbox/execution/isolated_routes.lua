@@ -241,11 +241,16 @@ function isolated_routes:list_isolated_sessions(execd, opts)
   return isolated_errors.call(self, execd, "isolated list", request)
 end
 
--- Checks that a new session has its overlays, because an older execd ignores them. Otherwise the session is deleted.
+-- Checks that a new session has its overlays, because an older execd ignores them. Otherwise the session is deleted, in the background if
+-- the time limit of the call is over.
 local function check_overlays(self, op, execd, info)
   local created, err = self:for_op(op):get_isolated_session(execd, info.id)
   if created and created.overlays then return info end
-  self:delete_isolated_session(execd, info.id)
+  if not self:delete_isolated_session(execd, info.id) then
+    local resource = self.resources:add(function() return self:delete_isolated_session_request(execd, info.id) end)
+    resource.best_effort = true
+    resource:delete()
+  end
   return nil, err or isolated_errors.unsupported(op, execd, "isolated overlays")
 end
 
@@ -350,7 +355,7 @@ function isolated_routes:isolated_endpoint(execd, id)
   local op = self.op or "isolated_endpoint"
   local path = session_path(op, id)
   execd = http_client.check_endpoint(op, execd)
-  return tables.merge(execd, { url = execd.url .. path })
+  return tables.merge(execd, { url = execd.url .. path, literal_paths = true })
 end
 
 return isolated_routes

@@ -251,7 +251,7 @@ function stdin_stream.open(sandbox, op, body)
     endpoint = function(called) return sandbox:execd_endpoint(called) end }
   self.stream = stream
   self.finalizer = finalizer(function()
-    stream:close()
+    stream:close_in_background()
     resource:delete()
   end)
   local limit = deadlines.new(client.http.timeouts.timeout)

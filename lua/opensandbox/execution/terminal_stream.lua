@@ -438,6 +438,12 @@ function Stream:send_frame(op, options, frame)
   return send(self, op, options, "text", json.encode(frame), frame.type == "signal" and 1 or 0)
 end
 
+--- Closes the stream in a background task. For finalizers, which must do little: a loop in a finalizer, compiled by LuaJIT 2.1.0-beta3, may
+--- never end.
+function Stream:close_in_background()
+  self.client.cleanup:spawn(function() self:close() end)
+end
+
 --- Disconnects. The session continues. Does not wait.
 function Stream:close()
   fail(self, self:error("terminal:close", { kind = "closed", code = "closed", message = "the terminal is closed" }))

@@ -39,7 +39,7 @@ local MODE_0600 = 384          -- of a local file until it is complete, if it ge
 ---@return opensandbox.Error? err kind `state` with the code `not_a_file` for a directory, `file_changed` when the file changed after a connection broke
 function download_routes:download_file(endpoint, path, opts)
   local op = self.op or "download_file"
-  paths.check(op, path)
+  paths.check_at(endpoint, op, path)
   opts = arguments.check_download(op, opts)
   local stream, err = download_stream.open(self:for_op(op), endpoint, path, opts)
   if not stream then return nil, err end
@@ -130,7 +130,7 @@ end
 ---@return opensandbox.Error? err
 function download_routes:save_file(endpoint, path, to, opts)
   local op = self.op or "save_file"
-  paths.check(op, path)
+  paths.check_at(endpoint, op, path)
   options.argument(op, "the local path", to, "nonempty string")
   opts = options.check(op, opts, save_options)
   local mode = paths.permission_bits(op, opts.mode)

@@ -68,18 +68,18 @@ end
 ---@return opensandbox.Error? err
 function file_routes:search_files(endpoint, dir, pattern, opts)
   local op = self.op or "search_files"
-  paths.check(op, dir)
+  paths.check_at(endpoint, op, dir)
   if pattern ~= nil then options.argument(op, "the pattern", pattern, "nonempty string") end
   return self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET", decode = file_list,
     path = "/files/search" .. url.query { { "path", dir }, { "pattern", pattern } } })
 end
 
-local function path_query(op, list)
+local function path_query(endpoint, op, list)
   if type(list) == "string" then list = { list } end
   list = options.argument(op, "the paths", list, "string list")
   if #list == 0 then options.raise(op, "the list of paths must not be empty") end
   local query = {}
-  for i, path in ipairs(list) do query[i] = { "path", paths.check(op, path) } end
+  for i, path in ipairs(list) do query[i] = { "path", paths.check_at(endpoint, op, path) } end
   return url.query(query)
 end
 
@@ -96,7 +96,7 @@ end
 function file_routes:file_info(endpoint, list, opts)
   local op = self.op or "file_info"
   return self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET",
-    path = "/files/info" .. path_query(op, list), decode = function(object)
+    path = "/files/info" .. path_query(endpoint, op, list), decode = function(object)
     local infos = {}
     for path, item in pairs(object) do
       infos[path] = file_info(item)
@@ -118,7 +118,7 @@ end
 function file_routes:delete_files(endpoint, list, opts)
   local op = self.op or "delete_files"
   local _, err = self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts),
-    method = "DELETE", path = "/files" .. path_query(op, list) })
+    method = "DELETE", path = "/files" .. path_query(endpoint, op, list) })
   if err then return nil, err end
   return true
 end
@@ -135,7 +135,7 @@ end
 function file_routes:delete_directories(endpoint, list, opts)
   local op = self.op or "delete_directories"
   local _, err = self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts),
-    method = "DELETE", path = "/directories" .. path_query(op, list) })
+    method = "DELETE", path = "/directories" .. path_query(endpoint, op, list) })
   if err then return nil, err end
   return true
 end
@@ -153,7 +153,7 @@ local list_options = { depth = "natural", timeout = "seconds" }
 ---@return opensandbox.Error? err
 function file_routes:list_directory(endpoint, path, opts)
   local op = self.op or "list_directory"
-  paths.check(op, path)
+  paths.check_at(endpoint, op, path)
   opts = options.check(op, opts, list_options)
   return self.http:call_endpoint(endpoint, { op = op, timeout = opts.timeout, method = "GET", decode = file_list,
     path = "/directories/list" .. url.query { { "path", path }, { "depth", opts.depth } } })
@@ -201,7 +201,7 @@ function file_routes:make_directories(endpoint, list, opts)
   list = options.argument(op, "the paths", list, "string list")
   if #list == 0 then options.raise(op, "the list of paths must not be empty") end
   local body = {}
-  for _, path in ipairs(list) do body[paths.check(op, path)] = wanted end
+  for _, path in ipairs(list) do body[paths.check_at(endpoint, op, path)] = wanted end
   return call_without_result(self, endpoint, { op = op, timeout = opts.timeout,
     method = "POST", path = "/directories", json = body, may_repeat = true })
 end
@@ -223,7 +223,7 @@ function file_routes:move_files(endpoint, moves, opts)
   for i, move in ipairs(moves) do
     options.argument(op, "move " .. i, move, "table")
     options.check(op, move, { from = "nonempty string", to = "nonempty string" })
-    body[i] = { src = paths.check(op, move.from), dest = paths.check(op, move.to) }
+    body[i] = { src = paths.check_at(endpoint, op, move.from), dest = paths.check_at(endpoint, op, move.to) }
   end
   if #body == 0 then options.raise(op, "the list of moves must not be empty") end
   return call_without_result(self, endpoint, { op = op, timeout = options.timeout(op, opts),
@@ -245,7 +245,7 @@ function file_routes:set_permissions(endpoint, wanted, opts)
   local body = {}
   for path, given in pairs(wanted) do
     options.argument(op, "the permissions of a path", given, "table")
-    body[paths.check(op, path)] = access(op, given)
+    body[paths.check_at(endpoint, op, path)] = access(op, given)
   end
   if not next(body) then options.raise(op, "the table of paths must not be empty") end
   return call_without_result(self, endpoint,
@@ -267,7 +267,7 @@ function file_routes:replace_in_files(endpoint, changes, opts)
   local body = {}
   for path, given in pairs(changes) do
     arguments.check_change(op, given)
-    body[paths.check(op, path)] = { old = given.old, new = given.new }
+    body[paths.check_at(endpoint, op, path)] = { old = given.old, new = given.new }
   end
   if not next(body) then options.raise(op, "the table of paths must not be empty") end
   local text, err = self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts),

@@ -26,7 +26,7 @@ local PART_MODE = "0600"             -- of a file during its download
 -- Returns the error for a name that needs tar, or nil.
 local function name_problem(job, name)
   local problem = not utf8.is_valid(name) and "is not UTF-8"
-    or paths.expansion(name) and "holds a '$' that execd would expand or drop"
+    or not job.target.literal_paths and paths.expansion(name) and "holds a '$' that execd would expand or drop"
   if not problem then return nil end
   return errors.new { kind = "state", code = "name_refused", op = job.op, sandbox_id = job.target.id,
     message = ("the name %q %s"):format(name, problem),

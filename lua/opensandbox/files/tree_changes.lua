@@ -30,7 +30,7 @@ list() {
 }
 find . -name "$odd" -prune -o -type f -exec cksum {} + || exit
 list d -type d && list l -type l && list o ! -type f ! -type d ! -type l || exit
-find . -name "$odd" -prune -exec echo odd \;]]
+find . -name "$odd" -prune -exec sh -c 'echo odd' sh \;]]
 
 ---@class opensandbox.RemoteTree
 ---@field names string[] sorted

@@ -80,12 +80,12 @@ local function body_of(op, files, first, last)
 end
 
 -- Checks all files before the first is sent. Returns the bytes of all of them, or nil if a size is not known.
-local function check_files(op, files)
+local function check_files(endpoint, op, files)
   local total = 0
   options.argument(op, "the files", files, "table")
   for i, file in ipairs(files) do
     options.argument(op, "file " .. i, file, "table")
-    paths.check(op, file.path)
+    paths.check_at(endpoint, op, file.path)
     arguments.check_upload(op, file)
     metadata_of(op, file)
     local _, _, size = content_part(file)
@@ -133,7 +133,7 @@ local upload_options = { on_progress = "function", timeout = "seconds", idle_tim
 ---@return opensandbox.Error? err
 function upload_routes:upload_files(endpoint, files, opts)
   local op = self.op or "upload_files"
-  local total = check_files(op, files)
+  local total = check_files(endpoint, op, files)
   opts = options.check(op, opts, upload_options)
   local deadline = deadlines.new(opts.timeout)
   local progress = opts.on_progress and { callback = opts.on_progress, done = 0, total = total }

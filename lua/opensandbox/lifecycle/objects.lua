@@ -83,6 +83,7 @@ end
 ---@field headers table<string, string> headers that every request to the endpoint must carry
 ---@field sandbox_id string the sandbox that it belongs to
 ---@field proxied boolean requests pass through the lifecycle server's proxy
+---@field literal_paths? boolean internal: its file routes use every path unchanged, as those of isolated sessions do
 ---@field origin? string what the sandbox was made from, as far as the server reports it: "template"
 
 --- The origin of a sandbox that was made from a template. Such a sandbox has no egress sidecar.
