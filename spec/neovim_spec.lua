@@ -93,6 +93,60 @@ local function in_neovim(scenario, env)
   return seen
 end
 
+-- Makes the steps of the scenario `terminal`.
+local function at_terminal(steps)
+  local child = start_neovim("terminal", { STEPS = json.encode(steps) })
+  for _ in ipairs(steps) do heard(child) end
+  local code = child:wait(5)
+  child:stop()
+  assert.equal(0, code, child:stderr_text())
+end
+
+-- Returns the first of the programs that a sandbox of the development server has.
+local function installed(names)
+  for _, name in ipairs(names) do
+    for _, directory in ipairs { "/usr/bin/", "/bin/" } do
+      if uv.fs_access(directory .. name, "X") then return name end
+    end
+  end
+end
+
+-- Returns lines with the numbers, as seq writes them.
+local function sequence(first, last)
+  local lines = {}
+  for number = first, last do lines[#lines + 1] = number end
+  return table.concat(lines, "\n")
+end
+
+-- Programs that use a terminal, at one of 15 lines: the steps with each.
+local programs = {
+  { names = { "vim", "vim.tiny", "nvim" }, arguments = "--clean -n text", steps = {
+    { shows = "~\n~\n" },
+    { keys = "ihello<Esc>", shows = "^hello" .. ("\n~"):rep(13) .. "\n[^~]+$" },
+    { keys = "yy3pGidear <Esc>", shows = "^hello\nhello\nhello\ndear hello" .. ("\n~"):rep(10) .. "\n[^~]+$" },
+    { keys = ":wq<CR>", shows = "%[exit code 0%]" },
+    { ex = "SandboxTerminal cat text", shows = "^hello\nhello\nhello\ndear hello\n+%[exit code 0%]" },
+  } },
+  { names = { "top" }, arguments = "", steps = {
+    { shows = "oad average.*\n *PID.*COMMAND\n *1 " },
+    { keys = "q", shows = "%[exit code 0%]" },
+  } },
+  { names = { "python3" }, arguments = "-i", steps = {
+    { shows = "\n>>>\n" },
+    { keys = "6 * 7<CR>", shows = "\n>>> 6 %* 7\n42\n>>>\n" },
+    { keys = "<Up> + 1<CR>", shows = "\n>>> 6 %* 7\n42\n>>> 6 %* 7 %+ 1\n43\n>>>\n" },
+    { keys = "while True: pass<CR><CR>", shows = "\n%.%.%.\n" },
+    { keys = "<C-c>", shows = "\nKeyboardInterrupt\n>>>" },
+    { keys = "exit(5)<CR>", shows = "%[exit code 5%]" },
+  } },
+  { names = { "less" }, arguments = "numbers", before = "SandboxTerminal seq 100 >numbers", steps = {
+    { shows = "^" .. sequence(1, 14) .. "\n[^\n]*numbers[^\n]*$" },
+    { keys = "G", shows = "^" .. sequence(87, 100) .. "\n%(END%)$" },
+    { keys = "?50<CR>", shows = "^" .. sequence(50, 63) .. "\n:$" },
+    { keys = "q", shows = "%[exit code 0%]" },
+  } },
+}
+
 local function what_neovim_lacks()
   if not pcall(run, { "nvim", "--version" }) then return "nvim is not installed (Debian: neovim)" end
   if not uv.fs_stat("build/jit/opensandbox/core.so") and run { "make", "-s", "LUA=luajit", "core" } ~= 0 then
@@ -250,6 +304,52 @@ if ABI == "jit" then
       assert.truthy(seen.interrupted:find("begun", 1, true), seen.interrupted)
       assert.is_nil(seen.interrupted:find("not this", 1, true))
     end)
+
+    test("the terminal is a shell: Ctrl-C stops a job, a resize arrives, and the exit code is shown", function()
+      at_terminal {
+        { ex = "SandboxTerminal", keys = "echo $((6 * 7))<CR>", shows = "\n42\n" }, -- typed before there is a shell
+        { keys = "echo beg''un; sleep 60; echo not this<CR>", shows = "\nbegun\n" },
+        { keys = "<C-c>", shows = "%^C" },
+        { keys = "echo status $?<CR>", shows = "\nstatus 130\n" },
+        { keys = "stty size<CR>", shows = "\n15 80\n" },
+        { keys = "sh -c 'trap \"stty size\" WINCH; echo ready; while :; do sleep 0.1; done'<CR>", shows = "\nready\n" },
+        { ex = "set columns=100", shows = "\n15 100\n" },
+        { keys = "<C-c>", shows = "%^C.*%^C" },
+        { ex = "resize 10", keys = "stty size<CR>", shows = "stty size\n.*10 100\n" }, -- Neovim 0.7 has no event for it
+        { keys = "exit 3<CR>", shows = "\n%[exit code 3%]" },
+      }
+    end)
+
+    test("a terminal is closed with its buffer, and the sandbox of all terminals with the last one", function()
+      at_terminal {
+        { ex = "SandboxTerminal", keys = "echo $$ >pid; echo writ''ten<CR>", shows = "\nwritten\n" },
+        { ex = "SandboxTerminal", keys = "echo wait''ing; while kill -0 $(cat pid); do sleep 0.05; done; echo go''ne<CR>",
+          shows = "\nwaiting\n", sandboxes = 1 },
+        { ex = "wincmd p | bwipeout! | wincmd b", shows = "\ngone\n", sandboxes = 1 },
+        { ex = "bwipeout!", sandboxes = 0 },
+        { ex = "SandboxTerminal echo again", shows = "^again\n+%[exit code 0%]", sandboxes = 1 },
+        { ex = "bwipeout", sandboxes = 0 },
+      }
+    end)
+
+    test("the selected lines run at a terminal, where they can ask", function()
+      at_terminal {
+        { ex = "set filetype=sh | call setline(1, ['echo not this', 'printf \"name? \"; read name', 'echo hello $name; exit 4'])" },
+        { ex = "2,3SandboxTerminalRun", shows = "^name%?\n" },
+        { keys = "world<CR>", shows = "^name%? world\nhello world\n+%[exit code 4%]" },
+      }
+    end)
+
+    for _, program in ipairs(programs) do
+      local name = installed(program.names)
+      test(("%s works in the terminal"):format(program.names[1]), function()
+        if not name then return pending(program.names[1] .. " is not installed") end
+        local steps = { { ex = ("SandboxTerminal %s %s"):format(name, program.arguments) } }
+        if program.before then table.insert(steps, 1, { ex = program.before, shows = "%[exit code 0%]" }) end
+        for _, step in ipairs(program.steps) do steps[#steps + 1] = step end
+        at_terminal(steps)
+      end)
+    end
   end)
 end
 

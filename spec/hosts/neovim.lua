@@ -7,6 +7,8 @@ local uv = vim.loop
 local root = vim.env.OPENSANDBOX_ROOT
 local url, key = vim.env.OPEN_SANDBOX_DOMAIN, vim.env.OPEN_SANDBOX_API_KEY
 
+local STEP_TIME = 15 -- seconds that a step at a terminal may take
+
 -- The library's handles on the loop: uv.walk() does not bear Neovim's own.
 local handles = {}
 for _, name in ipairs { "new_timer", "new_poll" } do
@@ -305,6 +307,48 @@ function scenarios.notebook()
         end)
       end)
     end)
+  end)
+end
+
+-- Types keys. A callback of the loop does it, as for a user: Ctrl-C from other code would interrupt the editor.
+local function type_keys(keys)
+  local timer = uv.new_timer()
+  timer:start(0, 0, function()
+    timer:close()
+    vim.api.nvim_input(keys)
+  end)
+end
+
+-- Returns what the buffer of the current window shows, without the spaces at the ends of its lines.
+local function screen()
+  local lines = {}
+  for i, line in ipairs(vim.api.nvim_buf_get_lines(0, 0, -1, false)) do lines[i] = line:gsub("%s+$", "") end
+  return table.concat(lines, "\n")
+end
+
+-- Makes the steps of $STEPS, and says each one that succeeded: `ex` is a command of the editor, `keys` are typed, `shows` is a pattern that
+-- the screen must match then, and `sandboxes` is the number of sandboxes that the example must have then.
+function scenarios.terminal()
+  local opensandbox = require "opensandbox"
+  vim.opt.rtp:append(root .. "/examples/neovim")
+  vim.cmd "runtime plugin/terminal.lua"
+  local client = opensandbox.new(url, key)
+  local function succeeds(step)
+    if step.shows and not screen():find(step.shows) then return false end
+    return not step.sandboxes or #assert(client:list_sandboxes { metadata = { job = "terminal" } }) == step.sandboxes
+  end
+  spawn(opensandbox, function()
+    for i, step in ipairs(vim.json.decode(vim.env.STEPS)) do
+      if step.ex then vim.cmd(step.ex) end
+      if step.keys then type_keys(step.keys) end
+      local deadline = opensandbox.now() + STEP_TIME
+      while not succeeds(step) do
+        if opensandbox.now() > deadline then error(("step %d fails. The screen:\n%s"):format(i, screen())) end
+        opensandbox.sleep(0.02)
+      end
+      say { step = i }
+    end
+    vim.cmd "qa!"
   end)
 end
 
