@@ -94,8 +94,10 @@ local function in_neovim(scenario, env)
 end
 
 -- Makes the steps of the scenario `terminal`.
-local function at_terminal(steps)
-  local child = start_neovim("terminal", { STEPS = json.encode(steps) })
+local function at_terminal(steps, env)
+  local full = { STEPS = json.encode(steps) }
+  for name, value in pairs(env or {}) do full[name] = value end
+  local child = start_neovim("terminal", full)
   for _ in ipairs(steps) do heard(child) end
   local code = child:wait(5)
   child:stop()
@@ -314,8 +316,9 @@ if ABI == "jit" then
         { keys = "stty size<CR>", shows = "\n15 80\n" },
         { keys = "sh -c 'trap \"stty size\" WINCH; echo ready; while :; do sleep 0.1; done'<CR>", shows = "\nready\n" },
         { ex = "set columns=100", shows = "\n15 100\n" },
+        { ex = "resize 12", shows = "\n12 100\n", needs = "##WinResized" },
         { keys = "<C-c>", shows = "%^C.*%^C" },
-        { ex = "resize 10", keys = "stty size<CR>", shows = "stty size\n.*10 100\n" }, -- Neovim 0.7 has no event for it
+        { ex = "resize 10", keys = "stty size<CR>", shows = "stty size\n10 100\n" }, -- Neovim 0.7 has no event for it
         { keys = "exit 3<CR>", shows = "\n%[exit code 3%]" },
       }
     end)
@@ -330,6 +333,20 @@ if ABI == "jit" then
         { ex = "SandboxTerminal echo again", shows = "^again\n+%[exit code 0%]", sandboxes = 1 },
         { ex = "bwipeout", sandboxes = 0 },
       }
+    end)
+
+    test("a terminal that is closed while its sandbox is created leaves none, and the next one has its own", function()
+      at_terminal {
+        { ex = "SandboxTerminal", sandboxes = 1 },
+        { ex = "bwipeout! | SandboxTerminal echo again", shows = "^again\n+%[exit code 0%]", sandboxes = 1 },
+      }
+    end)
+
+    test("the terminal shows why there is no sandbox", function()
+      at_terminal({
+        { ex = "SandboxTerminal", shows = "^\n%[create: .*HTTP 401" },
+        { ex = "bwipeout" },
+      }, { OPEN_SANDBOX_API_KEY = "wrong" })
     end)
 
     test("the selected lines run at a terminal, where they can ask", function()

@@ -327,7 +327,8 @@ local function screen()
 end
 
 -- Makes the steps of $STEPS, and says each one that succeeded: `ex` is a command of the editor, `keys` are typed, `shows` is a pattern that
--- the screen must match then, and `sandboxes` is the number of sandboxes that the example must have then.
+-- the screen must match then, and `sandboxes` is the number of sandboxes that the example must have then. A step that `needs` something
+-- which this Neovim has not, as `exists()` names it, is left out.
 function scenarios.terminal()
   local opensandbox = require "opensandbox"
   vim.opt.rtp:append(root .. "/examples/neovim")
@@ -337,15 +338,18 @@ function scenarios.terminal()
     if step.shows and not screen():find(step.shows) then return false end
     return not step.sandboxes or #assert(client:list_sandboxes { metadata = { job = "terminal" } }) == step.sandboxes
   end
+  local function make(i, step)
+    if step.ex then vim.cmd(step.ex) end
+    if step.keys then type_keys(step.keys) end
+    local deadline = opensandbox.now() + STEP_TIME
+    while not succeeds(step) do
+      if opensandbox.now() > deadline then error(("step %d fails. The screen:\n%s"):format(i, screen())) end
+      opensandbox.sleep(0.02)
+    end
+  end
   spawn(opensandbox, function()
     for i, step in ipairs(vim.json.decode(vim.env.STEPS)) do
-      if step.ex then vim.cmd(step.ex) end
-      if step.keys then type_keys(step.keys) end
-      local deadline = opensandbox.now() + STEP_TIME
-      while not succeeds(step) do
-        if opensandbox.now() > deadline then error(("step %d fails. The screen:\n%s"):format(i, screen())) end
-        opensandbox.sleep(0.02)
-      end
+      if not step.needs or vim.fn.exists(step.needs) == 1 then make(i, step) end
       say { step = i }
     end
     vim.cmd "qa!"
