@@ -68,8 +68,8 @@ describe("an object that only the running call holds", function()
   calls("sandbox:wait_for_file", true, function()
     local function wait()
       local created = sandbox()
-      assert(created:start "sleep 0.3; touch /tmp/there")
-      return created:wait_for_file "/tmp/there"
+      assert(created:start "sleep 0.3; touch ./tmp/there")
+      return created:wait_for_file "./tmp/there"
     end
     return wait()
   end)
