@@ -157,7 +157,8 @@ describe("the input of a command in the background", function()
     wait_until(function() return sessions() == "0\n1\n" end)
     assert.is_true(command:close_stdin())
     wait_until(function() return sessions() == "0\n0\n" end)
-    start("cat") -- the object is collected, which ends the input
+    local function drop() start("cat") end
+    drop() -- the object is collected, which ends the input
     wait_until(function() collectgarbage() return sessions() == "0\n0\n" end)
   end)
 
