@@ -15,6 +15,7 @@
 # make contract   every request of the lifecycle API, sent to the real server, which comes from PyPI
 # make doc        the reference in doc/, from the annotations in lua/
 # make rockspec   the rockspec of the version in lua/opensandbox/version.lua, from the scm one
+# make setup-build  the packages that the build needs: on Debian and Ubuntu it installs them, elsewhere it names them
 # make help       this list
 # make -s env     the exports that let `$(LUA) script.lua` use the tree
 # make install    into $(PREFIX); make uninstall removes it
@@ -84,7 +85,7 @@ $(CORE): $(OBJECTS)
 	$(CC) $(CFLAGS) $(SHARED) -o $@ $(OBJECTS) $(CURL_LIBS) $(LDFLAGS)
 
 $(BUILD)/%.o: src/%.c $(wildcard src/*.h) Makefile
-	$(if $(ABI),,$(error $(LUA) does not run: install it, or say LUA=...; `make test` and `make demo` install it on Debian and Ubuntu))
+	$(if $(ABI),,$(error $(LUA) does not run: install it, or say LUA=...; `make LUA=$(LUA) setup-build` installs it on Debian and Ubuntu))
 	@mkdir -p $(@D)
 	$(CC) -std=gnu99 $(WARNINGS) $(WERROR) $(CPPFLAGS) $(CFLAGS) -fPIC -I$(LUA_INCDIR) $(CURL_CFLAGS) -c -o $@ $<
 

@@ -65,7 +65,7 @@ local function judge(program)
   if not sandbox then return nil, err end
   local argv = {}
   for i, argument in ipairs(command) do argv[i] = argument end
-  argv[#argv + 1] = "/work/" .. name
+  argv[#argv + 1] = "./" .. name
   local verdict = { points = 0, faults = {} }
   local ok
   ok, err = sandbox.files:upload(program, "/work/" .. name)

@@ -295,7 +295,7 @@ local function stops_what_nobody_waits_for()
   for name, what in pairs { kill = "a light thread that is killed", exit = "a request that another light thread ends" } do
     it("stops the command of " .. what, function()
       local mark = "/tmp/" .. name
-      local command = ("echo $$ > %s.new; mv %s.new %s; exec sleep 100"):format(mark, mark, mark)
+      local command = ("echo $$ > .%s.new; mv .%s.new .%s; exec sleep 100"):format(mark, mark, mark) -- a command starts in "/"
       server:ask(path("do/" .. name, command, "&wait=" .. escape(mark)))
       local pid = assert(sandbox.files:read(mark)):match("%d+")
       uv_loop.wait_until(function() return not runs(pid) end, "the command ended", 3)
@@ -391,7 +391,7 @@ describe("An nginx that is told to quit", function()
 
   it("lets the commands end that it runs", function()
     local output
-    local child = process.start { argv = { "curl", "-sS", server.url .. path("do/run", "touch /tmp/begun; sleep 1; echo done") } }
+    local child = process.start { argv = { "curl", "-sS", server.url .. path("do/run", "touch tmp/begun; sleep 1; echo done") } }
     uv_loop.wait_until(function() return sandbox.files:exists("/tmp/begun") end, "the command began", 5)
     local seconds = server:quit()
     output = child:read_line()

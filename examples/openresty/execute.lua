@@ -15,9 +15,10 @@ local ngx = rawget(_G, "ngx")
 local TIME_LIMIT = tonumber(os.getenv("TIME_LIMIT")) or 10 -- seconds for the code
 local LIFETIME = 60   -- seconds after which the server ends the sandbox, should this worker die
 
+local DIRECTORY = "/tmp" -- of the code
 local languages = {
-  python3 = { file = "/tmp/code.py", command = { "python3", "-u", "/tmp/code.py" } },
-  sh = { file = "/tmp/code.sh", command = { "sh", "/tmp/code.sh" } },
+  python3 = { file = "code.py", command = { "python3", "-u", "code.py" } },
+  sh = { file = "code.sh", command = { "sh", "code.sh" } },
 }
 
 local client -- one for each worker: its connections are kept
@@ -37,10 +38,10 @@ end
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
 local function run(sandbox, language, code)
-  local written, err = sandbox.files:write(language.file, code)
+  local written, err = sandbox.files:write(DIRECTORY .. "/" .. language.file, code)
   if not written then return nil, err end
   return sandbox:run(language.command, {
-    timeout = TIME_LIMIT, max_output = 0, -- nothing is kept: it has been sent
+    cwd = DIRECTORY, timeout = TIME_LIMIT, max_output = 0, -- nothing is kept: it has been sent
     on_stdout = function(text) send("stdout", text) end,
     on_stderr = function(text) send("stderr", text) end,
   })

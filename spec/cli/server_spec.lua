@@ -96,6 +96,8 @@ describe("opensandbox", function()
     for _, part in ipairs(parts) do
       assert.truthy(text:find(part), text)
     end
+    local isolation = text:match("its isolation +(%l+)") -- bubblewrap is not tried, so its presence is no "ok"
+    assert.truthy(isolation == "installed" or isolation == "missing", text)
     local wrong = program.run(server, { "doctor", "--key", "wrong", "-o", "json" })
     assert.equal(1, wrong.code)
     local results = {}

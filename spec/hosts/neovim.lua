@@ -154,13 +154,13 @@ function scenarios.interrupt()
   local began = opensandbox.now()
   local ok, problem = pcall(function()
     seen.line = debug.getinfo(1, "l").currentline + 1
-    sandbox:run "echo $$ > /tmp/pid; exec sleep 60"
+    sandbox:run "echo $$ > tmp/pid; exec sleep 60"
   end)
   seen.seconds = opensandbox.now() - began
   seen.problem_raised = not ok and problem
   local deadline = opensandbox.now() + 5
   repeat
-    seen.stopped = assert(sandbox:run "kill -0 $(cat /tmp/pid)").exit_code ~= 0
+    seen.stopped = assert(sandbox:run "kill -0 $(cat tmp/pid)").exit_code ~= 0
   until seen.stopped or opensandbox.now() > deadline
   finish(seen)
 end

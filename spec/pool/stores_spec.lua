@@ -368,13 +368,17 @@ describe("The rules of pools", function()
 
   it("refuse a text that is no pool, and leave it as it is", function()
     for _, text in ipairs {
-      "", "no JSON", "[]", "5", "{}", '{"meta":{}}', '{"meta":{},"places":{"t":{}}}', '{"meta":{},"places":[1]}',
+      "", "no JSON", "no JSON\n", "[]", "5\n", '{"a":1}\n', '{"format":"opensandbox-pool-1"}\nt busy 5\n', "{}\nt busy x {}\n",
     } do
       local changed, response = rules.apply_text(text, { step = "open", url = URL, token = "t", min_idle = 0, max_size = 1 }, 0)
       assert.is_nil(changed)
       assert.is_string(response.foreign, text)
     end
-    local changed = rules.apply_text(nil, { step = "open", url = URL, token = "t", min_idle = 0, max_size = 1 }, 0)
-    assert.equal(URL, json.decode(changed).meta.url)
+    local one = rules.apply_text(nil, { step = "open", url = URL, token = "t", min_idle = 0, max_size = 1 }, 0)
+    local changed, response = rules.apply_text(one .. "t busy 5 {}\n", { step = "reap", token = "u", url = URL, reaped = 0 }, 9)
+    assert.is_nil(changed)
+    assert.is_string(response.foreign)
+    changed = rules.apply_text(nil, { step = "open", url = URL, token = "t", min_idle = 0, max_size = 1 }, 0)
+    assert.equal(URL, json.decode(changed:match("^[^\n]*")).url)
   end)
 end)

@@ -51,10 +51,11 @@ local function write(path, content)
   handle:close()
 end
 
--- Runs an example against the development server. Returns its exit code and its output.
-local function run(argv, variables)
+-- Runs an example against a development server, by default the fixture's. Returns its exit code and its output.
+local function run(argv, variables, server)
+  server = server or fixture.server
   local env = process.module_paths()
-  env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY = fixture.server.url, fixture.server.key
+  env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY = server.url, server.key
   for name, value in pairs(variables or {}) do env[name] = value end
   table.insert(argv, 1, process.lua())
   local child = process.start { argv = argv, env = env }
@@ -89,6 +90,18 @@ describe("examples/judge.lua", function()
       assert.truthy(output:find(pattern), output)
     end
     assert.same({}, assert(fixture.client:list_sandboxes { metadata = { job = "judge" } }))
+  end)
+
+  it("finds the programs where commands see this machine's directories", function()
+    local cases, server = scratch .. "/one case", process.devserver { grace = 0.2, isolation = "none" }
+    finally(function() server:stop() end)
+    assert(uv.fs_mkdir(cases, 448))
+    write(cases .. "/small.in", "3\n1\n2\n")
+    write(cases .. "/small.out", "1\n2\n3\n")
+    write(scratch .. "/sorts.sh", "sort -n")
+    local code, output, problems = run({ "examples/judge.lua", cases, scratch .. "/sorts.sh", "--", "sh" }, nil, server)
+    assert.equal(0, code, output .. problems)
+    assert.truthy(output:find "/sorts.sh +1/1")
   end)
 end)
 

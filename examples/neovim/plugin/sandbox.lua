@@ -4,7 +4,7 @@
 -- luacheck: globals vim
 
 local IMAGE = "python:3.12"
-local FILE = "/tmp/selection"
+local DIRECTORY, FILE = "/tmp", "selection"
 
 local programs = { python = "python3", sh = "sh", bash = "bash" } -- by file type
 
@@ -41,8 +41,8 @@ local function run(program, code)
   local sandbox, err = client:create { image = IMAGE }
   local written, result
   if sandbox then
-    written, err = sandbox.files:write(FILE, code)
-    if written then result, err = sandbox:run({ program, FILE }, { on_stdout = append, on_stderr = append }) end
+    written, err = sandbox.files:write(DIRECTORY .. "/" .. FILE, code)
+    if written then result, err = sandbox:run({ program, FILE }, { cwd = DIRECTORY, on_stdout = append, on_stderr = append }) end
     sandbox:kill()
   end
   append(result and ("[exit code %d after %.1f s]"):format(result.exit_code, result.duration) or ("[%s]"):format(tostring(err)))

@@ -18,6 +18,7 @@
 --     db.first(kind, after)    the token of the place with the earliest `ends` after that time, or nil
 
 local json = require "opensandbox.base.json"
+local numbers = require "opensandbox.base.numbers"
 
 local rules = {}
 
@@ -204,53 +205,88 @@ end
 
 local perform
 
+-- Returns the kind of a place, as a state records it.
+local function kind_of(place)
+  return place.state == "creating" and place.fill and "filling" or place.state
+end
+
+local function is_of(kind, entry)
+  return kind == "all" or kind == entry.kind or (kind == "creating" and entry.kind == "filling")
+end
+
+local FOREIGN = {} -- raised for a text that is no pool
+
+-- Reads the text of a place when it is first needed.
+local function place_of(entry)
+  if not entry.place then
+    local place = json.decode(entry.text)
+    if type(place) ~= "table" or type(place.state) ~= "string" or type(place.ends) ~= "number" then error(FOREIGN, 0) end
+    entry.place = place
+  end
+  return entry.place
+end
+
 --- Performs one step on a state that is a Lua table, and changes it.
----@param state { meta?: table, places?: table<string, table> } {} for an empty store
+---@param state { meta?: table, entries?: table<string, table> } {} for an empty store; entries by token: { kind, ends, place }
 ---@param request table of the pool
 ---@param now number seconds on a clock that all users of the state share
 ---@return table response for the pool
 ---@return boolean changed
 function rules.apply(state, request, now)
   perform = perform or compile(rules.SOURCE)
-  local places, changed = state.places or {}, false
-  state.places = places
-  local function is_of(kind, place)
-    return kind == "all" or kind == place.state or (kind == "filling" and place.state == "creating" and place.fill == true)
-  end
+  local entries, changed = state.entries or {}, false
+  state.entries = entries
   local db = {
     now = function() return now end,
     meta = function() return state.meta end,
     set_meta = function(meta) state.meta, changed = meta, true end,
-    get = function(token) return places[token] end,
-    set = function(token, place) places[token], changed = place, true end,
-    delete = function(token) places[token], changed = nil, true end,
+    get = function(token) return entries[token] and place_of(entries[token]) end,
+    set = function(token, place)
+      entries[token], changed = { kind = kind_of(place), ends = place.ends, place = place }, true
+    end,
+    delete = function(token) entries[token], changed = nil, true end,
   }
   function db.count(kind)
     local count = 0
-    for _, place in pairs(places) do
-      if is_of(kind, place) then count = count + 1 end
+    for _, entry in pairs(entries) do
+      if is_of(kind, entry) then count = count + 1 end
     end
     return count
   end
   function db.first(kind, after)
     local first
-    for token, place in pairs(places) do
-      if is_of(kind, place) and place.ends > after and (not first or place.ends < places[first].ends) then first = token end
+    for token, entry in pairs(entries) do
+      if is_of(kind, entry) and entry.ends > after and (not first or entry.ends < entries[first].ends) then first = token end
     end
     return first
   end
   return perform(db, request), changed
 end
 
--- Returns whether a decoded text has the shape of a state.
-local function is_state(state)
-  if type(state) ~= "table" or type(state.meta) ~= "table" or type(state.places) ~= "table" then return false end
-  for token, place in pairs(state.places) do
-    if type(token) ~= "string" or type(place) ~= "table" or type(place.state) ~= "string" or type(place.ends) ~= "number" then
-      return false
-    end
+-- Reads a state: the first line describes the pool, and each other one has a place as "token kind ends JSON". The JSON is read when it is
+-- needed, so that a step on a large pool is cheap.
+local function read_state(text)
+  local first, rest = text:match("^([^\n]*)\n(.*)$")
+  local meta = first and json.decode(first)
+  if type(meta) ~= "table" then error(FOREIGN, 0) end
+  local state = { meta = meta, entries = {} }
+  for line in rest:gmatch("([^\n]*)\n") do
+    local token, kind, ends, body = line:match("^(%S+) (%l+) (%S+) ({.*)$")
+    ends = ends and numbers.parse(ends)
+    if not ends then error(FOREIGN, 0) end
+    state.entries[token] = { kind = kind, ends = ends, text = body, line = line }
   end
-  return true
+  return state
+end
+
+local function write_state(state)
+  local lines = { assert(json.encode(state.meta)) }
+  for token, entry in pairs(state.entries) do
+    lines[#lines + 1] = entry.line
+      or ("%s %s %s %s"):format(token, entry.kind, numbers.format(entry.ends, "%.17g"), assert(json.encode(entry.place)))
+  end
+  lines[#lines + 1] = ""
+  return table.concat(lines, "\n")
 end
 
 --- Performs one step on a state that is a text, for stores that read, change and write one atomically.
@@ -260,13 +296,15 @@ end
 ---@return string? text to write; nil when nothing has changed
 ---@return table response for the pool
 function rules.apply_text(text, request, now)
-  local state = {}
-  if text ~= nil then
-    state = type(text) == "string" and json.decode(text) or nil
-    if not is_state(state) then return nil, { foreign = "a value that is no pool" } end
-  end
-  local response, changed = rules.apply(state, request, now)
-  return changed and assert(json.encode(state)) or nil, response
+  local ok, response, changed, state = pcall(function()
+    if text ~= nil and type(text) ~= "string" then error(FOREIGN, 0) end
+    local state = text and read_state(text) or {}
+    local response, changed = rules.apply(state, request, now)
+    return response, changed, state
+  end)
+  if not ok and response ~= FOREIGN then error(response, 0) end
+  if not ok then return nil, { foreign = "a value that is no pool" } end
+  return changed and write_state(state) or nil, response
 end
 
 return rules

@@ -2,8 +2,8 @@
 --- atomically: a row of a database, a file with a lock, a value with compare-and-set.
 --
 -- A store is a table with a method `transact(request)`, which performs one step of rules.lua atomically. It returns the response, or nil
--- and an error: a text, or a table { code, message } with a code of store_session.lua. Each step costs time in proportion to the size of
--- the pool, which is small for hundreds of places.
+-- and an error: a text, or a table { code, message } with a code of store_session.lua. Each step reads and
+-- writes the whole text, which takes some 500 bytes a place.
 
 local core = require "opensandbox.core"
 local options = require "opensandbox.base.options"

@@ -24,7 +24,8 @@ end
 ---@param args table
 function terminal_arguments.check(args)
   if not (core.is_terminal(STDIN) and core.is_terminal(STDOUT)) then
-    failure.usage("standard input and output must be a terminal: leave out -t")
+    failure.usage("standard input and output must be a terminal: "
+      .. (args.terminal and "leave out -t" or "'opensandbox exec' runs a command without one")) -- `shell` has no -t
   end
   for _, name in ipairs { "timeout", "user", "exact", "no_stdin" } do
     if args[name] then failure.usage(("--%s does not go with a terminal"):format((name:gsub("_", "-")))) end

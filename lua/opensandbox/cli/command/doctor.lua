@@ -8,7 +8,7 @@ local output = require "opensandbox.cli.base.output"
 
 local doctor = { example = "opensandbox doctor" }
 
-local COLORS = { ok = "green", missing = "yellow", failed = "red" }
+local COLORS = { ok = "green", installed = "green", missing = "yellow", failed = "red" } -- "installed": not tried
 local COLUMNS = {
   { title = "CHECK" }, { title = "RESULT", color = function(state) return COLORS[state] end },
   { title = "DETAILS", may_cut = true },
@@ -43,7 +43,8 @@ local function check_installation(add)
   add("JSON", "ok", json.codec_name)
   add("development server", is_installed("luv") and "ok" or "missing", is_installed("luv") and "luv" or "needs the Lua module luv")
   local bwrap = find_program("bwrap")
-  add("its isolation", bwrap and "ok" or "missing", bwrap or "needs bubblewrap")
+  add("its isolation", bwrap and "installed" or "missing", bwrap and bwrap .. "; 'opensandbox dev' reports at its start if it works"
+    or "needs bubblewrap")
 end
 
 -- Checks the server without a key, then what the key may do. The routes only read.
