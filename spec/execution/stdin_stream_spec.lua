@@ -165,7 +165,8 @@ describe("the input of a command in the background", function()
     wait_for_scripts(1)
     assert.is_true(command:close_stdin())
     wait_for_scripts(0)
-    start("cat") -- the object is collected, which ends the input
+    local function drop() start("cat") end
+    drop() -- the object is collected, which ends the input
     wait_for_scripts(0)
   end)
 
