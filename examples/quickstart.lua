@@ -15,15 +15,18 @@ local function step(format, ...)
   last = opensandbox.now()
 end
 
--- A progress bar that is redrawn in place.
+local status = os.execute("test -t 1") -- true, or 0 before Lua 5.2, where the output is a terminal
+local is_terminal = status == true or status == 0
+
+-- A progress bar that is redrawn in place. Returns nil where the output is a file, because that would keep each state of the bar.
 local function bar(what)
-  return function(done, total)
+  return is_terminal and function(done, total)
     local share = total and total > 0 and done / total or 1
     local width = math.floor(share * 30 + 0.5)
     io.write(("\r             %s [%s%s] %3d%%"):format(what, ("#"):rep(width), ("."):rep(30 - width), math.floor(share * 100)))
     if done == total then io.write("\n") end
     io.flush()
-  end
+  end or nil
 end
 
 local client = opensandbox.new()

@@ -67,6 +67,7 @@ build = {
     ["opensandbox.cli.base.command_arguments"] = "lua/opensandbox/cli/base/command_arguments.lua",
     ["opensandbox.cli.base.copy"] = "lua/opensandbox/cli/base/copy.lua",
     ["opensandbox.cli.base.create_arguments"] = "lua/opensandbox/cli/base/create_arguments.lua",
+    ["opensandbox.cli.base.error_text"] = "lua/opensandbox/cli/base/error_text.lua",
     ["opensandbox.cli.base.event_loop"] = "lua/opensandbox/cli/base/event_loop.lua",
     ["opensandbox.cli.base.failure"] = "lua/opensandbox/cli/base/failure.lua",
     ["opensandbox.cli.base.for_each_id"] = "lua/opensandbox/cli/base/for_each_id.lua",

@@ -32,11 +32,11 @@ end
 
 -- A command that runs until it is stopped, and writes its process id to a file.
 local function endless(name)
-  return ("echo $$ > /tmp/%s; while :; do echo tick; sleep 0.05; done"):format(name)
+  return ("echo $$ > ./tmp/%s; while :; do echo tick; sleep 0.05; done"):format(name)
 end
 
 local function is_running(name)
-  local result = assert(sandbox:run(("kill -0 \"$(cat /tmp/%s)\""):format(name)))
+  local result = assert(sandbox:run(("kill -0 \"$(cat ./tmp/%s)\""):format(name)))
   return result.exit_code == 0
 end
 
@@ -68,7 +68,7 @@ describe("sandbox:stream", function()
   end)
 
   it("starts the command with the first step, and checks the arguments before", function()
-    local stream = sandbox:stream("echo x > /tmp/started")
+    local stream = sandbox:stream("echo x > ./tmp/started")
     assert.is_false((sandbox.files:exists("/tmp/started")))
     read_all(stream)
     assert.is_true((sandbox.files:exists("/tmp/started")))
@@ -151,11 +151,11 @@ describe("a stream that is left early", function()
 
   it("stops its command when the task that reads is cancelled", function()
     local reader = opensandbox.spawn(function()
-      local stream = sandbox:stream("echo $$ > /tmp/cancelled; echo ready; sleep 60")
+      local stream = sandbox:stream("echo $$ > ./tmp/cancelled; echo ready; sleep 60")
       assert(stream:next())
       return stream:next()
     end)
-    assert(sandbox:wait_for_file("/tmp/cancelled"))
+    assert(sandbox:wait_for_file("./tmp/cancelled"))
     opensandbox.sleep(0.2)
     reader:cancel()
     local event, err = reader:wait()

@@ -55,7 +55,7 @@ local SCRIPT = [[
   assert(sandbox.files:write("/tmp/f", "some text"))
   same("some text", assert(sandbox.files:read("/tmp/f")))
   assert(math.abs(assert(sandbox.files:stat("/tmp/f")).modified_at - core.wall_clock()) < 3600)
-  assert(sandbox:wait_for_file("/tmp/f", { timeout = 5.5, interval = 0.05 }))
+  assert(sandbox:wait_for_file("./tmp/f", { timeout = 5.5, interval = 0.05 }))
   local metrics = assert(sandbox:metrics())
   assert(type(metrics) == "table")
   assert(assert(sandbox:renew("90.5s")) > core.wall_clock() + 60)

@@ -15,18 +15,19 @@ local STEADY = 20    -- milliseconds
 local ROOT = uv.cwd()
 local ABI = rawget(_G, "jit") and "jit" or _VERSION:match("%d+%.%d+")
 
-local server, client, elsewhere
+local server, client, elsewhere, scratch
 
 local function start()
   server = process.devserver { grace = GRACE }
   client = opensandbox.new(server.url, server.key)
-  elsewhere = temporary.directory()
+  elsewhere, scratch = temporary.directory(), temporary.directory()
 end
 
 local function stop()
   client:close()
   server:stop()
   assert(uv.fs_rmdir(elsewhere))
+  temporary.remove(scratch) -- Neovim 0.12 leaves a directory in its TMPDIR
 end
 
 -- Runs a program to its end: exit code, output, errors.
@@ -59,7 +60,7 @@ end
 local function start_neovim(scenario, env)
   local full = {
     LUA_PATH = false, LUA_CPATH = false, NVIM_LOG_FILE = "/dev/null", SCENARIO = scenario, OPENSANDBOX_ROOT = ROOT,
-    OPEN_SANDBOX_DOMAIN = server.url, OPEN_SANDBOX_API_KEY = server.key,
+    OPEN_SANDBOX_DOMAIN = server.url, OPEN_SANDBOX_API_KEY = server.key, TMPDIR = scratch,
   }
   for name, value in pairs(env or {}) do full[name] = value end
   return process.start { cwd = elsewhere, env = full, argv = {

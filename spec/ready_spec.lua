@@ -23,7 +23,7 @@ describe("the option ready", function()
     local calls = 0
     local sandbox = assert(create { ready = function(sandbox)
       calls = calls + 1
-      return assert(sandbox:run("echo x >> /tmp/asked; wc -l < /tmp/asked")).stdout:find("3") ~= nil
+      return assert(sandbox:run("echo x >> ./tmp/asked; wc -l < ./tmp/asked")).stdout:find("3") ~= nil
     end })
     assert.equal(3, calls)
     assert.equal("x\nx\nx\n", assert(sandbox.files:read("/tmp/asked")))

@@ -6,6 +6,7 @@ local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local options = require "opensandbox.base.options"
 local sources = require "spec.support.sources"
+local temporary = require "spec.support.temporary"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
@@ -121,8 +122,7 @@ execd_call("delete_files", "/f")
 execd_call("delete_directories", "/d")
 execd_call("download_file", "/f")
 calls["client:save_file"] = function(given)
-  local path = os.tmpname()
-  os.remove(path)
+  local path = temporary.path()
   local ok, err = given.client:save_file(given.execd, "/f", path, given.opts)
   os.remove(path)
   return ok, err
@@ -193,13 +193,13 @@ for _, path in ipairs { "/f", "/$f" } do -- with a path that execd takes as it i
   file_call("append", path, "x")
 end
 calls["files:upload"] = function(given)
-  local path = os.tmpname()
+  local path = temporary.file()
   local ok, err = given.sandbox.files:upload(path, "/f", given.opts)
   os.remove(path)
   return ok, err
 end
 calls["files:download"] = function(given)
-  local path = os.tmpname()
+  local path = temporary.file()
   local ok, err = given.sandbox.files:download("/f", path, given.opts)
   os.remove(path)
   return ok, err

@@ -516,6 +516,7 @@ function Sandbox:start(given, opts)
     if not input then return nil, err end
   end
   result, err = run_prepared(self, prepared)
+  if result and input then input:wait_until_open(op) end
   if result then return parts.command.attach(self, result.id, true, input) end
   if input then input:abandon() end
   return nil, err

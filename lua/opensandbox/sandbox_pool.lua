@@ -45,6 +45,7 @@ local CREATE_GRACE = 2            -- seconds that a create under way gets when t
 local PING_TIMEOUT = 2            -- seconds
 local POLL_INTERVAL = 1           -- seconds between checks of a request that waits for a create beyond its time limit
 local MAX_MIN_LIFETIME = 60       -- seconds: the greatest default of min_remaining_lifetime
+local LEASE_SHARE = 7 / 8         -- of the option is the lease in the store; the rest is for the pass that notices its end
 local FOREVER = 1e9               -- seconds: the lease in a private store
 
 --- The options of `client:pool`: those of the sandboxes, and how many there are.
@@ -129,7 +130,7 @@ function pool.new(client, opts)
   local lifetime = create_options.lifetime(to_create)
   own = with_defaults(op, own, lifetime)
   local session = store_session.new(own.store or parts.memory_store.new(), {
-    url = client.url, lease = own.store and own.lease or FOREVER,
+    url = client.url, lease = own.store and own.lease * LEASE_SHARE or FOREVER,
     create_timeout = client.http.timeouts.create_timeout,
     limits = { min_idle = own.min_idle, max_size = own.max_size, rate = own.max_creates_per_second },
   })

@@ -25,7 +25,7 @@ describe("opensandbox", function()
     local command = start("-e", "A=1", "-w", "/tmp", "--", "until [ -e go1 ]; do sleep 0.05; done; echo $A; echo no >&2; exit 4")
     local running = program.check(server, { "status", id, command })
     assert.equal("running", running:match(command .. "  (%S+)"))
-    release "/tmp/go1"
+    release "./tmp/go1"
     assert.equal("4\n", program.check(server, { "wait", id, "--command", command }))
     local ended = json.decode(program.check(server, { "wait", id, "--command", command, "-o", "json" }))
     assert.same({ command, 4 }, { ended.id, ended.exit_code })
@@ -37,18 +37,18 @@ describe("opensandbox", function()
   end)
 
   it("follows the output of a command until it ends", function()
-    local command = start("--", "echo one; until [ -e /tmp/go2 ]; do sleep 0.05; done; echo two")
+    local command = start("--", "echo one; until [ -e ./tmp/go2 ]; do sleep 0.05; done; echo two")
     local child = program.start(server, { "logs", "-f", id, command })
     assert.equal("one", child:read_line(20))
     assert.is_true(child:running())
-    release "/tmp/go2"
+    release "./tmp/go2"
     assert.equal("two", child:read_line(20))
     assert.equal(0, child:wait(20))
     child:stop()
   end)
 
   it("stops to follow by Ctrl-C, and the command continues", function()
-    local command = start("--", "echo one; until [ -e /tmp/go3 ]; do sleep 0.05; done")
+    local command = start("--", "echo one; until [ -e ./tmp/go3 ]; do sleep 0.05; done")
     local terminal = program.terminal(server, { "logs", "-f", id, command })
     terminal:expect "one"
     terminal:write "\3"
@@ -56,7 +56,7 @@ describe("opensandbox", function()
     assert.equal(2, signal)
     terminal:close()
     assert.truthy(program.check(server, { "status", id, command }):find("running", 1, true))
-    release "/tmp/go3"
+    release "./tmp/go3"
     assert.equal("0\n", program.check(server, { "wait", id, "--command", command }))
   end)
 
@@ -91,8 +91,8 @@ describe("opensandbox", function()
 
   it("waits until commands can run, for a port and for a file, and exits with 124 if that does not happen", function()
     assert.equal("", program.check(server, { "wait", id }))
-    local command = start("--", "sleep 0.3; touch /tmp/there; sleep 5")
-    assert.equal("", program.check(server, { "wait", id, "--file", "/tmp/there" }))
+    local command = start("--", "sleep 0.3; touch ./tmp/there; sleep 5")
+    assert.equal("", program.check(server, { "wait", id, "--file", "./tmp/there" }))
     for _, arguments in ipairs { { "--port", "9" }, { "--file", "/nope" }, { "--command", command } } do
       local result = program.run(server, { "wait", id, "--timeout", "0.2s", arguments[1], arguments[2] })
       assert.equal(124, result.code, result.err)

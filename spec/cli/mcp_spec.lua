@@ -165,11 +165,11 @@ describe("opensandbox mcp", function()
   it("reports output as progress, and runs requests at the same time", function()
     local id = call("sandbox_create", { image = "python:3.12" }).sandbox_id
     send { id = "slow", method = "tools/call", params = { name = "command_run", _meta = { progressToken = "t" },
-      arguments = { sandbox_id = id, command = "echo begun; until [ -e /tmp/go ]; do sleep 0.05; done; echo ended" } } }
+      arguments = { sandbox_id = id, command = "echo begun; until [ -e ./tmp/go ]; do sleep 0.05; done; echo ended" } } }
     local progress = receive()
     assert.same({ "notifications/progress", "t", 1, "begun\n" },
       { progress.method, progress.params.progressToken, progress.params.progress, progress.params.message })
-    assert.equal(0, call("command_run", { sandbox_id = id, command = "touch /tmp/go" }).exit_code)
+    assert.equal(0, call("command_run", { sandbox_id = id, command = "touch ./tmp/go" }).exit_code)
     assert.equal("ended\n", receive().params.message)
     local answer = receive()
     assert.same({ "slow", "begun\nended\n" }, { answer.id, answer.result.structuredContent.stdout })
@@ -178,11 +178,11 @@ describe("opensandbox mcp", function()
   it("stops the command of a request that is cancelled, and does not answer it", function()
     local id = call("sandbox_create", { image = "python:3.12" }).sandbox_id
     send { id = "slow", method = "tools/call", params = { name = "command_run", _meta = { progressToken = 1 },
-      arguments = { sandbox_id = id, command = "touch /tmp/runs; trap 'rm /tmp/runs; exit' TERM; echo begun; sleep 100 & wait" } } }
+      arguments = { sandbox_id = id, command = "cd ./tmp; touch runs; trap 'rm runs; exit' TERM; echo begun; sleep 100 & wait" } } }
     assert.equal("begun\n", receive().params.message)
     send { method = "notifications/cancelled", params = { requestId = "slow" } }
     uv_loop.wait_until(function()
-      return call("command_run", { sandbox_id = id, command = "test -e /tmp/runs" }).exit_code == 1
+      return call("command_run", { sandbox_id = id, command = "test -e ./tmp/runs" }).exit_code == 1
     end, "the command is stopped")
   end)
 

@@ -99,8 +99,8 @@ describe("a command of opensandbox", function()
     handle:close()
     local result = program.run(server, { "run", "python:3.12", "-v", both .. ":/tmp/both", "-v", file .. ":/tmp/file:ro",
       "-v", results .. ":/tmp/results:out", "--",
-      "cat /tmp/both/a /tmp/file; echo new >/tmp/both/b; echo lost >/tmp/file; mkdir /tmp/results; echo r >/tmp/results/r; "
-        .. "exit 5" })
+      "cat ./tmp/both/a ./tmp/file; echo new >./tmp/both/b; echo lost >./tmp/file; mkdir ./tmp/results; "
+        .. "echo r >./tmp/results/r; exit 5" })
     assert.same({ 5, "oldinput\n", "" }, { result.code, result.out, result.err })
     assert.same({ "a", "b" }, temporary.names(both))
     assert.same({ "r" }, temporary.names(results))
@@ -120,7 +120,7 @@ describe("a command of opensandbox", function()
     end
     local before = uv.fs_stat(directory .. "/same")
     local result = program.run(server, { "run", "--gitignore", "python:3.12", "-v", directory .. ":/tmp/w", "--",
-      "ls /tmp/w; echo 2 >/tmp/w/changed; touch /tmp/w/same" })
+      "ls ./tmp/w; echo 2 >./tmp/w/changed; touch ./tmp/w/same" })
     assert.same({ 0, "changed\nsame\n" }, { result.code, result.out })
     local after = uv.fs_stat(directory .. "/same")
     assert.same({ before.ino, before.mtime }, { after.ino, after.mtime })

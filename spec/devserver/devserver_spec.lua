@@ -783,7 +783,7 @@ describe("the program", function()
   end)
 
   it("removes its directory when a signal arrives while it starts", function()
-    local directory = assert(uv.fs_mkdtemp("/tmp/opensandbox-test-XXXXXX"))
+    local directory = temporary.directory()
     local env = process.module_paths()
     env.TMPDIR = directory
     local child = process.start { argv = { process.lua(), "bin/opensandbox-devserver", "--port", "0" }, env = env }

@@ -151,7 +151,9 @@ for _, isolation in ipairs { "bwrap", "none" } do
       assert.is_true(client.socket:wait_end(10))
       client:close()
       sandbox = mine
-      for number = 1, 3 do assert.same({}, procfs.running("sleep 98765." .. number)) end
+      for number = 1, 3 do
+        uv_loop.wait_until(function() return #procfs.running("sleep 98765." .. number) == 0 end)
+      end
     end)
 
     test("stops with its sandbox, and continues with it", function()

@@ -200,7 +200,7 @@ describe("the standard input of a command", function()
       assert.truthy(message:find("run_command_spec%.lua:%d+: "), message)
       assert.truthy(message:find(part, 1, true), message)
     end
-    local closed = assert(io.tmpfile())
+    local closed = assert(io.open("Makefile"))
     closed:close()
     for _, bad in ipairs { 5, true, closed } do
       raises("option 'stdin' must be", function() sandbox:run("x", { stdin = bad }) end)

@@ -2,6 +2,7 @@
 
 local Fixture = require "spec.support.fixture"
 local opensandbox = require "opensandbox"
+local temporary = require "spec.support.temporary"
 local wait_until = require "spec.support.wait_until"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
@@ -42,11 +43,11 @@ describe("files:append", function()
     assert.equal(#bytes, done)
     local pieces = { "p", "q", "r" }
     assert(files:append("/work/data", function() return table.remove(pieces, 1) end))
-    local handle = assert(io.tmpfile())
-    handle:write("from a handle")
-    handle:seek("set")
+    local local_path = temporary.file("from a handle")
+    local handle = assert(io.open(local_path, "rb"))
     assert(files:append("/work/data", handle))
     handle:close()
+    temporary.remove(local_path)
     assert.equal("begin" .. bytes .. "pqrfrom a handle", read "/work/data")
     assert.equal("0640", assert(files:stat("/work/data")).mode)
     nothing_left()

@@ -2,6 +2,7 @@
 
 local process = require "spec.support.process"
 local Fixture = require "spec.support.fixture"
+local program = require "spec.support.program"
 local temporary = require "spec.support.temporary"
 local uv = require "luv"
 
@@ -123,5 +124,19 @@ describe("examples/matrix.lua", function()
     code, output = run { "examples/matrix.lua", project, "one:1", "--", "true" }
     assert.equal(0, code)
     assert.truthy(output:find("one:1 +[%d.]+ s  passed\n"), output)
+  end)
+end)
+
+describe("examples/quickstart.lua", function()
+  it("draws its progress bars at a terminal, and writes no carriage return elsewhere", function()
+    local code, output, problems = run { "examples/quickstart.lua" }
+    assert.equal(0, code, problems)
+    assert.truthy(output:find("downloaded the result\n", 1, true), output)
+    assert.is_nil(output:find("\r", 1, true), output)
+    local terminal = program.terminal(fixture.server, nil, { argv = { process.lua(), "examples/quickstart.lua" } })
+    local terminal_code, _, text = terminal:wait()
+    terminal:close()
+    assert.equal(0, terminal_code, text)
+    assert.truthy(text:find("\r             download [##############################] 100%", 1, true), text)
   end)
 end)

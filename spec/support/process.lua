@@ -223,9 +223,9 @@ end
 -- @treturn[2] nil
 -- @treturn[2] string why bubblewrap does not work here
 function process.isolated_devserver(options)
-  local args = { "--isolation", "bwrap" }
-  for _, argument in ipairs(options and options.args or {}) do args[#args + 1] = argument end
-  local ok, result = pcall(process.devserver, { grace = options and options.grace, args = args })
+  local ok, result = pcall(process.devserver, {
+    grace = options and options.grace, isolation = "bwrap", args = options and options.args,
+  })
   if ok then return result end
   local reason = result:match("isolation with bubblewrap does not work here[^\n]*")
   if reason then return nil, reason end

@@ -11,12 +11,12 @@ end
 
 --- Makes a directory, in another one if that is given; returns its path.
 function temporary.directory(directory)
-  return assert(uv.fs_mkdtemp((directory or parent()) .. "/opensandbox-test-XXXXXX"))
+  return assert(uv.fs_mkdtemp((directory or parent()) .. "/sandbox-test-XXXXXX"))
 end
 
 --- Makes a file with some content, in a directory if that is given; returns its path.
 function temporary.file(content, directory)
-  local fd, path = uv.fs_mkstemp((directory or parent()) .. "/opensandbox-test-XXXXXX")
+  local fd, path = uv.fs_mkstemp((directory or parent()) .. "/sandbox-test-XXXXXX")
   assert(fd, path)
   if content then assert(uv.fs_write(fd, content, 0)) end
   uv.fs_close(fd)

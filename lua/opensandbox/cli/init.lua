@@ -13,12 +13,16 @@ assert(require "opensandbox.core".open_standard_streams()) -- before any file is
 
 local arguments = require "opensandbox.cli.arguments"
 local failure = require "opensandbox.cli.base.failure"
+local lazy = require "opensandbox.base.lazy"
 local output = require "opensandbox.cli.base.output"
+
+local parts = lazy.modules { error_text = "opensandbox.cli.base.error_text" }
 
 local cli = {}
 
--- Prints what a subcommand raised. Returns the exit code.
-local function report(value, command)
+-- Prints what a subcommand raised, or the reading of the arguments, which has no name and no command. Returns the exit code.
+local function report(value, name, command)
+  local prefix = name and name .. ": " or ""
   local exit = command and command.runs_command and failure.EXIT.CANNOT_RUN or failure.EXIT.FAILED
   if failure.is(value) then
     if value.message then output.note(value.message, "red") end
@@ -26,11 +30,11 @@ local function report(value, command)
     return value.exit
   end
   if type(value) == "table" then -- an error of the library
-    output.note(tostring(value), "red")
+    output.note(prefix .. parts.error_text.of(value), "red")
     return value.kind == "timeout" and not (command and command.runs_command) and failure.EXIT.TIMEOUT or exit
   end
   local problem = failure.argument_problem(value)
-  output.note(problem or "internal error: " .. tostring(value), "red")
+  output.note(prefix .. (problem or "internal error: " .. tostring(value)), "red")
   return problem and failure.EXIT.USAGE or exit
 end
 
@@ -51,7 +55,7 @@ function cli.main(argv)
     if ok then ok, value = session.run(command, context) else value = session end
   end
   if ok then return value or 0 end
-  return report(value, command)
+  return report(value, name, command)
 end
 
 return cli

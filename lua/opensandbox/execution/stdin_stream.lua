@@ -22,6 +22,7 @@ local stdin_stream = {}
 local FRAME_SIZE = 256 * 1024 -- bytes of input in a frame
 local WINDOW = 4              -- frames without an answer
 local STDIN = "\0"            -- channel
+local OPEN_TIMEOUT = 5        -- seconds that a command which was started gets to open the pipe
 local END = "0\n"             -- the frame at the end
 
 -- `dd` reads from a pipe no more than it is asked for. It is started once for each frame, and copies about 100 MB/s. A `dd` without
@@ -36,6 +37,7 @@ fi
 printf 'ready %s\n' "$f"
 exec 3>"$f"
 rm -f "$f"
+echo open
 while IFS= read -r n; do
   case $n in
   0) break;;
@@ -55,6 +57,7 @@ exec cat >/dev/null]]
 ---@field question integer number of the last question
 ---@field answer? integer number of the last answer
 ---@field path? string of the pipe; the script is ready
+---@field is_open? boolean the command has opened the pipe, whose name is gone
 ---@field is_closed? boolean the command has closed its input
 ---@field has_ended? boolean the script has answered the last frame
 local Input = {}
@@ -69,6 +72,8 @@ local function take_answers(self)
       self.position = math.max(self.position - 1, 1)
     elseif line == "closed" then
       self.is_closed = true
+    elseif line == "open" then
+      self.is_open = true
     elseif line == "end" then
       self.has_ended = true
     else
@@ -217,6 +222,13 @@ function Input:close(op, timeout)
     self:abandon()
     return true
   end)
+end
+
+--- Waits until the command has opened the pipe. If the script were deleted before that, the pipe would keep its name, and the command would
+--- wait for its input for ever. A command that could not open the pipe has ended, or is too slow: that is no error here.
+---@param op string the method that the user called
+function Input:wait_until_open(op)
+  wait(self, op, deadlines.new(OPEN_TIMEOUT), function() return self.is_open or self.is_closed end)
 end
 
 --- Deletes the script, which ends the input. Does not wait.

@@ -45,11 +45,11 @@ function failure.is(value)
   return getmetatable(value) == Failure
 end
 
---- Returns the text of an error that the library raised about an argument, without the position in its source.
+--- Returns the text of an error that the library raised about an argument, without the position in its source and without the method.
 ---@param value any what was raised
 ---@return string? problem nil for any other error
 function failure.argument_problem(value)
-  return type(value) == "string" and value:match("^[^\n]-:%d+: ([%w_.]+:?[%w_]*: .+)$") or nil
+  return type(value) == "string" and value:match("^[^\n]-:%d+: [%w_.]+:?[%w_]*: (.+)$") or nil
 end
 
 return failure

@@ -1,5 +1,6 @@
 --- The same operation on several sandboxes, commands or snapshots, several at a time. A failure does not stop the others.
 
+local error_text = require "opensandbox.cli.base.error_text"
 local failure = require "opensandbox.cli.base.failure"
 local opensandbox = require "opensandbox"
 local output = require "opensandbox.cli.base.output"
@@ -15,7 +16,7 @@ return function(ids, operation)
   for index, id in ipairs(ids) do
     if errors and errors[index] then
       failed = true
-      output.note(("%s: %s"):format(id, tostring(errors[index])), "red")
+      output.note(("%s: %s"):format(id, error_text.of(errors[index])), "red")
     else
       output.write(id .. "\n")
     end

@@ -1,5 +1,6 @@
 --- `opensandbox diagnose`: everything that the server knows about a sandbox. A part that the server does not have does not hide the others.
 
+local error_text = require "opensandbox.cli.base.error_text"
 local failure = require "opensandbox.cli.base.failure"
 local output = require "opensandbox.cli.base.output"
 local sandbox_table = require "opensandbox.cli.base.sandbox_table"
@@ -19,7 +20,7 @@ function diagnose.run(context)
   local client, id = context:client(), context.args.sandbox
   local found, failed = {}, {}
   local function ask(name, value, err)
-    found[name], failed[name] = value, err and tostring(err) or nil
+    found[name], failed[name] = value, err and error_text.of(err) or nil
   end
   ask("info", client:get_sandbox(id))
   local execd, err = client:discover_execd(id)

@@ -1,6 +1,7 @@
 --- `opensandbox doctor`: what is installed, which server answers, and what the key may do. It changes nothing.
 
 local core = require "opensandbox.core"
+local error_text = require "opensandbox.cli.base.error_text"
 local failure = require "opensandbox.cli.base.failure"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
@@ -51,7 +52,7 @@ end
 local function check_server(add, client)
   add("server", "ok", client.url)
   local healthy, err = client:health()
-  add("health", healthy and "ok" or "failed", err and tostring(err) or "healthy")
+  add("health", healthy and "ok" or "failed", err and error_text.of(err) or "healthy")
   if err and err.kind ~= "http" then return end
   local server_version, problem = client:get_version()
   add("version", server_version and "ok" or "missing", server_version or ("unknown: " .. problem.message))

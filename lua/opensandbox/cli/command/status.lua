@@ -2,6 +2,7 @@
 
 local check = require "opensandbox.cli.base.check"
 local core = require "opensandbox.core"
+local error_text = require "opensandbox.cli.base.error_text"
 local failure = require "opensandbox.cli.base.failure"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
@@ -54,7 +55,7 @@ function status.run(context)
       rows[#rows + 1], list[#list + 1] = row(id, found[index]), found[index]
     else
       failed = true
-      output.note(("%s: %s"):format(id, tostring(errors[index])), "red")
+      output.note(("%s: %s"):format(id, error_text.of(errors[index])), "red")
     end
   end
   if context:wants_json() then output.json(list) else output.table(COMMANDS, rows) end
