@@ -131,7 +131,7 @@ local programs = {
     { ex = "SandboxTerminal cat text", shows = "^hello\nhello\nhello\ndear hello\n+%[exit code 0%]" },
   } },
   { names = { "top" }, arguments = "", steps = {
-    { shows = "oad average.*\n *PID.*COMMAND\n *1 " },
+    { shows = "oad average.*\n *PID.*COMMAND\n *%d+ %a+ " },
     { keys = "q", shows = "%[exit code 0%]" },
   } },
   { names = { "python3" }, arguments = "-i", steps = {
