@@ -362,7 +362,7 @@ if ABI == "jit" then
       local name = installed(program.names)
       test(("%s works in the terminal"):format(program.names[1]), function()
         if not name then return pending(program.names[1] .. " is not installed") end
-        local steps = { { ex = ("SandboxTerminal %s %s"):format(name, program.arguments) } }
+        local steps = { { keys = ("<C-\\><C-n>:SandboxTerminal %s %s<CR>"):format(name, program.arguments) } }
         if program.before then table.insert(steps, 1, { ex = program.before, shows = "%[exit code 0%]" }) end
         for _, step in ipairs(program.steps) do steps[#steps + 1] = step end
         at_terminal(steps)

@@ -343,7 +343,9 @@ function scenarios.terminal()
     if step.keys then type_keys(step.keys) end
     local deadline = opensandbox.now() + STEP_TIME
     while not succeeds(step) do
-      if opensandbox.now() > deadline then error(("step %d fails. The screen:\n%s"):format(i, screen())) end
+      if opensandbox.now() > deadline then
+        error(("step %d fails in mode %s. The screen:\n%s"):format(i, vim.api.nvim_get_mode().mode, screen()))
+      end
       opensandbox.sleep(0.02)
     end
   end
