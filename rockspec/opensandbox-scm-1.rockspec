@@ -45,6 +45,7 @@ build = {
     ["opensandbox.background_process"] = "lua/opensandbox/background_process.lua",
     ["opensandbox.base.base64"] = "lua/opensandbox/base/base64.lua",
     ["opensandbox.base.class"] = "lua/opensandbox/base/class.lua",
+    ["opensandbox.base.each"] = "lua/opensandbox/base/each.lua",
     ["opensandbox.base.errors"] = "lua/opensandbox/base/errors.lua",
     ["opensandbox.base.finalizer"] = "lua/opensandbox/base/finalizer.lua",
     ["opensandbox.base.json"] = "lua/opensandbox/base/json.lua",

@@ -4,6 +4,7 @@
 -- A class defines `_status(op, opts)` and `_logs(op, cursor, opts)`, which return what `status` and `logs` of execution/command_requests.lua return.
 
 local deadline = require "opensandbox.loop.deadline"
+local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local follow = require "opensandbox.execution.log_follower"
 local options = require "opensandbox.base.options"
@@ -181,7 +182,7 @@ end
 ---@param class table its methods, and: __name; _op_prefix (the prefix of its operations); _noun (its name in messages); _timeout_hint (the advice when one has not ended in time)
 ---@return table class
 function background_process.class(class)
-  for name, method in pairs(BackgroundProcess) do class[name] = class[name] or method end
+  for name, method in each(BackgroundProcess) do class[name] = class[name] or method end
   class.__index = class
   return class
 end

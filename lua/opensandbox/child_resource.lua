@@ -3,6 +3,7 @@
 --
 -- An object that created its resource deletes it when it is closed or collected. An object that was attached by an id does not.
 
+local each = require "opensandbox.base.each"
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
@@ -94,7 +95,7 @@ child_resource.base = ChildResource
 ---@param class table its methods, and: __name, _op_prefix (the prefix of its operations), _noun (its name in messages), _delete (the client method that deletes one), _id_field (the field with the id for that, default "id")
 ---@return table class
 function child_resource.class(class)
-  for name, method in pairs(ChildResource) do class[name] = class[name] or method end
+  for name, method in each(ChildResource) do class[name] = class[name] or method end
   class._id_field = class._id_field or "id"
   class.__index = class
   return class

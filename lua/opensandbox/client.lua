@@ -2,6 +2,7 @@
 
 local class = require "opensandbox.base.class"
 local deadlines = require "opensandbox.loop.deadline"
+local each = require "opensandbox.base.each"
 local headers = require "opensandbox.http.headers"
 local http_client = require "opensandbox.http.http_client"
 local lazy = require "opensandbox.base.lazy"
@@ -242,7 +243,7 @@ end
 local function host_replacements(op, given)
   if not given then return nil end
   local by_host = {}
-  for from, to in pairs(given) do
+  for from, to in each(given) do
     for _, host in ipairs { from, to } do
       if not url.is_host(host) then
         options.raise(op, ("option 'endpoint_hosts': %q is not a host, which has no scheme and no port"):format(host))
@@ -294,7 +295,7 @@ local function new(base, api_key, opts)
   local problem = headers.validate_all(own_headers)
   if problem then options.raise(op, problem) end
   local timeouts = {}
-  for name, value in pairs(DEFAULTS) do timeouts[name] = opts[name] or value end
+  for name, value in each(DEFAULTS) do timeouts[name] = opts[name] or value end
   local retries, to_transport = retry_policy(opts.retry), transport_options(opts)
   local origins, hosts = key_origins(op, opts), host_replacements(op, opts.endpoint_hosts)
   if opts.loop ~= nil then loop.use(op, opts.loop) end
@@ -331,7 +332,7 @@ function Client:close()
   local deadline = deadlines.new(CLOSE_TIMEOUT)
   self.http:begin_close()
   local groups = {}
-  for listener in pairs(self._close_listeners) do groups[#groups + 1] = listener:on_client_close() end
+  for listener in each(self._close_listeners) do groups[#groups + 1] = listener:on_client_close() end
   self.resources:close()
   groups[#groups + 1] = self.cleanup
   local all_ended = true

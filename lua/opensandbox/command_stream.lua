@@ -8,6 +8,7 @@ local class = require "opensandbox.base.class"
 local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local deadline = require "opensandbox.loop.deadline"
+local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local loop = require "opensandbox.loop"
@@ -31,7 +32,7 @@ function Run:put(event)
   self.last = self.last + 1
   self.events[self.last] = event
   self.size = self.size + #event.text + EVENT_SIZE
-  for _, reader in pairs(self.readers) do scheduler.wake(reader) end
+  for _, reader in each(self.readers) do scheduler.wake(reader) end
   while self.size > MAX_QUEUED do
     local interruption, reason = loop.wait { registry = self.writers, key = {} }
     if interruption then error(loop.interrupted(OP, interruption, reason), 0) end
@@ -46,7 +47,7 @@ function Run:take()
   self.first = self.first + 1
   self.size = self.size - #event.text - EVENT_SIZE
   if self.size <= MAX_QUEUED then
-    for _, writer in pairs(self.writers) do scheduler.wake(writer) end
+    for _, writer in each(self.writers) do scheduler.wake(writer) end
   end
   return event
 end
@@ -59,7 +60,7 @@ function Run:start()
     local ok, result, err = coxpcall.pcall(execute)
     if ok then self.result, self.err = result, err else self.raised = { value = result } end
     self.has_ended = true
-    for _, reader in pairs(self.readers) do scheduler.wake(reader) end
+    for _, reader in each(self.readers) do scheduler.wake(reader) end
   end)
 end
 
@@ -67,7 +68,7 @@ end
 function Run:abandon()
   self.is_closed = true
   if self.task and self.process == core.process() then self.task:cancel() end
-  for _, reader in pairs(self.readers) do scheduler.wake(reader) end
+  for _, reader in each(self.readers) do scheduler.wake(reader) end
 end
 
 --- Internal: stops the command when the client is closed.

@@ -4,6 +4,7 @@ local background_process = require "opensandbox.background_process"
 local child_resource = require "opensandbox.child_resource"
 local class = require "opensandbox.base.class"
 local deadline = require "opensandbox.loop.deadline"
+local each = require "opensandbox.base.each"
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local files = require "opensandbox.files"
 local isolated_files = require "opensandbox.execution.isolated_files"
@@ -150,7 +151,7 @@ function isolated_session.open(sandbox, opts)
   local op = "sandbox:isolated"
   options.argument(op, "the options", opts, "table")
   if opts.id == nil then return create(sandbox, op, opts) end
-  for name in pairs(opts) do
+  for name in each(opts) do
     if name ~= "id" then
       options.raise(op, ("option '%s' is for a new session, and option 'id' for an existing one"):format(tostring(name)))
     end

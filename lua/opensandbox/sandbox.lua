@@ -4,6 +4,7 @@ local class = require "opensandbox.base.class"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local create_options = require "opensandbox.lifecycle.create_options"
 local deadline = require "opensandbox.loop.deadline"
+local each = require "opensandbox.base.each"
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
@@ -177,7 +178,7 @@ function sandboxes.create(client, opts)
   options.argument(op, "the options", opts, "table")
   opts = options.check(op, opts, tables.merge(create_options.types, own_options))
   local to_create, own = {}, {}
-  for name, value in pairs(opts) do
+  for name, value in each(opts) do
     if own_options[name] then own[name] = value else to_create[name] = value end
   end
   check_wait(op, own)

@@ -14,6 +14,7 @@ local coxpcall = require "opensandbox.loop.coxpcall"
 local create_options = require "opensandbox.lifecycle.create_options"
 local deadlines = require "opensandbox.loop.deadline"
 local dispatcher = require "opensandbox.pool.dispatcher"
+local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local lazy = require "opensandbox.base.lazy"
 local loop = require "opensandbox.loop"
@@ -122,7 +123,7 @@ function pool.new(client, opts)
   options.argument(op, "the options", opts, "table")
   opts = options.check(op, opts, tables.merge(sandbox_options, own_options))
   local own, to_create, to_send = {}, {}, {}
-  for name, value in pairs(opts) do
+  for name, value in each(opts) do
     if own_options[name] then own[name] = value else to_create[name] = value end
     if create_options.types[name] then to_send[name] = value end
   end

@@ -3,6 +3,7 @@
 -- A method that is called with a dot instead of a colon, or by a misspelt name, raises an error at the caller's line that says so. Methods
 -- and fields can come from other files, which are loaded when they are first used.
 
+local each = require "opensandbox.base.each"
 local lazy = require "opensandbox.base.lazy"
 local options = require "opensandbox.base.options"
 
@@ -31,18 +32,18 @@ end
 function class.check_colon(Class, name)
   Class[Class] = true -- marks its objects, and views of them
   local methods = {}
-  for key, value in pairs(Class) do
+  for key, value in each(Class) do
     if type(value) == "function" and type(key) == "string" and key:sub(1, 1) ~= "_" then methods[key] = value end
   end
-  for key, method in pairs(methods) do Class[key] = wrapped(Class, name, key, method) end
+  for key, method in each(methods) do Class[key] = wrapped(Class, name, key, method) end
   return Class
 end
 
 -- The file and the function of each method that comes from another file.
 local function index_of(methods)
   local index = {}
-  for module, list in pairs(methods or {}) do
-    for key, value in pairs(list) do
+  for module, list in each(methods or {}) do
+    for key, value in each(list) do
       index[type(key) == "number" and value or key] = { module = module, name = value }
     end
   end
@@ -62,7 +63,7 @@ function class.define(Class, definition)
   local function suggestion_for(key)
     local known = {}
     for _, names in ipairs { Class, elsewhere, fields } do
-      for candidate in pairs(names) do
+      for candidate in each(names) do
         if type(candidate) == "string" and candidate:sub(1, 1) ~= "_" then known[candidate] = true end
       end
     end

@@ -3,6 +3,7 @@
 -- A failure at run time is returned as `nil, err`, where `err` is a table with fields for programs that prints as one line for people.
 -- The texts may change between versions; the fields do not. Texts can come from a hostile server, so they are made printable and short.
 
+local each = require "opensandbox.base.each"
 local lazy = require "opensandbox.base.lazy"
 local numbers = require "opensandbox.base.numbers"
 
@@ -194,7 +195,7 @@ end
 ---@return opensandbox.Error
 function errors.new(fields)
   if fields.retryable == nil then fields.retryable = false end
-  for name, limit in pairs(MAX_LENGTH) do
+  for name, limit in each(MAX_LENGTH) do
     if type(fields[name]) == "string" then fields[name] = parts.printable(fields[name], limit) end
   end
   return setmetatable(fields, Error)
@@ -205,7 +206,7 @@ end
 ---@return table fields for errors.new
 function errors.timeout_fields(facts)
   local fields = {}
-  for name, value in pairs(facts) do fields[name] = value end
+  for name, value in each(facts) do fields[name] = value end
   fields.text, fields.option, fields.seconds = nil, nil, nil
   fields.kind, fields.timeout_option = "timeout", facts.option
   fields.message = ("%s: %s of %s s ran out"):format(facts.text, facts.option, numbers.format(facts.seconds or 0, "%.6g"))

@@ -6,6 +6,7 @@
 -- empty array is written as `[]` if it was marked by `array`.
 
 local codec = require "opensandbox.base.json_codec"
+local each = require "opensandbox.base.each"
 local numbers = require "opensandbox.base.numbers"
 
 local json = {}
@@ -58,12 +59,12 @@ local function writable(value, depth)
     return raw(getmetatable(value) == array_mt and "[]" or "{}") -- vim.json writes an empty object as an array
   end
   local copy
-  for key, item in pairs(value) do
+  for key, item in each(value) do
     local new = writable(item, depth + 1)
     if new ~= item then
       if not copy then
         copy = {}
-        for k, v in pairs(value) do copy[k] = v end
+        for k, v in each(value) do copy[k] = v end
       end
       copy[key] = new
     end
@@ -97,7 +98,7 @@ local function normalised(value, null)
     return value
   end
   local is_array = value[1] ~= nil
-  for key, item in pairs(value) do
+  for key, item in each(value) do
     if item == null then
       if not is_array then value[key] = nil end
     else

@@ -4,6 +4,7 @@
 -- A check returns the value to use, which can differ from the given one: "10m" becomes 600, and a number in a table of strings becomes
 -- a string.
 
+local each = require "opensandbox.base.each"
 local lazy = require "opensandbox.base.lazy"
 local numbers = require "opensandbox.base.numbers"
 
@@ -56,7 +57,7 @@ end
 function options.nearest(name, known)
   local best, best_distance
   local most = math.max(1, math.floor(#name / 3))
-  for candidate in pairs(known) do
+  for candidate in each(known) do
     if math.abs(#candidate - #name) <= most then
       local d = edit_distance(name, candidate)
       if d <= most and (not best or d < best_distance or (d == best_distance and candidate < best)) then
@@ -150,13 +151,13 @@ end
 -- Returns the table itself, or a copy in which numbers have become strings.
 local function with_texts(given, name_of)
   local copy
-  for key, value in pairs(given) do
+  for key, value in each(given) do
     local text = entry_text(value)
     if not text then return nil, "a string", { entry = name_of(key), value = value } end
     if text ~= value then
       if not copy then
         copy = {}
-        for k, v in pairs(given) do copy[k] = v end
+        for k, v in each(given) do copy[k] = v end
       end
       copy[key] = text
     end
@@ -167,7 +168,7 @@ end
 types["string list"] = function(value)
   if type(value) ~= "table" then return nil, "a list of strings" end
   local count, highest = 0, 0
-  for key in pairs(value) do
+  for key in each(value) do
     if type(key) ~= "number" or key < 1 or key % 1 ~= 0 then
       return nil, "a list of strings", { found = "one with the key " .. describe(key) }
     end
@@ -183,7 +184,7 @@ end
 
 types["string map"] = function(value)
   if type(value) ~= "table" then return nil, "a table of strings" end
-  for name in pairs(value) do
+  for name in each(value) do
     if type(name) ~= "string" then
       return nil, "a table of strings, by name", { found = "one with the key " .. describe(name) }
     end
@@ -195,7 +196,7 @@ end
 types.environment = function(value)
   local texts, expected, culprit = types["string map"](value)
   if not texts then return nil, expected, culprit end
-  for name, text in pairs(texts) do
+  for name, text in each(texts) do
     if name == "" or name:find("[=%z]") or text:find("%z") then
       return nil, "a table of variables, whose names have no '=' and are not empty, without NUL bytes",
         { found = "one with the variable " .. quoted(name) }
@@ -255,7 +256,7 @@ end
 local function raise_unknown(op, name, known)
   local near = type(name) == "string" and options.nearest(name, known)
   local names = {}
-  for candidate in pairs(known) do names[#names + 1] = candidate end
+  for candidate in each(known) do names[#names + 1] = candidate end
   table.sort(names)
   options.raise(op, ("unknown option '%s'%s"):format(tostring(name),
     near and (" (did you mean '%s'?)"):format(near) or "; known are " .. table.concat(names, ", ")))
@@ -270,14 +271,14 @@ function options.check(op, given, known)
   if given == nil then return {} end
   options.argument(op, "options", given, "table")
   local checked = given
-  for name, value in pairs(given) do
+  for name, value in each(given) do
     local kind = known[name]
     if not kind then raise_unknown(op, name, known) end
     local result = options.argument(op, "option '" .. name .. "'", value, kind)
     if result ~= value then
       if checked == given then
         checked = setmetatable({}, getmetatable(given))
-        for key, item in pairs(given) do checked[key] = item end
+        for key, item in each(given) do checked[key] = item end
       end
       checked[name] = result
     end

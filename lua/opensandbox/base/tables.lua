@@ -1,5 +1,7 @@
 --- Copies of tables.
 
+local each = require "opensandbox.base.each"
+
 local tables = {}
 
 --- Returns a new table with the entries of all given tables. Later entries replace earlier ones.
@@ -8,7 +10,7 @@ local tables = {}
 function tables.merge(...)
   local merged = {}
   for i = 1, select("#", ...) do
-    for name, value in pairs((select(i, ...)) or {}) do merged[name] = value end
+    for name, value in each((select(i, ...)) or {}) do merged[name] = value end
   end
   return merged
 end

@@ -3,6 +3,7 @@
 --     network_policy = opensandbox.egress.only("pypi", "github", "internal.example.com")
 --     network_policy = opensandbox.egress.none()
 
+local each = require "opensandbox.base.each"
 local network_policy = require "opensandbox.lifecycle.network_policy"
 local options = require "opensandbox.base.options"
 
@@ -42,7 +43,7 @@ local function add(op, hosts, name)
   -- A name without a dot is a misspelt preset far more often than a host.
   if not preset and not name:find("[.:]") then
     local known = {}
-    for preset_name in pairs(presets.known) do known[#known + 1] = preset_name end
+    for preset_name in each(presets.known) do known[#known + 1] = preset_name end
     table.sort(known)
     options.raise(op, ("%q is neither a host with a dot nor a preset; the presets are %s"):format(name, table.concat(known, ", ")))
   end

@@ -4,6 +4,7 @@
 -- checks here never show the values that they refuse.
 
 local base64 = require "opensandbox.base.base64"
+local each = require "opensandbox.base.each"
 local headers = require "opensandbox.http.headers"
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
@@ -103,7 +104,7 @@ local vault_objects = {}
 local type_names = { bearer = "bearer", basic = "basic", api_key = "apiKey", custom_headers = "customHeaders",
   passthrough = "passthrough" } -- as in JSON, by our name
 local our_type_names = {}
-for ours, theirs in pairs(type_names) do our_type_names[theirs] = ours end
+for ours, theirs in each(type_names) do our_type_names[theirs] = ours end
 
 local locations = { path = true, query = true, header = true, body = true }
 
@@ -120,7 +121,7 @@ local function check_table(op, what, value, names)
   require_that(op, type(value) == "table", what .. " must be a table")
   local known = {}
   for _, name in ipairs(names) do known[name] = "any" end
-  for key in pairs(value) do require_that(op, type(key) == "string", what .. " must have names for all its values") end
+  for key in each(value) do require_that(op, type(key) == "string", what .. " must have names for all its values") end
   options.check(op, value, known)
 end
 

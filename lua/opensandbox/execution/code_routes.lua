@@ -7,6 +7,7 @@
 local base64 = require "opensandbox.base.base64"
 local core = require "opensandbox.core"
 local create_rollback = require "opensandbox.http.create_rollback"
+local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local execution = require "opensandbox.execution.execution"
 local json = require "opensandbox.base.json"
@@ -222,7 +223,7 @@ end
 -- Returns a result by MIME type. On the wire Jupyter's text/plain is called "text".
 local function by_mime_type(values)
   local result = {}
-  for key, value in pairs(json.normalise(values)) do
+  for key, value in each(json.normalise(values)) do
     local mime = tostring(key)
     if is_binary(mime) and type(value) == "string" then value = base64.decode(value) or value end
     result[mime == "text" and "text/plain" or mime] = value
@@ -326,7 +327,7 @@ end
 -- Returns whether a context may still be busy with code that this client interrupted.
 local function was_interrupted_recently(client, id)
   local contexts = interrupted_contexts(client)
-  for context, at in pairs(contexts) do
+  for context, at in each(contexts) do
     if core.now() > at + INTERRUPT_SETTLE_TIME then contexts[context] = nil end
   end
   return id ~= nil and contexts[id] ~= nil

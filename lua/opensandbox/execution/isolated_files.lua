@@ -6,6 +6,7 @@
 -- sandbox. The field `mounts` of the endpoint lists the session's directories.
 
 local download_routes = require "opensandbox.files.download_routes"
+local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local file_routes = require "opensandbox.files.file_routes"
 local isolated_errors = require "opensandbox.execution.isolated_errors"
@@ -353,7 +354,7 @@ end
 local function locate_keys(op, what, endpoint, by_path)
   options.argument(op, what, by_path, "table")
   local located, given = {}, {}
-  for path, value in pairs(by_path) do
+  for path, value in each(by_path) do
     local location, err = locate(op, endpoint, path)
     if not location then return nil, err end
     located[location.path], given[location.path] = value, path
@@ -365,7 +366,7 @@ function methods.set_permissions(self, endpoint, wanted)
   local op = self.op or "set_permissions"
   local located, err = locate_keys(op, "the permissions", endpoint, wanted)
   if not located then return nil, err end
-  for _, given in pairs(located) do
+  for _, given in each(located) do
     options.argument(op, "the permissions of a path", given, "table")
     refuse_owner(op, given)
   end
@@ -378,7 +379,7 @@ function methods.replace_in_files(self, endpoint, changes)
   local counts, err = file_routes.replace_in_files(self, endpoint, located)
   if not counts then return nil, explain(err) end
   local by_given = {}
-  for path, count in pairs(counts) do by_given[given[path] or path] = count end
+  for path, count in each(counts) do by_given[given[path] or path] = count end
   return by_given
 end
 

@@ -15,6 +15,7 @@
 -- once more, because of the `eval`.
 
 local base64 = require "opensandbox.base.base64"
+local each = require "opensandbox.base.each"
 local options = require "opensandbox.base.options"
 
 local isolated_script = {}
@@ -26,7 +27,7 @@ local MAX_STDERR = 4096 -- bytes
 ---@param op string
 ---@param env? table<string, string>
 function isolated_script.check_env(op, env)
-  for name in pairs(env or {}) do
+  for name in each(env or {}) do
     if not name:find("^[A-Za-z_][A-Za-z0-9_]*$") then
       options.raise(op, ("option 'env': %q is not a name of a shell variable (letters, digits and _)"):format(name))
     end
@@ -47,7 +48,7 @@ end
 
 local function sorted_names(env)
   local names = {}
-  for name in pairs(env or {}) do names[#names + 1] = name end
+  for name in each(env or {}) do names[#names + 1] = name end
   table.sort(names)
   return names
 end

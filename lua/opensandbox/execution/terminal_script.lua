@@ -8,6 +8,7 @@
 -- The marks are application program commands (ESC _ ... ESC \), which terminals ignore. They contain a random token that only this session
 -- uses.
 
+local each = require "opensandbox.base.each"
 local shell = require "opensandbox.base.shell"
 
 local terminal_script = {}
@@ -42,7 +43,7 @@ exit $c]]
 ---@return string
 function terminal_script.command(options)
   local variables = {}
-  for name, value in pairs(options.env) do variables[#variables + 1] = shell.quote(name .. "=" .. value) end
+  for name, value in each(options.env) do variables[#variables + 1] = shell.quote(name .. "=" .. value) end
   table.sort(variables)
   local values = {
     TOKEN = options.token, COLUMNS = tostring(options.cols), ROWS = tostring(options.rows),

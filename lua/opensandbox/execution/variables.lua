@@ -6,6 +6,7 @@
 
 local capabilities = require "opensandbox.http.capabilities"
 local deadline = require "opensandbox.loop.deadline"
+local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local helper_commands = require "opensandbox.files.helper_commands"
 local options = require "opensandbox.base.options"
@@ -93,7 +94,7 @@ local function check(op, given)
   options.argument(op, "the variables", given, "table")
   given = options.argument(op, "the variables", given, "environment")
   local names, size = {}, 0
-  for name, value in pairs(given) do
+  for name, value in each(given) do
     if not name:find("^[%a_][%w_]*$") then
       options.raise(op, ("the name of a variable must have only letters, digits and _, not %q"):format(name))
     end

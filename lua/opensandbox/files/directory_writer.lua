@@ -4,6 +4,7 @@
 -- symlinks are made after everything else. A file is written under a temporary name in its directory and renamed.
 
 local core = require "opensandbox.core"
+local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local local_target = require "opensandbox.files.local_target"
 local tree_count = require "opensandbox.files.tree_count"
@@ -272,7 +273,7 @@ end
 
 local function sorted_names(map)
   local names = {}
-  for name in pairs(map) do names[#names + 1] = name end
+  for name in each(map) do names[#names + 1] = name end
   table.sort(names)
   return names
 end
@@ -301,7 +302,7 @@ end
 function Writer:discard()
   if self.file then self.file.handle:close() end
   self.file = nil
-  for part in pairs(self.parts) do os.remove(part) end
+  for part in each(self.parts) do os.remove(part) end
   self.parts = {}
 end
 

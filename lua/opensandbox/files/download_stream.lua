@@ -5,6 +5,7 @@
 
 local call = require "opensandbox.http.call"
 local deadlines = require "opensandbox.loop.deadline"
+local each = require "opensandbox.base.each"
 local loop = require "opensandbox.loop"
 local retry = require "opensandbox.http.retry"
 local url = require "opensandbox.base.url"
@@ -47,7 +48,7 @@ local function request_of(self)
     option_names = { idle_timeout = opts.idle_timeout and "idle_timeout" or "transfer_idle_timeout" },
     path = "/files/download" .. url.query { { "path", self.path }, { "offset", lines.first }, { "limit", lines.count } },
   }
-  for name, value in pairs(self.extra) do request[name] = value end
+  for name, value in each(self.extra) do request[name] = value end
   return request
 end
 
@@ -72,7 +73,7 @@ end
 
 -- Returns an error if a later response is about another file than the first one.
 local function change_error(self, ex, facts)
-  for name, value in pairs(self.facts) do
+  for name, value in each(self.facts) do
     if facts[name] and facts[name] ~= value then
       ex:close()
       return ex:error { kind = "state", code = "file_changed", retryable = true,

@@ -2,6 +2,7 @@
 --- and downloads.
 
 local arguments = require "opensandbox.files.arguments"
+local each = require "opensandbox.base.each"
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
@@ -98,7 +99,7 @@ function file_routes:file_info(endpoint, list, opts)
   return self.http:call_endpoint(endpoint, { op = op, timeout = options.timeout(op, opts), method = "GET",
     path = "/files/info" .. path_query(endpoint, op, list), decode = function(object)
     local infos = {}
-    for path, item in pairs(object) do
+    for path, item in each(object) do
       infos[path] = file_info(item)
       if not infos[path] then return nil, "files" end
     end
@@ -243,7 +244,7 @@ function file_routes:set_permissions(endpoint, wanted, opts)
   local op = self.op or "set_permissions"
   options.argument(op, "the permissions", wanted, "table")
   local body = {}
-  for path, given in pairs(wanted) do
+  for path, given in each(wanted) do
     options.argument(op, "the permissions of a path", given, "table")
     body[paths.check_at(endpoint, op, path)] = access(op, given)
   end
@@ -265,7 +266,7 @@ function file_routes:replace_in_files(endpoint, changes, opts)
   local op = self.op or "replace_in_files"
   options.argument(op, "the changes", changes, "table")
   local body = {}
-  for path, given in pairs(changes) do
+  for path, given in each(changes) do
     arguments.check_change(op, given)
     body[paths.check_at(endpoint, op, path)] = { old = given.old, new = given.new }
   end
@@ -275,7 +276,7 @@ function file_routes:replace_in_files(endpoint, changes, opts)
     json = body })
   if not text then return nil, err end
   local counts, object = {}, json.decode(text)
-  for path, item in pairs(type(object) == "table" and object or {}) do
+  for path, item in each(type(object) == "table" and object or {}) do
     counts[path] = type(item) == "table" and natural_or_nil(item.replacedCount) or nil
   end
   return counts

@@ -5,6 +5,7 @@
 
 local checksum = require "opensandbox.files.checksum"
 local directory_writer = require "opensandbox.files.directory_writer"
+local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local helper_commands = require "opensandbox.files.helper_commands"
 local paths = require "opensandbox.base.paths"
@@ -122,7 +123,7 @@ local function touch_lines(job)
       if group.size > MAX_ARGUMENTS_SIZE then flush(entry.mtime) end
     end
   end
-  for time in pairs(groups) do flush(time) end
+  for time in each(groups) do flush(time) end
   return lines
 end
 

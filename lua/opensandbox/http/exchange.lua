@@ -5,6 +5,7 @@
 
 local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
+local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local headers = require "opensandbox.http.headers"
 local lazy = require "opensandbox.base.lazy"
@@ -48,7 +49,7 @@ local core_fields = {
 ---@return opensandbox.Exchange
 function exchange.start(http, request)
   local lines = {}
-  for name, value in pairs(request.headers or {}) do lines[#lines + 1] = name .. ": " .. value end
+  for name, value in each(request.headers or {}) do lines[#lines + 1] = name .. ": " .. value end
   local core_request = { headers = lines }
   for _, name in ipairs(core_fields) do core_request[name] = request[name] end
   local transfer = http.transport:start(core_request)

@@ -1,5 +1,6 @@
 --- The headers of requests and responses.
 
+local each = require "opensandbox.base.each"
 local lazy = require "opensandbox.base.lazy"
 local numbers = require "opensandbox.base.numbers"
 
@@ -29,7 +30,7 @@ end
 --- Checks a table of headers.
 ---@return string? problem nil if all are valid
 function headers.validate_all(all)
-  for name, value in pairs(all) do
+  for name, value in each(all) do
     local problem = headers.validate(name, value)
     if problem then return problem end
   end
@@ -40,7 +41,7 @@ end
 function headers.merge(...)
   local merged, spelled = {}, {}
   for i = 1, select("#", ...) do
-    for name, value in pairs((select(i, ...)) or {}) do
+    for name, value in each((select(i, ...)) or {}) do
       local before = spelled[name:lower()]
       if before then merged[before] = nil end
       merged[name], spelled[name:lower()] = value, name
@@ -60,7 +61,7 @@ function headers.parse(text)
     values[name] = values[name] or {}
     table.insert(values[name], value:sub(1, last))
   end
-  for name, list in pairs(values) do values[name] = table.concat(list, ", ") end
+  for name, list in each(values) do values[name] = table.concat(list, ", ") end
   return values
 end
 

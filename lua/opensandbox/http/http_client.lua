@@ -4,6 +4,7 @@
 -- that the user has named.
 
 local core = require "opensandbox.core"
+local each = require "opensandbox.base.each"
 local headers = require "opensandbox.http.headers"
 local lazy = require "opensandbox.base.lazy"
 local options = require "opensandbox.base.options"
@@ -45,7 +46,7 @@ local MIN_HEADER_SECRET_LENGTH = 8 -- bytes: shorter values of the user's header
 -- Returns the values of the user's headers that may be credentials. The request id is not one, because users search for it in errors.
 local function header_secrets(given)
   local secrets = {}
-  for name, value in pairs(given or {}) do
+  for name, value in each(given or {}) do
     if #value >= MIN_HEADER_SECRET_LENGTH and name:lower() ~= "x-request-id" then secrets[#secrets + 1] = value end
   end
   return secrets
@@ -139,7 +140,7 @@ local function call_request_hook(self, request)
   self._on_request(facts)
   local added = options.argument(request.op, "the headers that on_request adds", facts.headers, "string map")
   local problem = headers.validate_all(added)
-  for name in pairs(added) do
+  for name in each(added) do
     if transport_headers[name:lower()] then problem = ("the header %s cannot be set"):format(name) end
   end
   if problem then options.raise(request.op, "the headers that on_request adds are not valid: " .. problem) end
@@ -266,7 +267,7 @@ function HttpClient:endpoint_request(endpoint, request)
     request.headers = headers.merge(request.headers, { [self._key_header] = self._key })
   end
   request.secrets = tables.copy_list(request.secrets)
-  for _, value in pairs(endpoint.headers or {}) do request.secrets[#request.secrets + 1] = value end
+  for _, value in each(endpoint.headers or {}) do request.secrets[#request.secrets + 1] = value end
   return self:_prepare(request)
 end
 

@@ -11,6 +11,7 @@
 local backoffs = require "opensandbox.loop.backoff"
 local core = require "opensandbox.core"
 local deadlines = require "opensandbox.loop.deadline"
+local each = require "opensandbox.base.each"
 local finalizer = require "opensandbox.base.finalizer"
 local lazy = require "opensandbox.base.lazy"
 local loop = require "opensandbox.loop"
@@ -72,7 +73,7 @@ end
 -- Returns a list of the keys of a table, because finalizers may change the table while it is traversed.
 local function keys_of(set)
   local list = {}
-  for key in pairs(set) do list[#list + 1] = key end
+  for key in each(set) do list[#list + 1] = key end
   return list
 end
 
@@ -99,7 +100,7 @@ function OwnedResources:close()
   self.closing = true
   for _, create in ipairs(keys_of(self.creates)) do create:continue_in_background() end
   for _, resource in ipairs(members_of(self)) do resource:delete() end
-  for _, waiter in pairs(self.sleepers) do scheduler.wake(waiter) end
+  for _, waiter in each(self.sleepers) do scheduler.wake(waiter) end
 end
 
 -- Returns whether a status answers a DELETE for good, because a repetition would not change it.
@@ -114,7 +115,7 @@ local function delete_all_blocking(self, deadline)
     local prepared, request = pcall(resource.delete_request) -- a hook of the user may raise
     if prepared and request then exchanges[resource] = parts.exchange.start(self.http, request) end
   end
-  for resource, ex in pairs(exchanges) do
+  for resource, ex in each(exchanges) do
     local status = ex:finish_blocking(deadline, parts.call.MAX_BODY_SIZE)
     ex:close()
     if resource.best_effort or (status and is_final(status)) then resource:release() end

@@ -3,6 +3,8 @@
 -- Retry by proof: a request is sent twice only if that is harmless (`may_repeat`), or if the first one was provably not carried out
 -- because it was not sent, or because the server says that it refused it.
 
+local each = require "opensandbox.base.each"
+
 local retry = {}
 
 --- How calls that may be repeated are repeated.
@@ -30,9 +32,9 @@ retry.option_types = { max_attempts = "natural", base_delay = "seconds", max_del
 ---@return table policy
 function retry.policy(given)
   local policy = {}
-  for name, value in pairs(DEFAULTS) do policy[name] = value end
+  for name, value in each(DEFAULTS) do policy[name] = value end
   if given == false then policy.max_attempts = 1 end
-  for name, value in pairs(given or {}) do policy[name] = value end
+  for name, value in each(given or {}) do policy[name] = value end
   return policy
 end
 

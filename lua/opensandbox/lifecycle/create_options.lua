@@ -1,5 +1,6 @@
 --- The options of a create: their types, their checks, and the JSON body that they become.
 
+local each = require "opensandbox.base.each"
 local json = require "opensandbox.base.json"
 local network_policy = require "opensandbox.lifecycle.network_policy"
 local objects = require "opensandbox.lifecycle.objects"
@@ -123,7 +124,7 @@ end
 local function to_camel_case(value)
   if type(value) ~= "table" then return value end
   local copy = {}
-  for key, item in pairs(value) do
+  for key, item in each(value) do
     local name = type(key) == "string" and key:gsub("_(%l)", string.upper) or key
     copy[name] = to_camel_case(item)
   end
@@ -136,7 +137,7 @@ end
 ---@return table
 function create_options.body(opts, label)
   local metadata = { [objects.CREATE_LABEL] = label }
-  for name, value in pairs(opts.metadata or {}) do metadata[name] = value end
+  for name, value in each(opts.metadata or {}) do metadata[name] = value end
   local image = opts.image
   if type(image) == "string" then image = { uri = image, auth = opts.image_auth } end
   local lifetime = create_options.lifetime(opts)

@@ -1,5 +1,6 @@
 --- Objects of the lifecycle API: camelCase and RFC 3339 in its responses, snake_case and Unix seconds here.
 
+local each = require "opensandbox.base.each"
 local headers = require "opensandbox.http.headers"
 local ports = require "opensandbox.lifecycle.ports"
 local time = require "opensandbox.base.time"
@@ -49,7 +50,7 @@ function objects.sandbox_info(object)
   if type(object) ~= "table" or type(object.id) ~= "string" or object.id == "" then return nil, "sandbox" end
   local status = type(object.status) == "table" and object.status or {}
   local metadata = {}
-  for name, value in pairs(type(object.metadata) == "table" and object.metadata or {}) do
+  for name, value in each(type(object.metadata) == "table" and object.metadata or {}) do
     if name ~= objects.CREATE_LABEL and name ~= objects.POOL_LABEL then metadata[name] = value end
   end
   return {

@@ -1,6 +1,7 @@
 --- Lists that the server returns in pages.
 
 local deadline = require "opensandbox.loop.deadline"
+local each = require "opensandbox.base.each"
 local url = require "opensandbox.base.url"
 
 local pagination = {}
@@ -13,7 +14,7 @@ local MAX_PAGE_SIZE = 200 -- the server refuses more
 ---@return string? value nil for no filter
 function pagination.metadata_filter(metadata)
   local parts = {}
-  for name, value in pairs(metadata or {}) do parts[#parts + 1] = url.escape(name) .. "=" .. url.escape(value) end
+  for name, value in each(metadata or {}) do parts[#parts + 1] = url.escape(name) .. "=" .. url.escape(value) end
   table.sort(parts)
   return #parts > 0 and table.concat(parts, "&") or nil
 end

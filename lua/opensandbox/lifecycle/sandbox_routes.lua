@@ -4,6 +4,7 @@ local core = require "opensandbox.core"
 local create_options = require "opensandbox.lifecycle.create_options"
 local create_recovery = require "opensandbox.lifecycle.create_recovery"
 local deadline = require "opensandbox.loop.deadline"
+local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local json = require "opensandbox.base.json"
 local objects = require "opensandbox.lifecycle.objects"
@@ -210,7 +211,7 @@ function sandbox_routes:patch_metadata(id, changes, opts)
   options.argument(op, "the changes", changes, "table")
   opts = options.check(op, opts, call_options)
   local patch = {}
-  for name, value in pairs(changes) do
+  for name, value in each(changes) do
     if type(name) ~= "string" or not (type(value) == "string" or value == false) then
       options.raise(op, "the changes must be strings, or false to remove, by name")
     end

@@ -1,6 +1,7 @@
 --- Pools of prepared sandboxes on the server: a client method for each route. Only servers on Kubernetes have them; others return 501. A
 --- create with `extensions = { poolRef = name }` uses a sandbox of such a pool.
 
+local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local options = require "opensandbox.base.options"
 local time = require "opensandbox.base.time"
@@ -64,7 +65,7 @@ end
 local function capacity_spec(op, capacity)
   options.argument(op, "the capacity", capacity, "table")
   options.check(op, capacity, known_capacity)
-  for name in pairs(known_capacity) do
+  for name in each(known_capacity) do
     if not capacity[name] then options.raise(op, "the capacity needs " .. name) end
   end
   return { bufferMin = capacity.buffer_min, bufferMax = capacity.buffer_max, poolMin = capacity.pool_min,

@@ -3,6 +3,7 @@
 -- The version is requested once for each client, and only when such an option is used. GET /version exists since 0.2.3.
 
 local capabilities = require "opensandbox.http.capabilities"
+local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 
 -- By option, the first version that knows it. Options older than GET /version are not listed, because their absence cannot be detected.
@@ -41,7 +42,7 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err kind `state`, code `unsupported`; or the reason why the version is not known
 return function(client, op, opts, timeout)
-  for name, first_version in pairs(first_versions) do
+  for name, first_version in each(first_versions) do
     if opts[name] ~= nil then
       local known, err = knows(client, name, first_version, timeout)
       if err then return nil, err end

@@ -26,6 +26,7 @@
 ---@field owner? table its method `abandon` is called if the host ends the coroutine during the wait
 
 local core = require "opensandbox.core"
+local each = require "opensandbox.base.each"
 local new_timers = require "opensandbox.loop.timers"
 
 local scheduler = { now = core.now }
@@ -57,7 +58,7 @@ end
 
 --- Reports to the owners of all transports that the host is about to exit.
 function scheduler.exit()
-  for transport in pairs(transports) do transport.on_exit() end
+  for transport in each(transports) do transport.on_exit() end
 end
 
 -- Returns whether transfers run, including detached transfers.
@@ -72,7 +73,7 @@ local function descriptors()
     poller = nil
   end
   if not poller then poller = core.poller() end
-  for transport in pairs(transports) do
+  for transport in each(transports) do
     local fd = is_busy(transport) and transport.multi:pollfd()
     local known = watched[transport]
     if fd and not (known and known.poller == poller and known.fd == fd) then
@@ -97,7 +98,7 @@ function scheduler:timeout()
   local next_time
   local due = timers[1]
   if due then next_time = math.max(due.at - core.now(), 0) end
-  for transport in pairs(transports) do
+  for transport in each(transports) do
     local seconds = transport.multi:timeout()
     if seconds and (not next_time or seconds < next_time) then next_time = seconds end
   end
@@ -123,7 +124,7 @@ end
 --- Returns whether a later step can have an effect: a transfer runs, a timer is set, or a waiter is ready.
 function scheduler.has_work()
   if first <= last or timers[1] then return true end
-  for transport in pairs(transports) do
+  for transport in each(transports) do
     if is_busy(transport) then return true end
   end
   return false
@@ -173,7 +174,7 @@ end
 -- Wakes the waiters whose transfer has changed and those whose time has passed. Returns their number.
 local function wake_waiters()
   local woken = 0
-  for transport in pairs(transports) do
+  for transport in each(transports) do
     local multi = transport.multi
     local id = multi:changed()
     while id do
@@ -210,7 +211,7 @@ end
 -- Moves the data of all transports, waiting at most `seconds`.
 local function poll_network(seconds)
   local busy, several
-  for transport in pairs(transports) do
+  for transport in each(transports) do
     if is_busy(transport) then
       several = busy ~= nil
       busy = transport
@@ -224,7 +225,7 @@ local function poll_network(seconds)
   local set = descriptors()
   if several and not set:pollfd() then seconds = math.min(seconds, POLL_INTERVAL) end
   set:wait(seconds)
-  for transport in pairs(transports) do
+  for transport in each(transports) do
     if is_busy(transport) then transport.multi:step(0) end
   end
 end

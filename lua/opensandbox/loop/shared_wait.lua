@@ -2,6 +2,7 @@
 --
 -- A transport has one waiter for each transfer. While any coroutine waits, this object is that waiter, and wakes all of them.
 
+local each = require "opensandbox.base.each"
 local loop = require "opensandbox.loop"
 local scheduler = require "opensandbox.loop.scheduler"
 
@@ -29,7 +30,7 @@ end
 --- Wakes all coroutines that wait. The scheduler calls it as the method of a waiter.
 function SharedWait:notify()
   self.woken = false
-  for _, waiter in pairs(self.waiters) do scheduler.wake(waiter) end
+  for _, waiter in each(self.waiters) do scheduler.wake(waiter) end
 end
 
 --- Waits until the transfer has news, or the time has passed.

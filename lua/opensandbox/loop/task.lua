@@ -3,6 +3,7 @@
 local class = require "opensandbox.base.class"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local deadlines = require "opensandbox.loop.deadline"
+local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local loop = require "opensandbox.loop"
@@ -73,7 +74,7 @@ local function finish(self, ok, ...)
     if was_cancelled then self.results = pack(nil, err) else self.failure = { value = value } end
   end
   if not was_cancelled and (not ok or err) then report_if_unhandled(self, err, not ok and second or nil) end
-  for _, waiter in pairs(self.waiters) do scheduler.wake(waiter) end
+  for _, waiter in each(self.waiters) do scheduler.wake(waiter) end
   if self.on_end then self.on_end(self) end
 end
 

@@ -3,6 +3,7 @@
 -- The scheduler drives all transports of a Lua state and knows no clients.
 
 local core = require "opensandbox.core"
+local each = require "opensandbox.base.each"
 local scheduler = require "opensandbox.loop.scheduler"
 
 ---@class opensandbox.Transport
@@ -29,7 +30,7 @@ end
 ---@param request table as multi:request() of the core takes it, or multi:websocket() where its field `websocket` is true
 ---@return userdata transfer
 function Transport:start(request)
-  for name, value in pairs(self.defaults) do request[name] = value end
+  for name, value in each(self.defaults) do request[name] = value end
   if request.websocket then return self.multi:websocket(request) end
   return self.multi:request(request)
 end
@@ -44,7 +45,7 @@ end
 ---@param seconds? number the longest wait for detached requests with wait_on_close, default 2
 function Transport:close(seconds)
   self.multi:close(seconds)
-  for _, waiter in pairs(self.waiters) do scheduler.wake(waiter) end
+  for _, waiter in each(self.waiters) do scheduler.wake(waiter) end
 end
 
 return transport

@@ -1,6 +1,7 @@
 --- The creates of a pool that are under way in this process. Each runs in a task, for a place that the store has reserved.
 
 local coxpcall = require "opensandbox.loop.coxpcall"
+local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local objects = require "opensandbox.lifecycle.objects"
 local tables = require "opensandbox.base.tables"
@@ -69,7 +70,7 @@ end
 ---@return integer for_reserve
 function PoolCreates:count(on_ended)
   local count, for_reserve = 0, 0
-  for token, create in pairs(self.running) do
+  for token, create in each(self.running) do
     if create.task:done() then
       self.running[token] = nil
       on_ended(token)
@@ -83,7 +84,7 @@ end
 
 --- Cancels all creates.
 function PoolCreates:cancel()
-  for _, create in pairs(self.running) do create.task:cancel() end
+  for _, create in each(self.running) do create.task:cancel() end
 end
 
 return creates

@@ -3,6 +3,7 @@
 -- A change is recorded here at once, and stays here until the store has answered it, so that an outage of the store loses none.
 
 local core = require "opensandbox.core"
+local each = require "opensandbox.base.each"
 
 ---@class opensandbox.PoolHoldings
 ---@field session opensandbox.StoreSession
@@ -68,7 +69,7 @@ end
 
 local function keys_of(set)
   local list = {}
-  for key in pairs(set) do list[#list + 1] = key end
+  for key in each(set) do list[#list + 1] = key end
   return list
 end
 
@@ -120,7 +121,7 @@ function Holdings:renew(op)
   local tokens, values = keys_of(self.held), nil
   if session.was_emptied then
     values = {}
-    for token, value in pairs(self.held) do values[token] = value end
+    for token, value in each(self.held) do values[token] = value end
   end
   if #tokens > 0 then
     local response, err = session:perform(op, "renew", { tokens = tokens, values = values })

@@ -17,6 +17,7 @@
 --     db.count(kind)           the number of places; kind: "all", "idle", "creating" or "filling" (creating for the reserve)
 --     db.first(kind, after)    the token of the place with the earliest `ends` after that time, or nil
 
+local each = require "opensandbox.base.each"
 local json = require "opensandbox.base.json"
 local numbers = require "opensandbox.base.numbers"
 
@@ -248,14 +249,14 @@ function rules.apply(state, request, now)
   }
   function db.count(kind)
     local count = 0
-    for _, entry in pairs(entries) do
+    for _, entry in each(entries) do
       if is_of(kind, entry) then count = count + 1 end
     end
     return count
   end
   function db.first(kind, after)
     local first
-    for token, entry in pairs(entries) do
+    for token, entry in each(entries) do
       if is_of(kind, entry) and entry.ends > after and (not first or entry.ends < entries[first].ends) then first = token end
     end
     return first
@@ -281,7 +282,7 @@ end
 
 local function write_state(state)
   local lines = { assert(json.encode(state.meta)) }
-  for token, entry in pairs(state.entries) do
+  for token, entry in each(state.entries) do
     lines[#lines + 1] = entry.line
       or ("%s %s %s %s"):format(token, entry.kind, numbers.format(entry.ends, "%.17g"), assert(json.encode(entry.place)))
   end

@@ -2,6 +2,7 @@
 
 local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
+local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local random = require "opensandbox.base.random"
 
@@ -58,7 +59,7 @@ end
 ---@return number? since on the clock of core.now()
 function StoreSession:pending_since()
   local oldest
-  for _, since in pairs(self.pending) do oldest = math.min(oldest or since, since) end
+  for _, since in each(self.pending) do oldest = math.min(oldest or since, since) end
   return oldest
 end
 
@@ -100,7 +101,7 @@ end
 ---@return opensandbox.Error? err
 function StoreSession:perform(op, step, fields)
   local request = { step = step, owner = self.owner, lease = self.lease, create_timeout = self.create_timeout, url = self.url }
-  for name, value in pairs(fields or {}) do request[name] = value end
+  for name, value in each(fields or {}) do request[name] = value end
   if self.counts then
     local response, err = send(self, op, request)
     if not response then return nil, err end

@@ -2,6 +2,7 @@
 --- input.
 
 local core = require "opensandbox.core"
+local each = require "opensandbox.base.each"
 local loop = require "opensandbox.loop"
 local scheduler = require "opensandbox.loop.scheduler"
 
@@ -26,7 +27,7 @@ local function dispatch(ready)
     end
   end
   local woken = {}
-  for fd, waiter in pairs(readers) do
+  for fd, waiter in each(readers) do
     if ready[fd] then woken[#woken + 1] = waiter end
   end
   for _, waiter in ipairs(woken) do scheduler.wake(waiter) end
@@ -38,7 +39,7 @@ function adapter.block(waiter)
     local seconds = math.min(scheduler:timeout() or MAX_WAIT, network and MAX_WAIT or POLL_INTERVAL)
     local watched = { network }
     if signal_fd then watched[#watched + 1] = signal_fd end
-    for fd in pairs(readers) do watched[#watched + 1] = fd end
+    for fd in each(readers) do watched[#watched + 1] = fd end
     dispatch(core.wait_readable(watched, seconds))
     scheduler:step(0)
   end

@@ -1,5 +1,6 @@
 --- JSON for people and for programs: indented, with sorted keys.
 
+local each = require "opensandbox.base.each"
 local json = require "opensandbox.base.json"
 
 local function unescape_slash(character)
@@ -30,7 +31,7 @@ local function write(value, indent, parts)
     end
   else
     local keys = {}
-    for key in pairs(value) do keys[#keys + 1] = tostring(key) end
+    for key in each(value) do keys[#keys + 1] = tostring(key) end
     table.sort(keys)
     for index, key in ipairs(keys) do
       parts[#parts + 1] = (index > 1 and ",\n" or "\n") .. inner .. scalar(key) .. ": "

@@ -1,6 +1,7 @@
 --- Sandboxes as rows of a table, and as JSON; and the filters that choose them.
 
 local core = require "opensandbox.core"
+local each = require "opensandbox.base.each"
 local output = require "opensandbox.cli.base.output"
 local show = require "opensandbox.cli.base.show"
 local values = require "opensandbox.cli.base.values"
@@ -17,7 +18,7 @@ local COLUMNS = {
 ---@return table
 function sandbox_table.plain(info)
   local copy = {}
-  for name, value in pairs(info) do
+  for name, value in each(info) do
     if name ~= "raw" then copy[name] = value end
   end
   return copy

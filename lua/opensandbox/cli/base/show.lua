@@ -1,5 +1,6 @@
 --- The library's values as people read them: instants, durations, sizes, states, metadata.
 
+local each = require "opensandbox.base.each"
 local time = require "opensandbox.base.time"
 
 local show = {}
@@ -79,7 +80,7 @@ end
 ---@return string
 function show.metadata(metadata)
   local list = {}
-  for key, value in pairs(metadata or {}) do list[#list + 1] = tostring(key) .. "=" .. tostring(value) end
+  for key, value in each(metadata or {}) do list[#list + 1] = tostring(key) .. "=" .. tostring(value) end
   table.sort(list)
   return table.concat(list, ", ")
 end

@@ -2,6 +2,7 @@
 
 local check = require "opensandbox.cli.base.check"
 local core = require "opensandbox.core"
+local each = require "opensandbox.base.each"
 local output = require "opensandbox.cli.base.output"
 local values = require "opensandbox.cli.base.values"
 
@@ -20,7 +21,7 @@ function port.run(context)
   local endpoint = check(context:sandbox(args.sandbox):endpoint(args.port, opts))
   if context:wants_json() then return output.json(endpoint) end
   output.write(endpoint.url .. "\n")
-  for name, value in pairs(endpoint.headers) do output.note(("requests need the header %s: %s"):format(name, value)) end
+  for name, value in each(endpoint.headers) do output.note(("requests need the header %s: %s"):format(name, value)) end
 end
 
 return port

@@ -3,6 +3,7 @@
 -- A parameter is { name, kind, description, required = true, default =, fields = }, where `fields` are the parameters of each entry of a list
 -- of kind "entries", or of an "object".
 
+local each = require "opensandbox.base.each"
 local json = require "opensandbox.base.json"
 
 local parameters = {}
@@ -12,12 +13,12 @@ local strings = { type = "string" }
 local function is_list(value)
   if type(value) ~= "table" then return false end
   local count = 0
-  for _ in pairs(value) do count = count + 1 end
+  for _ in each(value) do count = count + 1 end
   return count == #value
 end
 
 local function all_strings(value)
-  for _, item in pairs(value) do
+  for _, item in each(value) do
     if type(item) ~= "string" then return false end
   end
   return true
@@ -49,7 +50,7 @@ function parameters.schema(list)
   for _, parameter in ipairs(list) do
     local name, kind, description = parameter[1], parameter[2], parameter[3]
     local property = { description = description, default = parameter.default, enum = parameter.enum }
-    for key, value in pairs(KINDS[kind][1]) do property[key] = value end
+    for key, value in each(KINDS[kind][1]) do property[key] = value end
     if kind == "entries" then property.items = parameters.schema(parameter.fields) end
     if kind == "object" and parameter.fields then
       local inner = parameters.schema(parameter.fields)
@@ -90,7 +91,7 @@ function parameters.problem(list, values, where)
     local problem = problem_of(parameter, values[parameter[1]], where)
     if problem then return problem end
   end
-  for name in pairs(values) do
+  for name in each(values) do
     if not known[name] then return ("%s%s is not known"):format(where, tostring(name)) end
   end
 end

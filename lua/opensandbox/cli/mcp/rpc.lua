@@ -1,6 +1,7 @@
 --- JSON-RPC 2.0 on standard input and output, one message a line, as the Model Context Protocol has it. Requests run at the same time, each
 -- in a task of its own.
 
+local each = require "opensandbox.base.each"
 local event_loop = require "opensandbox.cli.base.event_loop"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
@@ -98,7 +99,7 @@ end
 -- Waits a moment for the requests that run, and cancels the others.
 local function finish(self)
   local tasks = {}
-  for _, task in pairs(self.running) do tasks[#tasks + 1] = task end
+  for _, task in each(self.running) do tasks[#tasks + 1] = task end
   for _, task in ipairs(tasks) do
     if not task:done() then opensandbox.pcall(task.wait, task, LAST_WAIT) end
     if not task:done() then task:cancel() end

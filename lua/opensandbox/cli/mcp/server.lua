@@ -1,6 +1,7 @@
 --- The methods of the Model Context Protocol: the list of tools, their calls, and what comes before them. Until 2025 a session begins with a
 --- handshake; since 2026-07-28 each request names its revision instead, and the server is discovered.
 
+local each = require "opensandbox.base.each"
 local failure = require "opensandbox.cli.base.failure"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
@@ -127,7 +128,7 @@ function server.methods(sandboxes)
         isError = false }
     end,
   }
-  for name, method in pairs(methods) do methods[name] = with_revision(method) end
+  for name, method in each(methods) do methods[name] = with_revision(method) end
   return methods
 end
 

@@ -1,6 +1,7 @@
 --- Starts a program of this machine in a process group of its own.
 
 local uv = require "luv"
+local each = require "opensandbox.base.each"
 local safe_callback = require "opensandbox.devserver.base.safe_callback"
 
 local no_input
@@ -15,7 +16,7 @@ return function(options)
   no_input = no_input or assert(uv.fs_open("/dev/null", "r", 0))
   local args, env = {}, {}
   for index = 2, #options.argv do args[index - 1] = options.argv[index] end
-  for name, value in pairs(options.env or {}) do env[#env + 1] = name .. "=" .. value end
+  for name, value in each(options.env or {}) do env[#env + 1] = name .. "=" .. value end
   local stdio = { options.stdin or no_input, options.stdout, options.stderr }
   for _, pipe in ipairs(options.pipes or {}) do stdio[#stdio + 1] = pipe end
   local handle, pid, code

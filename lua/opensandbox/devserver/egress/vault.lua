@@ -3,6 +3,7 @@
 -- No request is changed here, so the values are checked and not stored. A vault is immutable: a patch makes a new one, so that the
 -- patch takes effect as a whole or not at all.
 
+local each = require "opensandbox.base.each"
 local json = require "opensandbox.base.json"
 local policy = require "opensandbox.devserver.egress.policy"
 local validation = require "opensandbox.devserver.http.validation"
@@ -47,7 +48,7 @@ end
 
 local function object(value, noun, members)
   if type(value) ~= "table" or value[1] ~= nil then refuse_json("cannot unmarshal a value into Go value of %s", noun) end
-  for name in pairs(value) do
+  for name in each(value) do
     local known = false
     for _, member in ipairs(members) do known = known or member == name end
     if not known then refuse_json("unknown field %q", tostring(name)) end
@@ -190,7 +191,7 @@ end
 
 local function sorted(map)
   local items = {}
-  for _, item in pairs(map) do items[#items + 1] = item end
+  for _, item in each(map) do items[#items + 1] = item end
   table.sort(items, function(a, b) return a.name < b.name end)
   return items
 end
@@ -227,7 +228,7 @@ end
 -- Applies the operations on credentials or bindings to a copy of them. A name may occur in one operation only.
 local function changed(map, operations, noun, read, revision)
   local copy, touched = {}, {}
-  for name, item in pairs(map) do copy[name] = item end
+  for name, item in each(map) do copy[name] = item end
   object(operations, noun .. "s", { "delete", "replace", "add" })
   for _, operation in ipairs { "delete", "replace", "add" } do
     list(operations[operation], operation, function(given)

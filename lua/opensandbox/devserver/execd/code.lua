@@ -4,6 +4,7 @@
 -- sent when a kernel first reports that it is idle, which happens soon, also while the code still runs.
 
 local uv = require "luv"
+local each = require "opensandbox.base.each"
 local json = require "opensandbox.base.json"
 local events = require "opensandbox.devserver.execd.events"
 local interpreter = require "opensandbox.devserver.execd.interpreter"
@@ -168,7 +169,7 @@ routes["GET /code/contexts"] = function(call)
     end
   end
   for _, context in ipairs(call.sandbox.contexts.list) do add(context) end
-  for _, context in pairs(call.sandbox.contexts.defaults) do add(context) end -- a second time, as in execd
+  for _, context in each(call.sandbox.contexts.defaults) do add(context) end -- a second time, as in execd
   call.response:json(200, found)
 end
 

@@ -4,6 +4,7 @@
 -- bytes can be downloaded later.
 
 local uv = require "luv"
+local each = require "opensandbox.base.each"
 local errno = require "opensandbox.devserver.base.errno"
 local safe_callback = require "opensandbox.devserver.base.safe_callback"
 local json = require "opensandbox.base.json"
@@ -122,7 +123,7 @@ function Commands:start(request)
     if argument:find("\0", 1, true) then return fail("EINVAL") end
     if #argument >= MAX_ARGUMENT_SIZE then return fail("E2BIG") end
   end
-  for name, value in pairs(request.envs or {}) do
+  for name, value in each(request.envs or {}) do
     if (name .. value):find("\0", 1, true) then return nil, "exec: environment variable contains NUL", id end
     if #name + #value + 1 >= MAX_ARGUMENT_SIZE then return fail("E2BIG") end
   end

@@ -1,6 +1,7 @@
 --- The file routes: info, search, move, permissions, replace, delete.
 
 local uv = require "luv"
+local each = require "opensandbox.base.each"
 local json = require "opensandbox.base.json"
 local errno = require "opensandbox.devserver.base.errno"
 local filesystem = require "opensandbox.devserver.execd.filesystem"
@@ -143,7 +144,7 @@ end
 routes["POST /files/replace"] = function(call)
   call:json_body("object", function(items)
     local counts = {}
-    for path, item in pairs(items) do
+    for path, item in each(items) do
       item = { old = item.old or "", new = item.new or "" }
       local stat, problem = filesystem.stat(call.sandbox, path)
       if not stat then return call:fail(problem) end

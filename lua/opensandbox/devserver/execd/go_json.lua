@@ -1,5 +1,7 @@
 --- Checks of decoded JSON, with the messages of Go's decoder and validator, and so of execd.
 
+local each = require "opensandbox.base.each"
+
 local go_json = {}
 
 -- The name that Go's decoder has for the type of a JSON value.
@@ -46,7 +48,7 @@ function go_json.type_problem(body, structure, fields)
     end
     if value ~= nil and not kinds[kind][2](value) then return problem(described(value, kind), go_type or kinds[kind][1]) end
     if value ~= nil and (kind == "list" or kind == "map") then
-      for _, item in pairs(value) do
+      for _, item in each(value) do
         if type(item) ~= "string" then return problem(type_name(item), "string") end
       end
     end

@@ -3,6 +3,7 @@
 -- A handler receives the session's directories (mounts.lua). Their method `relative` returns the one that contains a path.
 
 local uv = require "luv"
+local each = require "opensandbox.base.each"
 local errno = require "opensandbox.devserver.base.errno"
 local file_response = require "opensandbox.devserver.execd.file_response"
 local filesystem = require "opensandbox.devserver.execd.filesystem"
@@ -193,7 +194,7 @@ end
 routes["POST /files/replace"] = function(call, mounts)
   call:json_body("object", function(items)
     local counts = {}
-    for path, item in pairs(items) do
+    for path, item in each(items) do
       item = { old = item.old or "", new = item.new or "" }
       if item.old == "" then return call.response:fail(400, "INVALID_REQUEST_BODY", "old content must not be empty") end
       local count, problem = replace(mounts, path, item)

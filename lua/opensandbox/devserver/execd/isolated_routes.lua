@@ -1,6 +1,7 @@
 --- The routes of isolated sessions.
 
 local uv = require "luv"
+local each = require "opensandbox.base.each"
 local filesystem = require "opensandbox.devserver.execd.filesystem"
 local go_json = require "opensandbox.devserver.execd.go_json"
 local go_text = require "opensandbox.devserver.execd.go_text"
@@ -173,7 +174,7 @@ local function environment(sandbox, passthrough)
   local env, named = {}, {}
   for _, name in ipairs(passthrough and given(passthrough.mode) and passthrough.keys or {}) do named[name] = true end
   local only = passthrough and passthrough.mode == "allow"
-  for name, value in pairs(sandbox:variables()) do
+  for name, value in each(sandbox:variables()) do
     if only and (named[name] or ALWAYS[name]) or not only and not named[name] then env[name] = value end
   end
   return env
@@ -246,7 +247,7 @@ end
 
 route("GET", "", function(call, session)
   local item = state(session)
-  for name, value in pairs(session.parameters) do item[name] = value end
+  for name, value in each(session.parameters) do item[name] = value end
   call.response:json(200, item)
 end)
 
@@ -303,12 +304,12 @@ end)
 routes[("GET %s/{session}/diff"):format(BASE)] = function(call) unsupported(call, "diff not implemented yet (phase 2)") end
 routes[("POST %s/{session}/commit"):format(BASE)] = function(call) unsupported(call, "commit not implemented yet (phase 2)") end
 
-for name, handler in pairs(isolated_file_routes) do
+for name, handler in each(isolated_file_routes) do
   local method, path = name:match("^(%u+) (.*)$")
   route(method, path, function(call, session) handler(call, session.mounts) end)
 end
 
-for name, handler in pairs(routes) do
+for name, handler in each(routes) do
   if name ~= "GET /v1/isolated/capabilities" then
     routes[name] = function(call)
       if call.sandbox.allows_isolation then return handler(call) end

@@ -5,6 +5,7 @@
 
 local uv = require "luv"
 local clock = require "opensandbox.devserver.base.clock"
+local each = require "opensandbox.base.each"
 local event_stream = require "opensandbox.devserver.execd.event_stream"
 local events = require "opensandbox.devserver.execd.events"
 local go_text = require "opensandbox.devserver.execd.go_text"
@@ -27,7 +28,7 @@ local TOO_LONG = "read stdout: bufio.Scanner: token too long"
 -- Lines of the shell that set the variables of a request.
 local function exports(envs)
   local lines = {}
-  for name, value in pairs(envs or {}) do lines[#lines + 1] = "export " .. shell_words.quote(name .. "=" .. value) .. "\n" end
+  for name, value in each(envs or {}) do lines[#lines + 1] = "export " .. shell_words.quote(name .. "=" .. value) .. "\n" end
   return table.concat(lines)
 end
 
@@ -61,7 +62,7 @@ local function open(sandbox, options, callback, on_closing, on_close)
     argv = { sandbox.strategy.shell:match("[^/]+$") }, env = options.env, uid = uid, gid = gid,
     stdin = input_fd, output = output_fd, mounts = options.mounts,
   }
-  for name, value in pairs(options.shell) do shell_options[name] = value end
+  for name, value in each(options.shell) do shell_options[name] = value end
   function shell_options.on_ready(problem)
     if not problem then return callback(self) end
     self:_release()
@@ -315,7 +316,7 @@ end
 function Session:_remove_background_files()
   local directory = self.workspace:host_path(RUNS)
   if not directory or not next(self.runs) then return end
-  for id in pairs(self.runs) do
+  for id in each(self.runs) do
     for _, extension in ipairs { ".log", ".code" } do uv.fs_unlink(directory .. "/" .. id .. extension) end
   end
   uv.fs_rmdir(directory) -- fails as long as another session has files there
@@ -330,7 +331,7 @@ end
 --- Returns whether nothing runs in the session.
 function Session:is_idle()
   if self.current or self.queue[1] then return false end
-  for _, run in pairs(self.runs) do
+  for _, run in each(self.runs) do
     if run:status().running then return false end
   end
   return true

@@ -1,6 +1,7 @@
 --- Load and memory of this machine: GET /metrics and /metrics/watch. As in execd, they are those of the whole machine.
 
 local uv = require "luv"
+local each = require "opensandbox.base.each"
 local json = require "opensandbox.base.json"
 local clock = require "opensandbox.devserver.base.clock"
 local timers = require "opensandbox.devserver.base.timer"
@@ -12,7 +13,7 @@ local MIB = 1048576
 local function processor_times()
   local busy, all = 0, 0
   for _, processor in ipairs(uv.cpu_info() or {}) do
-    for kind, spent in pairs(processor.times) do
+    for kind, spent in each(processor.times) do
       all = all + spent
       if kind ~= "idle" then busy = busy + spent end
     end

@@ -1,6 +1,7 @@
 --- The execd API of a sandbox: the check of the token, `/ping`, the command routes, and the way to the other routes.
 
 local uv = require "luv"
+local each = require "opensandbox.base.each"
 local json = require "opensandbox.base.json"
 local code = require "opensandbox.devserver.execd.code"
 local directories = require "opensandbox.devserver.execd.directories"
@@ -119,7 +120,7 @@ local rooms = {
   files, directories, download, upload.routes, metrics, sessions.routes, code.routes, isolated_routes, terminal_routes,
 }
 for _, more in ipairs(rooms) do
-  for route, handler in pairs(more) do routes[route] = handler end
+  for route, handler in each(more) do routes[route] = handler end
 end
 local all = router.new(routes)
 
@@ -179,12 +180,12 @@ end
 function Call:permissions(apply, fail)
   fail = fail or self.fail
   self:json_body("object", function(items)
-    for _, permission in pairs(items) do
+    for _, permission in each(items) do
       local problem = type(permission) ~= "table" and go_json.value_problem(permission, "model.Permission")
         or go_json.type_problem(permission, "Permission", filesystem.PERMISSION_FIELDS)
       if problem then return invalid(self.response, FORMAT .. problem) end
     end
-    for path, permission in pairs(items) do
+    for path, permission in each(items) do
       local ok, problem, words = apply(path, permission)
       if not ok then return fail(self, problem, words) end
     end

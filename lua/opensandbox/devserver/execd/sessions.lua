@@ -4,6 +4,7 @@
 -- execd, which reads `export -p` back and so garbles values with quotes, dollars or line breaks, this keeps them exactly.
 
 local uv = require "luv"
+local each = require "opensandbox.base.each"
 local shell = require "opensandbox.base.shell"
 local errno = require "opensandbox.devserver.base.errno"
 local go_text = require "opensandbox.devserver.execd.go_text"
@@ -186,16 +187,16 @@ function Sessions:close(id)
   local session = self.by_id[id]
   if not session then return false end
   self.by_id[id] = nil
-  for one in pairs(session.runs) do one:close() end
+  for one in each(session.runs) do one:close() end
   return true
 end
 
 --- Closes all sessions and their pipes, which a process that has left its group may keep open for ever.
 function Sessions:close_all()
-  for id, session in pairs(self.by_id) do
+  for id, session in each(self.by_id) do
     self:close(id)
     local open = {}
-    for one in pairs(session.runs) do open[#open + 1] = one end
+    for one in each(session.runs) do open[#open + 1] = one end
     for _, one in ipairs(open) do one:abandon() end
   end
 end

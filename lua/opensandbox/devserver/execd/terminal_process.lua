@@ -1,6 +1,7 @@
 --- The process of a terminal session: a shell or a command, at a pseudo-terminal or with pipes.
 
 local uv = require "luv"
+local each = require "opensandbox.base.each"
 local pipe = require "opensandbox.devserver.base.pipe"
 local pty = require "opensandbox.devserver.base.pty"
 local safe_callback = require "opensandbox.devserver.base.safe_callback"
@@ -13,7 +14,7 @@ Process.__index = Process
 
 local function copy_with(map, name, value)
   local copy = {}
-  for key, item in pairs(map) do copy[key] = item end
+  for key, item in each(map) do copy[key] = item end
   copy[name] = value
   return copy
 end

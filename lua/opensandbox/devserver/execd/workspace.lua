@@ -6,6 +6,7 @@
 -- after some changes. This does the same.
 
 local uv = require "luv"
+local each = require "opensandbox.base.each"
 local errno = require "opensandbox.devserver.base.errno"
 local filesystem = require "opensandbox.devserver.execd.filesystem"
 local list_directory = require "opensandbox.devserver.base.list_directory"
@@ -176,7 +177,7 @@ function Workspace:entries(relative)
   local _, lower = self:_in_lower(relative, false)
   add(lower)
   if not directories[1] then return nil end
-  for name, path in pairs(names) do
+  for name, path in each(names) do
     if name:sub(1, #REMOVED) ~= REMOVED and not names[REMOVED .. name] then
       local stat = uv.fs_lstat(join(path, name))
       if stat then list[#list + 1] = { name = name, stat = stat } end

@@ -3,6 +3,7 @@
 
 local uv = require "luv"
 local body = require "opensandbox.devserver.http.body"
+local each = require "opensandbox.base.each"
 local safe_callback = require "opensandbox.devserver.base.safe_callback"
 local timer = require "opensandbox.devserver.base.timer"
 local url = require "opensandbox.base.url"
@@ -55,7 +56,7 @@ function Exchange:request_head()
     ("%s %s HTTP/1.1"):format(request.method, target), "host: " .. (headers.host or "127.0.0.1:" .. self.port),
     self.wants_switch and "connection: upgrade\r\nupgrade: " .. headers.upgrade or "connection: close",
   }
-  for name, value in pairs(headers) do
+  for name, value in each(headers) do
     if not NOT_FORWARDED[name] and name ~= "host" then lines[#lines + 1] = name .. ": " .. value end
   end
   if request.chunked then

@@ -1,5 +1,6 @@
 --- Finds the handler of a method and a path. In the path of a route, `{name}` stands for one segment.
 
+local each = require "opensandbox.base.each"
 local url = require "opensandbox.base.url"
 
 local Router = {}
@@ -9,7 +10,7 @@ Router.__index = Router
 ---@param table_of_routes table<string, function> keys are like "GET /path/{name}"
 local function new(table_of_routes)
   local routes = {}
-  for route, handler in pairs(table_of_routes) do
+  for route, handler in each(table_of_routes) do
     local method, path = route:match("^(%u+) (.*)$")
     local names = {}
     local pattern = path:gsub("[%-%.]", "%%%0"):gsub("{([%w_]+)}", function(name)

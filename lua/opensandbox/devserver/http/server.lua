@@ -4,6 +4,7 @@
 
 local uv = require "luv"
 local body = require "opensandbox.devserver.http.body"
+local each = require "opensandbox.base.each"
 local safe_callback = require "opensandbox.devserver.base.safe_callback"
 local response = require "opensandbox.devserver.http.response"
 
@@ -232,7 +233,7 @@ Server.__index = Server
 function Server:stop()
   if not self.socket:is_closing() then self.socket:close() end
   local open = {}
-  for connection in pairs(self.connections) do open[#open + 1] = connection end
+  for connection in each(self.connections) do open[#open + 1] = connection end
   for _, connection in ipairs(open) do connection:close() end
 end
 

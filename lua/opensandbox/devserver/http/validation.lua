@@ -3,6 +3,7 @@
 --
 -- A check is a function `(entries, location, value)` that adds an entry for each fault of the value.
 
+local each = require "opensandbox.base.each"
 local json = require "opensandbox.base.json"
 
 local validation = {}
@@ -96,13 +97,13 @@ end
 --- A map whose values are strings.
 function check.string_map(entries, location, value)
   if not is_map(value) then return add(entries, "dict_type", location, "Input should be a valid dictionary", value) end
-  for name, item in pairs(value) do check.string(entries, at(location, name), item) end
+  for name, item in each(value) do check.string(entries, at(location, name), item) end
 end
 
 --- A map whose values are strings or null. Those that are null are removed.
 function check.nullable_string_map(entries, location, value)
   if is_map(value) then
-    for name, item in pairs(value) do
+    for name, item in each(value) do
       if item == json.null then value[name] = nil end
     end
   end
@@ -178,7 +179,7 @@ function check.model(fields, only_these)
       end
     end
     if not only_these then return end
-    for name, member in pairs(value) do
+    for name, member in each(value) do
       if not known[name] then add(entries, "extra_forbidden", at(location, name), "Extra inputs are not permitted", member) end
     end
   end

@@ -7,6 +7,7 @@
 
 local uv = require "luv"
 local confine = require "opensandbox.devserver.isolation.confine"
+local each = require "opensandbox.base.each"
 local env_file = require "opensandbox.devserver.isolation.env_file"
 local holder = require "opensandbox.devserver.isolation.holder"
 local isolated_shell = require "opensandbox.devserver.isolation.isolated_shell"
@@ -75,7 +76,7 @@ function Bubblewrap:arguments(root, root_option, is_root)
     for index = 1, select("#", ...) do argv[#argv + 1] = (select(index, ...)) end
   end
   if not is_root then add("--unshare-user", "--uid", "0", "--gid", "0") end
-  for name in pairs(self.host_trees) do add("--ro-bind", "/" .. name, "/" .. name) end
+  for name in each(self.host_trees) do add("--ro-bind", "/" .. name, "/" .. name) end
   add("--proc", "/proc", "--dev", "/dev", "--chdir", "/")
   return argv
 end
@@ -86,7 +87,7 @@ end
 ---@param on_ready fun(problem?: string) called when commands can run, or with the reason why they never will
 ---@param on_exit fun(code: integer, signal: integer) called when the entrypoint has ended, and all other processes with it
 function Bubblewrap:open(container, options, on_ready, on_exit)
-  for name, target in pairs(self.links) do uv.fs_symlink(target, container.root .. "/" .. name) end
+  for name, target in each(self.links) do uv.fs_symlink(target, container.root .. "/" .. name) end
   container.leaders = {} -- nsenter processes of commands, by pid
   container.shells = {} -- those of isolated sessions
   container.holder = holder.start {
@@ -170,13 +171,13 @@ function Bubblewrap.place_of(_, paths, name) return (paths:resolve(name)) end
 
 -- nsenter stops with the command that it waits for, and has to be continued by itself.
 local function continue_leaders(container)
-  for pid in pairs(container.leaders) do uv.kill(pid, "sigcont") end
+  for pid in each(container.leaders) do uv.kill(pid, "sigcont") end
 end
 
 --- Stops every process of the sandbox, or continues them.
 function Bubblewrap.freeze(_, container, frozen)
   processes.freeze(container.init, frozen)
-  for shell in pairs(container.shells) do processes.freeze(shell.init, frozen) end
+  for shell in each(container.shells) do processes.freeze(shell.init, frozen) end
   if not frozen then continue_leaders(container) end
 end
 

@@ -1,6 +1,8 @@
 --- Command lines that run a program with limited rights.
 
 -- What programs run by root may still do, so that they can install and build things, and cannot undo the isolation.
+local each = require "opensandbox.base.each"
+
 local CAPABILITIES = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+net_bind_service,+sys_chroot"
 
 -- Variables that would change the programs before the command, which run outside of the sandbox.
@@ -28,7 +30,7 @@ return function(programs, options)
   add { "--" }
   add(options.prefix or {})
   local env, late = {}, { programs.env, "--" }
-  for name, value in pairs(options.env) do
+  for name, value in each(options.env) do
     if is_hazardous(name) then late[#late + 1] = name .. "=" .. value else env[name] = value end
   end
   if late[3] then add(late) end

@@ -3,6 +3,7 @@
 -- `open_shell`.
 
 local uv = require "luv"
+local each = require "opensandbox.base.each"
 local env_file = require "opensandbox.devserver.isolation.env_file"
 local processes = require "opensandbox.devserver.isolation.processes"
 local spawn = require "opensandbox.devserver.base.spawn"
@@ -32,7 +33,7 @@ function Unisolated.home() return "/" end
 function Unisolated.mounts() return "" end
 
 local function kill_all(container)
-  for pid in pairs(container.groups) do
+  for pid in each(container.groups) do
     if not uv.kill(-pid, "sigkill") then uv.kill(pid, "sigkill") end
   end
 end
@@ -107,7 +108,7 @@ function Unisolated.place_of(_, _, name) return { path = name, inside = name } e
 
 --- Stops every process of the sandbox, or continues them.
 function Unisolated.freeze(_, container, frozen)
-  for pid in pairs(container.groups) do uv.kill(-pid, frozen and "sigstop" or "sigcont") end
+  for pid in each(container.groups) do uv.kill(-pid, frozen and "sigstop" or "sigcont") end
 end
 
 --- Kills every process of the sandbox.

@@ -1,5 +1,6 @@
 --- The lifecycle API at `/` and at `/v1`: authorization, the way to the routes and to the proxy, and what the routes share.
 
+local each = require "opensandbox.base.each"
 local gateway = require "opensandbox.devserver.lifecycle.gateway"
 local json = require "opensandbox.base.json"
 local query = require "opensandbox.devserver.http.query"
@@ -90,7 +91,7 @@ local routes = {}
 for _, name in ipairs {
   "sandbox_routes", "snapshot_routes", "template_routes", "diagnostics_routes", "network_policy_routes", "pool_routes",
 } do
-  for route, handler in pairs(require("opensandbox.devserver.lifecycle." .. name)) do routes[route] = handler end
+  for route, handler in each(require("opensandbox.devserver.lifecycle." .. name)) do routes[route] = handler end
 end
 local mounted = router.new(routes)
 

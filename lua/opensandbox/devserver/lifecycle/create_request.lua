@@ -1,5 +1,6 @@
 --- The body of POST /sandboxes: its model, and what a server on one machine refuses.
 
+local each = require "opensandbox.base.each"
 local labels = require "opensandbox.devserver.lifecycle.labels"
 local validation = require "opensandbox.devserver.http.validation"
 
@@ -111,7 +112,7 @@ local function model_problem(body)
 end
 
 local function env_refusal(env)
-  for name in pairs(env or {}) do
+  for name in each(env or {}) do
     if name:sub(1, #SIDECAR_PREFIX) == SIDECAR_PREFIX and not contains(SIDECAR_VARIABLES, name:sub(#SIDECAR_PREFIX + 1)) then
       return invalid("Environment variable '%s' is not allowed; permitted %s keys: %s", name, SIDECAR_PREFIX,
         quoted_list(SIDECAR_VARIABLES, SIDECAR_PREFIX))
@@ -152,7 +153,7 @@ local function extensions_refusal(extensions)
 end
 
 local function metadata_refusal(metadata)
-  for key, value in pairs(metadata or {}) do
+  for key, value in each(metadata or {}) do
     local refusal = labels.refusal(key, value)
     if refusal then return refusal end
   end
@@ -214,7 +215,7 @@ return function(text, content_type, has_templates)
   if refusal then return nil, refusal end
   body.entrypoint = body.entrypoint or DEFAULT_ENTRYPOINT
   local env = {}
-  for name, value in pairs(body.env or {}) do
+  for name, value in each(body.env or {}) do
     if name:sub(1, #SIDECAR_PREFIX) ~= SIDECAR_PREFIX then env[name] = value end
   end
   body.env = env

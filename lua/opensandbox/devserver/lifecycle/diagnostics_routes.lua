@@ -1,6 +1,7 @@
 --- The routes about a sandbox that does not work: the log of its entrypoint, and what became of it.
 
 local uv = require "luv"
+local each = require "opensandbox.base.each"
 local go_text = require "opensandbox.devserver.execd.go_text"
 local json = require "opensandbox.base.json"
 local validation = require "opensandbox.devserver.http.validation"
@@ -88,7 +89,7 @@ local KINDS = {
 
 local routes = {}
 
-for name, kind in pairs(KINDS) do
+for name, kind in each(KINDS) do
   routes["GET /sandboxes/{id}/diagnostics/" .. name] = function(call)
     local response, scope, entries = call.response, call:parameter("scope"), {}
     local limit = validation.integer(entries, { "query", kind.limit }, call:parameter(kind.limit) or kind.default, 1, kind.most)

@@ -1,6 +1,7 @@
 --- The network policy of a sandbox through the lifecycle server, which passes it on to the sandbox's egress sidecar with the
 -- sidecar's token. A sandbox that was made from a template has no sidecar; the server keeps its policy.
 
+local each = require "opensandbox.base.each"
 local json = require "opensandbox.base.json"
 local policy = require "opensandbox.devserver.egress.policy"
 local ports = require "opensandbox.lifecycle.ports"
@@ -72,7 +73,7 @@ end
 
 local routes = {}
 
-for method, check_body in pairs(bodies) do
+for method, check_body in each(bodies) do
   routes[method .. " /sandboxes/{id}/networkpolicy"] = function(call)
     local function serve(body, text)
       if not call.parameters.id:find("^fsb%-") then return forward(call, text) end -- such ids have those from templates

@@ -2,6 +2,7 @@
 
 local clock = require "opensandbox.devserver.base.clock"
 local create_request = require "opensandbox.devserver.lifecycle.create_request"
+local each = require "opensandbox.base.each"
 local egress = require "opensandbox.devserver.egress.routes"
 local gateway = require "opensandbox.devserver.lifecycle.gateway"
 local json = require "opensandbox.base.json"
@@ -95,7 +96,7 @@ local function metadata_filter(text)
 end
 
 local function matches(sandbox, states, wanted)
-  for key, value in pairs(wanted) do
+  for key, value in each(wanted) do
     if sandbox.metadata[key] ~= value then return false end
   end
   if not states then return true end
@@ -170,7 +171,7 @@ end
 -- Metadata whose nulls delete a key.
 local function check_patch(entries, location, value)
   if type(value) ~= "table" or validation.is_list(value) and next(value) ~= nil then return check.map(entries, location, value) end
-  for key, item in pairs(value) do
+  for key, item in each(value) do
     if item ~= json.null then check.string(entries, { "body", key }, item) end
   end
 end
@@ -185,13 +186,13 @@ routes["PATCH /sandboxes/{id}/metadata"] = function(call)
     end
     local sandbox = call:sandbox()
     if not sandbox then return end
-    for key, value in pairs(patch) do
+    for key, value in each(patch) do
       local refusal = labels.is_reserved(key) and validation.refusal(400, "INVALID_METADATA_LABEL",
         ("Metadata key '%s' is reserved (opensandbox.io/ prefix)."):format(key))
         or labels.refusal(key, value ~= json.null and value or nil)
       if refusal then return call:answer(refusal) end
     end
-    for key, value in pairs(patch) do sandbox.metadata[key] = value ~= json.null and value or nil end
+    for key, value in each(patch) do sandbox.metadata[key] = value ~= json.null and value or nil end
     call.response:json(200, description(sandbox))
   end)
 end

@@ -4,6 +4,7 @@ local uv = require "luv"
 local clock = require "opensandbox.devserver.base.clock"
 local commands = require "opensandbox.devserver.execd.commands"
 local contexts = require "opensandbox.devserver.execd.code"
+local each = require "opensandbox.base.each"
 local env_file = require "opensandbox.devserver.isolation.env_file"
 local filesystem = require "opensandbox.devserver.execd.filesystem"
 local images = require "opensandbox.devserver.lifecycle.images"
@@ -20,7 +21,7 @@ local timer = require "opensandbox.devserver.base.timer"
 local function merge(...)
   local merged = {}
   for index = 1, select("#", ...) do
-    for name, value in pairs((select(index, ...)) or {}) do merged[name] = value end
+    for name, value in each((select(index, ...)) or {}) do merged[name] = value end
   end
   return merged
 end
@@ -82,7 +83,7 @@ end
 
 --- Closes every connection to its execd, as the end of a container does.
 function Sandbox:abort_responses()
-  for response in pairs(self.responses) do response:abort() end
+  for response in each(self.responses) do response:abort() end
 end
 
 local Store = {}
@@ -113,7 +114,7 @@ end
 --- Returns all sandboxes, the newest first.
 function Store:list()
   local list = {}
-  for _, sandbox in pairs(self.by_id) do list[#list + 1] = sandbox end
+  for _, sandbox in each(self.by_id) do list[#list + 1] = sandbox end
   table.sort(list, function(a, b) return a.number > b.number end)
   return list
 end

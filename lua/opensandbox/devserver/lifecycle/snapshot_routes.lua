@@ -1,5 +1,6 @@
 --- The routes of snapshots.
 
+local each = require "opensandbox.base.each"
 local time = require "opensandbox.base.time"
 local validation = require "opensandbox.devserver.http.validation"
 
@@ -41,7 +42,7 @@ routes["GET /snapshots"] = function(call)
   local sandbox_id, name, states = call:parameter("sandboxId"), call:parameter("name"), call.query.state
   call:page(function()
     local list = {}
-    for _, snapshot in pairs(call.snapshots.by_id) do
+    for _, snapshot in each(call.snapshots.by_id) do
       local fits = not states
       for _, state in ipairs(states or {}) do fits = fits or state == snapshot.state end
       fits = fits and (not sandbox_id or snapshot.sandbox_id == sandbox_id) and (not name or snapshot.name == name)

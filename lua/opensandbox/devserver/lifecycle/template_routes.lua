@@ -1,5 +1,6 @@
 --- The routes of templates. A server on Docker has none; as there, an invalid body is refused first.
 
+local each = require "opensandbox.base.each"
 local json = require "opensandbox.base.json"
 local labels = require "opensandbox.devserver.lifecycle.labels"
 local query = require "opensandbox.devserver.http.query"
@@ -33,17 +34,17 @@ end
 
 -- Returns what the server refuses in a body of the right shape.
 local function refusal_of(spec)
-  for key, value in pairs(spec.metadata or {}) do
+  for key, value in each(spec.metadata or {}) do
     local refusal = labels.refusal(key, value)
     if refusal then return refusal end
   end
-  for name in pairs(spec.resourceLimits or {}) do
+  for name in each(spec.resourceLimits or {}) do
     if not RESOURCES[name] then
       return validation.refusal(400, "SANDBOX::INVALID_PARAMETER",
         ("Unsupported resourceLimits keys for templates: %s; supported: cpu, memory, disk."):format(name))
     end
   end
-  for name in pairs(spec.env or {}) do
+  for name in each(spec.env or {}) do
     if not name:find("^[%a_][%w_]*$") then
       return validation.refusal(400, "SANDBOX::INVALID_PARAMETER",
         ("Invalid env names for templates: %s; names must match [A-Za-z_][A-Za-z0-9_]*."):format(name))

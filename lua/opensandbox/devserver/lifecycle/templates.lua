@@ -1,6 +1,7 @@
 --- Templates: what sandboxes of a fast runtime start from. Nothing is built here; a template only takes its time.
 
 local clock = require "opensandbox.devserver.base.clock"
+local each = require "opensandbox.base.each"
 local images = require "opensandbox.devserver.lifecycle.images"
 local random = require "opensandbox.base.random"
 local timer = require "opensandbox.devserver.base.timer"
@@ -22,14 +23,14 @@ end
 --- Returns all templates, the newest first.
 function Templates:list()
   local list = {}
-  for _, template in pairs(self.by_id) do list[#list + 1] = template end
+  for _, template in each(self.by_id) do list[#list + 1] = template end
   table.sort(list, function(a, b) return a.number > b.number end)
   return list
 end
 
 local function set_phase(template, phase, facts)
   template.phase, template.updated = phase, clock.now()
-  for name, value in pairs(facts or {}) do template[name] = value end
+  for name, value in each(facts or {}) do template[name] = value end
 end
 
 -- Ends a build.

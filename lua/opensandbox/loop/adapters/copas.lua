@@ -6,6 +6,7 @@
 
 local copas = require "copas"
 local coxpcall = require "opensandbox.loop.coxpcall"
+local each = require "opensandbox.base.each"
 local options = require "opensandbox.base.options"
 local scheduler = require "opensandbox.loop.scheduler"
 local standalone = require "opensandbox.loop.adapters.standalone"
@@ -92,7 +93,7 @@ end
 
 -- Returns whether a known thread has resumed the running coroutine.
 local function is_inside_another()
-  for thread in pairs(waiters) do
+  for thread in each(waiters) do
     if coroutine.status(thread) == "normal" then return true end
   end
   return false

@@ -3,6 +3,7 @@
 
 local condition = require "cqueues.condition"
 local cqueues = require "cqueues"
+local each = require "opensandbox.base.each"
 local scheduler = require "opensandbox.loop.scheduler"
 local standalone = require "opensandbox.loop.adapters.standalone"
 
@@ -72,7 +73,7 @@ end
 function adapter.changed()
   local controller = cqueues.running()
   if controller and scheduler.has_work() then driver_of(controller) end
-  for _, driver in pairs(drivers) do driver.kick:signal() end
+  for _, driver in each(drivers) do driver.kick:signal() end
 end
 
 return adapter

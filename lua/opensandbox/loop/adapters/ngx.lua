@@ -7,6 +7,7 @@
 local ngx = rawget(_G, "ngx")
 local backoffs = require "opensandbox.loop.backoff"
 local core = require "opensandbox.core"
+local each = require "opensandbox.base.each"
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
 local scheduler = require "opensandbox.loop.scheduler"
@@ -82,7 +83,7 @@ end
 
 -- nginx gives no notice of aborted requests or killed threads. They are detected by their semaphore, on which no thread waits any more.
 local function discard_dead()
-  for waiter in pairs(suspended) do -- a resumed thread has a count of 0 until its turn comes
+  for waiter in each(suspended) do -- a resumed thread has a count of 0 until its turn comes
     if waiter.semaphore:count() >= (waiter.posted and 1 or 0) then discard(waiter) end
   end
 end
