@@ -10,6 +10,7 @@
 
 local backoffs = require "opensandbox.loop.backoff"
 local core = require "opensandbox.core"
+local coxpcall = require "opensandbox.loop.coxpcall"
 local deadlines = require "opensandbox.loop.deadline"
 local each = require "opensandbox.base.each"
 local finalizer = require "opensandbox.base.finalizer"
@@ -176,7 +177,8 @@ local function delete(self)
     local request = self.delete_request()
     if not request then return self:release() end
     request.timeout, request.explained = request.timeout or set.http.timeouts.timeout, false
-    local _, err = parts.call.run(set.http, request)
+    local called, problem, err = coxpcall.pcall(parts.call.run, set.http, request)
+    if not called then err = { kind = "transport", cause = problem } end -- raised for want of memory
     if not err or self.best_effort or (err.kind == "http" and is_final(err.status)) then return self:release() end
     self.retry_at = core.now() + self.backoff:next()
     if err.kind == "closed" or not set.closing then return end

@@ -41,7 +41,9 @@ local function find_by_label(client, label, create)
   local backoff = backoffs.new(INITIAL_DELAY, MAX_DELAY, BACKOFF_FACTOR)
   if not create.outcome then client.resources:sleep(RESPONSE_DELAY) end
   while create:is_ours() and (not create.outcome or (create.outcome == "failed" and outcome_unknown(create.err))) do
-    local found, err = client:list_sandboxes { metadata = { [objects.CREATE_LABEL] = label }, timeout = LIST_TIMEOUT }
+    local called, found, err = coxpcall.pcall(client.list_sandboxes, client,
+      { metadata = { [objects.CREATE_LABEL] = label }, timeout = LIST_TIMEOUT })
+    if not called then found, err = nil, { retryable = true } end -- raised for want of memory
     if found and found[1] then return found[1] end
     if err and not err.retryable then return nil end
     -- The time counts from the end of the request, and from the end of an outage.
