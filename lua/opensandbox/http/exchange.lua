@@ -54,7 +54,7 @@ function exchange.start(http, request)
   for _, name in ipairs(core_fields) do core_request[name] = request[name] end
   local transfer = http.transport:start(core_request)
   local self = setmetatable({ http = http, request = request, transfer = transfer, started = core.now() }, Exchange)
-  self.wait = { registry = http.transport.waiters, key = transfer:id(), shielded = request.shielded, owner = self }
+  self.wait = scheduler.expect { registry = http.transport.waiters, key = transfer:id(), shielded = request.shielded, owner = self }
   if request.on_start then request.on_start(self) end
   return self
 end
@@ -184,7 +184,7 @@ function Exchange:hand_over()
   local waiter = key and registry[key] -- a transfer has no id once its client is closed
   local heir = setmetatable({ http = self.http, request = self.request, transfer = self.transfer, started = self.started,
     status = self.status, headers = self.headers, pieces = self.pieces, size = self.size }, Exchange)
-  heir.wait = { registry = registry, key = key, shielded = true, owner = heir }
+  heir.wait = scheduler.expect { registry = registry, key = key, shielded = true, owner = heir }
   heir:take_over()
   if waiter then registry[key], wait.registry = nil, nil end -- the waiter must not remove its successor
   self.transfer = closed_transfer

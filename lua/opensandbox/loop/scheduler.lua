@@ -23,6 +23,7 @@
 ---@field registry? table the table in which the waiter is found during the wait
 ---@field key? any its key in that table
 ---@field shielded? boolean a cancelled task may wait here, because the call deletes or stops something
+---@field checked_at? integer set by scheduler.expect and by the scheduler: the step after which the code looks for itself whether what it waits for has happened
 ---@field owner? table its method `abandon` is called if the host ends the coroutine during the wait
 
 local core = require "opensandbox.core"
@@ -37,6 +38,7 @@ local transports = setmetatable({}, { __mode = "k" })
 local watched = setmetatable({}, { __mode = "k" }) -- by transport: { poller, fd }, the poller that watches the descriptor
 local timers = new_timers()
 local run_queue, first, last = {}, 1, 0 -- waiters that the next step resumes
+local steps = 0  -- number of steps that have begun
 local parked = 0 -- number of waiters, without those that block
 local poller
 
@@ -157,7 +159,16 @@ function scheduler.unpark(waiter)
   return wait
 end
 
---- Suspends the running code until its waiter is woken.
+--- Makes a wait for what is reported once, in a step. The code checks from now on, before each wait, whether it has happened already.
+---@param wait opensandbox.Wait
+---@return opensandbox.Wait wait
+function scheduler.expect(wait)
+  wait.checked_at = steps
+  return wait
+end
+
+--- Suspends the running code until its waiter is woken. A wait of `expect` returns at once when a step has begun since its code could check:
+-- a finalizer can run a step at any moment, also between the check and this call, and that step has reported what it waits for to nobody.
 ---@param waiter opensandbox.Waiter
 ---@param wait opensandbox.Wait
 function scheduler.park(waiter, wait)
@@ -167,8 +178,10 @@ function scheduler.park(waiter, wait)
   if wait.registry then wait.registry[wait.key] = waiter end
   if not waiter.blocks then parked = parked + 1 end -- a blocking caller drives the scheduler itself
   scheduler.notify()
-  waiter:suspend()
+  local is_current = not wait.checked_at or wait.checked_at == steps
+  if is_current and not waiter.woken then waiter:suspend() end
   scheduler.unpark(waiter)
+  if wait.checked_at then wait.checked_at = steps end
 end
 
 -- Wakes the waiters whose transfer has changed and those whose time has passed. Returns their number.
@@ -236,6 +249,7 @@ end
 function scheduler:step(seconds)
   local due = self:timeout()
   if not seconds or seconds < 0 then seconds = 0 end
+  steps = steps + 1
   stepping = true
   poll_network(due and math.min(due, seconds) or seconds)
   local woken = wake_waiters()

@@ -28,8 +28,9 @@ local Waiter = {}
 Waiter.__index = Waiter
 
 function Waiter:suspend()
-  -- Other code may resume the coroutine too, as code written for luv does with its own coroutines. Such a resume has no token.
-  repeat until coroutine.yield(TOKEN) == TOKEN
+  -- Other code may resume the coroutine too, as code written for luv does with its own coroutines. Such a resume has no token. A resume
+  -- that was queued for an earlier wait, which a finalizer has ended before it was suspended, finds this one not woken.
+  repeat until coroutine.yield(TOKEN) == TOKEN and self.woken
 end
 
 function Waiter:notify()
