@@ -248,6 +248,16 @@ function errors.is_absence(err)
   return err.status == 404 and err.code ~= "HTTP_404"
 end
 
+--- Returns the result of a call that deletes something. The call succeeds for what does not exist any more.
+---@param _ any the response
+---@param err? opensandbox.Error
+---@return true? ok
+---@return opensandbox.Error? err
+function errors.ignore_absence(_, err)
+  if err and not errors.is_absence(err) then return nil, err end
+  return true
+end
+
 --- Returns true if execd or a sidecar does not know the route or the method, because it is older or another service.
 ---@param err opensandbox.Error
 function errors.is_unknown_route(err)

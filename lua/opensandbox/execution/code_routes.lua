@@ -148,10 +148,8 @@ end
 ---@return opensandbox.Error? err
 function code_routes:delete_code_context(execd, id, opts)
   local op = self.op or "delete_code_context"
-  local _, err = self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
-    method = "DELETE", path = context_path(op, id), shielded = true })
-  if err and not errors.is_absence(err) then return nil, err end
-  return true
+  return errors.ignore_absence(self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = context_path(op, id), shielded = true }))
 end
 
 --- Stops all kernels of a language: DELETE /code/contexts.

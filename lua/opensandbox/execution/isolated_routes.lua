@@ -333,11 +333,9 @@ end
 ---@return opensandbox.Error? err
 function isolated_routes:delete_isolated_session(execd, id, opts)
   local op = self.op or "delete_isolated_session"
-  local _, err = isolated_errors.call(self, execd, "isolated", { op = op, timeout = options.timeout(op, opts),
+  return errors.ignore_absence(isolated_errors.call(self, execd, "isolated", { op = op, timeout = options.timeout(op, opts),
     method = "DELETE", path = session_path(op, id),
-    shielded = true })
-  if err and not errors.is_absence(err) then return nil, err end
-  return true
+    shielded = true }))
 end
 
 --- Returns the endpoint of a session's files, with which every file method of the client works. Nothing is sent.

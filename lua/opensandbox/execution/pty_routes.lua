@@ -118,10 +118,8 @@ end
 ---@return opensandbox.Error? err
 function pty_routes:delete_pty_session(execd, id, opts)
   local op = self.op or "delete_pty_session"
-  local _, err = self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
-    method = "DELETE", path = session_path(op, id), shielded = true })
-  if err and not errors.is_absence(err) then return nil, err end
-  return true
+  return errors.ignore_absence(self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = session_path(op, id), shielded = true }))
 end
 
 --- The options of `client:connect_pty_session`.

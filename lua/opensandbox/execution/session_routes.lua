@@ -68,10 +68,8 @@ end
 ---@return opensandbox.Error? err
 function session_routes:delete_session(execd, id, opts)
   local op = self.op or "delete_session"
-  local _, err = self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
-    method = "DELETE", path = session_path(op, id), shielded = true })
-  if err and not errors.is_absence(err) then return nil, err end
-  return true
+  return errors.ignore_absence(self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
+    method = "DELETE", path = session_path(op, id), shielded = true }))
 end
 
 -- A run is stopped by closing the connection: execd then kills its bash. Any other request would delete the session.

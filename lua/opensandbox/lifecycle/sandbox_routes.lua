@@ -119,9 +119,7 @@ function sandbox_routes:delete_sandbox(id, opts)
   opts = options.check(op, opts, call_options)
   local request = requests.delete(op, id)
   request.timeout = opts.timeout
-  local _, err = self.http:call(request)
-  if err and not errors.is_absence(err) then return nil, err end
-  return true
+  return errors.ignore_absence(self.http:call(request))
 end
 
 -- Sends one renewal. Returns the new expiry, or nil and the error, and by how much the assumed time of the server was wrong.

@@ -158,9 +158,8 @@ end
 function server_pool_routes:delete_pool(name, opts)
   local op = self.op or "delete_pool"
   opts = options.check(op, opts, call_options)
-  local _, err = self.http:call { op = op, method = "DELETE", path = pool_path(op, name), timeout = opts.timeout, shielded = true }
-  if err and not errors.is_absence(err) then return nil, err end
-  return true
+  return errors.ignore_absence(self.http:call { op = op, method = "DELETE", path = pool_path(op, name), timeout = opts.timeout,
+    shielded = true })
 end
 
 return server_pool_routes

@@ -126,10 +126,8 @@ end
 function snapshot_routes:delete_snapshot(id, opts)
   local op = self.op or "delete_snapshot"
   opts = options.check(op, opts, call_options)
-  local _, err = self.http:call { op = op, method = "DELETE", path = snapshot_path(op, id), timeout = opts.timeout,
-    shielded = true }
-  if err and not errors.is_absence(err) then return nil, err end
-  return true
+  return errors.ignore_absence(self.http:call { op = op, method = "DELETE", path = snapshot_path(op, id), timeout = opts.timeout,
+    shielded = true })
 end
 
 --- Waits until a snapshot is Ready: GET /snapshots/{id}.

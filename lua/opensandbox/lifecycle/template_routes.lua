@@ -164,10 +164,8 @@ end
 function template_routes:delete_template(id, opts)
   local op = self.op or "delete_template"
   opts = options.check(op, opts, call_options)
-  local _, err = self.http:call { op = op, method = "DELETE", path = template_path(op, id), timeout = opts.timeout,
-    shielded = true }
-  if err and not errors.is_absence(err) then return nil, err end
-  return true
+  return errors.ignore_absence(self.http:call { op = op, method = "DELETE", path = template_path(op, id), timeout = opts.timeout,
+    shielded = true })
 end
 
 --- Waits until a template is Succeeded, so that `create` can use it: GET /templates/{id}.
