@@ -7,6 +7,7 @@
 local each = require "opensandbox.base.each"
 local lazy = require "opensandbox.base.lazy"
 local numbers = require "opensandbox.base.numbers"
+local tables = require "opensandbox.base.tables"
 
 -- Files that are loaded when a check first needs them.
 local parts = lazy.modules { time = "opensandbox.base.time" }
@@ -255,9 +256,7 @@ end
 
 local function raise_unknown(op, name, known)
   local near = type(name) == "string" and options.nearest(name, known)
-  local names = {}
-  for candidate in each(known) do names[#names + 1] = candidate end
-  table.sort(names)
+  local names = tables.sorted_keys(known)
   options.raise(op, ("unknown option '%s'%s"):format(tostring(name),
     near and (" (did you mean '%s'?)"):format(near) or "; known are " .. table.concat(names, ", ")))
 end

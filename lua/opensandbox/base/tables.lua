@@ -1,4 +1,4 @@
---- Copies of tables.
+--- Copies of tables, and lists of their keys.
 
 local each = require "opensandbox.base.each"
 
@@ -22,6 +22,24 @@ function tables.copy_list(list)
   local copy = {}
   for i, item in ipairs(list or {}) do copy[i] = item end
   return copy
+end
+
+--- Returns a list of the keys of a table: while the list is traversed, the table may change.
+---@param map table
+---@return any[]
+function tables.keys(map)
+  local list = {}
+  for key in each(map) do list[#list + 1] = key end
+  return list
+end
+
+--- Returns the sorted list of the keys of a table, which are all strings, or all numbers.
+---@param map table
+---@return any[]
+function tables.sorted_keys(map)
+  local list = tables.keys(map)
+  table.sort(list)
+  return list
 end
 
 return tables

@@ -17,6 +17,7 @@
 local base64 = require "opensandbox.base.base64"
 local each = require "opensandbox.base.each"
 local options = require "opensandbox.base.options"
+local tables = require "opensandbox.base.tables"
 
 local isolated_script = {}
 
@@ -46,13 +47,6 @@ local function cd(directory)
   return "command cd -- " .. quote(directory)
 end
 
-local function sorted_names(env)
-  local names = {}
-  for name in each(env or {}) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
-
 --- Returns the text for a run in the foreground.
 ---@param code string
 ---@param opts table cwd, env
@@ -60,7 +54,7 @@ end
 function isolated_script.foreground(code, opts)
   local words = {}
   if opts.cwd then words[1] = ("{ %s || (exit %d); } &&"):format(cd(opts.cwd), CD_FAILED) end
-  for _, name in ipairs(sorted_names(opts.env)) do words[#words + 1] = name .. "=" .. quote(opts.env[name]) end
+  for _, name in ipairs(tables.sorted_keys(opts.env or {})) do words[#words + 1] = name .. "=" .. quote(opts.env[name]) end
   -- The newline completes a line that ends with a backslash.
   words[#words + 1] = ("command eval %s </dev/null"):format(quote(code .. "\n"))
   return table.concat(words, " ")

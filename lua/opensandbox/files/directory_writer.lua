@@ -7,6 +7,7 @@ local core = require "opensandbox.core"
 local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local local_target = require "opensandbox.files.local_target"
+local tables = require "opensandbox.base.tables"
 local tree_count = require "opensandbox.files.tree_count"
 
 local MAX_PATH_LENGTH = 4096  -- bytes: no system has longer paths
@@ -271,22 +272,15 @@ local function make_symlink(self, name, symlink)
   return ok, err
 end
 
-local function sorted_names(map)
-  local names = {}
-  for name in each(map) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
-
 --- Makes the symlinks, and sets the modes and times of directories. Call it after all entries.
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Writer:finish()
-  for _, name in ipairs(sorted_names(self.symlinks)) do
+  for _, name in ipairs(tables.sorted_keys(self.symlinks)) do
     local ok, err = make_symlink(self, name, self.symlinks[name])
     if not ok then return nil, err end
   end
-  local names = sorted_names(self.directories)
+  local names = tables.sorted_keys(self.directories)
   for i = #names, 1, -1 do -- children before their parents
     local path, wanted = path_of(self, names[i]), self.directories[names[i]]
     if wanted.mode then

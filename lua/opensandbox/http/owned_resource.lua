@@ -17,6 +17,7 @@ local finalizer = require "opensandbox.base.finalizer"
 local lazy = require "opensandbox.base.lazy"
 local loop = require "opensandbox.loop"
 local scheduler = require "opensandbox.loop.scheduler"
+local tables = require "opensandbox.base.tables"
 
 -- Files that are loaded when a method first needs them.
 local parts = lazy.modules { call = "opensandbox.http.call", exchange = "opensandbox.http.exchange" }
@@ -71,17 +72,10 @@ function OwnedResources:add(delete_request)
   return resource
 end
 
--- Returns a list of the keys of a table, because finalizers may change the table while it is traversed.
-local function keys_of(set)
-  local list = {}
-  for key in each(set) do list[#list + 1] = key end
-  return list
-end
-
 -- Returns the resources of this process that must be deleted by a request of their own.
 local function members_of(self)
   local list = {}
-  for _, resource in ipairs(keys_of(self.members)) do
+  for _, resource in ipairs(tables.keys(self.members)) do
     local ends_with_parent = resource.parent_is_owned and resource.parent_is_owned()
     if resource:is_ours() and not ends_with_parent then list[#list + 1] = resource end
   end
@@ -99,7 +93,7 @@ end
 --- Starts to delete all resources, and continues the creates under way in the background. The tasks are in the client's cleanup group.
 function OwnedResources:close()
   self.closing = true
-  for _, create in ipairs(keys_of(self.creates)) do create:continue_in_background() end
+  for _, create in ipairs(tables.keys(self.creates)) do create:continue_in_background() end
   for _, resource in ipairs(members_of(self)) do resource:delete() end
   for _, waiter in each(self.sleepers) do scheduler.wake(waiter) end
 end
@@ -128,7 +122,7 @@ end
 ---@param deadline opensandbox.Deadline
 function OwnedResources:close_blocking(deadline)
   self.closing = true
-  for _, create in ipairs(keys_of(self.creates)) do create:settle_blocking(deadline) end
+  for _, create in ipairs(tables.keys(self.creates)) do create:settle_blocking(deadline) end
   -- What became known at the last moment gets a DELETE, too.
   if deadline:has_passed() then deadline = deadlines.new(LAST_DELETE_TIMEOUT) end
   while not deadline:has_passed() and delete_all_blocking(self, deadline) do

@@ -4,6 +4,7 @@
 
 local core = require "opensandbox.core"
 local each = require "opensandbox.base.each"
+local tables = require "opensandbox.base.tables"
 
 ---@class opensandbox.PoolHoldings
 ---@field session opensandbox.StoreSession
@@ -67,12 +68,6 @@ function Holdings:is_empty()
   return next(self.held) == nil and next(self.removals) == nil and next(self.puts) == nil
 end
 
-local function keys_of(set)
-  local list = {}
-  for key in each(set) do list[#list + 1] = key end
-  return list
-end
-
 -- Sends a change of one place. A store that was emptied meanwhile gets the places back first.
 local function record(self, op, step, fields)
   local response, err = self.session:perform(op, step, fields)
@@ -88,7 +83,7 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Holdings:flush(op)
-  for _, token in ipairs(keys_of(self.puts)) do
+  for _, token in ipairs(tables.keys(self.puts)) do
     local put = self.puts[token]
     local response, err = record(self, op, "put", { token = token, value = put.value, lifetime = put.lifetime })
     if not response then return nil, err end
@@ -96,13 +91,13 @@ function Holdings:flush(op)
     self.has_surplus = self.has_surplus or response.surplus == true
     self:drop(token) -- when it is lost, another process has taken it already, or deletes it
   end
-  for _, token in ipairs(keys_of(self.assignments)) do
+  for _, token in ipairs(tables.keys(self.assignments)) do
     local response, err = record(self, op, "assign", { token = token, value = self.assignments[token] })
     if not response then return nil, err end
     self.assignments[token] = nil
     if response.lost then self:drop(token) end
   end
-  local removed = keys_of(self.removals)
+  local removed = tables.keys(self.removals)
   if #removed == 0 then return true end
   local response, err = self.session:perform(op, "remove", { tokens = removed })
   if not response then return nil, err end
@@ -118,7 +113,7 @@ function Holdings:renew(op)
   local session = self.session
   local now = core.now()
   if now < self.next_renewal and not session.was_emptied then return true end
-  local tokens, values = keys_of(self.held), nil
+  local tokens, values = tables.keys(self.held), nil
   if session.was_emptied then
     values = {}
     for token, value in each(self.held) do values[token] = value end

@@ -155,23 +155,9 @@ function events.chunks(kind)
   return setmetatable({ kind = kind, rest = "" }, Chunks)
 end
 
--- Returns how many bytes at the end begin a character that is not complete.
-local function incomplete(text)
-  for back = 1, math.min(3, #text) do
-    local byte = text:byte(-back)
-    if byte >= 0xC0 then
-      local length = byte >= 0xF0 and 4 or byte >= 0xE0 and 3 or 2
-      return length > back and back or 0
-    elseif byte < 0x80 then
-      return 0
-    end
-  end
-  return 0
-end
-
 function Chunks:feed(data, list)
   data = self.rest .. data
-  local open = incomplete(data)
+  local open = utf8.incomplete_length(data)
   self.rest = data:sub(#data - open + 1)
   if #data > open then list[#list + 1] = events.text(self.kind, data:sub(1, #data - open)) end
 end

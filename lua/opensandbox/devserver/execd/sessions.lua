@@ -14,6 +14,7 @@ local random = require "opensandbox.base.random"
 local run_request = require "opensandbox.devserver.execd.run_request"
 local event_stream = require "opensandbox.devserver.execd.event_stream"
 local go_json = require "opensandbox.devserver.execd.go_json"
+local tables = require "opensandbox.base.tables"
 local timer = require "opensandbox.devserver.base.timer"
 
 local MAX_RUN_TIME = 24 * 3600 * 1000 -- milliseconds
@@ -195,9 +196,7 @@ end
 function Sessions:close_all()
   for id, session in each(self.by_id) do
     self:close(id)
-    local open = {}
-    for one in each(session.runs) do open[#open + 1] = one end
-    for _, one in ipairs(open) do one:abandon() end
+    for _, one in ipairs(tables.keys(session.runs)) do one:abandon() end
   end
 end
 

@@ -3,9 +3,9 @@
 --
 -- The process starts with the first holder. It survives a client that goes away. When it has ended, the next holder starts it again.
 
-local each = require "opensandbox.base.each"
 local random = require "opensandbox.base.random"
 local replay_buffer = require "opensandbox.devserver.execd.replay_buffer"
+local tables = require "opensandbox.base.tables"
 local terminal_process = require "opensandbox.devserver.execd.terminal_process"
 local timer = require "opensandbox.devserver.base.timer"
 
@@ -54,9 +54,7 @@ end
 -- Calls `visit` for each client.
 function Terminal:_each_client(visit)
   if self.holder then visit(self.holder) end
-  local viewers = {}
-  for viewer in each(self.viewers) do viewers[#viewers + 1] = viewer end
-  for _, viewer in ipairs(viewers) do visit(viewer) end
+  for _, viewer in ipairs(tables.keys(self.viewers)) do visit(viewer) end
 end
 
 function Terminal:_output(channel, data)

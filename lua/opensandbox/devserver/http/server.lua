@@ -4,9 +4,9 @@
 
 local uv = require "luv"
 local body = require "opensandbox.devserver.http.body"
-local each = require "opensandbox.base.each"
 local safe_callback = require "opensandbox.devserver.base.safe_callback"
 local response = require "opensandbox.devserver.http.response"
+local tables = require "opensandbox.base.tables"
 
 local MAX_HEAD_SIZE = 64 * 1024
 local MAX_INPUT_SIZE = 256 * 1024 -- input that waits while a request is being answered
@@ -232,9 +232,7 @@ Server.__index = Server
 --- Stops listening and closes every connection.
 function Server:stop()
   if not self.socket:is_closing() then self.socket:close() end
-  local open = {}
-  for connection in each(self.connections) do open[#open + 1] = connection end
-  for _, connection in ipairs(open) do connection:close() end
+  for _, connection in ipairs(tables.keys(self.connections)) do connection:close() end
 end
 
 --- Listens on a loopback port.
