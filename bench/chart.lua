@@ -1,5 +1,7 @@
 --- A picture of figures: an SVG with a group of horizontal bars for each row, the longest of a group as wide as the picture.
 
+local statistics = require "bench.statistics"
+
 local chart = {}
 
 local WIDTH, LABEL, BAR, GAP, HEADER = 860, 250, 14, 16, 64 -- pixels
@@ -11,10 +13,6 @@ end
 
 local function text(x, y, value, more)
   return ('<text x="%d" y="%d" %s>%s</text>'):format(x, y, more or "", escape(value))
-end
-
-local function number(value)
-  return ((value >= 100 and "%.0f") or (value >= 10 and "%.1f") or "%.2f"):format(value)
 end
 
 --- Writes the picture. The colours follow the reader's dark or light background.
@@ -35,7 +33,7 @@ function chart.write(path, names, rows)
         local width = math.max(value / longest * room, 1)
         parts[#parts + 1] = ('<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/>'):format(LABEL, y, width, BAR - 2,
           COLOURS[index])
-        parts[#parts + 1] = text(math.floor(LABEL + width + 6), y + BAR - 3, number(value))
+        parts[#parts + 1] = text(math.floor(LABEL + width + 6), y + BAR - 3, statistics.shown(value))
         y = y + BAR
       end
     end

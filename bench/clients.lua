@@ -7,6 +7,9 @@ local chart = require "bench.chart"
 local process = require "spec.support.process"
 local programs = require "bench.programs"
 local scratch = require "bench.scratch"
+local statistics = require "bench.statistics"
+
+local shown = statistics.shown
 
 local EXECD_PORT = 44772
 local ROUNDS = 3
@@ -120,11 +123,6 @@ local function measure(work, clients, server, path)
     end
   end
   return best
-end
-
-local function shown(value)
-  if not value then return "-" end
-  return ((value >= 100 and "%.0f") or (value >= 10 and "%.1f") or "%.2f"):format(value)
 end
 
 local function print_row(...)

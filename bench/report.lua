@@ -5,13 +5,9 @@ local statistics = require "bench.statistics"
 local Report = {}
 Report.__index = Report
 
-local LAYOUT = "%-52s %9s %9s %9s %9s %7s  %-13s %s"
+local shown = statistics.shown
 
-local function shown(value)
-  if not value then return "-" end
-  local size = math.abs(value)
-  return (size >= 100 and "%.0f" or size >= 10 and "%.1f" or size >= 1 and "%.2f" or "%.3f"):format(value)
-end
+local LAYOUT = "%-52s %9s %9s %9s %9s %7s  %-13s %s"
 
 local function emit(...)
   local line = LAYOUT:format(...):gsub("%s+$", "")

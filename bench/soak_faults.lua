@@ -9,6 +9,7 @@ local opensandbox = require "opensandbox"
 local cutting_relay = require "spec.support.cutting_relay"
 local new_random = require "spec.support.random"
 local process = require "spec.support.process"
+local temporary = require "spec.support.temporary"
 local uv = require "luv"
 
 local WORKERS = 8
@@ -213,7 +214,7 @@ local function run(url, directory, seconds)
 end
 
 print(("seed %d, %g minutes"):format(seed, minutes))
-local directory = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/opensandbox-soak-XXXXXX"))
+local directory = temporary.directory()
 start_server(directory)
 local relay = cutting_relay.start {
   port = server.port, seed = seed, cuts = 1e9, bytes = CUT_AFTER.bytes, ms = CUT_AFTER.ms, all = true,
@@ -226,7 +227,7 @@ local after = look()
 local cuts = relay:cuts()
 relay:stop()
 server.child:stop()
-process.start({ argv = { "rm", "-rf", "--", directory } }):wait(10)
+temporary.remove(directory)
 print(("%d calls, %d of them failed; %d connections cut, %d times no descriptors, %d servers killed, %d full disks"):format(
   counts.calls, counts.failed, cuts, counts.faults.descriptors or 0, counts.faults.server or 0, counts.faults.disk or 0))
 for kind, count in pairs(kinds) do print(("  %6d  %s"):format(count, kind)) end

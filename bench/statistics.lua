@@ -1,4 +1,4 @@
---- Best, median and percentiles of a list of numbers.
+--- Best, median and percentiles of a list of numbers, and how a number is shown.
 
 local statistics = {}
 
@@ -23,6 +23,13 @@ end
 function statistics.best(values, more_is_better)
   local copy = sorted(values)
   return more_is_better and copy[#copy] or copy[1]
+end
+
+--- A figure as text, with three digits or so; "-" for none.
+function statistics.shown(value)
+  if not value then return "-" end
+  local size = math.abs(value)
+  return (size >= 100 and "%.0f" or size >= 10 and "%.1f" or size >= 1 and "%.2f" or "%.3f"):format(value)
 end
 
 return statistics

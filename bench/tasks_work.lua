@@ -3,6 +3,7 @@
 local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
+local procfs = require "spec.support.procfs"
 
 local LONG = 3600 -- seconds
 local PINGS = 300
@@ -69,19 +70,6 @@ local function silence()
   return fault_server.start "return function(_, connection) connection:silence() end"
 end
 
--- The resident bytes of this process, and the most MiB that it had.
-local function status(field)
-  local file = io.open("/proc/self/status")
-  if not file then return 0 end
-  local text = file:read("*a")
-  file:close()
-  return tonumber(text:match(field .. ":%s*(%d+)")) * 1024
-end
-
-local function resident() return status "VmRSS" end
-
-local function peak_memory() return status "VmHWM" / 1024 / 1024 end
-
 -- Calls `work` while a task wakes up each 5 ms. Returns the most milliseconds by which it woke up too late, and the most milliseconds
 -- of processor time between two of its turns, to which other programs of the machine add nothing.
 local function heartbeat_during(work)
@@ -136,7 +124,7 @@ function work.transfers(count, url)
   local client = opensandbox.new(url, nil, { loop = "plain" })
   local server, tasks = silence(), {}
   assert(client:ping(url))
-  local before, resident_before = memory(), resident()
+  local before, resident_before = memory(), procfs.rss().current * 1024
   local began = core.now()
   local late, busy = heartbeat_during(function()
     for index = 1, count do
@@ -152,7 +140,7 @@ function work.transfers(count, url)
   repeat opensandbox.sleep(0.05) until client.http.transport.multi:inflight() == count
   if count > 0 then
     say("memory", (memory() - before) / count)
-    say("resident", (resident() - resident_before) / count)
+    say("resident", (procfs.rss().current * 1024 - resident_before) / count)
   end
   for _ = 1, PINGS / 10 do assert(client:ping(url)) end
   local opened = connections(client, url)
@@ -191,7 +179,7 @@ function work.map(count, _, concurrency)
     { concurrency = tonumber(concurrency) })
   say("seconds", core.now() - began)
   say("processor", (os.clock() - processor) / count * 1e6)
-  say("peak", peak_memory())
+  say("peak", procfs.rss().peak / 1024)
   for index = 1, count do assert(results[index].exit_code == 0) end
   client:close()
   server:stop()
