@@ -5,6 +5,7 @@ local fault_server = require "spec.support.fault_server"
 local list_names = require "opensandbox.devserver.base.list_directory"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
+local read_file = require "spec.support.read_file"
 local temporary = require "spec.support.temporary"
 local uv = require "luv"
 local wait_until = require "spec.support.wait_until"
@@ -35,13 +36,6 @@ local function save(path, bytes)
   assert(file:write(bytes))
   assert(file:close())
   return path
-end
-
-local function load_file(path)
-  local file = assert(io.open(path, "rb"))
-  local bytes = file:read("*a")
-  file:close()
-  return bytes
 end
 
 local function names(directory)
@@ -245,7 +239,7 @@ describe("a file of a sandbox", function()
       for _, send in pairs((sources "/proc/self/limits")) do
         local totals = {}
         assert.is_true(send { on_progress = function(done, total) totals[#totals + 1] = { done, total } end })
-        assert.equal(load_file("/proc/self/limits"), assert(files:read("/work/as-read")))
+        assert.equal(assert(read_file("/proc/self/limits")), assert(files:read("/work/as-read")))
         assert.is_nil(totals[#totals][2])
       end
     end
@@ -472,7 +466,7 @@ describe("a file of a sandbox", function()
       raises(function() files:upload(bad, "/work/x") end, "files:upload: the local path")
       raises(function() files:download("/work/x", bad) end, "files:download: the local path")
     end
-    assert.equal("x", load_file(path))
+    assert.equal("x", read_file(path))
   end)
 
   it("may have any other name", function()
@@ -498,7 +492,7 @@ describe("a file of a sandbox", function()
       assert.equal(1, #found)
       assert.equal(path, found[1].path)
       assert.is_true(files:download(path, after))
-      assert.equal("content of " .. name, load_file(after))
+      assert.equal("content of " .. name, assert(read_file(after)))
       save(before, "another content")
       assert.is_true(files:upload(before, path))
       assert.equal("another content", assert(files:read(path)))
@@ -669,13 +663,13 @@ describe("a local file", function()
       save(path, "something older")
       assert.is_true(files:download("/work/" .. name, path, { on_progress = on_progress }))
       check_progress(told, #content)
-      same_bytes(content, load_file(path))
+      same_bytes(content, assert(read_file(path)))
     end
     local empty = save(scratch .. "/empty", "")
     assert.is_true(files:upload(empty, "/work/empty"))
     assert.equal(0, assert(files:stat("/work/empty")).size)
     assert.is_true(files:download("/work/empty", scratch .. "/empty again"))
-    assert.equal("", load_file(scratch .. "/empty again"))
+    assert.equal("", read_file(scratch .. "/empty again"))
   end)
 
   it("of a size that is not known has a progress without a total", function()
@@ -706,7 +700,7 @@ describe("a local file", function()
     local ok, raised = pcall(files.download, files, "/work/source", target, { on_progress = function() error(reason) end })
     assert.is_false(ok)
     assert.equal(reason, raised)
-    assert.equal("the old content", load_file(target))
+    assert.equal("the old content", read_file(target))
     assert.same(before, names(scratch))
     ok, raised = pcall(files.upload, files, target, "/work/never", { on_progress = function() error(reason) end })
     assert.is_false(ok)
@@ -723,7 +717,7 @@ describe("a local file", function()
     ok, err = files:download("/work", path)
     assert.is_nil(ok)
     assert.truthy(tostring(err):find("directory", 1, true), tostring(err))
-    assert.equal("the old content", load_file(path))
+    assert.equal("the old content", read_file(path))
     assert.same(before, names(scratch))
   end)
 
@@ -737,7 +731,7 @@ describe("a local file", function()
     assert.is_nil(ok)
     assert.equal("stream", err.kind)
     assert.equal("cut", err.code)
-    assert.equal("the old content", load_file(path))
+    assert.equal("the old content", read_file(path))
     ok, err = broken.files:download("/a", scratch .. "/new")
     assert.is_nil(ok)
     assert.equal("stream", err.kind)
@@ -789,7 +783,7 @@ describe("a local file", function()
         assert.truthy(said:find("^nil state "), said)
         assert.truthy(said:find(to, 1, true), said)
         assert.truthy(said:find("File too large", 1, true), said)
-        assert.equal("the old content", load_file(path))
+        assert.equal("the old content", read_file(path))
         assert.same(before, names(scratch))
       end
     end
@@ -815,7 +809,7 @@ describe("a local file", function()
     assert(uv.fs_chmod(path, tonumber("600", 8)))
     assert(sandbox.files:write("/work/secret", "new"))
     assert(sandbox.files:download("/work/secret", path))
-    assert.equal("new", load_file(path))
+    assert.equal("new", read_file(path))
     assert.equal(tonumber("600", 8), uv.fs_stat(path).mode % tonumber("1000", 8))
   end)
 

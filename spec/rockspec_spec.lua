@@ -1,22 +1,17 @@
 --- The rockspecs: they list what there is, and the one of the release is the same as the one of the newest sources.
 
+local find_program = require "spec.support.find_program"
 local process = require "spec.support.process"
+local read_file = require "spec.support.read_file"
 local sources = require "spec.support.sources"
 local uv = require "luv"
 local version = require "opensandbox.version"
 
 local RELEASE = ("rockspec/opensandbox-%s-1.rockspec"):format(version)
 
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read("*a")
-  file:close()
-  return text
-end
-
 -- Returns the fields of a rockspec, which is a Lua program without an environment.
 local function fields(path)
-  local text, env = read(path), {}
+  local text, env = assert(read_file(path)), {}
   local chunk
   if setfenv then -- luacheck: ignore 113
     chunk = setfenv(assert(loadstring(text, "@" .. path)), env) -- luacheck: ignore 113
@@ -25,13 +20,6 @@ local function fields(path)
   end
   chunk()
   return env
-end
-
-local function has_luarocks()
-  for directory in (os.getenv("PATH") or ""):gmatch("[^:]+") do
-    if uv.fs_access(directory .. "/luarocks", "X") then return true end
-  end
-  return false
 end
 
 describe("the rockspec", function()
@@ -75,10 +63,10 @@ describe("the rockspec", function()
     assert.equal("v" .. version, release.source.tag)
     release.version, release.source.tag, release.source.branch = scm.version, nil, scm.source.branch
     assert.same(scm, release)
-    assert.truthy(read("CHANGELOG.md"):find("\n## " .. version .. " ", 1, true))
+    assert.truthy(assert(read_file("CHANGELOG.md")):find("\n## " .. version .. " ", 1, true))
   end)
 
-  if has_luarocks() then
+  if find_program("luarocks") then
     it("passes luarocks lint, like the other", function()
       for _, path in ipairs { "rockspec/opensandbox-scm-1.rockspec", RELEASE } do
         local child = process.start { argv = { "luarocks", "lint", path } }

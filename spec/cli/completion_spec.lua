@@ -1,8 +1,8 @@
 --- The completions of the program, in the shells themselves: typed at a terminal, with the Tab key.
 
+local find_program = require "spec.support.find_program"
 local program = require "spec.support.program"
 local temporary = require "spec.support.temporary"
-local uv = require "luv"
 local uv_loop = require "spec.support.uv_loop"
 
 -- How each shell is started without the user's files, and how it loads the completions.
@@ -11,13 +11,6 @@ local SHELLS = {
   zsh = { argv = { "zsh", "-f", "-i" }, load = "autoload -Uz compinit; compinit -u -D; source %s" },
   fish = { argv = { "fish", "--no-config", "-i" }, load = "source %s" },
 }
-
-local function is_installed(name)
-  for directory in os.getenv("PATH"):gmatch("[^:]+") do
-    if uv.fs_stat(directory .. "/" .. name) then return true end
-  end
-  return false
-end
 
 -- Waits for a text. The shell may write more spaces, and take them back.
 local function shows(terminal, text)
@@ -29,7 +22,7 @@ end
 describe("opensandbox completion", function()
   for name, shell in pairs(SHELLS) do
     it("completes subcommands and options in " .. name, function()
-      if not is_installed(name) then return pending(name .. " is not installed") end
+      if not find_program(name) then return pending(name .. " is not installed") end
       local home = temporary.directory()
       local path = temporary.file(program.check(nil, { "completion", name }), home)
       local terminal = program.terminal(nil, nil, { argv = shell.argv, columns = 120, env = { HOME = home, XDG_CONFIG_HOME = home,

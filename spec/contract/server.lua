@@ -2,6 +2,7 @@
 
 local uv = require "luv"
 local fault_server = require "spec.support.fault_server"
+local free_port = require "spec.support.free_port"
 local process = require "spec.support.process"
 local random = require "opensandbox.base.random"
 local temporary = require "spec.support.temporary"
@@ -39,14 +40,6 @@ mode = "dns+nft"
 ]]
 
 local server = {}
-
-local function free_port()
-  local tcp = uv.new_tcp()
-  assert(tcp:bind("127.0.0.1", 0))
-  local port = tcp:getsockname().port
-  uv_loop.close(tcp)
-  return port
-end
 
 local Server = {}
 Server.__index = Server

@@ -2,20 +2,11 @@
 --- may close, read and step whatever they like.
 
 local core = require "opensandbox.core"
+local leave_garbage = require "spec.support.leave_garbage"
 local driving = require "spec.support.transfers"
 local fault_server = require "spec.support.fault_server"
 
 local finish, get = driving.finish, driving.get
-
--- Makes garbage that calls a function when it is collected.
-local function leave(fn)
-  local newproxy = rawget(_G, "newproxy")
-  if newproxy then
-    getmetatable(newproxy(true)).__gc = fn
-  else
-    setmetatable({}, { __gc = fn })
-  end
-end
 
 -- Calls a function while the collector is at work in every allocation.
 local function with_busy_collector(fn, ...)
@@ -94,7 +85,7 @@ describe("a finalizer", function()
           end
           with_busy_collector(function()
             for _ = 1, 10 do
-              leave(function() act(multi, transfer) end)
+              leave_garbage(function() act(multi, transfer) end)
               call(transfer)
               if multi:inflight() > 0 then multi:step(0.001) end
             end
@@ -116,7 +107,7 @@ describe("a finalizer", function()
     with_busy_collector(function()
       local bytes
       repeat
-        leave(function()
+        leave_garbage(function()
           local stolen = transfer:read(100)
           if stolen then pieces[#pieces + 1] = stolen end
         end)
@@ -140,7 +131,7 @@ describe("a finalizer", function()
     with_busy_collector(function()
       local kind, bytes
       repeat
-        leave(function()
+        leave_garbage(function()
           local other, stolen = transfer:receive()
           if other then note(stolen) end
         end)
@@ -161,7 +152,7 @@ describe("a finalizer", function()
       for i = 1, 300 do
         stream:feed("{" .. ("y"):rep(i * 30) .. "\n")
         fed = fed + 1
-        leave(function()
+        leave_garbage(function()
           stream:feed("{" .. ("z"):rep(i * 60) .. "\n")
           fed = fed + 1
           if i % 2 == 0 and stream:next() then taken = taken + 1 end

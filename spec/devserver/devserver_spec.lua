@@ -1,6 +1,7 @@
 --- The development server answers as the real services did when their responses were recorded, and keeps its promises
 -- about isolation, expiry and cleaning up.
 
+local read_file = require "spec.support.read_file"
 local temporary = require "spec.support.temporary"
 local uv = require "luv"
 local json = require "opensandbox.base.json"
@@ -13,13 +14,6 @@ local recordings = require "spec.support.recordings"
 local raw_socket = require "spec.support.raw_socket"
 
 local server
-
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read("*a")
-  file:close()
-  return text
-end
 
 -- A recorded exchange: `request` and `response`, whose body is one string.
 local function recording(area, name)
@@ -699,9 +693,9 @@ describe("the file routes", function()
     end
     sandbox:write(directory .. "/other", "so that the directory is in the sandbox, too")
     sandbox:write("/work/out", "changed")
-    assert.equal("secret", read(outside))
+    assert.equal("secret", read_file(outside))
     sandbox:send("DELETE", "/directories?path=/work/up" .. directory)
-    assert.equal("secret", read(outside))
+    assert.equal("secret", read_file(outside))
     temporary.remove(directory)
   end)
 end)

@@ -1,14 +1,7 @@
 --- The links in the documents lead to files and headings that exist.
 
 local uv = require "luv"
-
-local function read(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local text = file:read("*a")
-  file:close()
-  return text
-end
+local read_file = require "spec.support.read_file"
 
 -- Returns the Markdown files of a directory, by its paths.
 local function documents(directory, list)
@@ -51,13 +44,13 @@ end
 describe("the links", function()
   for _, path in ipairs(documents(".", {})) do
     it("of " .. path .. " lead to what exists", function()
-      local text = read(path)
+      local text = read_file(path)
       for target in prose(text):gmatch("%]%(([^)%s]+)%)") do
         if not target:find("^%a+:") then
           local file, anchor = target:match("^([^#]*)#?(.*)$")
           local where = file == "" and path or resolve(path, file)
           assert.truthy(uv.fs_stat(where == "" and "." or where), target)
-          if anchor ~= "" then assert.is_true(anchors(read(where))[anchor], target .. ": no such heading") end
+          if anchor ~= "" then assert.is_true(anchors(read_file(where))[anchor], target .. ": no such heading") end
         end
       end
     end)

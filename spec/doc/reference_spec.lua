@@ -1,18 +1,11 @@
 --- The reference in doc/ is made from the annotations, and the annotations say everything.
 
+local read_file = require "spec.support.read_file"
 local reference = require "spec.support.reference"
 local sources = require "spec.support.sources"
 local uv = require "luv"
 
 local made = reference.make()
-
-local function read(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local text = file:read("*a")
-  file:close()
-  return text
-end
 
 -- Returns the problems of the library with one text replaced in one of its files.
 local function problems_after(path, old, new)
@@ -26,7 +19,7 @@ end
 describe("doc/", function()
   it("is what `make doc` makes", function()
     for path, text in pairs(made.files) do
-      assert.is_true(read(path) == text, path .. " is not what the annotations say: run `make doc`")
+      assert.is_true(read_file(path) == text, path .. " is not what the annotations say: run `make doc`")
     end
     local names = assert(uv.fs_scandir("doc/reference"))
     local name = uv.fs_scandir_next(names)
@@ -177,8 +170,8 @@ describe("the documented", function()
       end
     end
     for _, path in ipairs { "src/request.c", "src/notifier.c" } do
-      for name in read(path):gmatch('[%s(]%l*env%l*%("([%w_]+)"%)') do used[name] = true end
-      for name in read(path):gmatch('environment%("([%w_]+)"%)') do used[name] = true end
+      for name in read_file(path):gmatch('[%s(]%l*env%l*%("([%w_]+)"%)') do used[name] = true end
+      for name in read_file(path):gmatch('environment%("([%w_]+)"%)') do used[name] = true end
     end
     used.PATH = nil -- of the development server's commands
     assert_same_names(used, values_of "opensandbox.EnvironmentVariable")

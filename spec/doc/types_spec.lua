@@ -5,7 +5,9 @@
 
 local core = require "opensandbox.core"
 local json = require "opensandbox.base.json"
+local find_program = require "spec.support.find_program"
 local process = require "spec.support.process"
+local read_file = require "spec.support.read_file"
 local reference = require "spec.support.reference"
 local sources = require "spec.support.sources"
 local temporary = require "spec.support.temporary"
@@ -24,20 +26,6 @@ local function write(path, text)
   local file = assert(io.open(path, "wb"))
   assert(file:write(text))
   assert(file:close())
-end
-
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read("*a")
-  file:close()
-  return text
-end
-
-local function has_checker()
-  for directory in (os.getenv("PATH") or ""):gmatch("[^:]+") do
-    if uv.fs_access(directory .. "/emmylua_check", "X") then return true end
-  end
-  return false
 end
 
 -- Returns the text of a file with its tables of options as object types. Their fields and those of their parents are in `model`.
@@ -104,7 +92,7 @@ end
 
 describe("the stub of the core", function()
   it("names the functions of the core, and no others", function()
-    local stub = read("types/opensandbox/core.lua")
+    local stub = assert(read_file("types/opensandbox/core.lua"))
     local multi = core.multi()
     local transfer = multi:request { method = "GET", url = "http://127.0.0.1:1/", headers = {} }
     local objects = {
@@ -128,7 +116,7 @@ describe("the stub of the core", function()
 end)
 
 describe("emmylua_check", function()
-  if not has_checker() then
+  if not find_program("emmylua_check") then
     pending("is not installed, so the types are not checked: cargo install emmylua_check")
     return
   end
@@ -164,11 +152,13 @@ describe("emmylua_check", function()
     for path, text in pairs(sources.read("examples")) do
       write(root .. "/" .. path, text)
     end
-    for _, name in ipairs(SCRIPTS) do write(("%s/scripts/%s.lua"):format(root, name), read(("spec/types/%s.lua"):format(name))) end
-    write(root .. "/scripts/wrong.lua", read("spec/types/wrong.lua"))
+    for _, name in ipairs(SCRIPTS) do
+      write(("%s/scripts/%s.lua"):format(root, name), assert(read_file(("spec/types/%s.lua"):format(name))))
+    end
+    write(root .. "/scripts/wrong.lua", assert(read_file("spec/types/wrong.lua")))
     write(root .. "/scripts/reference.lua", examples_of(made))
-    write(root .. "/types/opensandbox/core.lua", read("types/opensandbox/core.lua"))
-    write(root .. "/.luarc.json", read(".luarc.json"))
+    write(root .. "/types/opensandbox/core.lua", assert(read_file("types/opensandbox/core.lua")))
+    write(root .. "/.luarc.json", assert(read_file(".luarc.json")))
     found = check(root)
   end)
   teardown(function() temporary.remove(scratch) end)
@@ -192,7 +182,7 @@ describe("emmylua_check", function()
   it("finds each mistake of wrong.lua, and no other", function()
     local expected, reported = {}, {}
     local number = 0
-    for line in (read("spec/types/wrong.lua")):gmatch("([^\n]*)\n") do
+    for line in (assert(read_file("spec/types/wrong.lua"))):gmatch("([^\n]*)\n") do
       number = number + 1
       expected[number] = line:match(" %-%- ([%w_]+)$")
     end

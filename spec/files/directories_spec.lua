@@ -6,6 +6,7 @@ local fault_server = require "spec.support.fault_server"
 local list_names = require "opensandbox.devserver.base.list_directory"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
+local read_file = require "spec.support.read_file"
 local tarball = require "spec.support.tarball"
 local temporary = require "spec.support.temporary"
 local uv = require "luv"
@@ -28,13 +29,6 @@ local function save(path, bytes, mode, mtime)
   return path
 end
 
-local function load_file(path)
-  local file = assert(io.open(path, "rb"))
-  local bytes = file:read("*a")
-  file:close()
-  return bytes
-end
-
 -- All that can be seen of a directory: a line for each name in it.
 local function picture(root, below, lines)
   below, lines = below or "", lines or {}
@@ -47,7 +41,7 @@ local function picture(root, below, lines)
     else
       what = ("%o %d"):format(stat.mode % 512, stat.mtime.sec)
     end
-    if stat.type == "file" then what = what .. " " .. load_file(path) end
+    if stat.type == "file" then what = what .. " " .. assert(read_file(path)) end
     lines[below .. name] = stat.type .. " " .. what
     if stat.type == "directory" then picture(root, below .. name .. "/", lines) end
   end
@@ -380,7 +374,7 @@ describe("a directory on its way", function()
       assert(uv.fs_symlink("/nowhere", target .. "/link"))
       assert(sandbox.files:download_dir("/work/o", target))
       assert.equal("file", uv.fs_lstat(target .. "/a").type)
-      assert.equal("stays", load_file(target .. "/other"))
+      assert.equal("stays", read_file(target .. "/other"))
       assert.equal("a", uv.fs_readlink(target .. "/link"))
       target = fresh()
       assert(uv.fs_symlink(outside, target .. "/sub"))
@@ -605,7 +599,7 @@ describe("a sandbox that lies", function()
     if prepare then prepare(target) end
     local count, err = sandbox.files:download_dir("/work", target, opts)
     local seen = picture(target)
-    assert.equal("as it was", load_file(place .. "/victim"))
+    assert.equal("as it was", read_file(place .. "/victim"))
     local names = assert(list_names(place))
     table.sort(names)
     assert.same({ "target", "victim" }, names)
@@ -755,7 +749,7 @@ describe("a sandbox that lies", function()
     local target = scratch .. "/old"
     local count = assert(files:download_dir("/old", target))
     assert.same({ files = 1, directories = 0, symlinks = 1, bytes = 4, skipped = 0 }, count)
-    assert.equal("text", load_file(target .. "/d/f"))
+    assert.equal("text", read_file(target .. "/d/f"))
     assert.equal(mode_of "640", uv.fs_stat(target .. "/d/f").mode % 512)
     assert.equal("d/f\n", uv.fs_readlink(target .. "/s"))
     for _, path in ipairs { "/bad", "/else" } do
@@ -794,7 +788,7 @@ describe("verification", function()
       handle:close()
       assert(files:upload(root .. "/a", "relative", verify))
       assert(files:download("relative", scratch .. "/back", verify))
-      assert.equal(load_file(root .. "/a"), load_file(scratch .. "/back"))
+      assert.equal(assert(read_file(root .. "/a")), assert(read_file(scratch .. "/back")))
       assert(files:upload_dir(root, "/work/in", verify))
       sandbox:kill()
     end
@@ -820,7 +814,7 @@ describe("verification", function()
       assert.truthy(tostring(err):find("4038471504 75", 1, true), tostring(err))
       nothing_left_in(sandbox)
     end
-    assert.equal("old", load_file(scratch .. "/old"))
+    assert.equal("old", read_file(scratch .. "/old"))
     assert.is_false(files:exists("/work/up"))
     assert.same({}, picture(target))
     assert.same({}, parts_in(scratch))

@@ -3,6 +3,7 @@
 local core = require "opensandbox.core"
 local fixtures = require "spec.support.fixture"
 local opensandbox = require "opensandbox"
+local read_file = require "spec.support.read_file"
 local temporary = require "spec.support.temporary"
 local uv = require "luv"
 local wait_until = require "spec.support.wait_until"
@@ -13,13 +14,6 @@ local NAMES = {
 }
 
 local fixture, sandbox, files, scratch, tops
-
-local function load_file(path)
-  local file = assert(io.open(path, "rb"))
-  local bytes = file:read("*a")
-  file:close()
-  return bytes
-end
 
 -- A directory of its own.
 local function fresh()
@@ -110,12 +104,12 @@ describe("a file whose path execd would change", function()
     local path = top .. "/$dir/$id.tsx"
     assert(files:upload(from, path, { verify = true, mode = "0600" }))
     assert(files:download(path, to, { verify = true }))
-    assert.is_true(load_file(from) == load_file(to))
+    assert.is_true(assert(read_file(from)) == assert(read_file(to)))
     local directory = scratch .. "/directory"
     assert(files:download_dir(top .. "/$dir", directory))
-    assert.is_true(load_file(from) == load_file(directory .. "/$id.tsx"))
+    assert.is_true(assert(read_file(from)) == assert(read_file(directory .. "/$id.tsx")))
     assert(files:upload_dir(directory, top .. "/$again/b$1"))
-    assert.is_true(load_file(from) == assert(files:read(top .. "/$again/b$1/$id.tsx")))
+    assert.is_true(assert(read_file(from)) == assert(files:read(top .. "/$again/b$1/$id.tsx")))
     nothing_is_left()
   end)
 

@@ -2,6 +2,7 @@
 
 local process = require "spec.support.process"
 local tar = require "opensandbox.files.tar"
+local read_file = require "spec.support.read_file"
 local tarball = require "spec.support.tarball"
 local temporary = require "spec.support.temporary"
 local uv = require "luv"
@@ -163,13 +164,6 @@ local function save(path, bytes)
   assert(out:close())
 end
 
-local function load(path)
-  local input = assert(io.open(path, "rb"), path)
-  local bytes = input:read("*a")
-  input:close()
-  return bytes
-end
-
 describe("the tars of this machine", function()
   local scratch
 
@@ -194,7 +188,7 @@ describe("the tars of this machine", function()
           assert.equal(entry.mode, stat.mode % 512)
           assert.equal(entry.mtime, stat.mtime.sec)
         end
-        if entry.text then assert.is_true(entry.text == load(path), entry.name) end
+        if entry.text then assert.is_true(entry.text == read_file(path), entry.name) end
       end
     end)
 
@@ -216,7 +210,7 @@ describe("the tars of this machine", function()
       expected.link = ("t/"):rep(120)
       run(argv, "-cf", scratch .. "/theirs.tar", "-C", source, ".")
       local seen = 0
-      for _, entry in ipairs(assert(read(load(scratch .. "/theirs.tar"), 1000))) do
+      for _, entry in ipairs(assert(read(assert(read_file(scratch .. "/theirs.tar")), 1000))) do
         local short = entry.name:gsub("^%./?", "")
         assert.equal(expected[short], entry.content or entry.target ~= "" and entry.target or entry.kind, entry.name)
         seen = seen + 1
@@ -234,7 +228,7 @@ describe("the tars of this machine", function()
         assert(uv.fs_utime(scratch .. "/in/" .. long, 1700000000.5, 1700000000.5))
         assert(uv.fs_symlink(long, scratch .. "/in/s"))
         run(argv, "--format=posix", "-cf", scratch .. "/theirs.tar", "-C", scratch .. "/in", long, "s")
-        local list = assert(read(load(scratch .. "/theirs.tar"), 7))
+        local list = assert(read(assert(read_file(scratch .. "/theirs.tar")), 7))
         assert.equal(2, #list)
         assert.equal(long, list[1].name)
         assert.equal(1700000000.5, list[1].mtime)

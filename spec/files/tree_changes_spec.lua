@@ -4,6 +4,7 @@
 local list_names = require "opensandbox.devserver.base.list_directory"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
+local read_file = require "spec.support.read_file"
 local temporary = require "spec.support.temporary"
 local uv = require "luv"
 
@@ -21,21 +22,13 @@ local function save(path, bytes)
   return path
 end
 
-local function load_file(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local bytes = file:read("*a")
-  file:close()
-  return bytes
-end
-
 -- The contents of a directory by name: bytes of files, targets of links, true for directories.
 local function contents(root, below, found)
   below, found = below or "", found or {}
   for _, name in ipairs(assert(list_names(root .. "/" .. below))) do
     local path = root .. "/" .. below .. name
     local kind = assert(uv.fs_lstat(path)).type
-    found[below .. name] = kind == "file" and load_file(path) or kind == "link" and "-> " .. uv.fs_readlink(path) or true
+    found[below .. name] = kind == "file" and read_file(path) or kind == "link" and "-> " .. uv.fs_readlink(path) or true
     if kind == "directory" then contents(root, below .. name .. "/", found) end
   end
   return found
@@ -162,7 +155,7 @@ for _, way in ipairs { "an archive", "file by file" } do
       assert.same({ 3, 58, 0 }, { count.files, count.unchanged, count.deleted })
       assert.is_true(done < 24 * 1024, tostring(done))
       assert.same({ "changed\n", "FILE 2 of 1\n", "n\n" },
-        { load_file(root .. "/d1/f01"), load_file(root .. "/d1/f02"), load_file(root .. "/new/deep/one") })
+        { read_file(root .. "/d1/f01"), read_file(root .. "/d1/f02"), read_file(root .. "/new/deep/one") })
       assert.equal(untouched.ino, assert(uv.fs_stat(root .. "/d2/f01")).ino)
       assert.same(remote_contents(sandbox, "/work/out"), contents(root))
       count = assert(sandbox.files:download_dir("/work/out", root, BOTH))
@@ -170,7 +163,7 @@ for _, way in ipairs { "an archive", "file by file" } do
       run(sandbox, "cd ./work/out && ln d2/f01 hard && ln d1/f01 d3/hard")
       count = assert(sandbox.files:download_dir("/work/out", root, BOTH))
       assert.same({ 2, "file 1 of 2\n", "changed\n" },
-        { count.files, load_file(root .. "/hard"), load_file(root .. "/d3/hard") })
+        { count.files, read_file(root .. "/hard"), read_file(root .. "/d3/hard") })
       sandbox:kill()
     end)
 
@@ -228,7 +221,7 @@ for _, way in ipairs { "an archive", "file by file" } do
       local expected = remote_contents(sandbox, "/work/out")
       expected.kept, expected["kept/b.log"] = true, "x"
       assert.same(expected, contents(root))
-      assert.equal("stays\n", load_file(outside))
+      assert.equal("stays\n", read_file(outside))
       sandbox:kill()
     end)
   end)
@@ -269,7 +262,7 @@ line']])
     assert(uv.fs_mkdir(root, tonumber("755", 8)))
     save(root .. "/plain", "x\n")
     local count = assert(sandbox.files:download_dir("/work/out", root, BOTH))
-    assert.same({ 1, 1, "y\n" }, { count.files, count.unchanged, load_file(root .. "/new\nline") })
+    assert.same({ 1, 1, "y\n" }, { count.files, count.unchanged, read_file(root .. "/new\nline") })
     sandbox:kill()
   end)
 end)
@@ -335,7 +328,7 @@ describe("a list that fails", function()
     local root = make_tree(place "local")
     local count, err = sandbox.files:download_dir("/work/out", root, BOTH)
     assert.truthy(count or err.code, tostring(err))
-    assert.equal("stays\n", load_file(outside))
+    assert.equal("stays\n", read_file(outside))
     sandbox:kill()
   end)
 end)

@@ -3,6 +3,7 @@
 -- The configuration is a template; words between @ signs are filled in. nginx lives in a directory of its own, and a shell beside it
 -- ends it when standard input ends, so that it never outlives a test run that crashed.
 
+local free_port = require "spec.support.free_port"
 local temporary = require "spec.support.temporary"
 local uv = require "luv"
 local http_client = require "spec.support.http_client"
@@ -73,14 +74,6 @@ function nginx.core()
   child:wait(120)
   child:stop()
   return uv.fs_stat("build/jit/opensandbox/core.so") ~= nil
-end
-
-local function free_port()
-  local socket = uv.new_tcp()
-  assert(socket:bind("127.0.0.1", 0))
-  local port = socket:getsockname().port
-  uv_loop.close(socket)
-  return port
 end
 
 local function write(path, text)

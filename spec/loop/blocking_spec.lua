@@ -3,6 +3,7 @@
 
 local core = require "opensandbox.core"
 local opensandbox = require "opensandbox"
+local leave_garbage = require "spec.support.leave_garbage"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
@@ -46,12 +47,7 @@ describe("code of a task that cannot yield", function()
       has_slept = true
     end
     in_a_task(function()
-      local newproxy = rawget(_G, "newproxy")
-      if newproxy then
-        getmetatable(newproxy(true)).__gc = finalize
-      else
-        setmetatable({}, { __gc = finalize })
-      end
+      leave_garbage(finalize)
       pcall(collectgarbage) -- Lua 5.1 to 5.3 raise the errors of finalizers
     end)
     assert.equal(CAN_SAY, has_slept)

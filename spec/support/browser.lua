@@ -1,5 +1,6 @@
 --- A headless Chromium, driven by its DevTools protocol.
 
+local find_program = require "spec.support.find_program"
 local http_client = require "spec.support.http_client"
 local json = require "opensandbox.base.json"
 local process = require "spec.support.process"
@@ -9,16 +10,11 @@ local websocket_client = require "spec.support.websocket_client"
 
 local browser = {}
 
-local PROGRAMS = { "chromium", "chromium-browser", "google-chrome" }
 local STARTUP_TIMEOUT = 60 -- seconds
 
 --- Returns the path of the program, or nil.
 function browser.program()
-  for directory in (os.getenv("PATH") or ""):gmatch("[^:]+") do
-    for _, name in ipairs(PROGRAMS) do
-      if uv.fs_access(directory .. "/" .. name, "X") then return directory .. "/" .. name end
-    end
-  end
+  return find_program("chromium", "chromium-browser", "google-chrome")
 end
 
 local Page = {}

@@ -2,16 +2,9 @@
 
 local uv = require "luv"
 local names = require "opensandbox.devserver.base.list_directory"
+local read_file = require "spec.support.read_file"
 
 local procfs = {}
-
-local function content(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local text = file:read("*a")
-  file:close()
-  return text
-end
 
 --- The open file descriptors of a process (default: this one).
 -- @treturn number how many
@@ -39,7 +32,7 @@ function procfs.children(pid)
   if not list then return nil end
   local living, zombies = {}, {}
   for _, name in ipairs(list) do
-    local stat = name:find("^%d+$") and content("/proc/" .. name .. "/stat")
+    local stat = name:find("^%d+$") and read_file("/proc/" .. name .. "/stat")
     -- The command's name, in parentheses, may itself hold spaces and parentheses.
     local state, ppid = (stat or ""):match("^.*%) (%S) (%d+)")
     if tonumber(ppid) == parent then
@@ -55,7 +48,7 @@ end
 function procfs.running(argv)
   local found = {}
   for _, name in ipairs(names("/proc") or {}) do
-    local line = name:find("^%d+$") and content("/proc/" .. name .. "/cmdline")
+    local line = name:find("^%d+$") and read_file("/proc/" .. name .. "/cmdline")
     if line and line:gsub("%z", " ") == argv .. " " then found[#found + 1] = tonumber(name) end
   end
   return found
@@ -66,7 +59,7 @@ end
 -- @treturn table `current` and `peak`
 function procfs.rss(pid)
   if os.getenv("OPENSANDBOX_TEST_PRELOAD") then return nil end
-  local status = content(("/proc/%s/status"):format(pid or "self"))
+  local status = read_file(("/proc/%s/status"):format(pid or "self"))
   if not status then return nil end
   return { current = tonumber(status:match("VmRSS:%s*(%d+)")), peak = tonumber(status:match("VmHWM:%s*(%d+)")) }
 end

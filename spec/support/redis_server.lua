@@ -1,28 +1,15 @@
 --- A Redis server for tests, on a free port of loopback, without persistence. It ends with the test process.
 
+local find_program = require "spec.support.find_program"
+local free_port = require "spec.support.free_port"
 local process = require "spec.support.process"
 local temporary = require "spec.support.temporary"
 local uv = require "luv"
-local uv_loop = require "spec.support.uv_loop"
 
 local redis_server = { PACKAGES = "redis-tools, or redis-server (Debian's names), and lua-socket" }
 
 -- One program is all of Redis's programs, by the name under which it is called. Debian has it in redis-tools, which starts no service.
-local PROGRAMS = { "redis-server", "valkey-server", "redis-check-rdb" }
-
-local function find(name)
-  for directory in (os.getenv("PATH") or ""):gmatch("[^:]+") do
-    local path = directory .. "/" .. name
-    if uv.fs_access(path, "X") then return path end
-  end
-end
-
-local function program()
-  for _, name in ipairs(PROGRAMS) do
-    local path = find(name)
-    if path then return path end
-  end
-end
+local function program() return find_program("redis-server", "valkey-server", "redis-check-rdb") end
 
 --- Returns whether there is a Redis, and what a client needs.
 ---@return boolean
@@ -40,14 +27,6 @@ kill -CONT $pid 2>/dev/null
 kill -TERM $pid 2>/dev/null
 wait $pid
 ]]
-
-local function free_port()
-  local socket = uv.new_tcp()
-  assert(socket:bind("127.0.0.1", 0))
-  local port = socket:getsockname().port
-  uv_loop.close(socket)
-  return port
-end
 
 local Server = {}
 Server.__index = Server

@@ -7,6 +7,7 @@ local url, key, directory = arg[1], arg[2], arg[3]
 
 local core = require "opensandbox.core"
 local opensandbox = require "opensandbox"
+local read_file = require "spec.support.read_file"
 local torture = rawget(_G, "torture")
 
 local LIMIT = 10 -- seconds for what waits for the server
@@ -43,14 +44,6 @@ local function write(path, bytes)
   if not file then return end
   file:write(bytes)
   file:close()
-end
-
-local function read(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local bytes = file:read("*a")
-  file:close()
-  return bytes
 end
 
 local armed = false
@@ -162,7 +155,7 @@ local function of_sandbox(client, sandbox)
   act("files:upload", function() return files:upload(scratch, "/tmp/up") end, is_true)
   if not failed then
     act("files:download", function() return files:download("/tmp/up", scratch .. ".down") end, is_true)
-    if not failed and read(scratch .. ".down") ~= contents then problem "files:download: other bytes" end
+    if not failed and read_file(scratch .. ".down") ~= contents then problem "files:download: other bytes" end
   end
   act("files:upload_dir", function() return files:upload_dir(directory .. "/tree", "/tmp/tree") end, function(count)
     return count.files == 2
@@ -171,7 +164,7 @@ local function of_sandbox(client, sandbox)
     act("files:download_dir", function() return files:download_dir("/tmp/tree", scratch .. ".tree") end, function(count)
       return count.files == 2
     end)
-    if not failed and read(scratch .. ".tree/sub/two") ~= "two" then problem "files:download_dir: other bytes" end
+    if not failed and read_file(scratch .. ".tree/sub/two") ~= "two" then problem "files:download_dir: other bytes" end
   end
 
   act("session", function()

@@ -6,6 +6,7 @@
 
 local core = require "opensandbox.core"
 local opensandbox = require "opensandbox"
+local leave_garbage = require "spec.support.leave_garbage"
 local process = require "spec.support.process"
 local procfs = require "spec.support.procfs"
 local temporary = require "spec.support.temporary"
@@ -43,16 +44,6 @@ local targets = {
   pool = function(c) c.pool:close() end,
   ["the task"] = function(c) c.task:cancel() end,
 }
-
--- Makes a value whose finalizer calls a function, on every Lua.
-local function garbage(fn)
-  local newproxy = rawget(_G, "newproxy")
-  if newproxy then
-    getmetatable(newproxy(true)).__gc = fn
-  else
-    setmetatable({}, { __gc = fn })
-  end
-end
 
 -- Places: each makes the call during which `close` is called.
 local places = {
@@ -151,12 +142,12 @@ local places = {
   end,
   ["a finalizer, while run waits"] = function(c, close)
     return c.sandbox:run("echo a; echo b; sleep 0.1", { on_event = function()
-      garbage(close)
+      leave_garbage(close)
       collectgarbage()
     end })
   end,
   ["a finalizer, while a reader is read"] = function(c, close)
-    garbage(close)
+    leave_garbage(close)
     local size = 0
     while true do
       local bytes, err = c.reader:read(5000)
