@@ -39,8 +39,8 @@ local parts = lazy.modules {
 --- ```lua
 --- local sandbox = assert(client:create { image = "python:3.12" })
 --- print(sandbox.id, sandbox.client.url, sandbox.origin)
---- assert(sandbox.files:write("/work/main.py", "print(6 * 7)"))
---- print(assert(sandbox:run("python3 /work/main.py")).stdout)
+--- assert(sandbox.files:write("/work/answer.py", "print(6 * 7)"))
+--- print(assert(sandbox:run("python3 /work/answer.py")).stdout)
 --- assert(sandbox.egress:allow("pypi"))
 --- print(assert(sandbox.vault:get()).revision)
 --- sandbox:kill()

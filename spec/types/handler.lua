@@ -15,8 +15,8 @@ return function(code, input, send)
     send(err and err.code == "pool_exhausted" and "busy" or tostring(err))
     return 503
   end
-  assert(sandbox.files:write("/work/main.py", code, { mode = "0600" }))
-  local result, problem = sandbox:run({ "python3", "/work/main.py" }, { stdin = input, timeout = 10, max_output = 65536 })
+  assert(sandbox.files:write("/work/answer.py", code, { mode = "0600" }))
+  local result, problem = sandbox:run({ "python3", "/work/answer.py" }, { stdin = input, timeout = 10, max_output = 65536 })
   pool:release(sandbox)
   send(result and result.stdout or tostring(problem))
   print(pool:stats().idle)
