@@ -2,6 +2,7 @@
 
 local check = require "opensandbox.cli.base.check"
 local core = require "opensandbox.core"
+local error_text = require "opensandbox.cli.base.error_text"
 local event_loop = require "opensandbox.cli.base.event_loop"
 local failure = require "opensandbox.cli.base.failure"
 local opensandbox = require "opensandbox"
@@ -13,6 +14,9 @@ local terminal_arguments = {}
 local STDIN, STDOUT = 0, 1
 local COLUMNS, ROWS = 80, 24 -- of a terminal that does not know its size
 local CTRL_P, CTRL_Q, BELL = "\16", "\17", "\a"
+
+-- Codes of errors after which a terminal continues. Such an error is returned once, by whichever method is called next.
+local PASSING = { input_unsure = true, output_lost = true, STDIN_WRITE_FAILED = true }
 
 --- Declares the option -t.
 ---@param parser table of argparse
@@ -37,6 +41,15 @@ local function size()
   return columns or COLUMNS, rows or ROWS
 end
 
+-- Returns whether the terminal continues after an error, and shows the error then. Our terminal is in raw mode, where a line needs "\r".
+local function has_passed(err)
+  if not PASSING[err.code] then return false end
+  output.write_error "\r\n"
+  output.note(error_text.of(err))
+  output.write_error "\r"
+  return true
+end
+
 -- Sends what is typed, until Ctrl-P Ctrl-Q. A Ctrl-P waits for the next key, which decides what it means. Returns whether it was detached.
 local function send_keys(terminal)
   local held = ""
@@ -53,8 +66,8 @@ local function send_keys(terminal)
     local keys = bytes:sub(1, (last or #bytes - #held + 1) - 1)
     if keys ~= "" then
       local sent, problem = terminal:write(keys)
-      if not sent and problem.code ~= "input_unsure" then return false end -- the code that waits for the terminal receives the error
-      if not sent then output.write(BELL) end -- a connection was cut: these keys may be lost, and the terminal continues
+      if not sent and not has_passed(problem) then return false end -- the code that waits for the terminal receives the error
+      if not sent then output.write(BELL) end -- these keys are lost: what came before them may be, and they could mean something else then
     end
     if last then return true end
   end
@@ -68,9 +81,13 @@ local function connect(terminal)
   end)
   event_loop.catch_signals({ "WINCH" }, function()
     local columns, rows = size()
-    opensandbox.spawn(function() terminal:resize(columns, rows) end)
+    opensandbox.spawn(function()
+      local ok, problem = terminal:resize(columns, rows)
+      if not ok then has_passed(problem) end -- the code that waits for the terminal receives any other error
+    end)
   end)
-  local code, err = terminal:wait()
+  local code, err
+  repeat code, err = terminal:wait() until code or not has_passed(err)
   keys:cancel()
   if detached then return nil, detached end
   return check(code, err)
