@@ -15,9 +15,6 @@ local STDIN, STDOUT = 0, 1
 local COLUMNS, ROWS = 80, 24 -- of a terminal that does not know its size
 local CTRL_P, CTRL_Q, BELL = "\16", "\17", "\a"
 
--- Codes of errors after which a terminal continues. Such an error is returned once, by whichever method is called next.
-local PASSING = { input_unsure = true, output_lost = true, STDIN_WRITE_FAILED = true }
-
 --- Declares the option -t.
 ---@param parser table of argparse
 function terminal_arguments.declare(parser)
@@ -43,7 +40,7 @@ end
 
 -- Returns whether the terminal continues after an error, and shows the error then. Our terminal is in raw mode, where a line needs "\r".
 local function has_passed(err)
-  if not PASSING[err.code] then return false end
+  if not err.terminal_continues then return false end
   output.write_error "\r\n"
   output.note(error_text.of(err))
   output.write_error "\r"
