@@ -64,7 +64,7 @@ local function check_server(add, client)
     local list, refused = read[2]()
     -- Not every server has snapshots and pools.
     local state = list and "ok" or (index > 1 and (refused.status == 404 or refused.status == 501) and "missing") or "failed"
-    add(read[1], state, refused and tostring(refused) or nil)
+    add(read[1], state, refused and error_text.of(refused) or nil)
   end
 end
 
