@@ -179,7 +179,7 @@ types: build/emmylua/bin/emmylua_check
 
 build/emmylua/bin/emmylua_check:
 	@command -v cargo >/dev/null || { echo "This needs cargo of Rust 1.88 or newer; Debian 12 has it in the package cargo-web" >&2; exit 1; }
-	cargo install --quiet --locked --root build/emmylua --version $(EMMYLUA_VERSION) emmylua_check
+	cargo install --locked --root build/emmylua --version $(EMMYLUA_VERSION) emmylua_check
 
 rockspec:
 	@$(LUA) tools/rockspec.lua
