@@ -13,6 +13,7 @@
 # make systems    README's two commands on other Debian releases, in directories of their own (root, debootstrap)
 # make interop    the development server, driven by the official Python and JavaScript SDKs
 # make contract   every request of the lifecycle API, sent to the real server, which comes from PyPI
+# make types      emmylua_check on the examples and on scripts of users' kinds; builds it the first time, which takes minutes (cargo)
 # make doc        the reference in doc/, from the annotations in lua/
 # make rockspec   the rockspec of the version in lua/opensandbox/version.lua, from the scm one
 # make setup-build  the packages that the build needs: on Debian and Ubuntu it installs them, elsewhere it names them
@@ -63,7 +64,7 @@ CORE = $(BUILD)/opensandbox/core.so
 RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak soak-faults pool-kills lint doc rockspec help \
+.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak soak-faults pool-kills lint doc types rockspec help \
   fuzz fuzz-coverage tsan torture malformed creates closing env install uninstall clean setup-build setup-test setup-demo setup-bench setup-interop \
   run-test run-demo
 
@@ -169,6 +170,16 @@ lint:
 
 doc:
 	@LUA_PATH="./?.lua;;" $(LUA) tools/reference/main.lua
+
+# Where Rust is too old, cargo says which version it needs.
+EMMYLUA_VERSION = 0.25.1
+
+types: build/emmylua/bin/emmylua_check
+	@$(MAKE) --no-print-directory run-test SPEC=spec/doc/types_spec.lua
+
+build/emmylua/bin/emmylua_check:
+	@command -v cargo >/dev/null || { echo "This needs cargo of Rust 1.88 or newer; Debian 12 has it in the package cargo-web" >&2; exit 1; }
+	cargo install --locked --root build/emmylua --version $(EMMYLUA_VERSION) emmylua_check
 
 rockspec:
 	@$(LUA) tools/rockspec.lua

@@ -31,7 +31,7 @@ local PLAN = {
     { "." },
     -- A user of the library, beside which it has an event loop of its own.
     also = { "opensandbox", "opensandbox.core", "opensandbox.intree", "opensandbox.version", "opensandbox.base.*",
-      "opensandbox.loop", "opensandbox.loop.scheduler", "opensandbox.devserver.program" },
+      "opensandbox.loop", "opensandbox.loop.scheduler", "opensandbox.devserver", "opensandbox.devserver.program" },
   },
 }
 

@@ -32,8 +32,8 @@ end
 ---@param terminal opensandbox.Terminal
 local function copy(terminal)
   local bytes, err = terminal:read()
-  while bytes do
-    send("output", ngx.encode_base64(bytes))
+  while bytes or (err and err.terminal_continues) do
+    if bytes then send("output", ngx.encode_base64(bytes)) else ngx.log(ngx.WARN, tostring(err)) end
     bytes, err = terminal:read()
   end
   if err then return send("failure", "the terminal has broken") end
