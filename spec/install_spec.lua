@@ -58,10 +58,10 @@ end
 -- Runs the installed program with a Lua, and with the modules that are installed for one version alone.
 local function program_says(lua, of)
   local prefix = directory .. "/prefix"
-  return run({ lua, program "opensandbox", "--version" }, {
-    LUA_PATH = ("%s/share/lua/%s/?.lua;%s/share/lua/%s/?/init.lua;;"):format(prefix, of, prefix, of),
-    LUA_CPATH = ("%s/lib/lua/%s/?.so;;"):format(prefix, of),
-  })
+  local env = process.module_paths() -- what loading the core needs, with other paths
+  env.LUA_PATH = ("%s/share/lua/%s/?.lua;%s/share/lua/%s/?/init.lua;;"):format(prefix, of, prefix, of)
+  env.LUA_CPATH = ("%s/lib/lua/%s/?.so;;"):format(prefix, of)
+  return run({ lua, program "opensandbox", "--version" }, env)
 end
 
 describe("installing", function()
@@ -98,7 +98,9 @@ describe("make -s env", function()
     local code, text = make("env", process.lua())
     assert.equal(0, code, text)
     local script = [[io.write(require("opensandbox.version"), " ", (require("opensandbox.intree")))]]
-    code, text = run({ "sh", "-c", text .. '\n"$0" -e "$1"', process.lua(), script }, { LUA_PATH = false, LUA_CPATH = false })
+    local env = process.module_paths() -- what loading the core needs, without the paths
+    env.LUA_PATH, env.LUA_CPATH = false, false
+    code, text = run({ "sh", "-c", text .. '\n"$0" -e "$1"', process.lua(), script }, env)
     assert.same({ 0, version .. " " .. uv.cwd() .. "/" .. CORE }, { code, text })
   end)
 
