@@ -12,7 +12,7 @@ local json = require "opensandbox.base.json"
 -- A request belongs to the process that sent it: a forked child neither waits for it nor deletes its object.
 
 ---@class opensandbox.PendingCreate
----@field outcome? string "created", "failed" (the object may exist all the same, see err) or "not sent"; nil while the request runs
+---@field outcome? string "created", "failed" (the object may exist all the same, see err), "not sent" or "given up" (there was no more time to wait for the response); nil while the request runs
 ---@field err? opensandbox.Error of a request that failed
 local PendingCreate = {}
 PendingCreate.__index = PendingCreate
@@ -86,7 +86,7 @@ function PendingCreate:settle_blocking(deadline)
   if self.exchange:sent() then status, body = self.exchange:finish_blocking(deadline, call.MAX_BODY_SIZE) end
   local created = created_object(self, status, body)
   if created then return self:delete(created) end
-  self.outcome = "failed"
+  self.outcome = "given up"
   self.exchange:close()
 end
 

@@ -41,8 +41,9 @@ local INITIAL_BACKOFF = 0.25    -- seconds from a failed DELETE to the next one
 local MAX_BACKOFF = 30          -- seconds
 local BACKOFF_FACTOR = 2
 local MAX_CLOSING_BACKOFF = 0.1 -- seconds, while the client is being closed
-local LAST_DELETE_TIMEOUT = 0.2 -- seconds for DELETEs when the time for closing is over
 local FINALIZER_TIMEOUT = 2     -- seconds for all finalizers that run one after the other
+
+owned_resource.LAST_DELETE_TIMEOUT = 0.2 -- seconds for DELETEs when the time for closing is over
 
 --- Makes a set of owned resources.
 ---@param http opensandbox.HttpClient
@@ -124,7 +125,7 @@ function OwnedResources:close_blocking(deadline)
   self.closing = true
   for _, create in ipairs(tables.keys(self.creates)) do create:settle_blocking(deadline) end
   -- What became known at the last moment gets a DELETE, too.
-  if deadline:has_passed() then deadline = deadlines.new(LAST_DELETE_TIMEOUT) end
+  if deadline:has_passed() then deadline = deadlines.new(owned_resource.LAST_DELETE_TIMEOUT) end
   while not deadline:has_passed() and delete_all_blocking(self, deadline) do
     self.http.transport:step(deadline:clamp(MAX_CLOSING_BACKOFF))
   end
