@@ -40,15 +40,27 @@ end
 ---@field memory_used number bytes
 ---@field time number Unix seconds
 
-local MIB = 1048576
+local MIB = 1048576                  -- bytes
+local MAX_COUNT = 2 ^ 32             -- processors, percent, or MiB
+local LAST_INSTANT = 253402300799    -- Unix seconds: the end of the year 9999
+
+-- Returns a number of the sandbox, nil for one that no machine has: callers calculate with it, and write it as a date.
+local function plausible(value, highest)
+  return type(value) == "number" and value >= 0 and value <= highest and value or nil
+end
 
 local function decode_metrics(object)
-  if type(object.cpu_count) ~= "number" then return nil, "metrics" end
-  local function bytes(mib) return type(mib) == "number" and math.floor(mib * MIB + 0.5) or nil end
+  local cpu_count = plausible(object.cpu_count, MAX_COUNT)
+  if not cpu_count then return nil, "metrics" end
+  local function bytes(given)
+    local mib = plausible(given, MAX_COUNT)
+    return mib and math.floor(mib * MIB + 0.5)
+  end
+  local milliseconds = plausible(object.timestamp, LAST_INSTANT * 1000)
   return {
-    cpu_count = object.cpu_count, cpu_used_percent = object.cpu_used_pct,
+    cpu_count = cpu_count, cpu_used_percent = plausible(object.cpu_used_pct, MAX_COUNT),
     memory_total = bytes(object.mem_total_mib), memory_used = bytes(object.mem_used_mib),
-    time = type(object.timestamp) == "number" and object.timestamp / 1000 or nil,
+    time = milliseconds and milliseconds / 1000,
   }
 end
 
