@@ -40,6 +40,10 @@ LUA_LIBS ?= -l$(if $(filter jit,$(ABI)),luajit-5.1,lua$(VERSION)) # for programs
 CURL_CFLAGS ?= $(shell curl-config --cflags 2>/dev/null)
 CURL_LIBS ?= -lcurl
 
+# The first line of a recipe that is wrong where the interpreter does not run.
+NEEDS_LUA = $(if $(ABI),,$(error $(LUA) does not run: install it, or say LUA=...; \
+  `make LUA=$(LUA) setup-build` installs it on Debian and Ubuntu))
+
 # SANITIZE=1: the core under AddressSanitizer and UBSan. POLLER=poll: the poll() set instead of epoll.
 BUILD = build/$(ABI)$(if $(SANITIZE),-sanitize)$(if $(filter poll,$(POLLER)),-poll)
 ifdef SANITIZE
@@ -86,7 +90,7 @@ $(CORE): $(OBJECTS)
 	$(CC) $(CFLAGS) $(SHARED) -o $@ $(OBJECTS) $(CURL_LIBS) $(LDFLAGS)
 
 $(BUILD)/%.o: src/%.c $(wildcard src/*.h) Makefile
-	$(if $(ABI),,$(error $(LUA) does not run: install it, or say LUA=...; `make LUA=$(LUA) setup-build` installs it on Debian and Ubuntu))
+	$(NEEDS_LUA)
 	@mkdir -p $(@D)
 	$(CC) -std=gnu99 $(WARNINGS) $(WERROR) $(CPPFLAGS) $(CFLAGS) -fPIC -I$(LUA_INCDIR) $(CURL_CFLAGS) -c -o $@ $<
 
@@ -254,6 +258,7 @@ creates: core
 	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) spec/torture/creates.lua $(TRIES)
 
 env:
+	$(NEEDS_LUA)
 	@echo 'export LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;;"'
 	@echo 'export LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"'
 
@@ -266,10 +271,13 @@ install: core
 	  sed '1s|.*|#!/usr/bin/env $(notdir $(LUA))|' bin/$$program > "$(DESTDIR)$(PREFIX)/bin/$$program" && \
 	  chmod 755 "$(DESTDIR)$(PREFIX)/bin/$$program" || exit 1; done
 
-# Other Luas may have their own installation, but there is one program of each name.
+# Other Luas may have their own installation, but there is one program of each name, which runs with the Lua that was installed last.
 uninstall:
+	$(NEEDS_LUA)
 	rm -rf "$(DESTDIR)$(PREFIX)/share/lua/$(VERSION)/opensandbox" "$(DESTDIR)$(PREFIX)/lib/lua/$(VERSION)/opensandbox"
-	rm -f "$(DESTDIR)$(PREFIX)/bin/opensandbox" "$(DESTDIR)$(PREFIX)/bin/opensandbox-devserver"
+	for program in opensandbox opensandbox-devserver; do \
+	  if head -n 1 "$(DESTDIR)$(PREFIX)/bin/$$program" 2>/dev/null | grep -qx '#!/usr/bin/env $(notdir $(LUA))'; then \
+	    rm "$(DESTDIR)$(PREFIX)/bin/$$program" || exit 1; fi; done
 
 clean:
 	rm -rf build

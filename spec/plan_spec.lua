@@ -184,9 +184,8 @@ describe("the plan of the rooms", function()
   end)
 
   it("is broken by a file that is loaded later, if that is above", function()
-    breaks("http/call.lua requires opensandbox.sandbox, which is not below it", "lua/opensandbox/http/call.lua", function(text)
-      return (text:gsub("lazy%.modules { ", '%0sandbox = "opensandbox.sandbox", '))
-    end)
+    breaks("http/owned_resource.lua requires opensandbox.sandbox, which is not below it", "lua/opensandbox/http/owned_resource.lua",
+      function(text) return (text:gsub("lazy%.modules { ", '%0sandbox = "opensandbox.sandbox", ')) end)
   end)
 
   it("is broken by a circle", function()
