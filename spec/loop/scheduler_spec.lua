@@ -18,6 +18,18 @@ local IS_JIT = rawget(_G, "jit") ~= nil
 
 local server
 
+describe("a step", function()
+  it("takes a time, and works after a wrong one", function()
+    local client = opensandbox.new("http://127.0.0.1:1", "key")
+    for _, seconds in ipairs { true, {}, "1x" } do
+      assert.error_matches(function() client:step(seconds) end, "step: the time must be a number of seconds")
+    end
+    local slept = opensandbox.spawn(function() return opensandbox.sleep(0.01) end)
+    while not slept:done() do client:step("50ms") end
+    client:close()
+  end)
+end)
+
 describe("the scheduler as an event loop sees it", function()
   local client
 

@@ -152,6 +152,12 @@ function core.catch_signals(...) end
 function core.next_signal() end
 
 ---@param name string
+---@return true? ok
+---@return string? message
+---@return string? errno
+function core.default_signal(name) end
+
+---@param name string
 function core.die_by_signal(name) end
 
 ---@return true? ok
