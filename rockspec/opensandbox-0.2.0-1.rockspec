@@ -267,6 +267,7 @@ build = {
     ["opensandbox.http.exchange"] = "lua/opensandbox/http/exchange.lua",
     ["opensandbox.http.headers"] = "lua/opensandbox/http/headers.lua",
     ["opensandbox.http.http_client"] = "lua/opensandbox/http/http_client.lua",
+    ["opensandbox.http.object_search"] = "lua/opensandbox/http/object_search.lua",
     ["opensandbox.http.owned_resource"] = "lua/opensandbox/http/owned_resource.lua",
     ["opensandbox.http.proxy"] = "lua/opensandbox/http/proxy.lua",
     ["opensandbox.http.retry"] = "lua/opensandbox/http/retry.lua",

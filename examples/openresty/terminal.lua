@@ -97,7 +97,9 @@ local function copy_input(page, terminal)
       if not cols then return POLICY_VIOLATION end
       done, err = terminal:resize(cols, rows)
     end
-    if not done and err.terminal_continues then page:send_error(err.message) end -- terminal:read returns other errors, too
+    -- The page is too slow, or input may be lost. terminal:read returns other errors, too.
+    local is_notice = not done and (err.terminal_continues or err.code == "output_unread")
+    if is_notice then page:send_error(err.message) end
   end
 end
 

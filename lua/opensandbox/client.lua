@@ -337,8 +337,8 @@ function Client:close()
   groups[#groups + 1] = self.cleanup
   local all_ended = true
   for _, group in ipairs(groups) do all_ended = group:join(deadline) and all_ended end
-  -- The time is over, or this code cannot wait in the loop.
-  if not all_ended then self.resources:close_blocking(deadline) end
+  -- The time is over, this code cannot wait in the loop, or a task has failed for want of memory.
+  if not all_ended or self.resources:is_pending() then self.resources:close_blocking(deadline) end
   self.http:close(deadline:remaining())
   self.resources:abandon()
 end
