@@ -337,8 +337,8 @@ function Client:close()
   groups[#groups + 1] = self.cleanup
   local all_ended = true
   for _, group in ipairs(groups) do all_ended = group:join(deadline) and all_ended end
-  -- The time is over, or this code cannot wait in the loop.
-  if not all_ended then self.resources:close_blocking(deadline) end
+  -- The time is over, this code cannot wait in the loop, or a task has failed for want of memory.
+  if not all_ended or self.resources:is_pending() then self.resources:close_blocking(deadline) end
   self.http:close(deadline:remaining())
   self.resources:abandon()
 end
@@ -404,6 +404,7 @@ end
 ---@param seconds? number how long to wait at most, default 0
 ---@return integer running the number of this client's requests that run
 function Client:step(seconds)
+  if seconds ~= nil and type(seconds) ~= "number" then seconds = options.argument("step", "the time", seconds, "seconds or 0") end
   scheduler:step(seconds)
   return (self.http.transport.multi:inflight())
 end

@@ -20,6 +20,7 @@ local parts = lazy.modules {
   code_context = "opensandbox.code_context",
   command = "opensandbox.command",
   command_stream = "opensandbox.command_stream",
+  create_recovery = "opensandbox.lifecycle.create_recovery",
   egress = "opensandbox.egress",
   files = "opensandbox.files",
   isolated_session = "opensandbox.isolated_session",
@@ -88,25 +89,18 @@ local function remember(self, port, endpoint)
   if endpoint and endpoint.origin then self.origin = endpoint.origin end
 end
 
--- Makes an object. `owned`: this process created the sandbox and deletes it when the object is closed or collected.
-local function new(client, id, owned)
+-- Makes an object. With a resource, this process owns the sandbox, and deletes it when the object is closed or collected.
+local function new(client, id, resource)
   local self = setmetatable({
     id = id, client = client,
     _endpoints = {},   -- by port
     _closed = false,   -- no method works any more
     _killed = false,   -- this object has deleted the sandbox
     _renewer = nil,    -- see keep_alive
-    _resource = nil,   -- deletes an owned sandbox
+    _resource = resource, -- deletes the sandbox; nil: it is not owned
     _finalizer = nil,
   }, Sandbox)
-  if owned then
-    local http = client.http
-    local resource = client.resources:add(function()
-      return http:lifecycle_request(sandbox_requests.delete("delete_sandbox", id))
-    end)
-    self._resource = resource
-    self._finalizer = finalizer(function() resource:delete() end)
-  end
+  if resource then self._finalizer = finalizer(function() resource:delete() end) end
   return self
 end
 
@@ -182,9 +176,9 @@ function sandboxes.create(client, opts)
     if own_options[name] then own[name] = value else to_create[name] = value end
   end
   check_wait(op, own)
-  local info, err = client:for_op(op):create_sandbox(to_create)
+  local info, err, resource = parts.create_recovery.create(client:for_op(op), to_create)
   if not info then return nil, err end
-  local self = new(client, info.id, true)
+  local self = new(client, info.id, resource)
   if to_create.template_id then self.origin = objects.TEMPLATE_ORIGIN end
   if own.wait == false then return with_keep_alive(self, op, own.keep_alive, info) end
   local limit = deadline.new(own.ready_timeout or parts.readiness.READY_TIMEOUT)
@@ -235,7 +229,7 @@ function sandboxes.connect(client, id, opts)
   else
     options.path_segment(op, "the sandbox id", id)
   end
-  local self = new(client, id, false)
+  local self = new(client, id)
   remember(self, objects.EXECD_PORT, known)
   if opts.wait == false then return with_keep_alive(self, op, opts.keep_alive) end
   local limit = deadline.new(opts.ready_timeout or parts.readiness.READY_TIMEOUT)
@@ -256,7 +250,10 @@ end
 function sandboxes.adopt(client, op, handle)
   local id, execd = parts.sandbox_reference.read(client, op, handle)
   if not id then return nil, execd end
-  local self = new(client, id, true)
+  local http = client.http
+  local self = new(client, id, client.resources:add(function()
+    return http:lifecycle_request(sandbox_requests.delete("delete_sandbox", id))
+  end))
   self._endpoints[objects.EXECD_PORT] = execd
   return self
 end
@@ -278,7 +275,7 @@ function sandboxes.sandboxes(client, filter)
   return function()
     position = position + 1
     local info = list[position]
-    if info then return new(client, info.id, false), info end
+    if info then return new(client, info.id), info end
   end
 end
 

@@ -4,6 +4,7 @@ local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
+local tasks = require "opensandbox.loop.task"
 local wait_until = require "spec.support.wait_until"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
@@ -74,6 +75,18 @@ describe("a sandbox whose DELETE fails", function()
     assert.equal(6, deletes "collected-5")
   end)
 
+  it("is looked for after a failed DELETE only, because a client may own ten thousand", function()
+    local seen = 0
+    local resource = new("owner").resources:add(function() return nil end)
+    function resource.parent_is_owned()
+      seen = seen + 1
+      return true
+    end
+    for _ = 1, 20 do assert(client:get_sandbox("another")) end
+    assert.equal(0, seen)
+    resource:release()
+  end)
+
   it("keeps no task waiting meanwhile", function()
     local function drop() create("waiting-9", { retry = false }) end
     drop()
@@ -101,6 +114,17 @@ describe("a sandbox whose DELETE fails", function()
     client:close()
     assert.is_true(core.now() - began < 3)
     assert.equal(5, server:state()["close-4/sandboxes/s1"])
+  end)
+
+  it("is deleted while the client closes, when memory did not suffice to start that before", function()
+    create "starved-0"
+    local spawn_detached = tasks.spawn_detached
+    function tasks.spawn_detached() error("not enough memory", 0) end
+    collect()
+    tasks.spawn_detached = spawn_detached
+    assert.equal(0, deletes "starved-0")
+    client:close()
+    assert.equal(1, server:state()["starved-0/sandboxes/s1"])
   end)
 
   it("is deleted again when the script ends", function()

@@ -6,6 +6,7 @@ local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
+local tasks = require "opensandbox.loop.task"
 local wait_until = require "spec.support.wait_until"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
@@ -135,7 +136,7 @@ describe("a create whose response is lost", function()
         local name, path = request.path:match("^/(%w+)/v1(/[^?]*)")
         if request.method == "POST" then
           created[name], known[name] = uv.hrtime(), name ~= "unlisted"
-          if name == "outage" then return connection:close() end
+          if name == "outage" or name == "garbled" or name == "starved" then return connection:close() end
           return connection:silence()
         elseif is_down(name) then
           state.refused = (state.refused or 0) + 1
@@ -146,9 +147,12 @@ describe("a create whose response is lost", function()
           return connection:respond(204, {}, "")
         elseif name == "mute" then
           return connection:silence()
+        elseif name == "garbled" and elapsed(name) < 0.5 then
+          state.garbled = (state.garbled or 0) + 1
+          return connection:respond(200, { ["Content-Type"] = "text/html" }, "<html>please wait</html>")
         end
         local items = json.array {}
-        if known[name] and not (name == "late" and elapsed(name) < 1.2) then
+        if known[name] and not ((name == "late" or name == "ended") and elapsed(name) < 1.2) then
           items[1] = { id = "found-" .. name, status = { state = "Running" } }
         end
         connection:respond(200, JSON, json.encode { items = items })
@@ -167,6 +171,37 @@ describe("a create whose response is lost", function()
     local info, err = create "outage"
     assert.equal("found-outage", info and info.id, tostring(err))
     assert.is_true(server:state().refused > 3)
+  end)
+
+  it("is searched until the lists are understood again", function()
+    local info, err = create "garbled"
+    assert.equal("found-garbled", info and info.id, tostring(err))
+    assert.is_true(server:state().garbled > 0)
+  end)
+
+  it("is searched while the client closes, when memory did not suffice to start the search", function()
+    local spawn_detached = tasks.spawn_detached
+    function tasks.spawn_detached() error("not enough memory", 0) end
+    local ok, problem = pcall(create, "starved")
+    tasks.spawn_detached = spawn_detached
+    assert.same({ false, "not enough memory" }, { ok, problem })
+    client:close()
+    assert.equal("/sandboxes/found-starved", server:state()["deleted starved"])
+  end)
+
+  it("is searched when the script ends", function()
+    local env = process.module_paths()
+    env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY, env.OPEN_SANDBOX_PROTOCOL = server.url .. "/ended", "k", false
+    local child = process.start { env = env, argv = { process.lua(), "-e", [[
+      local client = require("opensandbox").new(nil, nil, { create_timeout = 0.4 })
+      local info, err = client:create_sandbox { image = "x" }
+      assert(not info and err.kind == "timeout", tostring(err))
+    ]] } }
+    local code = child:wait(15)
+    local complaint = child:stderr_text()
+    child:stop()
+    assert.equal(0, code, complaint)
+    assert.equal("/sandboxes/found-ended", server:state()["deleted ended"])
   end)
 
   it("is searched in the background, through an outage too, when its task is cancelled", function()

@@ -1,9 +1,13 @@
 --- Owned resources: sandboxes, and objects inside sandboxes, that this client created and must delete.
 --
 -- A resource leaves the set when the server has answered its DELETE, or when it is released. A background task sends the DELETE. If it fails,
--- because the network fails for a while, it is repeated when the server answers anything again. No task waits for that, because it would
--- keep a host's event loop from ending. Closing the client repeats the DELETE as long as its time allows. Collecting the client, or closing
--- the Lua state, does the same in a finalizer.
+-- because the network or the memory fails for a while, it is repeated when the server answers anything again. No task waits for that, because
+-- it would keep a host's event loop from ending. Closing the client repeats the DELETE as long as its time allows. Collecting the client, or
+-- closing the Lua state, does the same in a finalizer.
+--
+-- The resource of a create enters the set before the request is sent, see create_rollback.lua. So whatever fails after that, memory included,
+-- does not make the client forget the object. Until the response names the object, the resource can have a search for it, whose requests are
+-- sent in the same way.
 --
 -- A resource does not refer to the object that people hold, so that it can outlive that object in its finalizer. It belongs to the process
 -- that created it: a forked child does not delete the resources of its parent.
@@ -14,6 +18,7 @@ local coxpcall = require "opensandbox.loop.coxpcall"
 local deadlines = require "opensandbox.loop.deadline"
 local each = require "opensandbox.base.each"
 local finalizer = require "opensandbox.base.finalizer"
+local json = require "opensandbox.base.json"
 local lazy = require "opensandbox.base.lazy"
 local loop = require "opensandbox.loop"
 local scheduler = require "opensandbox.loop.scheduler"
@@ -23,8 +28,13 @@ local tables = require "opensandbox.base.tables"
 local parts = lazy.modules { call = "opensandbox.http.call", exchange = "opensandbox.http.exchange" }
 
 ---@class opensandbox.OwnedResource
+---@field delete_request? fun(): table? makes the prepared request that deletes the object, or returns nil when that is no longer needed
+---@field search? opensandbox.ObjectSearch while the object is not known
+---@field is_wanted boolean the code that called create waits for the search
+---@field found? any the object that the search has found
+---@field waiter? opensandbox.Waiter of the code that waits for the search
 ---@field best_effort? boolean one call must do, because the resource ends with its sandbox anyway
----@field retry_at? number on the clock of core.now(), after a DELETE that failed
+---@field retry_at? number on the clock of core.now(): when a request that fails is repeated at the earliest
 ---@field on_release? fun() called once when the resource is deleted or released
 ---@field parent_is_owned? fun(): boolean a resource inside a sandbox that is deleted itself needs no request
 local OwnedResource = {}
@@ -53,6 +63,7 @@ function owned_resource.set(http, cleanup)
   local self = setmetatable({
     http = http, cleanup = cleanup, closing = false,
     members = {}, -- the process that created each resource
+    retry_at = math.huge, -- the earliest of the members that are not being deleted, so that a response costs nothing when all is well
     creates = setmetatable({}, { __mode = "k" }), -- requests whose response was not received yet, see create_rollback.lua
     sleepers = {},                                -- waiters of background tasks, see sleep
   }, OwnedResources)
@@ -62,13 +73,21 @@ function owned_resource.set(http, cleanup)
   return self
 end
 
---- Adds a resource.
+--- Makes the resource of an object that is about to be created. It is in the set after `enter`.
+---@return opensandbox.OwnedResource
+function OwnedResources:expect()
+  return setmetatable({ set = self, delete_request = nil, search = nil, is_wanted = false, found = nil, waiter = nil,
+    task = nil, retry_at = nil,
+    backoff = backoffs.new(INITIAL_BACKOFF, MAX_BACKOFF, BACKOFF_FACTOR) }, OwnedResource)
+end
+
+--- Adds a resource whose object exists.
 ---@param delete_request fun(): table? makes the prepared request that deletes it; nil when that is no longer needed
 ---@return opensandbox.OwnedResource
 function OwnedResources:add(delete_request)
-  local resource = setmetatable({ set = self, delete_request = delete_request, task = nil, retry_at = nil,
-    backoff = backoffs.new(INITIAL_BACKOFF, MAX_BACKOFF, BACKOFF_FACTOR) }, OwnedResource)
-  self.members[resource] = core.process()
+  local resource = self:expect()
+  resource.delete_request = delete_request
+  resource:enter()
   if self.closing then resource:delete() end
   return resource
 end
@@ -78,16 +97,29 @@ local function members_of(self)
   local list = {}
   for _, resource in ipairs(tables.keys(self.members)) do
     local ends_with_parent = resource.parent_is_owned and resource.parent_is_owned()
-    if resource:is_ours() and not ends_with_parent then list[#list + 1] = resource end
+    local is_deletable = resource.delete_request or resource.search
+    if is_deletable and resource:is_ours() and not ends_with_parent then list[#list + 1] = resource end
   end
   return list
 end
 
---- Called when the server has answered a request: starts the DELETEs again that failed before.
+--- Returns whether a request is left to be sent, or to be answered.
+---@return boolean
+function OwnedResources:is_pending()
+  return #members_of(self) > 0
+end
+
+--- Called when the server has answered a request: starts again what failed before.
 function OwnedResources:on_server_response()
   local now = core.now()
+  if now < self.retry_at then return end
+  self.retry_at = math.huge
   for _, resource in ipairs(members_of(self)) do
-    if resource.retry_at and now >= resource.retry_at then resource:delete() end
+    if resource.retry_at and now >= resource.retry_at then
+      resource:delete()
+    elseif resource.retry_at then
+      self.retry_at = math.min(self.retry_at, resource.retry_at)
+    end
   end
 end
 
@@ -104,17 +136,27 @@ local function is_final(status)
   return status < 500 and status ~= 429 and status ~= 408
 end
 
--- Sends one DELETE for each resource, and drives the transport until all are answered or the deadline has come.
+-- Starts the next request of a resource.
+local function start_request(self, resource)
+  local request = resource:next_request()
+  return request and parts.exchange.start(self.http, request)
+end
+
+-- Sends one request for each resource, and drives the transport until all are answered or the deadline has come.
 local function delete_all_blocking(self, deadline)
   local exchanges = {}
   for _, resource in ipairs(members_of(self)) do
-    local prepared, request = pcall(resource.delete_request) -- a hook of the user may raise
-    if prepared and request then exchanges[resource] = parts.exchange.start(self.http, request) end
+    local started, ex = pcall(start_request, self, resource) -- a hook of the user may raise
+    if started then exchanges[resource] = ex end
   end
   for resource, ex in each(exchanges) do
-    local status = ex:finish_blocking(deadline, parts.call.MAX_BODY_SIZE)
+    local status, body = ex:finish_blocking(deadline, parts.call.MAX_BODY_SIZE)
     ex:close()
-    if resource.best_effort or (status and is_final(status)) then resource:release() end
+    if resource.search then
+      resource:on_search_response(ex.request, status, body)
+    elseif resource.best_effort or (status and is_final(status)) then
+      resource:release()
+    end
   end
   return next(exchanges) ~= nil
 end
@@ -123,7 +165,7 @@ end
 ---@param deadline opensandbox.Deadline
 function OwnedResources:close_blocking(deadline)
   self.closing = true
-  for _, create in ipairs(tables.keys(self.creates)) do create:settle_blocking(deadline) end
+  for _, create in ipairs(tables.keys(self.creates)) do pcall(create.settle_blocking, create, deadline) end -- memory may run out
   -- What became known at the last moment gets a DELETE, too.
   if deadline:has_passed() then deadline = deadlines.new(owned_resource.LAST_DELETE_TIMEOUT) end
   while not deadline:has_passed() and delete_all_blocking(self, deadline) do
@@ -151,10 +193,23 @@ function OwnedResources:finalizer_deadline()
   return self.deadline
 end
 
+--- Adds the resource to its set.
+function OwnedResource:enter()
+  self.set.members[self] = core.process()
+end
+
 --- Returns whether this process created the resource and still owns it.
 ---@return boolean
 function OwnedResource:is_ours()
   return self.set.members[self] == core.process()
+end
+
+--- Sets the object, which is known from now on.
+---@param object any
+---@param delete_request fun(object: any): table? makes the prepared request that deletes it
+function OwnedResource:locate(object, delete_request)
+  self.delete_request = function() return delete_request(object) end
+  self.search = nil
 end
 
 --- Ends the ownership: the resource was deleted, or stays.
@@ -165,27 +220,116 @@ function OwnedResource:release()
   if self.on_release then self.on_release() end
 end
 
+-- Returns the next request: it finds the object, or deletes it. Returns nil when no request is needed any more.
+function OwnedResource:next_request()
+  if self.search then return self.search.request() end
+  return self.delete_request()
+end
+
+-- Sets the object that the search has found. The create waits no longer for its response.
+local function set_found(self, object)
+  local search = self.search
+  self.found = object
+  self:locate(object, search.delete_request)
+  if search.weak.create then search.weak.create:on_found() end
+end
+
+-- Takes the response of a search that was received in code that cannot wait. Nil: there is none.
+function OwnedResource:on_search_response(request, status, body)
+  local list = status and status < 300 and json.decode(body)
+  list = type(list) == "table" and request.decode(list)
+  if list and list[1] then return set_found(self, list[1]) end
+  local is_absent = list and select(2, self.search:next_delay())
+  if is_absent or (status and status >= 400 and is_final(status)) then self:release() end
+end
+
+-- Sends a request, and waits for its response.
+local function call(self, request)
+  request.timeout, request.explained = request.timeout or self.set.http.timeouts.timeout, false
+  local called, value, err = coxpcall.pcall(parts.call.run, self.set.http, request)
+  if not called then return nil, { kind = "transport", cause = value } end -- raised for want of memory
+  return value, err
+end
+
+-- Takes the outcome of a request of a search. Returns the seconds until the next request, or nil when the search ends.
+local function on_searched(self, list, err)
+  if list and list[1] then return set_found(self, list[1]) end
+  local is_refused = err and err.kind == "http" and is_final(err.status)
+  local delay, is_absent = self.search:next_delay(err)
+  if is_refused or is_absent then self:release() end
+  return not (err and err.kind == "closed") and delay or nil
+end
+
+-- Searches the object, until it is found or the response of its create names it.
+local function find(self)
+  local set, search = self.set, self.search
+  local delay = search:begin()
+  if delay then set:sleep(delay) end
+  while self.search and self:is_ours() do
+    local list, err = call(self, search.request())
+    if not self.search or not self:is_ours() then return end
+    delay = on_searched(self, list, err)
+    if not delay then return end
+    set:sleep(delay)
+  end
+end
+
+-- Lets a request be repeated after some seconds, when the server answers anything.
+local function retry_after(self, seconds)
+  self.retry_at = core.now() + seconds
+  self.set.retry_at = math.min(self.set.retry_at, self.retry_at)
+end
+
 -- A task: deletes a resource. While the client is being closed, it tries until it is stopped.
 local function delete(self)
   local set = self.set
+  if self.search then
+    find(self)
+    if self.waiter then scheduler.wake(self.waiter) end
+    if self.search or (self.found and self.is_wanted and not set.closing) then return end
+  end
   while self:is_ours() do
     local request = self.delete_request()
     if not request then return self:release() end
-    request.timeout, request.explained = request.timeout or set.http.timeouts.timeout, false
-    local called, problem, err = coxpcall.pcall(parts.call.run, set.http, request)
-    if not called then err = { kind = "transport", cause = problem } end -- raised for want of memory
+    local _, err = call(self, request)
     if not err or self.best_effort or (err.kind == "http" and is_final(err.status)) then return self:release() end
-    self.retry_at = core.now() + self.backoff:next()
+    retry_after(self, self.backoff:next())
     if err.kind == "closed" or not set.closing then return end
     set:sleep(MAX_CLOSING_BACKOFF)
   end
 end
 
---- Starts to delete the resource in the background. May run in a finalizer.
+--- Starts to delete the resource in the background, and to search its object before if that is not known. May run in a finalizer.
 function OwnedResource:delete()
   if not self:is_ours() or (self.task and not self.task:done()) then return end
-  self.retry_at = nil
+  retry_after(self, INITIAL_BACKOFF) -- in case that memory does not suffice for the task
   self.task = self.set.cleanup:spawn(function() delete(self) end)
+end
+
+--- Searches the object, and waits for that.
+---@param op string the method that the user called
+---@param seconds number
+---@return any object nil: it was not found in time, and is deleted if it is found later
+---@return opensandbox.Error? err when the task was cancelled
+function OwnedResource:await_search(op, seconds)
+  local deadline = deadlines.new(seconds)
+  self.is_wanted = true
+  self:delete()
+  while not self.task:done() and not deadline:has_passed() do
+    local interruption, reason = loop.wait { seconds = deadline:remaining(), registry = self, key = "waiter", owner = self }
+    if interruption then
+      self:abandon()
+      return nil, loop.interrupted(op, interruption, reason)
+    end
+  end
+  if self.found and not self.set.closing then return self.found end
+  self:abandon()
+end
+
+--- The code that called create waits no longer. The object may have been found just before that.
+function OwnedResource:abandon()
+  self.is_wanted = false
+  if self.found then self:delete() end
 end
 
 return owned_resource

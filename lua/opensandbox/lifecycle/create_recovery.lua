@@ -1,109 +1,54 @@
 --- Creates a sandbox so that none is left behind: POST /sandboxes.
 --
 -- The request is never sent twice, because the server cannot know that both are the same. Every create carries a unique label.
--- If its response is lost, or if nobody waits for it, a background task searches the sandbox by that label. The caller waits for that task
--- as long as its time limit allows. A sandbox that is found later has no owner, and is deleted.
+-- If its response is lost, or if nobody waits for it, the sandbox is searched by that label in the background. The caller waits for the
+-- search as long as its time limit allows. A sandbox that is found later has no owner, and is deleted.
 
-local backoffs = require "opensandbox.loop.backoff"
-local coxpcall = require "opensandbox.loop.coxpcall"
 local create_options = require "opensandbox.lifecycle.create_options"
 local create_rollback = require "opensandbox.http.create_rollback"
-local deadlines = require "opensandbox.loop.deadline"
-local loop = require "opensandbox.loop"
+local deadline = require "opensandbox.loop.deadline"
 local objects = require "opensandbox.lifecycle.objects"
+local pagination = require "opensandbox.lifecycle.pagination"
 local random = require "opensandbox.base.random"
 local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
-local scheduler = require "opensandbox.loop.scheduler"
+local server_version = require "opensandbox.lifecycle.server_version"
+local url = require "opensandbox.base.url"
 
 local create_recovery = {}
 
-local LOST_CREATE_TIMEOUT = 30 -- seconds: how long the server is searched after the response was lost
-local MAX_SEARCH_TIME = 120    -- seconds: how long the search outlasts an outage; it keeps the loop of a host alive
-local LIST_TIMEOUT = 10        -- seconds for one list
-local INITIAL_DELAY = 0.2      -- seconds between two lists
-local MAX_DELAY = 5            -- seconds
-local BACKOFF_FACTOR = 2
-local RESPONSE_DELAY = 1       -- seconds before the first list, while the response may still come
-local SEARCH_SHARE = 1 / 4     -- of create_timeout: reserved for a search after the request has timed out
-local MAX_RESERVE = 2          -- seconds
-local MIN_TIMEOUT = 0.001      -- seconds, because 0 means no limit
+local LIST_TIMEOUT = 10    -- seconds for one request of a search
+local MAX_WAIT = 30        -- seconds that the caller waits for a search
+local SEARCH_SHARE = 1 / 4 -- of create_timeout: reserved for a search after the request has timed out
+local MAX_RESERVE = 2      -- seconds
+local MIN_TIMEOUT = 0.001  -- seconds, because 0 means no limit
 
--- Returns whether a failed create may have made a sandbox all the same.
-local function outcome_unknown(err)
-  if err.not_sent or err.retryable then return false end
-  if err.kind == "http" then return err.status == 502 or err.status == 503 or err.status == 504 end
-  return err.kind == "transport" or err.kind == "timeout" or err.kind == "stream" or err.kind == "protocol"
+-- Makes the request that finds the sandbox with a label: GET /sandboxes.
+local function find_request(http, label)
+  local filter = pagination.metadata_filter { [objects.CREATE_LABEL] = label }
+  local request = { op = "list_sandboxes", method = "GET", path = "/sandboxes" .. url.query { { "metadata", filter } },
+    timeout = LIST_TIMEOUT, shielded = true }
+  function request.decode(response)
+    local first = type(response.items) == "table" and response.items[1]
+    if not first then return type(response.items) == "table" and {} or nil, "list" end
+    local info, missing = objects.sandbox_info(first)
+    return info and { info }, missing
+  end
+  return http:lifecycle_request(request)
 end
 
--- Searches for the sandbox of a create. Runs in a background task. Returns nil when it did not appear, or when the response came.
-local function find_by_label(client, label, create)
-  local last, deadline = deadlines.new(MAX_SEARCH_TIME), deadlines.new(LOST_CREATE_TIMEOUT)
-  local backoff = backoffs.new(INITIAL_DELAY, MAX_DELAY, BACKOFF_FACTOR)
-  if not create.outcome then client.resources:sleep(RESPONSE_DELAY) end
-  while create:is_ours() and (not create.outcome or (create.outcome == "failed" and outcome_unknown(create.err))) do
-    local called, found, err = coxpcall.pcall(client.list_sandboxes, client,
-      { metadata = { [objects.CREATE_LABEL] = label }, timeout = LIST_TIMEOUT })
-    if not called then found, err = nil, { retryable = true } end -- raised for want of memory
-    if found and found[1] then return found[1] end
-    if err and not err.retryable then return nil end
-    -- The time counts from the end of the request, and from the end of an outage.
-    if err or not create.outcome then deadline = deadlines.new(LOST_CREATE_TIMEOUT) end
-    if deadline:has_passed() or last:has_passed() then return nil end
-    client.resources:sleep(backoff:next())
+-- Returns what to do about a create from a template that the server refused, or nil. A server without templates misses what they set.
+local function template_hint(err)
+  if err.code:find("TEMPLATE_NOT_FOUND", 1, true) then
+    return "It does not exist, or is not Succeeded yet: see client:wait_template"
+  end
+  local misses_image = err.status == 422 and err.message:find("image", 1, true)
+  if misses_image or err.code == "DOCKER::INVALID_ENTRYPOINT" then
+    return "Only servers on Kubernetes have templates, from 1.1.1"
   end
 end
 
--- A search in the background. The code that called create waits for it, or does not.
-local Search = {}
-Search.__index = Search
-
-local function start_search(client, label, create, wanted)
-  local self = setmetatable({
-    create = create,
-    wanted = wanted, -- the caller waits
-    found = nil, finished = false,
-    waiter = nil,    -- of the caller
-  }, Search)
-  client.cleanup:spawn(function()
-    local ok, found = coxpcall.pcall(find_by_label, client, label, create)
-    self.finished, self.found = true, ok and found or nil
-    if not self.wanted then self:abandon() end
-    if self.waiter then scheduler.wake(self.waiter) end
-    if not ok then error(found, 0) end
-  end)
-  return self
-end
-
--- The caller does not wait any more. The sandbox may have been found just before that.
-function Search:abandon()
-  self.wanted = false
-  if self.found then self.create:delete(self.found) end
-  self.found = nil
-end
-
--- Waits for the search. Returns nil and no error when the sandbox was not found in time.
-local function await(search, op, seconds)
-  local deadline = deadlines.new(seconds)
-  while not search.finished and not deadline:has_passed() do
-    local interruption, reason = loop.wait { seconds = deadline:remaining(), registry = search, key = "waiter", owner = search }
-    if interruption then
-      search:abandon()
-      return nil, loop.interrupted(op, interruption, reason)
-    end
-  end
-  local found = search.found
-  if not found then search:abandon() end
-  return found
-end
-
---- Creates a sandbox.
----@param client opensandbox.Client
----@param op string the method that the user called
----@param opts opensandbox.SandboxOpts checked
----@param limit opensandbox.Deadline for the request and the search together
----@return opensandbox.SandboxInfo? info
----@return opensandbox.Error? err
-function create_recovery.create(client, op, opts, limit)
+-- Sends the request, and searches the sandbox if the response is lost.
+local function create_within(client, op, opts, limit)
   local http, label = client.http, random.hex(16)
   local request = {
     op = op, method = "POST", path = "/sandboxes", json = create_options.body(opts, label), decode = objects.sandbox_info,
@@ -113,17 +58,38 @@ function create_recovery.create(client, op, opts, limit)
   local create = create_rollback(client, request, function(info)
     return http:lifecycle_request(sandbox_requests.delete("delete_sandbox", info.id))
   end, {
-    on_background = function(create) start_search(client, label, create, false) end,
+    find_request = function() return find_request(http, label) end,
   })
+  local resource = create.resource
   local info, err = http:call(request)
-  if info or not outcome_unknown(err) then return info, err end
-  create:fail(err)
-  local found, interrupted = await(start_search(client, label, create, true), op, limit:clamp(LOST_CREATE_TIMEOUT))
-  if found then return found end
+  if info then return info, nil, resource end
+  if not create:fail(err) then return nil, err end
+  local found, interrupted = resource:await_search(op, limit:clamp(MAX_WAIT))
+  if found then return found, nil, resource end
   if interrupted then return nil, interrupted end
   err.hint = ("Whether the sandbox was created is not known. It would carry the metadata %s=%s, and is deleted if it appears while "
     .. "this client is open"):format(objects.CREATE_LABEL, label)
   return nil, err
+end
+
+--- Creates a sandbox.
+---@param client opensandbox.Client
+---@param opts opensandbox.SandboxOpts
+---@return opensandbox.SandboxInfo? info
+---@return opensandbox.Error? err
+---@return opensandbox.OwnedResource? resource of the sandbox: the client deletes it unless the caller releases it
+function create_recovery.create(client, opts)
+  local op = client.op or "create_sandbox"
+  opts = create_options.check(op, opts)
+  client = client:for_op(op)
+  local timeouts = client.http.timeouts
+  local limit = deadline.new(timeouts.create_timeout, "create_timeout")
+  local known, err = server_version(client, op, opts, limit:clamp(timeouts.timeout))
+  if not known then return nil, limit:has_passed() and limit:error(op, err) or err end
+  local info, resource
+  info, err, resource = create_within(client, op, opts, limit)
+  if err and opts.template_id then err.hint = template_hint(err) or err.hint end
+  return info, err, resource
 end
 
 return create_recovery

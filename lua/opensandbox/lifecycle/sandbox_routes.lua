@@ -1,7 +1,6 @@
 --- Sandboxes: a client method for each route of the lifecycle API, and `wait_ready`.
 
 local core = require "opensandbox.core"
-local create_options = require "opensandbox.lifecycle.create_options"
 local create_recovery = require "opensandbox.lifecycle.create_recovery"
 local deadline = require "opensandbox.loop.deadline"
 local each = require "opensandbox.base.each"
@@ -12,7 +11,6 @@ local options = require "opensandbox.base.options"
 local pagination = require "opensandbox.lifecycle.pagination"
 local readiness = require "opensandbox.lifecycle.readiness"
 local requests = require "opensandbox.lifecycle.sandbox_requests"
-local server_version = require "opensandbox.lifecycle.server_version"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
@@ -22,17 +20,6 @@ local sandbox_routes = {}
 local MAX_CLOCK_ERROR = 2 -- seconds: the Date header has whole seconds
 
 local call_options = { timeout = "seconds" }
-
--- Returns what to do about a create from a template that the server refused, or nil. A server without templates misses what they set.
-local function template_hint(err)
-  if err.code:find("TEMPLATE_NOT_FOUND", 1, true) then
-    return "It does not exist, or is not Succeeded yet: see client:wait_template"
-  end
-  local misses_image = err.status == 422 and err.message:find("image", 1, true)
-  if misses_image or err.code == "DOCKER::INVALID_ENTRYPOINT" then
-    return "Only servers on Kubernetes have templates, from 1.1.1"
-  end
-end
 
 --- Creates a sandbox: POST /sandboxes. Returns when the server has started it; use `wait_ready` before running commands.
 ---
@@ -45,14 +32,8 @@ end
 ---@return opensandbox.SandboxInfo? info
 ---@return opensandbox.Error? err
 function sandbox_routes:create_sandbox(opts)
-  local op = self.op or "create_sandbox"
-  opts = create_options.check(op, opts)
-  local client, limit = self:for_op(op), deadline.new(self.http.timeouts.create_timeout, "create_timeout")
-  local known, err = server_version(client, op, opts, limit:clamp(self.http.timeouts.timeout))
-  if not known then return nil, limit:has_passed() and limit:error(op, err) or err end
-  local info
-  info, err = create_recovery.create(client, op, opts, limit)
-  if err and opts.template_id then err.hint = template_hint(err) or err.hint end
+  local info, err, resource = create_recovery.create(self, opts)
+  if resource then resource:release() end
   return info, err
 end
 
