@@ -13,6 +13,7 @@
 # make systems    README's two commands on other Debian releases, in directories of their own (root, debootstrap)
 # make interop    the development server, driven by the official Python and JavaScript SDKs
 # make contract   every request of the lifecycle API, sent to the real server, which comes from PyPI
+# make types      emmylua_check on the examples and on scripts of users' kinds; builds it the first time, which takes minutes (cargo)
 # make doc        the reference in doc/, from the annotations in lua/
 # make rockspec   the rockspec of the version in lua/opensandbox/version.lua, from the scm one
 # make setup-build  the packages that the build needs: on Debian and Ubuntu it installs them, elsewhere it names them
@@ -39,6 +40,10 @@ LUA_LIBS ?= -l$(if $(filter jit,$(ABI)),luajit-5.1,lua$(VERSION)) # for programs
 CURL_CFLAGS ?= $(shell curl-config --cflags 2>/dev/null)
 CURL_LIBS ?= -lcurl
 
+# The first line of a recipe that is wrong where the interpreter does not run.
+NEEDS_LUA = $(if $(ABI),,$(error $(LUA) does not run: install it, or say LUA=...; \
+  `make LUA=$(LUA) setup-build` installs it on Debian and Ubuntu))
+
 # SANITIZE=1: the core under AddressSanitizer and UBSan. POLLER=poll: the poll() set instead of epoll.
 BUILD = build/$(ABI)$(if $(SANITIZE),-sanitize)$(if $(filter poll,$(POLLER)),-poll)
 ifdef SANITIZE
@@ -63,7 +68,7 @@ CORE = $(BUILD)/opensandbox/core.so
 RUN_TESTS = $(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/run.lua
 ENVIRONMENT = LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;./?.lua;;" LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"
 
-.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak soak-faults pool-kills lint doc rockspec help \
+.PHONY: all core demo systems test test-alone bench interop sdks contract contract-server soak soak-faults pool-kills lint doc types rockspec help \
   fuzz fuzz-coverage tsan torture malformed creates closing env install uninstall clean setup-build setup-test setup-demo setup-bench setup-interop \
   run-test run-demo
 
@@ -85,7 +90,7 @@ $(CORE): $(OBJECTS)
 	$(CC) $(CFLAGS) $(SHARED) -o $@ $(OBJECTS) $(CURL_LIBS) $(LDFLAGS)
 
 $(BUILD)/%.o: src/%.c $(wildcard src/*.h) Makefile
-	$(if $(ABI),,$(error $(LUA) does not run: install it, or say LUA=...; `make LUA=$(LUA) setup-build` installs it on Debian and Ubuntu))
+	$(NEEDS_LUA)
 	@mkdir -p $(@D)
 	$(CC) -std=gnu99 $(WARNINGS) $(WERROR) $(CPPFLAGS) $(CFLAGS) -fPIC -I$(LUA_INCDIR) $(CURL_CFLAGS) -c -o $@ $<
 
@@ -170,6 +175,16 @@ lint:
 doc:
 	@LUA_PATH="./?.lua;;" $(LUA) tools/reference/main.lua
 
+# Where Rust is too old, cargo says which version it needs.
+EMMYLUA_VERSION = 0.25.1
+
+types: build/emmylua/bin/emmylua_check
+	@$(MAKE) --no-print-directory run-test SPEC=spec/doc/types_spec.lua
+
+build/emmylua/bin/emmylua_check:
+	@command -v cargo >/dev/null || { echo "This needs cargo of Rust 1.88 or newer; Debian 12 has it in the package cargo-web" >&2; exit 1; }
+	cargo install --locked --root build/emmylua --version $(EMMYLUA_VERSION) emmylua_check
+
 rockspec:
 	@$(LUA) tools/rockspec.lua
 
@@ -243,6 +258,7 @@ creates: core
 	@$(ENVIRONMENT) LUA="$(LUA)" $(LUA) spec/torture/creates.lua $(TRIES)
 
 env:
+	$(NEEDS_LUA)
 	@echo 'export LUA_PATH="$(CURDIR)/lua/?.lua;$(CURDIR)/lua/?/init.lua;;"'
 	@echo 'export LUA_CPATH="$(CURDIR)/$(BUILD)/?.so;;"'
 
@@ -255,10 +271,13 @@ install: core
 	  sed '1s|.*|#!/usr/bin/env $(notdir $(LUA))|' bin/$$program > "$(DESTDIR)$(PREFIX)/bin/$$program" && \
 	  chmod 755 "$(DESTDIR)$(PREFIX)/bin/$$program" || exit 1; done
 
-# Other Luas may have their own installation, but there is one program of each name.
+# Other Luas may have their own installation, but there is one program of each name, which runs with the Lua that was installed last.
 uninstall:
+	$(NEEDS_LUA)
 	rm -rf "$(DESTDIR)$(PREFIX)/share/lua/$(VERSION)/opensandbox" "$(DESTDIR)$(PREFIX)/lib/lua/$(VERSION)/opensandbox"
-	rm -f "$(DESTDIR)$(PREFIX)/bin/opensandbox" "$(DESTDIR)$(PREFIX)/bin/opensandbox-devserver"
+	for program in opensandbox opensandbox-devserver; do \
+	  if head -n 1 "$(DESTDIR)$(PREFIX)/bin/$$program" 2>/dev/null | grep -qx '#!/usr/bin/env $(notdir $(LUA))'; then \
+	    rm "$(DESTDIR)$(PREFIX)/bin/$$program" || exit 1; fi; done
 
 clean:
 	rm -rf build

@@ -6,7 +6,7 @@ local programs = require "bench.programs"
 
 local ROUNDS = tonumber(os.getenv "ROUNDS" or "") or 5
 local PARTS = {
-  "startup", "latency", "download", "upload", "events", "reuse", "sandboxes", "directories", "tasks", "nginx", "clients",
+  "startup", "latency", "download", "upload", "stdin", "events", "reuse", "sandboxes", "directories", "tasks", "nginx", "clients",
   "terminal",
 }
 

@@ -25,7 +25,7 @@ local function text_of(size)
   local pieces, length, i = {}, 0, 0
   while length < size do
     i = i + 1
-    pieces[i] = i .. " \r\n\0\255"
+    pieces[i] = i .. (" \r\n\0\255"):rep(16)
     length = length + #pieces[i]
   end
   return table.concat(pieces):sub(1, size)

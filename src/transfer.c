@@ -1,6 +1,7 @@
 #include "transfer_internal.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "alloc.h"
 #include "clock.h"
@@ -337,6 +338,11 @@ void osb_transfer_complete(osb_transfer *transfer, CURLcode code)
     if (outcome == OSB_NO_MEMORY && !transfer->response.status && osb_transfer_sent(transfer)) {
         /* libcurl before 8.6 has no other result for a line of more than 100 KB. */
         message = "a line of the response's head is too long";
+        outcome = OSB_BAD_RESPONSE;
+    }
+    if (strncmp(message, "Out of memory in chunked", 24) == 0) {
+        /* Versions of libcurl such as 7.88 and 8.14 report a line of more than 4 KB after the last chunk like this. */
+        message = "a line of the trailers is too long";
         outcome = OSB_BAD_RESPONSE;
     }
     if (osb_outcome_is_before_sending(outcome) && osb_transfer_sent(transfer)) {

@@ -113,7 +113,7 @@ local METHODS = {
 ---| "SSL_CERT_DIR" # directory with certificates of authorities, where there is no option `tls.ca_directory`
 ---| "TMPDIR" # directory of temporary files of this machine; default: /tmp
 
-local CLOSE_TIMEOUT = 2     -- seconds
+local CLOSE_TIMEOUT = 2     -- seconds, the last DELETEs included
 local POLL_INTERVAL = 0.005 -- seconds between steps if there is no descriptor to watch
 
 local DEFAULTS = {
@@ -329,7 +329,7 @@ end
 --- client:close()
 --- ```
 function Client:close()
-  local deadline = deadlines.new(CLOSE_TIMEOUT)
+  local deadline = deadlines.new(CLOSE_TIMEOUT - owned_resource.LAST_DELETE_TIMEOUT)
   self.http:begin_close()
   local groups = {}
   for listener in each(self._close_listeners) do groups[#groups + 1] = listener:on_client_close() end

@@ -216,7 +216,8 @@ function Terminal:output()
 end
 
 --- Sends input, as from a keyboard: "\r" is the Enter key. Waits only while the terminal does not take it. Input is sent once: an error of
---- code `input_unsure`, of this or a later call, reports input that may not have arrived because a connection was cut.
+--- code `input_unsure`, of this or a later call, reports input that may not have arrived because a connection was cut. The terminal continues
+--- after each error whose `terminal_continues` is true.
 --- ```lua
 --- assert(terminal:write "ls\r")
 --- ```
@@ -281,9 +282,12 @@ end
 local wait_options = { timeout = "seconds" }
 
 --- Waits until its command has ended, and on_output has been called with all output. An error that on_output raised is raised again. A
---- mebibyte of output waits to be read afterwards; of a command with more output, another task must read.
+--- mebibyte of output waits to be read afterwards; of a command with more output, another task must read. Call it again after an error whose
+--- `terminal_continues` is true: something was lost, but the command runs.
 --- ```lua
---- print(assert(terminal:wait { timeout = "10m" }))
+--- local exit_code, err
+--- repeat exit_code, err = terminal:wait { timeout = "10m" } until exit_code or not err.terminal_continues
+--- print(exit_code, err)
 --- ```
 ---@param opts? { timeout?: opensandbox.Duration } timeout in seconds, default: none
 ---@return integer? exit_code 128 and the number of a signal that ended it; -1 when its shell was killed

@@ -4,6 +4,7 @@
 local json = require "opensandbox.base.json"
 local process = require "spec.support.process"
 local program = require "spec.support.program"
+local uv = require "luv"
 local uv_loop = require "spec.support.uv_loop"
 
 describe("opensandbox", function()
@@ -96,8 +97,6 @@ describe("opensandbox", function()
     for _, part in ipairs(parts) do
       assert.truthy(text:find(part), text)
     end
-    local isolation = text:match("its isolation +(%l+)") -- bubblewrap is not tried, so its presence is no "ok"
-    assert.truthy(isolation == "installed" or isolation == "missing", text)
     local wrong = program.run(server, { "doctor", "--key", "wrong", "-o", "json" })
     assert.equal(1, wrong.code)
     local results = {}
@@ -106,6 +105,46 @@ describe("opensandbox", function()
     local none = program.run(server, { "doctor", "--url", "http://127.0.0.1:1" })
     assert.equal(1, none.code)
     assert.truthy(none.out:find("health +failed"), none.out)
+  end)
+
+  -- Returns the row of the isolation in the JSON that `doctor` prints.
+  local function isolation_in(text)
+    for _, check in ipairs(json.decode(text)) do
+      if check.check == "its isolation" then return check end
+    end
+  end
+
+  it("tries the isolation of the development server, as that does at its start", function()
+    local row = isolation_in(program.check(server, { "doctor", "-o", "json" }))
+    local child = program.start(nil, { "dev", "--port", "0", "--exit-with-stdin", "--isolation", "bwrap" })
+    local works = child:read_line(20) ~= nil
+    child:close_input()
+    child:wait(20)
+    local banner = child:stderr_text()
+    child:stop()
+    assert.equal(works and "ok" or "unusable", row.result, row.details)
+    assert.truthy(banner:find(row.details, 1, true), banner)
+  end)
+
+  it("says why the isolation of the development server does not work, which is no failure", function()
+    local options = { env = { TMPDIR = "/nowhere" } }
+    local row = isolation_in(program.check(server, { "doctor", "-o", "json" }, options))
+    assert.same({ "unusable", "cannot use the directory /nowhere: ENOENT" }, { row.result, row.details:match("^[^:]*: %u+") })
+    local refused = program.run(nil, { "dev", "--port", "0" }, options)
+    assert.equal(1, refused.code)
+    assert.truthy(refused.err:find("cannot use the directory /nowhere (TMPDIR): ENOENT", 1, true), refused.err)
+  end)
+
+  it("says that this machine does not allow the isolation", function()
+    if uv.getuid() ~= 0 then return pending("only root can take the capabilities away that root's bubblewrap needs") end
+    local argv = { "setpriv", "--bounding-set=-all", process.lua(), "bin/opensandbox", "doctor", "-o", "json", "--url", server.url }
+    local child = process.start { argv = argv, env = process.module_paths() }
+    child:close_input()
+    assert.truthy(child:wait(30))
+    local row = isolation_in(child:output())
+    child:stop()
+    assert.equal("unusable", row.result)
+    assert.truthy(row.details:find("bubblewrap does not work here: ", 1, true), row.details)
   end)
 
   it("runs a development server", function()

@@ -49,6 +49,36 @@ describe("exact output is written to", function()
   end
 end)
 
+describe("the files of exact output", function()
+  local fixture, sandbox
+
+  setup(function()
+    fixture = fixtures.new()
+    sandbox = fixture.sandbox
+  end)
+  teardown(function() fixture:close() end)
+
+  -- The moment of the cancellation decides whether the command creates its files after they were removed.
+  for _, durable in ipairs { false, true } do
+    it("are removed whenever the task is cancelled" .. (durable and ", of a durable run" or ""), function()
+      assert(sandbox.files:mkdir("/work/own tmp", { mode = 777 }))
+      local tmpdir = fixture.root .. "/work/own tmp"
+      for index = 1, 30 do
+        local one = opensandbox.spawn(function()
+          return sandbox:run("sleep 5", { capture = "exact", durable = durable or nil, env = { TMPDIR = tmpdir } })
+        end)
+        opensandbox.sleep(index * 0.002)
+        one:cancel()
+        assert.equal("cancelled", select(2, one:wait()).kind)
+      end
+      wait_until(function()
+        local left = assert(sandbox:run("ls '" .. tmpdir .. "'; ps -eo args | grep '^[s]leep 5'; :")).stdout
+        return left == ""
+      end, "a file or a command is left")
+    end)
+  end
+end)
+
 describe("exact output, where commands see this machine as it is,", function()
   it("is right, and nothing of it is left on this machine", function()
     local server = process.devserver { grace = 0.2, args = { "--isolation", "none" } }
@@ -119,6 +149,16 @@ describe("exact output that cannot be fetched", function()
     with_execd(answer, { transfer_idle_timeout = 0.3 }, function(client, server)
       local result = assert(client:run_command(server.url, "x", { capture = "exact" }))
       assert.same({ 3, "output", "output" }, { result.exit_code, result.stdout, result.stderr })
+    end)
+  end)
+
+  it("because the sandbox is gone is an error that says so", function()
+    with_execd([[connection:respond(404, { ["Content-Type"] = "application/json" },
+      '{"code": "SANDBOX_NOT_FOUND", "message": "the sandbox is gone"}')]], {}, function(client, server)
+      local result, err = client:run_command(server.url, "x", { capture = "exact" })
+      assert.is_nil(result)
+      assert.same({ "output_lost", 3 }, { err.code, err.result.exit_code })
+      assert.truthy(err.message:find("the sandbox is gone", 1, true), err.message)
     end)
   end)
 

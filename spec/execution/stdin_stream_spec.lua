@@ -55,6 +55,14 @@ describe("the input of a command in the background", function()
     assert.same({ "a\nb\nc\nsorted\n", 7 }, { output_of(command) })
   end)
 
+  it("leaves no pipe when the command cannot be started", function()
+    wait_for_scripts(0)
+    local command, err = sandbox:start("cat", { stdin = true, cwd = "/no/such/directory" })
+    assert.is_nil(command)
+    assert.equal(400, err.status)
+    wait_for_scripts(0)
+  end)
+
   it("may be empty", function()
     local command = start { "wc", "-c" }
     assert.is_true(command:close_stdin())

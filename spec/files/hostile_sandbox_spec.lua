@@ -123,7 +123,7 @@ local bodies = {
   results = events(INIT, '{"type":"result","results":["a",{"b":1}]}', '{"type":"result","results":{"image/png":{},"text":5}}',
     '{"type":"execution_count","execution_count":{}}', COMPLETE),
   failure = events(INIT) .. '{"code":"X","message":{}}', failure_number = events(INIT) .. '{"code":"X","message":5}',
-  sums = ("1"):rep(200000) .. "\n" .. ("1 "):rep(100000), log = ("x"):rep(100000),
+  sums = ("1"):rep(200000) .. "\n" .. ("1 "):rep(100000), log = ("x"):rep(20000),
   exact = events(INIT, '{"type":"stdout","text":"/$HOME"}', COMPLETE), exact_nul = events(INIT,
     '{"type":"stdout","text":"/a\\u0000"}', COMPLETE), exact_long = events(INIT,
     ('{"type":"stdout","text":"/%s"}'):format(("x"):rep(100000)), COMPLETE),

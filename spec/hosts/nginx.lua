@@ -10,7 +10,10 @@ local http_client = require "spec.support.http_client"
 local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 
-local nginx = { PACKAGES = "nginx-light, libnginx-mod-http-lua and lua-resty-core (Debian's names), or OpenResty" }
+local nginx = {
+  PACKAGES = "nginx-light, libnginx-mod-http-lua and lua-resty-core (Debian's names), or OpenResty",
+  WEBSOCKET_PACKAGE = "lua-nginx-websocket (Debian's name), which is a part of OpenResty",
+}
 
 local MODULES = { "ndk_http_module.so", "ngx_http_lua_module.so" }
 local TRIES = 3
@@ -67,6 +70,15 @@ function nginx.installed()
   return loading ~= nil
 end
 
+--- Returns whether nginx's Lua has WebSockets.
+function nginx.has_websocket()
+  local prefix = (configuration() or ""):match("%-%-prefix=(%S+)") or ""
+  for _, path in ipairs { "/usr/share/lua/5.1/nginx/websocket/server.lua", prefix .. "/../lualib/resty/websocket/server.lua" } do
+    if uv.fs_stat(path) then return true end
+  end
+  return false
+end
+
 --- Builds the core for LuaJIT if that has not been done. Gives whether it is there.
 function nginx.core()
   if uv.fs_stat("build/jit/opensandbox/core.so") then return true end
@@ -86,7 +98,7 @@ end
 function nginx.example_here(text)
   for from, to in pairs {
     ["$prefix/../../"] = "@tree@/", ["$prefix/?"] = "@tree@/examples/openresty/?", ["127.0.0.1:8081"] = "127.0.0.1:@port@",
-    ["root .;"] = "root @tree@/examples/openresty;", ["worker_processes 1;"] = "worker_processes 1; @user@ @modules@",
+    ["root .;"] = "root @tree@/examples/openresty;", ["worker_processes auto;"] = "worker_processes 1; @user@ @modules@",
     ["http {"] = "http { " .. [[client_body_temp_path temp; proxy_temp_path temp; fastcgi_temp_path temp; uwsgi_temp_path temp;
       scgi_temp_path temp;]],
   } do

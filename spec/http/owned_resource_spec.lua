@@ -75,6 +75,18 @@ describe("a sandbox whose DELETE fails", function()
     assert.equal(6, deletes "collected-5")
   end)
 
+  it("is looked for after a failed DELETE only, because a client may own ten thousand", function()
+    local seen = 0
+    local resource = new("owner").resources:add(function() return nil end)
+    function resource.parent_is_owned()
+      seen = seen + 1
+      return true
+    end
+    for _ = 1, 20 do assert(client:get_sandbox("another")) end
+    assert.equal(0, seen)
+    resource:release()
+  end)
+
   it("keeps no task waiting meanwhile", function()
     local function drop() create("waiting-9", { retry = false }) end
     drop()

@@ -56,6 +56,62 @@ describe("plain HTTP spoken to a TLS server", function()
   end)
 end)
 
+describe("too many open files", function()
+  it("are an error like another one, even if it is the first of the program", function()
+    if not process.descriptors() then return pending("no /proc here") end
+    local server = fault_server.start [[
+      return function(request, connection)
+        connection:respond(200, { ["Content-Type"] = "application/json" }, '{"id":"a","status":{"state":"Running"}}')
+      end
+    ]]
+    local limited = { "sh", "-c", 'ulimit -n 40; exec "$@"', "sh", process.lua(), "-e" }
+    limited[#limited + 1] = ([[
+      local opensandbox = require "opensandbox"
+      local url = %q
+      local first, second = opensandbox.new(url, "k"), opensandbox.new(url, "k", { retry = false })
+      assert(first:get_sandbox "a")
+      assert(first:ping(url))
+      assert(second.get_sandbox and second.ping)
+      local held, file = {}, nil
+      repeat
+        file = io.open("/dev/null")
+        held[#held + 1] = file
+      until not file
+      for _, call in ipairs {
+        function() return second:get_sandbox "a" end,
+        function() return second:ping({ url = url, headers = {}, sandbox_id = "a" }) end,
+      } do
+        local ok, value, err = pcall(call)
+        print(ok, value, type(err) == "table" and err.kind .. " " .. err.code .. " " .. tostring(err))
+      end
+      for _, one in ipairs(held) do one:close() end
+      print(second:get_sandbox("a").id)
+    ]]):format(server.url)
+    local child = process.start { env = process.module_paths(), argv = limited }
+    local lines = { child:read_line(20), child:read_line(20), child:read_line(20) }
+    local problem = child:stderr_text()
+    child:stop()
+    server:stop()
+    assert.equal(3, #lines, problem)
+    for index = 1, 2 do
+      assert.matches("^true%s+nil%s+transport no_descriptors .*too many open files.*ulimit", lines[index])
+    end
+    assert.equal("a", lines[3])
+  end)
+end)
+
+describe("a proxy that hangs", function()
+  it("is named beside the time limit", function()
+    local server = fault_server.start [[return function(_, connection) connection:silence() end]]
+    finally(function() server:stop() end)
+    local address = server.url:gsub("^http://", "")
+    local err = error_of("https://box.invalid", { proxy = "http://user:hunter2@" .. address, connect_timeout = 0.3 })
+    assert.same({ "timeout", "connect_timeout", true }, { err.kind, err.code, err.not_sent })
+    has(err, "through the proxy http://" .. address .. " (option proxy): connect_timeout of 0.3 s ran out", "Check the proxy")
+    assert.is_nil(tostring(err):find("hunter2", 1, true))
+  end)
+end)
+
 describe("a proxy that cannot be reached", function()
   local DEAD = "http://user:hunter2@127.0.0.1:1"
 

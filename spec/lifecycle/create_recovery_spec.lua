@@ -135,7 +135,7 @@ describe("a create whose response is lost", function()
       return function(request, connection)
         local name, path = request.path:match("^/(%w+)/v1(/[^?]*)")
         if request.method == "POST" then
-          created[name], known[name] = uv.hrtime(), true
+          created[name], known[name] = uv.hrtime(), name ~= "unlisted"
           if name == "outage" or name == "garbled" or name == "starved" then return connection:close() end
           return connection:silence()
         elseif is_down(name) then
@@ -224,6 +224,25 @@ describe("a create whose response is lost", function()
     assert.is_true(taken > 0.7 and taken < 2, ("it took %.2f s"):format(taken))
     assert.same({ "timeout", "create_timeout" }, { err.kind, err.timeout_option })
     assert.truthy(tostring(err):find("create_timeout of 1 s", 1, true), tostring(err))
+  end)
+
+  it("is not searched after its client was closed", function()
+    local env = process.module_paths()
+    env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY, env.OPEN_SANDBOX_PROTOCOL = server.url .. "/unlisted", "", false
+    local child = process.start { env = env, argv = { process.lua(), "-e", [[
+      local opensandbox = require "opensandbox"
+      local client = opensandbox.new()
+      local task = opensandbox.spawn(function() return client:create_sandbox { image = "x" } end)
+      while client.http.transport.multi:inflight() == 0 do opensandbox.sleep(0.01) end
+      opensandbox.sleep(0.2) -- the request is sent
+      client:close()
+      io.write(select(2, task:wait(5)).kind)
+      opensandbox.sleep(0.5) -- in which the search would go on
+    ]] } }
+    local code = child:wait(20)
+    local output, complaint = child:output(), child:stderr_text()
+    child:stop()
+    assert.same({ 0, "closed", "" }, { code, output, complaint })
   end)
 
   it("is deleted when it appears after the call has returned", function()

@@ -52,6 +52,12 @@ function Page:wait(expression, seconds)
   error("it does not become true: " .. expression .. "\n" .. tostring(self:evaluate("document.body.innerText")), 2)
 end
 
+--- Leaves the page for another address.
+function Page:go(url)
+  self:call("Page.navigate", { url = url })
+  self:wait(("location.href === %q && document.readyState === 'complete'"):format(url))
+end
+
 --- Types a text into the element that has the focus, key by key. "\r" is the Enter key.
 function Page:type(text)
   for character in text:gmatch(".") do

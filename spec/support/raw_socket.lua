@@ -17,10 +17,20 @@ local function connect(port)
     uv_loop.close(self.tcp)
     error(("cannot connect to port %d: %s"):format(port, outcome or "timeout"), 2)
   end
+  self:resume()
+  return self
+end
+
+--- Receives nothing until `resume` is called.
+function RawSocket:pause()
+  self.tcp:read_stop()
+end
+
+--- Receives again.
+function RawSocket:resume()
   self.tcp:read_start(function(problem, data)
     if data then self.received = self.received .. data else self.ended = problem or "closed" end
   end)
-  return self
 end
 
 --- Sends bytes and waits until the kernel has them.

@@ -95,7 +95,7 @@ add("client:discover_egress", function(c) return c.client:discover_egress "x" en
 add("client:sandboxes", function(c) return drain(function() return c.client:sandboxes() end) end)
 add("client:kill_all", function(c) return c.client:kill_all { timeout = c.seconds } end)
 add("client:pool", function(c)
-  local pool, err = c.client:pool { image = "x", min_idle = 1, max_size = 2 }
+  local pool, err = c.client:pool { image = "x", min_idle = 1, max_size = 2, ready_timeout = c.seconds }
   if not pool then return nil, err end
   local sandbox, problem = pool:acquire { timeout = c.seconds }
   if sandbox then pool:release(sandbox) end

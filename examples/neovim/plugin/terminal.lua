@@ -11,6 +11,7 @@ local HEIGHT = 15 -- lines of a new window
 
 local programs = { python = "python3", sh = "sh", bash = "bash" } -- by file type
 
+---@type opensandbox.Client
 local client
 local creation   -- the task that creates the sandbox, which all terminals share
 local views = {} -- by buffer: buffer, channel, task, terminal, input (not sent yet), cols and rows (the size that was sent), sending
@@ -39,7 +40,7 @@ end
 
 -- Returns the size that Neovim gives to a terminal: that of the largest window, or nil if no window shows it.
 local function size_of(buffer)
-  local cols, rows = 0, 0
+  local cols, rows = 0, 0 ---@type number, number
   for _, window in ipairs(vim.fn.win_findbuf(buffer)) do
     local info = vim.fn.getwininfo(window)[1]
     cols, rows = math.max(cols, info.width - info.textoff), math.max(rows, info.height)
@@ -51,9 +52,9 @@ local function show(view, bytes)
   if views[view.buffer] == view then vim.api.nvim_chan_send(view.channel, bytes) end
 end
 
--- Warns of keys that may be lost because a connection was cut. The terminal continues then, and this returns true.
+-- Warns of keys or output that may be lost. The terminal continues then, and this returns true.
 local function warn(err)
-  if err.code ~= "input_unsure" then return false end
+  if not err.terminal_continues then return false end
   vim.notify(tostring(err), vim.log.levels.WARN)
   return true
 end

@@ -79,7 +79,7 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "not_ready" # timeout: no command could run in time, or the snapshot was not Ready in time
 ---| "other_server" # state: the handle belongs to a sandbox of another server
 ---| "output_differs" # stream: the stored output of a command differs from what had arrived
----| "output_lost" # stream: the command ended, but a part of its output is lost. `result.exit_code` is known
+---| "output_lost" # stream: a part of the output is lost. The command ended, and `result.exit_code` is known; a terminal continues
 ---| "output_unread" # state: the terminal's command waits because its output is not read
 ---| "outside_workspace" # state: a path outside of the directories of an isolated session
 ---| "pool_exhausted" # timeout: `acquire` found no capacity in time
@@ -121,6 +121,7 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "watch_timeout" # timeout: the time of `files:watch` is over
 ---| "watch_unavailable" # state: `files:watch` needs find, stat and cksum, which the sandbox does not have
 ---| "websocket_violation" # protocol: the server violated the WebSocket protocol
+---| "STDIN_WRITE_FAILED" # stream: the terminal did not take its input
 ---| "TAKEN_OVER" # state: another client has taken the terminal over
 ---| "ALREADY_CONNECTED" # state: another client is connected to the terminal. Use the option `takeover`
 ---| "VALIDATION" # http: the server refused fields of the request; the message names them
@@ -139,6 +140,7 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---   if err.retryable then print("try again in", err.retry_after, "s; tried", err.attempts, "times; not sent:", err.not_sent) end
 ---   if err.result then io.write(err.result.stdout) end
 ---   if err.session_ended then print("the isolated session is gone") end
+---   if err.terminal_continues then print("call the method of the terminal again") end
 ---   print(err.command_id, err.cause)
 --- end
 --- ```
@@ -161,6 +163,7 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---@field hint? string what to do about it
 ---@field result? opensandbox.CommandResult for a command: the output that had arrived
 ---@field session_ended? boolean for a run in an isolated session: the session has ended with it
+---@field terminal_continues? boolean of a terminal: input or output may be lost, but the terminal continues. The error is returned once
 ---@field cause? opensandbox.Error the error behind this one
 
 local errors = {}

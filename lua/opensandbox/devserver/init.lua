@@ -23,10 +23,15 @@ devserver.VERSION = require "opensandbox.version"
 local Server = {}
 Server.__index = Server
 
--- Returns the directory of all sandboxes, and whether the server created it and so removes it.
+local function temporary_directory()
+  return ((os.getenv("TMPDIR") or "/tmp"):gsub("/+$", ""))
+end
+
+-- Returns the directory of all sandboxes, and whether the server created it and so removes it; or nil and the reason.
 local function make_directory(wanted)
   if not wanted then
-    return uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp"):gsub("/+$", "") .. "/opensandbox-XXXXXX"), true
+    local made, problem = uv.fs_mkdtemp(temporary_directory() .. "/opensandbox-XXXXXX")
+    return made, made and true or problem
   end
   local stat = uv.fs_stat(wanted)
   if stat and stat.type ~= "directory" then return nil, "it is not a directory" end
@@ -64,6 +69,20 @@ end
 ---@field templates? boolean whether the server has templates, and makes sandboxes from them, as only one on Kubernetes does; default false
 ---@field collect_interval? number seconds between two collections of idle isolated sessions; default 60
 
+--- Tries how commands can be isolated on this machine. Must not be called from a callback of the event loop, because it runs the loop.
+---@param mode "auto"|"bwrap"|"none"
+---@param directory? string for the files of the trial, which are removed; default: that of temporary files
+---@return table? strategy
+---@return string notice a text for people; without a strategy why the mode does not work
+function devserver.try_isolation(mode, directory)
+  directory = directory or temporary_directory()
+  local trial, problem = uv.fs_mkdtemp(directory .. "/trial-XXXXXX")
+  if not trial then return nil, ("cannot use the directory %s: %s"):format(directory, problem) end
+  local strategy, notice = isolation.choose(mode, trial)
+  filesystem.remove_all(trial)
+  return strategy, notice
+end
+
 --- Starts a server. Must not be called from a callback of the event loop, because it runs the loop to try the isolation.
 ---@param options? opensandbox.devserver.Options
 ---@return table? server `url`, `key`, `gateway_url`, `root`, `isolation` (a text for people), `stop(callback)`
@@ -71,16 +90,17 @@ end
 function devserver.start(options)
   options = options or {}
   local directory, ours = make_directory(options.root)
-  if not directory then return nil, ("cannot use the directory %s (--root): %s"):format(options.root, ours) end
+  if not directory then
+    local place, setting = options.root or temporary_directory(), options.root and "--root" or "TMPDIR"
+    return nil, ("cannot use the directory %s (%s): %s"):format(place, setting, ours)
+  end
   local self = setmetatable({ root = directory, owns_root = ours, key = options.key or random.hex(16) }, Server)
 
   -- Without a handler, a write to a client that has gone would kill the process. Child processes do not inherit the handler.
   self.broken_pipe = uv.new_signal()
   self.broken_pipe:start("sigpipe", function() end)
 
-  local trial = assert(uv.fs_mkdtemp(directory .. "/trial-XXXXXX"))
-  local strategy, notice = isolation.choose(options.isolation or "auto", trial)
-  filesystem.remove_all(trial)
+  local strategy, notice = devserver.try_isolation(options.isolation or "auto", directory)
   if not strategy then
     self:_finish()
     return nil, notice

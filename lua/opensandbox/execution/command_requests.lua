@@ -97,6 +97,22 @@ function command_requests.interrupt(op, id)
   return { op = op, method = "DELETE", path = "/command" .. url.query { { "id", id } }, may_repeat = false }
 end
 
+--- Stops a command without waiting for the response.
+---@param client opensandbox.Client
+---@param endpoint opensandbox.Endpoint|string
+---@param op string the method that the user called
+---@param id string
+---@param wait_on_close? boolean closing the client waits for the response
+---@param after? fun() called after the response, when no process of the command runs any more; closing the client waits for it
+function command_requests.stop(client, endpoint, op, id, wait_on_close, after)
+  local request = command_requests.interrupt(op, id)
+  if not after then return client.http:send_to_endpoint(endpoint, request, wait_on_close) end
+  client.cleanup:spawn(function()
+    client.http:call_endpoint(endpoint, request)
+    after()
+  end)
+end
+
 --- Returns whether execd does not know the command. Three routes report that in three ways.
 ---@param err opensandbox.Error
 ---@return boolean

@@ -33,7 +33,7 @@ DurableRun.__index = DurableRun
 function DurableRun:stop_remote()
   if self.is_stopped then return end
   self.is_stopped = true
-  self.client.http:send_to_endpoint(self.endpoint, command_requests.interrupt(self.op, self.id), true)
+  command_requests.stop(self.client, self.endpoint, self.op, self.id, true, self.opts.after_stop)
 end
 
 DurableRun.abandon = DurableRun.stop_remote -- called when a wait whose owner it is was abandoned
@@ -117,7 +117,7 @@ function durable_run.wrap(run, client, endpoint)
     body.background = true
     local started_at = core.now()
     local started, err = run(body, { background = true, timeout = opts.timeout, idle_timeout = opts.idle_timeout,
-      on_event = opts.on_event })
+      on_event = opts.on_event, after_stop = opts.after_stop })
     if not started then return nil, err end
     return follow(setmetatable({
       client = client, endpoint = endpoint, op = client.op, opts = opts, id = started.id, started_at = started_at,

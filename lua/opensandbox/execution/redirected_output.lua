@@ -77,7 +77,7 @@ end
 -- Makes the error for an output that cannot be downloaded. The result of the command is known.
 local function output_error(client, err, result, shell_message)
   local fields = { op = client.op, sandbox_id = err.sandbox_id, cause = err }
-  if err.status == 404 then
+  if err.code == "FILE_NOT_FOUND" then
     fields.kind, fields.code = "state", "capture_failed"
     fields.message = "the command's output could not be redirected to its temporary directory: " .. shell_message
     fields.hint = "Make TMPDIR, or /tmp, writable for the command's user, or omit capture = \"exact\""
@@ -100,11 +100,15 @@ function redirected_output.wrap(run, client, endpoint)
   return function(body, opts)
     local base = "opensandbox-" .. random.hex(12)
     body.command = REDIRECTION:gsub("NAME", base) .. body.command
-    local own_opts = tables.merge(opts, { redirected = true })
+    local directories = directories_of(opts.env and opts.env.TMPDIR or "") -- until the command has reported it
+    -- A command that is stopped may create the files after they were removed, so they are removed again when it runs no more.
+    local own_opts = tables.merge(opts, { redirected = true, after_stop = function()
+      remove_files(client, endpoint, directories, base)
+    end })
     own_opts.on_stdout, own_opts.on_stderr = nil, nil
     local ok, result, err = coxpcall.pcall(run, body, own_opts)
     local known = ok and (result or err.result)
-    local directories = directories_of(known and known.stdout or "")
+    if result or (known and known.stdout ~= "") then directories = directories_of(known.stdout) end
     local value = result
     if ok and result then
       local shell_message = result.stderr ~= "" and result.stderr or result.stdout -- a log holds both streams

@@ -95,7 +95,7 @@ CommandExecution.recover = stream_recovery
 CommandExecution.abandon = execution.stop_when_id_known
 
 function CommandExecution:stop_remote(is_silent)
-  self.client.http:send_to_endpoint(self.endpoint, command_requests.interrupt(self.op, self.id), not is_silent)
+  command_requests.stop(self.client, self.endpoint, self.op, self.id, not is_silent, self.opts.after_stop)
 end
 
 local function start(client, execd, op, body, opts)

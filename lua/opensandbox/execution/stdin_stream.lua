@@ -13,9 +13,11 @@ local coxpcall = require "opensandbox.loop.coxpcall"
 local deadlines = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
+local paths = require "opensandbox.base.paths"
 local random = require "opensandbox.base.random"
 local shell = require "opensandbox.base.shell"
 local terminal_stream = require "opensandbox.execution.terminal_stream"
+local url = require "opensandbox.base.url"
 
 local stdin_stream = {}
 
@@ -56,8 +58,7 @@ exec cat >/dev/null]]
 ---@field must_ask boolean a connection was cut: the script must be asked which frames it has
 ---@field question integer number of the last question
 ---@field answer? integer number of the last answer
----@field path? string of the pipe; the script is ready
----@field is_open? boolean the command has opened the pipe, whose name is gone
+---@field pipe { name: string, path?: string, is_open?: boolean } path: the script is ready; is_open: the command has opened the pipe, whose name is gone
 ---@field is_closed? boolean the command has closed its input
 ---@field has_ended? boolean the script has answered the last frame
 local Input = {}
@@ -73,11 +74,11 @@ local function take_answers(self)
     elseif line == "closed" then
       self.is_closed = true
     elseif line == "open" then
-      self.is_open = true
+      self.pipe.is_open = true
     elseif line == "end" then
       self.has_ended = true
     else
-      self.path = self.path or line:match("^ready (.+)$")
+      self.pipe.path = self.pipe.path or line:match("^ready (.+)$")
       self.answer = tonumber(line:match("^%?(%d+)$")) or self.answer
     end
   end
@@ -228,13 +229,23 @@ end
 --- wait for its input for ever. A command that could not open the pipe has ended, or is too slow: that is no error here.
 ---@param op string the method that the user called
 function Input:wait_until_open(op)
-  wait(self, op, deadlines.new(OPEN_TIMEOUT), function() return self.is_open or self.is_closed end)
+  wait(self, op, deadlines.new(OPEN_TIMEOUT), function() return self.pipe.is_open or self.is_closed end)
 end
 
 --- Deletes the script, which ends the input. Does not wait.
 function Input:abandon()
   self.stream:close()
   self.resource:delete()
+end
+
+-- Removes the pipe of a script that was deleted before the command opened the pipe. execd kills a script, which cannot remove anything then.
+local function remove_pipe(http, execd, pipe)
+  if pipe.is_open then return end
+  local query = { { "path", "/tmp/" .. pipe.name } }
+  local path = pipe.path or ""
+  if path:sub(-#pipe.name - 1) == "/" .. pipe.name and not paths.expansion(path) then query[2] = { "path", path } end
+  local request = { op = "delete_files", method = "DELETE", path = "/files" .. url.query(query), may_repeat = true }
+  http:send_to_endpoint(execd, request, true)
 end
 
 --- Makes the input of a command, and changes the command so that it reads this input.
@@ -251,12 +262,16 @@ function stdin_stream.open(sandbox, op, body)
   local id, err = sandbox:call_execd(op, "create_pty_session", { command = script })
   if not id then return nil, err end
   local execd = sandbox:known_execd()
-  local self = setmetatable({ frames = {}, position = 1, must_ask = false, question = 0, partial = "" }, Input)
+  local pipe = { name = name }
+  local self = setmetatable({ frames = {}, position = 1, must_ask = false, question = 0, partial = "", pipe = pipe }, Input)
   local resource = client.resources:add(function()
     if sandbox:is_killed() then return nil end
     return client:delete_pty_session_request(sandbox:known_execd() or execd, id)
   end)
   resource.best_effort = true
+  function resource.on_release() -- must not refer to the input, whose finalizer deletes the resource
+    if not sandbox:is_killed() then remove_pipe(client.http, sandbox:known_execd() or execd, pipe) end
+  end
   function resource.parent_is_owned() return sandbox:owned_resource() ~= nil end
   self.resource = resource
   local stream = terminal_stream.new { client = client, sandbox_id = sandbox.id, id = id, pipes = true, fresh = true,
@@ -268,7 +283,7 @@ function stdin_stream.open(sandbox, op, body)
   end)
   local limit = deadlines.new(client.http.timeouts.timeout)
   local path
-  path, err = wait(self, op, limit, function() return self.path end)
+  path, err = wait(self, op, limit, function() return pipe.path end)
   if not path then
     if err.kind == "timeout" then err.hint = "stdin = true needs execd 1.0.19 or newer" end
     self:abandon()

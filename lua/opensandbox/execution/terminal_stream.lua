@@ -91,7 +91,9 @@ local function fail(self, err)
   self.output:flush()
 end
 
+-- Adds an error that does not end the terminal.
 local function add_notice(self, fields)
+  fields.kind, fields.terminal_continues = "stream", true
   self.notices[#self.notices + 1] = fields
 end
 
@@ -130,7 +132,7 @@ function frames.error(self, frame)
     fail(self, self:error("sandbox:terminal", { kind = "state", code = code, message = "the command was not started: " .. text,
       hint = "Check the option 'cwd', and that the image has a shell" }))
   elseif code == "STDIN_WRITE_FAILED" then
-    add_notice(self, { kind = "stream", code = code, message = "the terminal did not take its input: " .. text })
+    add_notice(self, { code = "STDIN_WRITE_FAILED", message = "the terminal did not take its input: " .. text })
   end
 end
 
@@ -153,7 +155,7 @@ local function on_replay(self, bytes)
   for index = 2, 9 do offset = offset * 256 + bytes:byte(index) end
   local lost = self.output:replay(offset, bytes:sub(10))
   if lost and not self.any_start then
-    add_notice(self, { kind = "stream", code = "output_lost", hint = "Read the output more often: execd keeps its last mebibyte",
+    add_notice(self, { code = "output_lost", hint = "Read the output more often: execd keeps its last mebibyte",
       message = ("%d bytes of output before the offset %d are lost"):format(lost, offset) })
   end
   if self.output.exit_code then finish(self, self.output.exit_code) end
@@ -193,7 +195,7 @@ local function on_end(self)
     return fail(self, err)
   end
   if unsure > 0 then
-    add_notice(self, { kind = "stream", code = "input_unsure", retryable = false,
+    add_notice(self, { code = "input_unsure", retryable = false,
       message = ("the connection was cut: the last %d bytes of input may not have arrived"):format(unsure),
       hint = "They are not sent again, because a command could run twice. Read the output to see whether they arrived" })
   end

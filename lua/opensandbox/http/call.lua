@@ -2,18 +2,15 @@
 
 local core = require "opensandbox.core"
 local deadlines = require "opensandbox.loop.deadline"
+local error_body = require "opensandbox.http.error_body" -- now, because no more files may be open when a response is first an error
 local exchange = require "opensandbox.http.exchange"
 local headers = require "opensandbox.http.headers"
 local json = require "opensandbox.base.json"
-local lazy = require "opensandbox.base.lazy"
 local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
 local retry = require "opensandbox.http.retry"
 local url = require "opensandbox.base.url"
 local utf8 = require "opensandbox.base.utf8"
-
--- Files that are loaded when a response is first an error.
-local parts = lazy.modules { error_body = "opensandbox.http.error_body" }
 
 local call = {}
 
@@ -30,10 +27,10 @@ local hints = {
 ---@param ex opensandbox.Exchange its head has arrived
 ---@return opensandbox.Error
 function call.http_error(ex)
-  local body, err = ex:body(parts.error_body.MAX_SIZE, true)
+  local body, err = ex:body(error_body.MAX_SIZE, true)
   if err and err.kind ~= "stream" then return err end -- after a cut body the status is still known
   local function redact(text) return ex:redact(text) end
-  local code, message = parts.error_body.parse(ex.status, body or "", ex.headers["content-type"], redact)
+  local code, message = error_body.parse(ex.status, body or "", ex.headers["content-type"], redact)
   local hint = hints[ex.status]
   if ex.request.to_endpoint and ex.status == 401 then
     hint = "Check the endpoint's headers: use what client:discover_execd returns"

@@ -8,13 +8,10 @@ local coxpcall = require "opensandbox.loop.coxpcall"
 local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local headers = require "opensandbox.http.headers"
-local lazy = require "opensandbox.base.lazy"
 local loop = require "opensandbox.loop"
 local scheduler = require "opensandbox.loop.scheduler"
+local transfer_error = require "opensandbox.http.transfer_error" -- now, because a transfer can fail when no more files can be opened
 local url = require "opensandbox.base.url"
-
--- Files that are loaded when a transfer first fails.
-local parts = lazy.modules { transfer_error = "opensandbox.http.transfer_error" }
 
 ---@class opensandbox.Exchange
 ---@field http opensandbox.HttpClient
@@ -101,7 +98,7 @@ function Exchange:failure()
   local outcome, message, sent = self.transfer:outcome()
   if not outcome or outcome == "complete" then return nil end
   local request = self.request
-  return self:error(parts.transfer_error.fields(outcome, message, {
+  return self:error(transfer_error.fields(outcome, message, {
     url = request.url, sent = sent, has_head = self.status ~= nil, proxy = self.http.transport.defaults.proxy,
     seconds = function(timer) return timer == "timeout" and request.budget or request[timer] end,
     option_name = function(timer) return request.option_names and request.option_names[timer] or timer end,

@@ -1,11 +1,8 @@
 --- The headers of requests and responses.
 
 local each = require "opensandbox.base.each"
-local lazy = require "opensandbox.base.lazy"
 local numbers = require "opensandbox.base.numbers"
-
--- Files that are loaded when a header first needs them.
-local parts = lazy.modules { time = "opensandbox.base.time" }
+local time = require "opensandbox.base.time"
 
 local headers = {}
 
@@ -75,8 +72,8 @@ function headers.retry_after(received, now)
   if not value then return nil end
   local seconds = numbers.parse(value)
   if seconds then return seconds >= 0 and seconds or nil end
-  local at = parts.time.parse_http_date(value)
-  return at and math.max(at - (parts.time.parse_http_date(received.date) or now), 0)
+  local at = time.parse_http_date(value)
+  return at and math.max(at - (time.parse_http_date(received.date) or now), 0)
 end
 
 return headers

@@ -178,6 +178,7 @@ end
 ---@return opensandbox.Error err a better one, or the same
 function HttpClient:explain_error(request, err)
   if not request.to_endpoint or request.explained == false then return err end
+  if err.code == "no_descriptors" then return err end -- for now, neither a connection nor a file of the library can be opened
   local seconds = request.deadline and request.deadline:clamp(self.timeouts.timeout) or self.timeouts.timeout
   return self._explain_error(request.op, err, request.shielded, seconds)
 end

@@ -51,8 +51,9 @@ local INITIAL_BACKOFF = 0.25    -- seconds from a failed DELETE to the next one
 local MAX_BACKOFF = 30          -- seconds
 local BACKOFF_FACTOR = 2
 local MAX_CLOSING_BACKOFF = 0.1 -- seconds, while the client is being closed
-local LAST_DELETE_TIMEOUT = 0.2 -- seconds for DELETEs when the time for closing is over
 local FINALIZER_TIMEOUT = 2     -- seconds for all finalizers that run one after the other
+
+owned_resource.LAST_DELETE_TIMEOUT = 0.2 -- seconds for DELETEs when the time for closing is over
 
 --- Makes a set of owned resources.
 ---@param http opensandbox.HttpClient
@@ -62,6 +63,7 @@ function owned_resource.set(http, cleanup)
   local self = setmetatable({
     http = http, cleanup = cleanup, closing = false,
     members = {}, -- the process that created each resource
+    retry_at = math.huge, -- the earliest of the members that are not being deleted, so that a response costs nothing when all is well
     creates = setmetatable({}, { __mode = "k" }), -- requests whose response was not received yet, see create_rollback.lua
     sleepers = {},                                -- waiters of background tasks, see sleep
   }, OwnedResources)
@@ -110,8 +112,14 @@ end
 --- Called when the server has answered a request: starts again what failed before.
 function OwnedResources:on_server_response()
   local now = core.now()
+  if now < self.retry_at then return end
+  self.retry_at = math.huge
   for _, resource in ipairs(members_of(self)) do
-    if resource.retry_at and now >= resource.retry_at then resource:delete() end
+    if resource.retry_at and now >= resource.retry_at then
+      resource:delete()
+    elseif resource.retry_at then
+      self.retry_at = math.min(self.retry_at, resource.retry_at)
+    end
   end
 end
 
@@ -159,7 +167,7 @@ function OwnedResources:close_blocking(deadline)
   self.closing = true
   for _, create in ipairs(tables.keys(self.creates)) do pcall(create.settle_blocking, create, deadline) end -- memory may run out
   -- What became known at the last moment gets a DELETE, too.
-  if deadline:has_passed() then deadline = deadlines.new(LAST_DELETE_TIMEOUT) end
+  if deadline:has_passed() then deadline = deadlines.new(owned_resource.LAST_DELETE_TIMEOUT) end
   while not deadline:has_passed() and delete_all_blocking(self, deadline) do
     self.http.transport:step(deadline:clamp(MAX_CLOSING_BACKOFF))
   end
@@ -267,6 +275,12 @@ local function find(self)
   end
 end
 
+-- Lets a request be repeated after some seconds, when the server answers anything.
+local function retry_after(self, seconds)
+  self.retry_at = core.now() + seconds
+  self.set.retry_at = math.min(self.set.retry_at, self.retry_at)
+end
+
 -- A task: deletes a resource. While the client is being closed, it tries until it is stopped.
 local function delete(self)
   local set = self.set
@@ -280,7 +294,7 @@ local function delete(self)
     if not request then return self:release() end
     local _, err = call(self, request)
     if not err or self.best_effort or (err.kind == "http" and is_final(err.status)) then return self:release() end
-    self.retry_at = core.now() + self.backoff:next()
+    retry_after(self, self.backoff:next())
     if err.kind == "closed" or not set.closing then return end
     set:sleep(MAX_CLOSING_BACKOFF)
   end
@@ -289,7 +303,7 @@ end
 --- Starts to delete the resource in the background, and to search its object before if that is not known. May run in a finalizer.
 function OwnedResource:delete()
   if not self:is_ours() or (self.task and not self.task:done()) then return end
-  self.retry_at = core.now() + INITIAL_BACKOFF -- in case that memory does not suffice for the task
+  retry_after(self, INITIAL_BACKOFF) -- in case that memory does not suffice for the task
   self.task = self.set.cleanup:spawn(function() delete(self) end)
 end
 

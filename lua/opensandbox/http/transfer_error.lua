@@ -8,14 +8,15 @@ local transfer_error = {}
 local SERVER_HINT = "Check that the server runs and that the URL (OPEN_SANDBOX_DOMAIN, or the first argument of opensandbox.new) "
   .. "is right"
 
+local PROXY_HINT = "Check the proxy, unset it, or set the option proxy (\"\" for none)"
+
 local WEBSOCKET_HINT = "Check that the URL points at execd, and that no proxy before it changes the connection"
 
 -- By the core's outcome: kind and text of the error, a hint, and the core's time limit.
 local outcomes = {
   resolve_failed = { kind = "transport", text = "the host name cannot be resolved",
     hint = "Check the host in the URL (OPEN_SANDBOX_DOMAIN, or the first argument of opensandbox.new)" },
-  proxy_failed = { kind = "transport", text = "the proxy cannot be reached, or refuses to connect",
-    hint = "Check the proxy, unset it, or set the option proxy (\"\" for none)" },
+  proxy_failed = { kind = "transport", text = "the proxy cannot be reached, or refuses to connect", hint = PROXY_HINT },
   connect_failed = { kind = "transport", text = "connection refused or unreachable", hint = SERVER_HINT },
   tls_failed = { kind = "transport", text = "TLS failed",
     hint = "Check the certificate, or the tls options (ca_file, verify)" },
@@ -67,10 +68,15 @@ function transfer_error.fields(outcome, message, facts)
     return { kind = "stream", code = "cut", message = "the response was cut off: " .. message, not_sent = not_sent }
   end
   local hint = scheme_hint(outcome, message, facts.url, facts.has_head)
-  local proxy = outcome == "proxy_failed" and find_proxy(facts.url, facts.proxy)
+  local is_connecting = outcome == "proxy_failed" or outcome == "connect_timeout"
+  local proxy = is_connecting and find_proxy(facts.url, facts.proxy)
   if known.timer then
-    local fields = errors.timeout_fields { code = outcome, text = known.text, option = facts.option_name(known.timer),
+    local text = known.text
+    -- The core does not know whether the proxy hangs or the server behind it.
+    if proxy then text = ("%s through the proxy %s (%s)"):format(text, proxy.url, proxy.source) end
+    local fields = errors.timeout_fields { code = outcome, text = text, option = facts.option_name(known.timer),
       seconds = facts.seconds(known.timer), timer = known.timer, not_sent = not_sent, retryable = not_sent }
+    if proxy then fields.hint = fields.hint .. ". " .. PROXY_HINT end
     if hint then fields.hint = fields.hint .. ". " .. hint end
     return fields
   end

@@ -2,6 +2,7 @@
 
 local check = require "opensandbox.cli.base.check"
 local core = require "opensandbox.core"
+local error_text = require "opensandbox.cli.base.error_text"
 local event_loop = require "opensandbox.cli.base.event_loop"
 local failure = require "opensandbox.cli.base.failure"
 local opensandbox = require "opensandbox"
@@ -37,6 +38,15 @@ local function size()
   return columns or COLUMNS, rows or ROWS
 end
 
+-- Returns whether the terminal continues after an error, and shows the error then. Our terminal is in raw mode, where a line needs "\r".
+local function has_passed(err)
+  if not err.terminal_continues then return false end
+  output.write_error "\r\n"
+  output.note(error_text.of(err))
+  output.write_error "\r"
+  return true
+end
+
 -- Sends what is typed, until Ctrl-P Ctrl-Q. A Ctrl-P waits for the next key, which decides what it means. Returns whether it was detached.
 local function send_keys(terminal)
   local held = ""
@@ -53,8 +63,8 @@ local function send_keys(terminal)
     local keys = bytes:sub(1, (last or #bytes - #held + 1) - 1)
     if keys ~= "" then
       local sent, problem = terminal:write(keys)
-      if not sent and problem.code ~= "input_unsure" then return false end -- the code that waits for the terminal receives the error
-      if not sent then output.write(BELL) end -- a connection was cut: these keys may be lost, and the terminal continues
+      if not sent and not has_passed(problem) then return false end -- the code that waits for the terminal receives the error
+      if not sent then output.write(BELL) end -- these keys are lost: what came before them may be, and they could mean something else then
     end
     if last then return true end
   end
@@ -68,9 +78,13 @@ local function connect(terminal)
   end)
   event_loop.catch_signals({ "WINCH" }, function()
     local columns, rows = size()
-    opensandbox.spawn(function() terminal:resize(columns, rows) end)
+    opensandbox.spawn(function()
+      local ok, problem = terminal:resize(columns, rows)
+      if not ok then has_passed(problem) end -- the code that waits for the terminal receives any other error
+    end)
   end)
-  local code, err = terminal:wait()
+  local code, err
+  repeat code, err = terminal:wait() until code or not has_passed(err)
   keys:cancel()
   if detached then return nil, detached end
   return check(code, err)

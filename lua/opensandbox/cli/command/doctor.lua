@@ -9,7 +9,7 @@ local output = require "opensandbox.cli.base.output"
 
 local doctor = { example = "opensandbox doctor" }
 
-local COLORS = { ok = "green", installed = "green", missing = "yellow", failed = "red" } -- "installed": not tried
+local COLORS = { ok = "green", missing = "yellow", unusable = "yellow", failed = "red" } -- only the last is a failure of the program
 local COLUMNS = {
   { title = "CHECK" }, { title = "RESULT", color = function(state) return COLORS[state] end },
   { title = "DETAILS", may_cut = true },
@@ -28,11 +28,13 @@ local function is_installed(name)
   return false
 end
 
-local function find_program(name)
-  for directory in (os.getenv("PATH") or ""):gmatch("[^:]+") do
-    local path = directory .. "/" .. name
-    if core.stat(path) == "file" then return path end
-  end
+-- Checks the development server. Its own trial decides whether bubblewrap works here, because an installed one often does not, in
+-- containers above all.
+local function check_devserver(add)
+  if not is_installed "luv" then return add("development server", "missing", "needs the Lua module luv") end
+  add("development server", "ok", "luv")
+  local ok, strategy, notice = pcall(function() return require("opensandbox.devserver").try_isolation("bwrap") end)
+  add("its isolation", ok and strategy and "ok" or "unusable", tostring(ok and notice or strategy))
 end
 
 -- Checks this machine.
@@ -42,10 +44,7 @@ local function check_installation(add)
   add("libcurl", "ok", core.curl_version)
   if not core.async_dns then add("name lookups", "missing", "this libcurl blocks during lookups of host names") end
   add("JSON", "ok", json.codec_name)
-  add("development server", is_installed("luv") and "ok" or "missing", is_installed("luv") and "luv" or "needs the Lua module luv")
-  local bwrap = find_program("bwrap")
-  add("its isolation", bwrap and "installed" or "missing", bwrap and bwrap .. "; 'opensandbox dev' reports at its start if it works"
-    or "needs bubblewrap")
+  check_devserver(add)
 end
 
 -- Checks the server without a key, then what the key may do. The routes only read.
@@ -65,7 +64,7 @@ local function check_server(add, client)
     local list, refused = read[2]()
     -- Not every server has snapshots and pools.
     local state = list and "ok" or (index > 1 and (refused.status == 404 or refused.status == 501) and "missing") or "failed"
-    add(read[1], state, refused and tostring(refused) or nil)
+    add(read[1], state, refused and error_text.of(refused) or nil)
   end
 end
 
