@@ -72,6 +72,7 @@ build = {
     ["opensandbox.cli.base.event_loop"] = "lua/opensandbox/cli/base/event_loop.lua",
     ["opensandbox.cli.base.failure"] = "lua/opensandbox/cli/base/failure.lua",
     ["opensandbox.cli.base.for_each_id"] = "lua/opensandbox/cli/base/for_each_id.lua",
+    ["opensandbox.cli.base.input"] = "lua/opensandbox/cli/base/input.lua",
     ["opensandbox.cli.base.json_text"] = "lua/opensandbox/cli/base/json_text.lua",
     ["opensandbox.cli.base.output"] = "lua/opensandbox/cli/base/output.lua",
     ["opensandbox.cli.base.progress"] = "lua/opensandbox/cli/base/progress.lua",

@@ -134,6 +134,24 @@ describe("a terminal of a sandbox", function()
       assert.has_error(function() terminal:wait { timeout = 20 } end, "my mistake")
       terminal:close()
     end)
+
+    it("within the time limit of wait, which is one for the command and on_output together", function()
+      local terminal = assert(sandbox:terminal { command = "echo x; sleep 1.5", on_output = function() opensandbox.sleep(20) end })
+      local began = opensandbox.now()
+      local code, err = terminal:wait { timeout = 2 }
+      assert.is_nil(code)
+      assert.same({ "timeout", "wait_timeout", "terminal:wait" }, { err.kind, err.code, err.op })
+      assert.matches("on_output has not returned", err.message)
+      assert.is_true(opensandbox.now() - began < 3)
+      terminal:close()
+    end)
+
+    it("which cannot wait for the end itself", function()
+      local terminal
+      terminal = assert(sandbox:terminal { command = "sleep 0.2; echo x", on_output = function() terminal:wait() end })
+      assert.error_matches(function() terminal:wait { timeout = 20 } end, "terminal:wait: on_output cannot wait for the end")
+      terminal:close()
+    end)
   end)
 
   describe("continues without its object", function()

@@ -198,11 +198,16 @@ calls["files:upload"] = function(given)
   os.remove(path)
   return ok, err
 end
-calls["files:download"] = function(given)
-  local path = temporary.file()
-  local ok, err = given.sandbox.files:download("/f", path, given.opts)
-  os.remove(path)
-  return ok, err
+for _, verify in ipairs { false, true } do
+  calls["files:download" .. (verify and " verified" or "")] = function(given)
+    local path = temporary.file()
+    local ok, err = given.sandbox.files:download("/f", path, with_timeout(given, { verify = verify }))
+    os.remove(path)
+    return ok, err
+  end
+end
+calls["files:write verified"] = function(given)
+  return given.sandbox.files:write("/f", "x", with_timeout(given, { verify = true }))
 end
 object_call("files", files, "upload_dir", "spec/runner", "/d")
 object_call("files", files, "download_dir", "/d", "/never/written")
@@ -256,7 +261,7 @@ leave_out("terminal", "waits for what its connection takes, and takes timeout: s
   "interrupt", "write", "wait", "close")
 leave_out("terminal", "takes the time to wait as its argument, or waits for output without an end", "read", "output")
 leave_out("terminal", "nothing is sent", "detach", "call_execd", "call_execd_within", "execd_endpoint")
-leave_out("task", "nothing is sent", "done", "cancel", "abandon", "deliver_cancel", "set_waiter")
+leave_out("task", "nothing is sent", "done", "is_current", "cancel", "abandon", "deliver_cancel", "set_waiter")
 leave_out("task", "takes the time to wait as its argument", "join")
 
 -- The public methods of all classes of objects.

@@ -120,6 +120,19 @@ static int next_signal(lua_State *L)
     return 1;
 }
 
+/* core.default_signal(name): gives a signal its default action, unless this process ignores it. The lua program has an action of its own for
+ * SIGINT, which raises an error in whatever code runs. */
+static int default_signal(lua_State *L)
+{
+    int number = number_of(L, 1);
+    struct sigaction before;
+
+    if (sigaction(number, NULL, &before) || (before.sa_handler != SIG_IGN && set_action(number, SIG_DFL)))
+        return osb_push_errno(L, errno);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 /* core.die_by_signal(name): ends this process by the signal, so that its parent sees how it ended. Finalizers do not run. */
 static int die_by_signal(lua_State *L)
 {
@@ -137,7 +150,8 @@ static int die_by_signal(lua_State *L)
 void osb_open_signals(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        { "catch_signals", catch_signals }, { "next_signal", next_signal }, { "die_by_signal", die_by_signal }, { NULL, NULL }
+        { "catch_signals", catch_signals }, { "next_signal", next_signal }, { "default_signal", default_signal },
+        { "die_by_signal", die_by_signal }, { NULL, NULL }
     };
 
     osb_set_functions(L, functions);

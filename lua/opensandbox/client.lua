@@ -404,6 +404,7 @@ end
 ---@param seconds? number how long to wait at most, default 0
 ---@return integer running the number of this client's requests that run
 function Client:step(seconds)
+  if seconds ~= nil and type(seconds) ~= "number" then seconds = options.argument("step", "the time", seconds, "seconds or 0") end
   scheduler:step(seconds)
   return (self.http.transport.multi:inflight())
 end

@@ -62,9 +62,10 @@ local function call(target, op, method, ...)
   return endpoint_call.call(target.client, op, target.endpoint, method, ...)
 end
 
--- Returns a view of the target whose calls all end when the time limit of the options has passed.
+-- Returns a view of the target whose calls all end when the time limit of the options has passed, and the limit.
 local function within(self, timeout)
-  return limited_target(self.target, deadline.new(timeout))
+  local limit = deadline.new(timeout)
+  return limited_target(self.target, limit), limit
 end
 
 -- Checks a path. Returns whether execd would change it, so that it needs literal_paths.
@@ -446,8 +447,8 @@ end
 local download_options = { on_progress = "function", verify = "boolean", timeout = "seconds" }
 
 -- Downloads into a temporary file, and compares the checksums if that is wanted.
-local function download_part(self, op, from, target, opts)
-  local part, source = target.part, within(self, opts.timeout)
+local function download_part(self, source, op, from, target, opts)
+  local part = target.part
   local save_opts = { on_progress = opts.on_progress, mode = target.part_mode, timeout = opts.timeout }
   local ok, err
   if check_path(self, op, from) then
@@ -480,15 +481,16 @@ function Files:download(from, to, opts)
   options.argument(op, "the local path", to, "nonempty string")
   check_path(self, op, from)
   opts = options.check(op, opts, download_options)
+  local source, limit = within(self, opts.timeout)
   local target, err = parts.local_target.open(op, to)
   if not target then return nil, err end
   if opts.verify then
     local has_cksum
-    has_cksum, err = parts.verification.require_cksum(self.target, { op = op, deadline = deadline.new() })
+    has_cksum, err = parts.verification.require_cksum(source, { op = op, deadline = limit })
     if not has_cksum then return nil, err end
   end
   local ok, value
-  ok, value, err = coxpcall.pcall(download_part, self, op, from, target, opts)
+  ok, value, err = coxpcall.pcall(download_part, self, source, op, from, target, opts)
   if ok and value then return target:commit() end
   target:discard()
   if not ok then error(value, 0) end

@@ -295,13 +295,19 @@ local wait_options = { timeout = "seconds" }
 function Terminal:wait(opts)
   local op = "terminal:wait"
   opts = options.check(op, opts, wait_options)
-  local stream, delivery = self._stream, self._delivery
+  local stream, delivery, limit = self._stream, self._delivery, deadline.new(opts.timeout)
+  if delivery and delivery:is_current() then
+    options.raise(op, "on_output cannot wait for the end, which comes after it has returned for the last time")
+  end
+  local text = "the terminal's command has not ended"
   local code, err = stream:wait_until(op, { timeout = opts.timeout, needs_room = not delivery }, function()
     return stream.exit_code
   end)
   if delivery and (code or stream.failure) then
-    local _, problem = delivery:wait(opts)
-    if problem then
+    local _, problem = delivery:wait { timeout = limit:remaining() }
+    if problem and problem.kind == "timeout" then
+      code, text = nil, "on_output has not returned for the last time"
+    elseif problem then
       problem.op = op
       return nil, problem
     end
@@ -309,7 +315,7 @@ function Terminal:wait(opts)
   if code then return code end
   if err then return nil, err end
   return nil, errors.timeout { op = op, code = "wait_timeout", option = "timeout", seconds = opts.timeout,
-    text = "the terminal's command has not ended", hint = "It continues: wait again, or close the terminal",
+    text = text, hint = "It continues: wait again, or close the terminal",
     sandbox_id = self.sandbox.id }
 end
 

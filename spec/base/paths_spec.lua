@@ -49,7 +49,7 @@ describe("a mode", function()
 
   it("that is none is refused, and shown", function()
     for _, mode in ipairs { "899", 899, 648, "8", "0o644", "644 ", "", "rw-r--r-", "rw-r--r--x", "wr-r--r--", "rwsr-xr-x",
-      -644, 0.5, 1 / 0, "4755", 4755, "04755", 1000, "u+x", true, {}, "00000644" } do
+      -644, 0.5, 1 / 0, 0 / 0, 1e300, -1e300, 2 ^ 63, "4755", 4755, "04755", 1000, "u+x", true, {}, "00000644" } do
       refused("mode ", paths.mode, "write", mode)
     end
     refused('mode "899" is not valid', paths.mode, "write", "899")

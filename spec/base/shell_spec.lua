@@ -21,6 +21,14 @@ describe("quoting", function()
     assert.equal("'h\195\169'", shell.quote("h\195\169"))
   end)
 
+  it("takes numbers, and refuses what has no text", function()
+    assert.equal("7", shell.quote(7))
+    for _, value in ipairs { true, {}, print } do
+      assert.error_matches(function() shell.quote(value) end, "quote: the argument must be a string, not ")
+    end
+    assert.error_matches(function() shell.quote(nil) end, "quote: the argument must be a string, not nil")
+  end)
+
   it("gives one value, and is what the module hands out", function()
     assert.equal(1, select("#", shell.quote("it's")))
     assert.equal(shell.quote, opensandbox.quote)

@@ -206,12 +206,32 @@ describe("a command of opensandbox", function()
     is_alone()
   end)
 
-  it("fails when its output cannot be written", function()
-    if not uv.fs_stat("/dev/full") then return pending("no /dev/full") end
-    local child = process.start { env = process.module_paths(),
-      argv = { "sh", "-c", process.lua() .. " bin/opensandbox >/dev/full" } }
-    assert.equal(1, child:wait(30))
-    assert.truthy(child:stderr_text():find("cannot write the output: ", 1, true), child:stderr_text())
+  -- Runs a line of a shell, in which "$0" is the program. Returns its exit code, and what it printed to standard error.
+  local function shell(line)
+    local env = process.module_paths()
+    env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY, env.PROGRAM = server.url, server.key, process.lua() .. " bin/opensandbox"
+    local child = process.start { env = env, argv = { "sh", "-c", (line:gsub("%$0", "$PROGRAM")) } }
+    local code, text = child:wait(30), child:stderr_text()
     child:stop()
+    return code, text
+  end
+
+  it("fails when its output cannot be written, with a code that is none of the command", function()
+    if not uv.fs_stat("/dev/full") then return pending("no /dev/full") end
+    local code, text = shell("$0 >/dev/full")
+    assert.equal(1, code)
+    assert.truthy(text:find("cannot write the output: ", 1, true), text)
+    code, text = shell("$0 exec -n " .. id .. " -- echo x >/dev/full")
+    assert.equal(125, code)
+    assert.truthy(text:find("cannot write the output: ", 1, true), text)
+  end)
+
+  it("fails when its input cannot be read, which is not the end of the input", function()
+    local code, text = shell("$0 exec " .. id .. " -- 'cat; echo end' <.")
+    assert.equal(125, code)
+    assert.truthy(text:find("cannot read the standard input: ", 1, true), text)
+    code, text = shell("$0 cp - " .. id .. ":/work/never <.")
+    assert.equal(1, code)
+    assert.truthy(text:find("opensandbox: cannot read the standard input: ", 1, true), text)
   end)
 end)

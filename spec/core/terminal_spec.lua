@@ -153,7 +153,31 @@ describe("signals", function()
     child:stop()
   end)
 
+  it("have their default action again, which the lua program has changed, unless they are ignored", function()
+    local text = [[
+      local core = require "opensandbox.core"
+      assert(core.default_signal("INT") and core.default_signal("TERM"))
+      print "ready"
+      io.stdout:flush()
+      core.wait_readable({}, 2)
+      print "alive"
+    ]]
+    local child = script(text)
+    assert.equal("ready", child:read_line())
+    child:kill("sigint")
+    assert.equal(2, select(2, child:wait()))
+    assert.equal("", child:stderr_text())
+    child:stop()
+    child = process.start { env = process.module_paths(), argv = { "sh", "-c", "trap '' TERM; exec " .. process.lua() .. " -e '"
+      .. text .. "'" } }
+    assert.equal("ready", child:read_line())
+    child:kill("sigterm")
+    assert.equal("alive", child:read_line())
+    child:stop()
+  end)
+
   it("have names", function()
+    assert.has_error(function() core.default_signal("KILL") end)
     assert.has_error(function() core.catch_signals("KILL") end)
     assert.has_error(function() core.die_by_signal("9") end)
     assert.is_nil(core.next_signal())

@@ -18,6 +18,18 @@ local IS_JIT = rawget(_G, "jit") ~= nil
 
 local server
 
+describe("a step", function()
+  it("takes a time, and works after a wrong one", function()
+    local client = opensandbox.new("http://127.0.0.1:1", "key")
+    for _, seconds in ipairs { true, {}, "1x" } do
+      assert.error_matches(function() client:step(seconds) end, "step: the time must be a number of seconds")
+    end
+    local slept = opensandbox.spawn(function() return opensandbox.sleep(0.01) end)
+    while not slept:done() do client:step("50ms") end
+    client:close()
+  end)
+end)
+
 describe("the scheduler as an event loop sees it", function()
   local client
 
@@ -104,6 +116,37 @@ describe("the scheduler as an event loop sees it", function()
     assert.is_true(steps < 1000, "the descriptor was always readable")
     watching:close()
     other:close()
+  end)
+
+  it("goes on without a descriptor while too many files are open", function()
+    if not process.descriptors() then return pending("no /proc here") end
+    local limited = { "sh", "-c", 'ulimit -n 40; exec "$@"', "sh", process.lua(), "-e" }
+    limited[#limited + 1] = ([[
+      local opensandbox = require "opensandbox"
+      local scheduler = require "opensandbox.loop.scheduler"
+      local first, second = opensandbox.new(%q, "k"), opensandbox.new(%q, "k")
+      local spawn = opensandbox.spawn
+      assert(first:get_sandbox "a" and second:get_sandbox "a")
+      local held, file = {}, nil
+      repeat
+        file = io.open("/dev/null")
+        held[#held + 1] = file
+      until not file
+      print(scheduler:pollfd())
+      local tasks = { spawn(first.get_sandbox, first, "a"), spawn(second.get_sandbox, second, "a"), spawn(opensandbox.sleep, 0.05) }
+      for i = 1, 2 do print(tasks[i]:wait(5).id) end
+      tasks[3]:wait(5)
+      first:close()
+      for _, one in ipairs(held) do one:close() end
+      print(type(scheduler:pollfd()))
+      second:close()
+    ]]):format(server.url, server.url)
+    local child = process.start { env = process.module_paths(), argv = limited }
+    local code = child:wait(20)
+    local lines, complaint = child:output(), child:stderr_text()
+    child:stop()
+    assert.equal(0, code, complaint)
+    assert.equal(("nil\na\na\n%s\n"):format(type(scheduler:pollfd())), lines)
   end)
 
   it("tells its host of changes, once for a step", function()

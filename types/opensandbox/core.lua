@@ -9,7 +9,7 @@ local core = {}
 ---@return opensandbox.CoreMulti
 function core.multi() end
 
----@return opensandbox.CorePoller
+---@return opensandbox.CorePoller? poller nil while too many files are open
 function core.poller() end
 
 ---@return opensandbox.CoreNotifier? notifier
@@ -150,6 +150,12 @@ function core.catch_signals(...) end
 
 ---@return string? name
 function core.next_signal() end
+
+---@param name string
+---@return true? ok
+---@return string? message
+---@return string? errno
+function core.default_signal(name) end
 
 ---@param name string
 function core.die_by_signal(name) end

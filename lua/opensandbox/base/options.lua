@@ -149,6 +149,12 @@ local function entry_text(value)
   return type(value) == "number" and numbers.format(value) or nil
 end
 
+types.text = function(value)
+  local text = entry_text(value)
+  if text then return text end
+  return nil, "a string"
+end
+
 -- Returns the table itself, or a copy in which numbers have become strings.
 local function with_texts(given, name_of)
   local copy

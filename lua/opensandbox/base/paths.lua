@@ -57,7 +57,7 @@ function paths.mode(op, mode)
   if mode == nil then return nil end
   local digits
   if type(mode) == "number" then
-    digits = mode % 1 == 0 and ("%d"):format(mode) or nil
+    digits = mode % 1 == 0 and math.abs(mode) < 1000 and ("%d"):format(mode) or nil
   elseif type(mode) == "string" and #mode == 9 and mode:find("^[rwx-]+$") then
     local sum = 0
     for i = 1, 9 do

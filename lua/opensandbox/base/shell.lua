@@ -1,5 +1,7 @@
 --- Quoting for a POSIX shell.
 
+local options = require "opensandbox.base.options"
+
 local shell = {}
 
 --- Quotes one argument, so that the shell passes its bytes unchanged.
@@ -9,6 +11,7 @@ local shell = {}
 ---@param argument string
 ---@return string
 function shell.quote(argument)
+  if type(argument) ~= "string" then argument = options.argument("quote", "the argument", argument, "text") end
   if argument:find("^[%w@%%+=:,./_-]+$") then return argument end
   return "'" .. argument:gsub("'", "'\\''") .. "'"
 end

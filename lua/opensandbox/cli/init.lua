@@ -9,7 +9,9 @@
 --   runs_command     it exits with the code of a command, so its own failures have a code of their own
 
 require "opensandbox.intree" -- first, because the other files need the core
-assert(require "opensandbox.core".open_standard_streams()) -- before any file is opened
+local core = require "opensandbox.core"
+assert(core.open_standard_streams()) -- before any file is opened
+assert(core.default_signal "INT") -- until session.lua catches it, there is nothing to clean up
 
 local arguments = require "opensandbox.cli.arguments"
 local failure = require "opensandbox.cli.base.failure"
@@ -27,7 +29,7 @@ local function report(value, name, command)
   if failure.is(value) then
     if value.message then output.note(value.message, "red") end
     if value.is_usage then output.note("'opensandbox --help' shows the arguments") end
-    return value.exit
+    return value.exit == failure.EXIT.FAILED and exit or value.exit
   end
   if type(value) == "table" then -- an error of the library
     output.note(prefix .. parts.error_text.of(value), "red")

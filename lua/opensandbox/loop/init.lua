@@ -162,6 +162,13 @@ function loop.spawn(task, body, detached)
   end, detached)
 end
 
+--- Returns the task whose code is running.
+---@return opensandbox.Task? task nil outside of tasks
+function loop.current_task()
+  local own = current_waiter()
+  return own and own.task
+end
+
 --- Returns the name of the running code's loop.
 ---@return string
 function loop.name()

@@ -68,13 +68,14 @@ local function is_busy(transport)
   return transport.multi:inflight() > 0
 end
 
--- Returns the poller that watches the descriptors of all busy transports.
+-- Returns the poller that watches the descriptors of all busy transports; nil while too many files are open to make it.
 local function descriptors()
   if poller and poller:inherited() then
     poller:close()
     poller = nil
   end
   if not poller then poller = core.poller() end
+  if not poller then return nil end
   for transport in each(transports) do
     local fd = is_busy(transport) and transport.multi:pollfd()
     local known = watched[transport]
@@ -87,8 +88,11 @@ local function descriptors()
 end
 
 --- Returns the descriptor to watch for reading.
----@return integer? fd nil on platforms without one
-function scheduler:pollfd() return descriptors():pollfd() end
+---@return integer? fd nil on platforms without one, and while too many files are open
+function scheduler:pollfd()
+  local set = descriptors()
+  return set and set:pollfd()
+end
 
 --- Returns "r", the event to watch the descriptor for.
 function scheduler:events() return "r" end
@@ -113,9 +117,10 @@ function scheduler:dirty() return self:timeout() == 0 end
 
 --- Makes the descriptor readable after a time as well, for hosts without timers.
 ---@param seconds? number default: the value of `timeout`
----@return true? ok nil if the platform cannot do this
+---@return true? ok nil if the platform cannot do this, and while too many files are open
 function scheduler:alarm(seconds)
-  return descriptors():alarm(seconds or self:timeout())
+  local set = descriptors()
+  return set and set:alarm(seconds or self:timeout())
 end
 
 --- Returns whether a coroutine waits or is ready.
@@ -236,8 +241,14 @@ local function poll_network(seconds)
     return
   end
   local set = descriptors()
-  if several and not set:pollfd() then seconds = math.min(seconds, POLL_INTERVAL) end
-  set:wait(seconds)
+  if several and not (set and set:pollfd()) then seconds = math.min(seconds, POLL_INTERVAL) end
+  if set then
+    set:wait(seconds)
+  else
+    local any = busy or next(transports)
+    if not any then error("opensandbox: cannot wait, because too many files are open", 0) end
+    any.multi:step(seconds)
+  end
   for transport in each(transports) do
     if is_busy(transport) then transport.multi:step(0) end
   end
@@ -250,8 +261,8 @@ function scheduler:step(seconds)
   local due = self:timeout()
   if not seconds or seconds < 0 then seconds = 0 end
   steps = steps + 1
-  stepping = true
   poll_network(due and math.min(due, seconds) or seconds)
+  stepping = true
   local woken = wake_waiters()
   run_ready()
   stepping = false

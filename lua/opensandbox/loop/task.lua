@@ -161,6 +161,12 @@ function Task:wait(opts)
   return unpack(self.results, 1, self.results.n)
 end
 
+--- Internal: returns whether the running code is that of this task.
+---@return boolean
+function Task:is_current()
+  return not self.ended and loop.current_task() == self
+end
+
 --- Internal: waits for the end and ignores the outcome. A cancelled task may call this.
 ---@param seconds? number default: no limit
 function Task:join(seconds)

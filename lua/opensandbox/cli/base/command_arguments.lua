@@ -1,9 +1,9 @@
 --- A command in a sandbox, for `run`, `exec` and `start`: its options, its input and output, and its exit code.
 
 local check = require "opensandbox.cli.base.check"
-local event_loop = require "opensandbox.cli.base.event_loop"
 local core = require "opensandbox.core"
 local failure = require "opensandbox.cli.base.failure"
+local input = require "opensandbox.cli.base.input"
 local output = require "opensandbox.cli.base.output"
 local values = require "opensandbox.cli.base.values"
 
@@ -65,13 +65,11 @@ end
 
 -- Reads a piece of the standard input. A closed one is an empty one.
 local function read_input(seconds)
-  local bytes, err = event_loop.read(STDIN, seconds)
-  if not bytes and type(err) == "table" then error(err, 0) end
-  return bytes or (err and "") or nil
+  return input.read(seconds, "")
 end
 
 -- Returns our standard input as the option `stdin`, or nil when it is empty. It is sent before the command starts.
-local function input()
+local function stdin_option()
   if core.is_terminal(STDIN) then return nil end
   local first = read_input(INPUT_NOTE_DELAY)
   if not first then
@@ -102,7 +100,7 @@ end
 ---@return integer exit_code
 function command_arguments.run(sandbox, args, env)
   local opts = command_arguments.options(args, env)
-  if not args.no_stdin then opts.stdin = input() end
+  if not args.no_stdin then opts.stdin = stdin_option() end
   if args.exact then
     opts.capture, opts.max_output = "exact", MAX_EXACT_OUTPUT
   else

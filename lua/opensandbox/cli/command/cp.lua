@@ -2,14 +2,13 @@
 
 local check = require "opensandbox.cli.base.check"
 local copy = require "opensandbox.cli.base.copy"
-local event_loop = require "opensandbox.cli.base.event_loop"
 local failure = require "opensandbox.cli.base.failure"
+local input = require "opensandbox.cli.base.input"
 local output = require "opensandbox.cli.base.output"
 local progress = require "opensandbox.cli.base.progress"
 
 local cp = { example = "opensandbox cp ./src SANDBOX:/work/src", has_no_result = true }
 
-local STDIN = 0
 local CHUNK = 65536 -- bytes
 
 function cp.declare(parser)
@@ -38,8 +37,7 @@ end
 local function upload(sandbox, from, to, gitignore)
   if from == "-" then
     return check(sandbox.files:write(to, function()
-      local bytes, err = event_loop.read(STDIN)
-      if not bytes then error(err, 0) end
+      local bytes = input.read()
       return bytes ~= "" and bytes or nil
     end))
   end

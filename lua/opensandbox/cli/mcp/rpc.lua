@@ -2,14 +2,13 @@
 -- in a task of its own.
 
 local each = require "opensandbox.base.each"
-local event_loop = require "opensandbox.cli.base.event_loop"
+local input = require "opensandbox.cli.base.input"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
 local output = require "opensandbox.cli.base.output"
 
 local rpc = {}
 
-local STDIN = 0
 local MAX_LINE = 64 * 1024 * 1024 -- bytes
 local LAST_WAIT = 1 -- seconds that requests get after the end of the input
 
@@ -112,8 +111,7 @@ function rpc.serve(methods)
   local self = setmetatable({ methods = methods, running = {}, cancelled = {} }, Connection)
   local parts, size = {}, 0
   while true do
-    local bytes, err = event_loop.read(STDIN)
-    if not bytes then error(err, 0) end
+    local bytes = input.read()
     if bytes == "" then break end
     local position = 1
     local newline = bytes:find("\n", 1, true)

@@ -148,6 +148,7 @@ routes["POST /files/replace"] = function(call)
       item = { old = item.old or "", new = item.new or "" }
       local stat, problem = filesystem.stat(call.sandbox, path)
       if not stat then return call:fail(problem) end
+      if stat.type == "fifo" then return end
       if item.old == "" and stat.type == "file" then
         return call.response:fail(400, "INVALID_REQUEST_BODY", "old content must not be empty")
       end

@@ -9,6 +9,9 @@ local go_text = require "opensandbox.devserver.execd.go_text"
 
 local filesystem = {}
 
+--- The flags to open a file for reading whose name a sandbox can change. A named pipe in its place is opened at once, and holds nothing.
+filesystem.READ_ONLY = uv.constants.O_RDONLY + uv.constants.O_NONBLOCK
+
 -- The names and numbers of /etc/passwd and /etc/group, read once.
 local accounts = {}
 
@@ -77,6 +80,15 @@ function filesystem.stat(sandbox, path)
   stat, problem = filesystem.call("stat", uv.fs_stat, place)
   if not stat then return nil, problem end
   return stat, place
+end
+
+--- Returns whether a path of this machine leads to a named pipe. execd waits until the pipe has another end, so there is no answer. This
+--- server, which has one thread, must not open the pipe.
+---@param path string
+---@return boolean
+function filesystem.is_pipe(path)
+  local stat = uv.fs_stat(path)
+  return stat ~= nil and stat.type == "fifo"
 end
 
 --- Creates a directory and its missing parents.

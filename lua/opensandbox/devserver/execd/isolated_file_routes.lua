@@ -122,6 +122,7 @@ local function store(mounts)
     local path
     if not problem then path, problem = workspace:writable(relative) end
     if problem then return done { status = 500, code = "RUNTIME_ERROR", message = problem.message } end
+    if filesystem.is_pipe(path) then return end
     local ok, message = uv.fs_copyfile(file.path, path)
     if not ok then return done { status = 500, code = "RUNTIME_ERROR", message = message } end
     workspace:finish(path, mode_of(wanted.mode, DEFAULT_FILE_MODE))
@@ -197,6 +198,9 @@ routes["POST /files/replace"] = function(call, mounts)
     for path, item in each(items) do
       item = { old = item.old or "", new = item.new or "" }
       if item.old == "" then return call.response:fail(400, "INVALID_REQUEST_BODY", "old content must not be empty") end
+      local relative, _, workspace = mounts:relative(path)
+      local stat = relative and workspace:find(relative)
+      if stat and stat.type == "fifo" then return end
       local count, problem = replace(mounts, path, item)
       if not count then return fail(call, problem, true) end
       counts[path] = { replacedCount = count }

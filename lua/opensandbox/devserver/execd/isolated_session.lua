@@ -8,6 +8,7 @@ local clock = require "opensandbox.devserver.base.clock"
 local each = require "opensandbox.base.each"
 local event_stream = require "opensandbox.devserver.execd.event_stream"
 local events = require "opensandbox.devserver.execd.events"
+local filesystem = require "opensandbox.devserver.execd.filesystem"
 local go_text = require "opensandbox.devserver.execd.go_text"
 local mounts = require "opensandbox.devserver.execd.mounts"
 local pipe = require "opensandbox.devserver.base.pipe"
@@ -270,7 +271,7 @@ end
 -- Returns the text of one of its files, and when it was written; nil for a missing one.
 function Background:_read(extension)
   local path = self.session.workspace:host_path(("%s/%s.%s"):format(RUNS, self.id, extension))
-  local fd = path and uv.fs_open(path, "r", 0)
+  local fd = path and uv.fs_open(path, filesystem.READ_ONLY, 0)
   if not fd then return nil end
   local stat = uv.fs_fstat(fd)
   local text = uv.fs_read(fd, 16, 0)

@@ -44,7 +44,7 @@ end
 ---@param limit? integer bytes at most
 function run_request.tail(call, path, cursor, header, limit)
   local fd, problem, code = nil, nil, "ENOENT"
-  if path then fd, problem, code = uv.fs_open(path, "r", 0) end
+  if path then fd, problem, code = uv.fs_open(path, filesystem.READ_ONLY, 0) end
   if not fd and code ~= "ENOENT" then return call.response:fail(500, "RUNTIME_ERROR", problem) end
   local length = math.min(math.max(0, (fd and uv.fs_fstat(fd).size or 0) - cursor), limit or math.huge)
   call.response:send_file(200, {

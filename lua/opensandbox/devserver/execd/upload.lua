@@ -105,6 +105,7 @@ end
 
 -- Copies a spooled file over an existing one. `done` receives a problem or nothing.
 local function overwrite(file, place, done)
+  if filesystem.is_pipe(place.path) then return end
   local target, problem = filesystem.call("open", uv.fs_open, place, true, "w", 511)
   if not target then return done(failed(("error opening destination file %s."):format(place.named), problem)) end
   local source = assert(uv.fs_open(file.path, "r", 0))
