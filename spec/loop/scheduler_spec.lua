@@ -9,7 +9,8 @@ local wait_until = require "spec.support.wait_until"
 
 -- Plain Lua, though the helpers have loaded luv; and what the scheduler tells its host.
 local changes = 0
-require("opensandbox.loop").use("spec", { name = "counting", changed = function() changes = changes + 1 end })
+local loop = require "opensandbox.loop"
+loop.use("spec", { name = "counting", changed = function() changes = changes + 1 end })
 
 local spawn, sleep, now = opensandbox.spawn, opensandbox.sleep, opensandbox.now
 
@@ -53,6 +54,24 @@ describe("the scheduler as an event loop sees it", function()
     assert.is_false(scheduler.has_work())
     assert.equal(0, scheduler:step(0))
     assert.is_false(client:dirty())
+  end)
+
+  it("reports changes to its host after a step that failed for want of memory", function()
+    local fails = true
+    local transport = { waiters = {}, multi = {
+      timeout = function() end, changed = function() end,
+      inflight = function()
+        if fails then error("not enough memory", 0) end
+        return 0
+      end,
+    } }
+    scheduler.add(transport)
+    assert.same({ false, "not enough memory" }, { pcall(scheduler.step, scheduler, 0) })
+    fails = false
+    loop.name() -- selects the adapter
+    local before = changes
+    scheduler.notify()
+    assert.equal(before + 1, changes)
   end)
 
   it("is due at once for a new task, and later for a sleeping one", function()
