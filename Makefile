@@ -182,7 +182,7 @@ types: build/emmylua/bin/emmylua_check
 	@$(MAKE) --no-print-directory run-test SPEC=spec/doc/types_spec.lua
 
 build/emmylua/bin/emmylua_check:
-	@command -v cargo >/dev/null || { echo "This needs cargo of Rust 1.88 or newer; Debian 12 has it in the package cargo-web" >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo "This needs cargo of Rust 1.89 or newer; Debian 12 and 13 have it in the package cargo-web" >&2; exit 1; }
 	cargo install --locked --root build/emmylua --version $(EMMYLUA_VERSION) emmylua_check
 
 rockspec:

@@ -261,7 +261,7 @@ leave_out("terminal", "waits for what its connection takes, and takes timeout: s
   "interrupt", "write", "wait", "close")
 leave_out("terminal", "takes the time to wait as its argument, or waits for output without an end", "read", "output")
 leave_out("terminal", "nothing is sent", "detach", "call_execd", "call_execd_within", "execd_endpoint")
-leave_out("task", "nothing is sent", "done", "is_current", "cancel", "abandon", "deliver_cancel", "set_waiter")
+leave_out("task", "nothing is sent", "done", "is_current", "cancel", "abandon", "fail", "deliver_cancel", "set_waiter")
 leave_out("task", "takes the time to wait as its argument", "join")
 
 -- The public methods of all classes of objects.

@@ -6,8 +6,8 @@
 #include "poller.h"
 
 /*
- * core.poller() -> poller: several multis behind one descriptor, for a host that watches only one. Where multis have no descriptor,
- * the set stays empty and has none itself.
+ * core.poller() -> poller, or nil when too many files are open: several multis behind one descriptor, for a host that watches only one.
+ * Where multis have no descriptor, the set stays empty and has none itself.
  */
 
 #define POLLER_CLASS "opensandbox.poller"
@@ -32,7 +32,9 @@ static int new_poller(lua_State *L)
     box->poller = NULL;
     osb_set_class(L, POLLER_CLASS);
     box->poller = osb_poller_new();
-    if (!box->poller)
+    if (!box->poller && (errno == EMFILE || errno == ENFILE))
+        lua_pushnil(L);
+    else if (!box->poller)
         return luaL_error(L, "cannot make a set of descriptors: %s", strerror(errno));
     return 1;
 }

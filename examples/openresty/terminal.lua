@@ -94,7 +94,7 @@ local function copy_input(page, terminal)
       done, err = terminal:write(message)
     else
       local cols, rows = size_of(message)
-      if not cols then return POLICY_VIOLATION end
+      if not (cols and rows) then return POLICY_VIOLATION end
       done, err = terminal:resize(cols, rows)
     end
     -- The page is too slow, or input may be lost. terminal:read returns other errors, too.
@@ -110,8 +110,9 @@ local function copy_output(page, terminal)
   while true do
     local bytes, err = terminal:read(math.max(next_ping - ngx.now(), 0))
     if not bytes and not err then break end
-    for first = 1, #(bytes or ""), MAX_MESSAGE do
-      if not page:send("binary", bytes:sub(first, first + MAX_MESSAGE - 1)) then return nil end
+    local output = bytes or ""
+    for first = 1, #output, MAX_MESSAGE do
+      if not page:send("binary", output:sub(first, first + MAX_MESSAGE - 1)) then return nil end
     end
     if err and err.terminal_continues then
       page:send_error(err.message)

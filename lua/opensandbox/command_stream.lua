@@ -8,7 +8,6 @@ local class = require "opensandbox.base.class"
 local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local deadline = require "opensandbox.loop.deadline"
-local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local loop = require "opensandbox.loop"
@@ -32,9 +31,10 @@ function Run:put(event)
   self.last = self.last + 1
   self.events[self.last] = event
   self.size = self.size + #event.text + EVENT_SIZE
-  for _, reader in each(self.readers) do scheduler.wake(reader) end
+  scheduler.wake_all(self.readers)
+  local wait = self.size > MAX_QUEUED and scheduler.expect { registry = self.writers, key = {} }
   while self.size > MAX_QUEUED do
-    local interruption, reason = loop.wait { registry = self.writers, key = {} }
+    local interruption, reason = loop.wait(wait)
     if interruption then error(loop.interrupted(OP, interruption, reason), 0) end
   end
 end
@@ -47,7 +47,7 @@ function Run:take()
   self.first = self.first + 1
   self.size = self.size - #event.text - EVENT_SIZE
   if self.size <= MAX_QUEUED then
-    for _, writer in each(self.writers) do scheduler.wake(writer) end
+    scheduler.wake_all(self.writers)
   end
   return event
 end
@@ -60,7 +60,7 @@ function Run:start()
     local ok, result, err = coxpcall.pcall(execute)
     if ok then self.result, self.err = result, err else self.raised = { value = result } end
     self.has_ended = true
-    for _, reader in each(self.readers) do scheduler.wake(reader) end
+    scheduler.wake_all(self.readers)
   end)
 end
 
@@ -68,7 +68,7 @@ end
 function Run:abandon()
   self.is_closed = true
   if self.task and self.process == core.process() then self.task:cancel() end
-  for _, reader in each(self.readers) do scheduler.wake(reader) end
+  scheduler.wake_all(self.readers)
 end
 
 --- Internal: stops the command when the client is closed.
@@ -136,6 +136,7 @@ function Stream:next()
   local run = self._run
   if self._finished then return nil end
   if not run.task and not run.is_closed then run:start() end
+  local wait
   while true do
     if run.is_closed then
       self._finished = true
@@ -144,12 +145,15 @@ function Stream:next()
     local event = run:take()
     if event then return event end
     if run.has_ended then return outcome(self) end
-    local interruption, reason = loop.wait { registry = run.readers, key = {}, owner = run }
-    if interruption then
-      self._finished = true
-      run:abandon()
-      return nil, loop.interrupted(OP, interruption, reason)
+    if wait then
+      local interruption, reason = loop.wait(wait)
+      if interruption then
+        self._finished = true
+        run:abandon()
+        return nil, loop.interrupted(OP, interruption, reason)
+      end
     end
+    wait = wait or scheduler.expect { registry = run.readers, key = {}, owner = run } -- and check again
   end
 end
 

@@ -21,6 +21,7 @@ local loop = require "opensandbox.loop"
 local numbers = require "opensandbox.base.numbers"
 local options = require "opensandbox.base.options"
 local sandboxes = require "opensandbox.sandbox"
+local scheduler = require "opensandbox.loop.scheduler"
 local store_session = require "opensandbox.pool.store_session"
 local tables = require "opensandbox.base.tables"
 
@@ -164,8 +165,10 @@ end
 
 -- Waits until a request has a sandbox, which was not checked yet.
 local function wait_for_sandbox(self, op, request, limit)
+  local wait = { registry = request, key = "waiter", owner = request }
   self._dispatcher:reconcile()
   while true do
+    scheduler.expect(wait)
     if request.sandbox or request.err then return request.sandbox, request.err end
     if self._dispatcher:is_closed() then return nil, dispatcher.closed_error(op) end
     local left = limit:remaining()
@@ -185,7 +188,8 @@ local function wait_for_sandbox(self, op, request, limit)
       return nil, err
     end
     if not self._session.store.immediate then left = math.min(left, self._store_timeout) end
-    local interruption, reason = loop.wait { seconds = left, registry = request, key = "waiter", owner = request }
+    wait.seconds = left
+    local interruption, reason = loop.wait(wait)
     if interruption then
       request:abandon()
       return nil, loop.interrupted(op, interruption, reason)
@@ -352,9 +356,11 @@ function Pool:fill(opts)
   local own = self._dispatcher
   own.backoff_end = nil -- this call is a reason to try again
   local failures = own.failures
+  local wait = { registry = own.watchers, key = {} }
   while true do
     if self._dispatcher:is_closed() then return nil, dispatcher.closed_error(op) end
     self._dispatcher:reconcile()
+    if self._session.store.immediate then scheduler.expect(wait) end -- with another store, the count is a wait itself
     local counts, err = self._session:perform(op, "count")
     if not counts then return nil, err end
     if counts.idle >= math.min(counts.min_idle, counts.max_size - counts.busy) then return true end
@@ -364,8 +370,8 @@ function Pool:fill(opts)
       return nil, errors.timeout { op = op, code = "not_filled", text = ("%d of %d sandboxes are ready"):format(counts.idle,
         counts.min_idle), option = limit.option, seconds = limit.seconds, cause = own.error }
     end
-    local seconds = self._is_shared and limit:clamp(own:tick()) or limit:remaining()
-    local interruption, reason = loop.wait { seconds = seconds, registry = own.watchers, key = {} }
+    wait.seconds = self._is_shared and limit:clamp(own:tick()) or limit:remaining()
+    local interruption, reason = loop.wait(wait)
     if interruption then return nil, loop.interrupted(op, interruption, reason) end
   end
 end

@@ -104,16 +104,6 @@ describe("opensandbox", function()
     assert.equal("opensandbox " .. require "opensandbox.version" .. "\n", program.check(nil, { "--version" }))
   end)
 
-  it("works in a clone without LUA_PATH, and says what to do if the core is not built", function()
-    local env = process.module_paths()
-    env.LUA_PATH, env.LUA_CPATH = ";;", ";;"
-    local child = process.start { argv = { process.lua(), "bin/opensandbox", "--version" }, env = env }
-    child:wait(20)
-    local is_built = child:output():find("^opensandbox %d")
-    assert.truthy(is_built or child:stderr_text():find("run `make LUA=", 1, true), child:stderr_text())
-    child:stop()
-  end)
-
   it("names the package if argparse is missing", function()
     local paths = {}
     for template in package.path:gmatch("[^;]+") do

@@ -734,8 +734,12 @@ describe("a sandbox", function()
     sandbox:run { command = "sleep " .. mark, background = true }
     assert.equal(3, #process.running("sleep " .. mark))
     sandbox:delete()
-    -- Without bubblewrap a process that made a session of its own escapes.
-    local left = process.running("sleep " .. mark)
+    -- Without bubblewrap a process that made a session of its own escapes. One that was killed may exist for a moment longer.
+    local left
+    uv_loop.wait(function()
+      left = process.running("sleep " .. mark)
+      return #left == (isolated and 0 or 1)
+    end, 3)
     for _, pid in ipairs(left) do uv.kill(pid, "sigkill") end
     assert.equal(isolated and 0 or 1, #left)
     local root = server.child:stderr_text():match("files in (%S+)")

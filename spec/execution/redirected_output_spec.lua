@@ -58,6 +58,14 @@ describe("the files of exact output", function()
   end)
   teardown(function() fixture:close() end)
 
+  it("are removed when a callback raises, and its error is raised", function()
+    local ok, problem = pcall(sandbox.run, sandbox, "echo text; sleep 5", {
+      capture = "exact", on_event = function() error("of the callback", 0) end,
+    })
+    assert.same({ false, "of the callback" }, { ok, problem })
+    wait_until(function() return assert(sandbox:run("ls /tmp | grep opensandbox-; :")).stdout == "" end, "a file is left")
+  end)
+
   -- The moment of the cancellation decides whether the command creates its files after they were removed.
   for _, durable in ipairs { false, true } do
     it("are removed whenever the task is cancelled" .. (durable and ", of a durable run" or ""), function()

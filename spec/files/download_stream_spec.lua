@@ -27,7 +27,7 @@ local SERVER = [[
       end
       local last = math.min(to or #content - 1, #content - 1)
       status, body = 206, content:sub(from + 1, last + 1)
-      headers["Content-Range"] = ("bytes %d-%d/%d"):format(from, last, #content)
+      if not options.without_range then headers["Content-Range"] = ("bytes %d-%d/%d"):format(from, last, #content) end
     end
     if not options.chunked then headers["Content-Length"] = tostring(#body) end
     connection:start(status, headers)
@@ -50,6 +50,8 @@ local SERVER = [[
   function faults.chunked(n) return { breaks = n < 4 and 80000 or nil, chunked = true } end
   -- Each response begins at the first byte again.
   function faults.ignores(n) return { breaks = n < 3 and 70000 * n or nil, ignores_range = true } end
+  -- The rest comes in small pieces, each in a response that does not say which bytes it contains.
+  function faults.unranged(n) return { breaks = n == 1 and 70000 or 2, without_range = n > 1 } end
   -- The file is another one after the first break.
   function faults.changed(n)
     return n == 1 and { breaks = 70000 } or { content = CHANGED, time = "Thu, 26 Nov 2026 10:00:01 GMT" }
@@ -189,6 +191,14 @@ for name, download in pairs(ways) do
       assert.is_nil(bytes)
       assert.same({ "stream", "cut", true }, { err.kind, err.code, err.retryable }, tostring(err))
       assert.equal(3, (requests_for(path)))
+    end)
+
+    it("is an error when the rest does not say which bytes it contains, because it might have no end", function()
+      local path = path_of "unranged"
+      local bytes, err = download(path)
+      assert.is_nil(bytes)
+      assert.same({ "protocol", "unexpected_response" }, { err.kind, err.code }, tostring(err))
+      assert.equal(2, (requests_for(path)))
     end)
 
     it("is asked for again after silence, once", function()

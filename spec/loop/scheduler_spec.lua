@@ -9,7 +9,8 @@ local wait_until = require "spec.support.wait_until"
 
 -- Plain Lua, though the helpers have loaded luv; and what the scheduler tells its host.
 local changes = 0
-require("opensandbox.loop").use("spec", { name = "counting", changed = function() changes = changes + 1 end })
+local loop = require "opensandbox.loop"
+loop.use("spec", { name = "counting", changed = function() changes = changes + 1 end })
 
 local spawn, sleep, now = opensandbox.spawn, opensandbox.sleep, opensandbox.now
 
@@ -53,6 +54,24 @@ describe("the scheduler as an event loop sees it", function()
     assert.is_false(scheduler.has_work())
     assert.equal(0, scheduler:step(0))
     assert.is_false(client:dirty())
+  end)
+
+  it("reports changes to its host after a step that failed for want of memory", function()
+    local fails = true
+    local transport = { waiters = {}, multi = {
+      timeout = function() end, changed = function() end,
+      inflight = function()
+        if fails then error("not enough memory", 0) end
+        return 0
+      end,
+    } }
+    scheduler.add(transport)
+    assert.same({ false, "not enough memory" }, { pcall(scheduler.step, scheduler, 0) })
+    fails = false
+    loop.name() -- selects the adapter
+    local before = changes
+    scheduler.notify()
+    assert.equal(before + 1, changes)
   end)
 
   it("is due at once for a new task, and later for a sleeping one", function()
@@ -116,6 +135,37 @@ describe("the scheduler as an event loop sees it", function()
     assert.is_true(steps < 1000, "the descriptor was always readable")
     watching:close()
     other:close()
+  end)
+
+  it("goes on without a descriptor while too many files are open", function()
+    if not process.descriptors() then return pending("no /proc here") end
+    local limited = { "sh", "-c", 'ulimit -n 40; exec "$@"', "sh", process.lua(), "-e" }
+    limited[#limited + 1] = ([[
+      local opensandbox = require "opensandbox"
+      local scheduler = require "opensandbox.loop.scheduler"
+      local first, second = opensandbox.new(%q, "k"), opensandbox.new(%q, "k")
+      local spawn = opensandbox.spawn
+      assert(first:get_sandbox "a" and second:get_sandbox "a")
+      local held, file = {}, nil
+      repeat
+        file = io.open("/dev/null")
+        held[#held + 1] = file
+      until not file
+      print(scheduler:pollfd())
+      local tasks = { spawn(first.get_sandbox, first, "a"), spawn(second.get_sandbox, second, "a"), spawn(opensandbox.sleep, 0.05) }
+      for i = 1, 2 do print(tasks[i]:wait(5).id) end
+      tasks[3]:wait(5)
+      first:close()
+      for _, one in ipairs(held) do one:close() end
+      print(type(scheduler:pollfd()))
+      second:close()
+    ]]):format(server.url, server.url)
+    local child = process.start { env = process.module_paths(), argv = limited }
+    local code = child:wait(20)
+    local lines, complaint = child:output(), child:stderr_text()
+    child:stop()
+    assert.equal(0, code, complaint)
+    assert.equal(("nil\na\na\n%s\n"):format(type(scheduler:pollfd())), lines)
   end)
 
   it("tells its host of changes, once for a step", function()

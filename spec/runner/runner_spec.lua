@@ -3,6 +3,7 @@
 local process = require "spec.support.process"
 local temporary = require "spec.support.temporary"
 local uv = require "luv"
+local wait_until = require "spec.support.wait_until"
 
 local directory
 
@@ -46,6 +47,11 @@ end
 
 local function has(output, ...)
   for _, part in ipairs { ... } do assert.truthy(output:find(part, 1, true), part .. " is missing in:\n" .. output) end
+end
+
+-- A process that was killed may exist for a moment longer.
+local function assert_gone(command)
+  wait_until(function() return #process.running(command) == 0 end, command .. " runs")
 end
 
 local function content(name)
@@ -134,7 +140,7 @@ describe("the runner of the tests", function()
     local code, output = run("--limit=1")
     assert.equal(1, code)
     has(output, "a_spec.lua", 'It was stopped after 1 s in the test "test of a_spec.lua".', "1 success / 0 failures / 1 error")
-    assert.same({}, process.running("sleep 1000.25"))
+    assert_gone("sleep 1000.25")
   end)
 
   it("notices a process that dies, or exits before its tests are over", function()
@@ -154,7 +160,7 @@ describe("the runner of the tests", function()
     assert.equal(1, code)
     has(output, "It left processes running:\n", "sleep 1000.75", "It left in its TMPDIR: forgotten",
       "2 successes / 0 failures / 2 errors")
-    assert.same({}, process.running("sleep 1000.75"))
+    assert_gone("sleep 1000.75")
   end)
 
   it("runs files in which something failed a second time when that is wanted, and says so", function()
@@ -182,7 +188,7 @@ describe("the runner of the tests", function()
       child:kill(signal)
       assert.equal(128 + number, (child:wait(20)), signal)
       child:stop()
-      assert.same({}, process.running("sleep 1000.5"))
+      assert_gone("sleep 1000.5")
       os.remove(path_of("notes"))
     end
   end)

@@ -87,6 +87,7 @@ local SOURCE = [[
     local line = ranged and "HTTP/1.1 206 Partial Content" or "HTTP/1.1 200 OK"
     -- More comes each time, so that it ends.
     local sent = broken and 3 * count(plan.key .. request.path) or #rest
+    if ranged then line = ("%s\r\nContent-Range: bytes %d-%d/%d"):format(line, first, #bytes - 1, #bytes) end
     local head = "%s\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n"
     connection:send(head:format(line, #rest) .. rest:sub(1, sent))
     if sent < #rest then connection:close() end

@@ -9,7 +9,7 @@ local core = {}
 ---@return opensandbox.CoreMulti
 function core.multi() end
 
----@return opensandbox.CorePoller
+---@return opensandbox.CorePoller? poller nil while too many files are open
 function core.poller() end
 
 ---@return opensandbox.CoreNotifier? notifier

@@ -1,6 +1,11 @@
 --- The development server as a program: reads its arguments, starts the server, prints how to reach it, and stops it cleanly.
 
-local uv = require "luv"
+local ok, uv = pcall(require, "luv")
+if not ok then
+  if not tostring(uv):find("module 'luv' not found", 1, true) then error(uv, 0) end
+  error("the development server needs the Lua module luv: install it, on Debian and Ubuntu with 'apt-get install lua-luv', "
+    .. "elsewhere with 'luarocks install luv'", 0)
+end
 local devserver = require "opensandbox.devserver"
 local timer = require "opensandbox.devserver.base.timer"
 

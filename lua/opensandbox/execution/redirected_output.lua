@@ -108,7 +108,7 @@ function redirected_output.wrap(run, client, endpoint)
     own_opts.on_stdout, own_opts.on_stderr = nil, nil
     local ok, result, err = coxpcall.pcall(run, body, own_opts)
     local known = ok and (result or err.result)
-    if result or (known and known.stdout ~= "") then directories = directories_of(known.stdout) end
+    if known and (result or known.stdout ~= "") then directories = directories_of(known.stdout) end
     local value = result
     if ok and result then
       local shell_message = result.stderr ~= "" and result.stderr or result.stdout -- a log holds both streams

@@ -272,9 +272,10 @@ local function attach(self, op, limit)
   end
   self.connection, self.refusal = connection, nil
   self.news:notify()
+  local news = self.news:expect()
   receive(self)
   while self.connection and not self.accepted do
-    local interruption, reason = self.news:wait()
+    local interruption, reason = self.news:wait(news)
     if interruption then return nil, loop.interrupted(op, interruption, reason) end
     receive(self)
   end
@@ -334,7 +335,7 @@ end
 ---@return opensandbox.Error? err
 function Stream:wait_until(op, options, attempt)
   local limit = options.timeout and core.now() + options.timeout
-  local outages = self.outages
+  local outages, news = self.outages, self.news:expect()
   while true do
     receive(self)
     if #self.notices > 0 and not options.passive then return nil, self:error(op, table.remove(self.notices, 1)) end
@@ -351,7 +352,7 @@ function Stream:wait_until(op, options, attempt)
     if options.needs_room and self.full_since then
       wake = math.min(limit or math.huge, self.full_since + UNREAD_TIMEOUT)
     end
-    local interruption, reason = self.news:wait(wake and math.max(wake - now, 0))
+    local interruption, reason = self.news:wait(news, wake and math.max(wake - now, 0))
     if interruption then return nil, loop.interrupted(op, interruption, reason) end
     if self.connection then outages = self.outages end
   end

@@ -56,11 +56,8 @@ end
 local function facts_of(ex)
   local headers = ex.headers
   local first, size
-  if ex.status == 206 then
-    first, size = (headers["content-range"] or ""):match("^bytes (%d+)%-%d+/(%d+)$")
-  else
-    size = (headers["content-length"] or ""):match("^%d+$")
-  end
+  if ex.status == 206 then first, size = (headers["content-range"] or ""):match("^bytes (%d+)%-%d+/([%d*]+)$") end
+  if not first then size = (headers["content-length"] or ""):match("^%d+$") end
   return { size = tonumber(size), last_modified = headers["last-modified"], etag = headers.etag }, tonumber(first)
 end
 
@@ -86,6 +83,10 @@ end
 local function accept(self, ex)
   local facts, first = facts_of(ex)
   if facts.size and facts.size >= MAX_FILE_SIZE then return not_a_file(self, ex) end
+  if ex.status == 206 and not first then
+    ex:close() -- a server that repeats a few bytes without a range could be asked for the rest for ever
+    return call.unexpected_response(ex, "the response does not say which bytes it contains")
+  end
   if first and first ~= self.position then
     ex:close()
     return call.unexpected_response(ex, ("the response begins at byte %.0f instead of %.0f"):format(first, self.position))

@@ -128,7 +128,7 @@ function OwnedResources:close()
   self.closing = true
   for _, create in ipairs(tables.keys(self.creates)) do create:continue_in_background() end
   for _, resource in ipairs(members_of(self)) do resource:delete() end
-  for _, waiter in each(self.sleepers) do scheduler.wake(waiter) end
+  scheduler.wake_all(self.sleepers)
 end
 
 -- Returns whether a status answers a DELETE for good, because a repetition would not change it.
@@ -181,8 +181,9 @@ end
 --- Waits in a background task. Closing the client ends the wait, because there is little time then.
 ---@param seconds number
 function OwnedResources:sleep(seconds)
-  if self.closing then seconds = math.min(seconds, MAX_CLOSING_BACKOFF) end
-  loop.wait { seconds = seconds, registry = self.sleepers, key = {}, shielded = true }
+  local wait = scheduler.expect { registry = self.sleepers, key = {}, shielded = true }
+  wait.seconds = self.closing and math.min(seconds, MAX_CLOSING_BACKOFF) or seconds
+  loop.wait(wait)
 end
 
 --- The deadline for a finalizer that blocks. When the Lua state closes, many of them run one after the other, and share one time limit.
@@ -285,7 +286,7 @@ local function delete(self)
   local set = self.set
   if self.search then
     find(self)
-    if self.waiter then scheduler.wake(self.waiter) end
+    scheduler.wake(self.waiter)
     if self.search or (self.found and self.is_wanted and not set.closing) then return end
   end
   while self:is_ours() do
@@ -314,9 +315,11 @@ end
 function OwnedResource:await_search(op, seconds)
   local deadline = deadlines.new(seconds)
   self.is_wanted = true
+  local wait = scheduler.expect { registry = self, key = "waiter", owner = self }
   self:delete()
   while not self.task:done() and not deadline:has_passed() do
-    local interruption, reason = loop.wait { seconds = deadline:remaining(), registry = self, key = "waiter", owner = self }
+    wait.seconds = deadline:remaining()
+    local interruption, reason = loop.wait(wait)
     if interruption then
       self:abandon()
       return nil, loop.interrupted(op, interruption, reason)

@@ -85,8 +85,8 @@ function Connection:failure()
 end
 
 -- Waits for news of the connection. Returns an error when the running task was cancelled; the connection stays open then.
-local function wait(self, seconds, shielded)
-  local interruption, reason = self.news:wait(seconds, shielded)
+local function wait(self, news, seconds)
+  local interruption, reason = self.news:wait(news, seconds)
   local ex = self.exchange
   if interruption then
     local op = self.op or ex.request.op
@@ -100,7 +100,7 @@ end
 -- `text`.
 local function wait_for(self, attempt, timeout, text)
   local limit = timeout and core.now() + timeout
-  local waited = false
+  local waited, news = false, self.news:expect()
   while true do
     local first, second = attempt(self.exchange.transfer)
     if first ~= nil then return first, second end
@@ -109,7 +109,7 @@ local function wait_for(self, attempt, timeout, text)
       return nil, self:error(errors.timeout_fields { code = "timeout", text = text, option = "timeout", seconds = timeout,
         timer = "timeout" })
     end
-    local err = wait(self, left)
+    local err = wait(self, news, left)
     if err then return nil, err end
     waited = true
   end
@@ -211,9 +211,10 @@ function Connection:close(code, reason)
   local transfer = self.exchange.transfer
   transfer:send_close(code or NORMAL_CLOSURE, reason)
   scheduler.notify()
+  local news = self.news:expect(true)
   while not transfer:outcome() do
     while transfer:receive() do end -- its close frame is behind them
-    local err = wait(self, nil, true)
+    local err = wait(self, news)
     if err then return nil, err end
   end
   local err = transfer:outcome() ~= "closed" and self:failure() or nil

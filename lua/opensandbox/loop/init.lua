@@ -30,6 +30,8 @@ local function load(name)
   return require("opensandbox.loop.adapters." .. modules[name])
 end
 
+local loaded = {} -- adapters that the host has decided for, by name: selecting one needs no memory
+
 -- Returns the name of the host's loop. It is detected for every wait, because a script may start a loop later.
 local function detect_host()
   local ngx, vim = rawget(_G, "ngx"), rawget(_G, "vim")
@@ -43,7 +45,12 @@ end
 
 -- Selects the adapter for the running code, which the scheduler notifies from now on.
 local function select_adapter()
-  local adapter = chosen or with_defaults(load(detect_host()))
+  local adapter = chosen
+  if not adapter then
+    local name = detect_host()
+    if not loaded[name] then loaded[name] = with_defaults(load(name)) end
+    adapter = loaded[name]
+  end
   scheduler.on_change = adapter.changed
   return adapter
 end

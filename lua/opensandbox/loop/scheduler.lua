@@ -14,6 +14,8 @@
 ---@field task? opensandbox.Task set by loop/init.lua: the task whose coroutine this is
 ---@field parked? opensandbox.Wait set by the scheduler: the wait, from `park` to `unpark`
 ---@field woken? boolean set by the scheduler: the wait has ended
+---@field next? opensandbox.Waiter|false set by the scheduler: the next one in the run queue
+---@field is_queued? boolean set by the scheduler: it is in the run queue
 ---@field at? number set by timers.lua: when the wait times out, on the clock of core.now()
 ---@field position? integer set by timers.lua
 --- An adapter adds the fields that it needs.
@@ -23,7 +25,7 @@
 ---@field registry? table the table in which the waiter is found during the wait
 ---@field key? any its key in that table
 ---@field shielded? boolean a cancelled task may wait here, because the call deletes or stops something
----@field checked_at? integer set by scheduler.expect and by the scheduler: the step after which the code looks for itself whether what it waits for has happened
+---@field checked_at? integer set by scheduler.expect and by the scheduler: the number of changes after which the code checks for itself whether what it waits for has happened
 ---@field owner? table its method `abandon` is called if the host ends the coroutine during the wait
 
 local core = require "opensandbox.core"
@@ -37,8 +39,8 @@ local POLL_INTERVAL = 0.005 -- seconds between polls of several transports that 
 local transports = setmetatable({}, { __mode = "k" })
 local watched = setmetatable({}, { __mode = "k" }) -- by transport: { poller, fd }, the poller that watches the descriptor
 local timers = new_timers()
-local run_queue, first, last = {}, 1, 0 -- waiters that the next step resumes
-local steps = 0  -- number of steps that have begun
+local first, last -- of the list of waiters that the next step resumes; a list needs no memory to grow
+local changes = 0 -- number of moments at which code that is about to wait may have missed what it waits for
 local parked = 0 -- number of waiters, without those that block
 local poller
 
@@ -68,13 +70,14 @@ local function is_busy(transport)
   return transport.multi:inflight() > 0
 end
 
--- Returns the poller that watches the descriptors of all busy transports.
+-- Returns the poller that watches the descriptors of all busy transports; nil while too many files are open to make it.
 local function descriptors()
   if poller and poller:inherited() then
     poller:close()
     poller = nil
   end
   if not poller then poller = core.poller() end
+  if not poller then return nil end
   for transport in each(transports) do
     local fd = is_busy(transport) and transport.multi:pollfd()
     local known = watched[transport]
@@ -87,8 +90,11 @@ local function descriptors()
 end
 
 --- Returns the descriptor to watch for reading.
----@return integer? fd nil on platforms without one
-function scheduler:pollfd() return descriptors():pollfd() end
+---@return integer? fd nil on platforms without one, and while too many files are open
+function scheduler:pollfd()
+  local set = descriptors()
+  return set and set:pollfd()
+end
 
 --- Returns "r", the event to watch the descriptor for.
 function scheduler:events() return "r" end
@@ -96,7 +102,7 @@ function scheduler:events() return "r" end
 --- Returns the time after which `step` must be called even if the descriptor has no event.
 ---@return number? seconds nil: no limit
 function scheduler:timeout()
-  if first <= last then return 0 end
+  if first then return 0 end
   local next_time
   local due = timers[1]
   if due then next_time = math.max(due.at - core.now(), 0) end
@@ -113,37 +119,49 @@ function scheduler:dirty() return self:timeout() == 0 end
 
 --- Makes the descriptor readable after a time as well, for hosts without timers.
 ---@param seconds? number default: the value of `timeout`
----@return true? ok nil if the platform cannot do this
+---@return true? ok nil if the platform cannot do this, and while too many files are open
 function scheduler:alarm(seconds)
-  return descriptors():alarm(seconds or self:timeout())
+  local set = descriptors()
+  return set and set:alarm(seconds or self:timeout())
 end
 
 --- Returns whether a coroutine waits or is ready.
 function scheduler.has_waiters()
-  return parked > 0 or first <= last
+  return parked > 0 or first ~= nil
 end
 
 --- Returns whether a later step can have an effect: a transfer runs, a timer is set, or a waiter is ready.
 function scheduler.has_work()
-  if first <= last or timers[1] then return true end
+  if first or timers[1] then return true end
   for transport in each(transports) do
     if is_busy(transport) then return true end
   end
   return false
 end
 
---- Ends the wait of a waiter. The host is notified once, even if this is called several times.
+--- Ends the wait of a waiter, because what it waits for has happened. The host is notified once, even if this is called several times.
+---@param waiter? opensandbox.Waiter nil: no code waits yet; code that is about to wait checks again if its wait is one of `expect`
 function scheduler.wake(waiter)
-  if not waiter.parked or waiter.woken then return end
+  changes = changes + 1
+  if not waiter or not waiter.parked or waiter.woken then return end
   waiter.woken = true
   if waiter.position then timers:remove(waiter) end
   waiter:notify()
 end
 
+--- Ends the waits of all waiters in a registry, and those of `expect` that are about to begin.
+---@param registry table<any, opensandbox.Waiter>
+function scheduler.wake_all(registry)
+  changes = changes + 1
+  for _, waiter in each(registry) do scheduler.wake(waiter) end
+end
+
 --- Puts a waiter into the run queue. The next step resumes it.
 function scheduler.enqueue(waiter)
-  last = last + 1
-  run_queue[last] = waiter
+  if waiter.is_queued then return end
+  waiter.is_queued, waiter.next = true, false
+  if first then last.next = waiter else first = waiter end
+  last = waiter
   scheduler.notify()
 end
 
@@ -159,29 +177,36 @@ function scheduler.unpark(waiter)
   return wait
 end
 
---- Makes a wait for what is reported once, in a step. The code checks from now on, before each wait, whether it has happened already.
+--- Makes a wait for what is reported once. The code checks from now on, before each wait, whether it has happened already, and continues
+-- with another check whenever the wait ends.
 ---@param wait opensandbox.Wait
 ---@return opensandbox.Wait wait
 function scheduler.expect(wait)
-  wait.checked_at = steps
+  wait.checked_at = changes
   return wait
 end
 
---- Suspends the running code until its waiter is woken. A wait of `expect` returns at once when a step has begun since its code could check:
--- a finalizer can run a step at any moment, also between the check and this call, and that step has reported what it waits for to nobody.
+-- Returns whether a wait must not begin, although its code found nothing. A finalizer can run at any moment, also between the check and the
+-- wait. What it does, the steps that it runs, and the tasks that these resume, have woken nobody then.
+local function is_late(waiter, wait)
+  if wait.checked_at and wait.checked_at ~= changes then return true end
+  return waiter.woken or (waiter.task and waiter.task.cancelling and not wait.shielded)
+end
+
+--- Suspends the running code until its waiter is woken.
 ---@param waiter opensandbox.Waiter
 ---@param wait opensandbox.Wait
 function scheduler.park(waiter, wait)
   scheduler.unpark(waiter) -- where a finalizer of Lua 5.1 or 5.2 wanted to wait, the yield has raised an error
-  waiter.parked, waiter.woken = wait, false
+  waiter.woken = false
+  waiter.parked = wait
+  if not waiter.blocks then parked = parked + 1 end -- a blocking caller drives the scheduler itself
   if wait.seconds then timers:add(waiter, core.now() + wait.seconds) end
   if wait.registry then wait.registry[wait.key] = waiter end
-  if not waiter.blocks then parked = parked + 1 end -- a blocking caller drives the scheduler itself
   scheduler.notify()
-  local is_current = not wait.checked_at or wait.checked_at == steps
-  if is_current and not waiter.woken then waiter:suspend() end
+  if not is_late(waiter, wait) then waiter:suspend() end
   scheduler.unpark(waiter)
-  if wait.checked_at then wait.checked_at = steps end
+  if wait.checked_at then wait.checked_at = changes end
 end
 
 -- Wakes the waiters whose transfer has changed and those whose time has passed. Returns their number.
@@ -212,13 +237,13 @@ end
 -- Resumes the waiters that are ready now. Waiters that become ready meanwhile are resumed after the next network poll.
 local function run_ready()
   local until_here = last
-  while first <= last and first <= until_here do -- a task may block, and then calls `step` from here
-    local waiter = run_queue[first]
-    run_queue[first] = nil
-    first = first + 1
+  while first and until_here.is_queued do -- a task may block, and then calls `step` from here
+    local waiter = first
+    first = waiter.next or nil
+    waiter.is_queued, waiter.next = false, false
     waiter:resume()
+    if waiter == until_here then return end
   end
-  if first > last then first, last = 1, 0 end
 end
 
 -- Moves the data of all transports, waiting at most `seconds`.
@@ -236,11 +261,24 @@ local function poll_network(seconds)
     return
   end
   local set = descriptors()
-  if several and not set:pollfd() then seconds = math.min(seconds, POLL_INTERVAL) end
-  set:wait(seconds)
+  if several and not (set and set:pollfd()) then seconds = math.min(seconds, POLL_INTERVAL) end
+  if set then
+    set:wait(seconds)
+  else
+    local any = busy or next(transports)
+    if not any then error("opensandbox: cannot wait, because too many files are open", 0) end
+    any.multi:step(seconds)
+  end
   for transport in each(transports) do
     if is_busy(transport) then transport.multi:step(0) end
   end
+end
+
+local function run_step(seconds)
+  poll_network(seconds)
+  local woken = wake_waiters()
+  run_ready()
+  return woken
 end
 
 --- Moves the data of all transports and resumes the tasks that can continue.
@@ -249,13 +287,12 @@ end
 function scheduler:step(seconds)
   local due = self:timeout()
   if not seconds or seconds < 0 then seconds = 0 end
-  steps = steps + 1
+  changes = changes + 1
   stepping = true
-  poll_network(due and math.min(due, seconds) or seconds)
-  local woken = wake_waiters()
-  run_ready()
+  local ok, woken = pcall(run_step, due and math.min(due, seconds) or seconds)
   stepping = false
   self.on_change()
+  if not ok then error(woken, 0) end -- memory has run out
   return woken
 end
 

@@ -2,7 +2,6 @@
 --
 -- A transport has one waiter for each transfer. While any coroutine waits, this object is that waiter, and wakes all of them.
 
-local each = require "opensandbox.base.each"
 local loop = require "opensandbox.loop"
 local scheduler = require "opensandbox.loop.scheduler"
 
@@ -30,19 +29,25 @@ end
 --- Wakes all coroutines that wait. The scheduler calls it as the method of a waiter.
 function SharedWait:notify()
   self.woken = false
-  for _, waiter in each(self.waiters) do scheduler.wake(waiter) end
+  scheduler.wake_all(self.waiters)
 end
 
---- Waits until the transfer has news, or the time has passed.
----@param seconds? number nil: without a limit
+--- Makes a wait for the running code, which checks from now on, before each `wait`, whether the transfer has news.
 ---@param shielded? boolean as for loop.wait
+---@return opensandbox.Wait
+function SharedWait:expect(shielded)
+  return scheduler.expect { registry = self.waiters, key = {}, shielded = shielded, owner = self }
+end
+
+--- Waits until the transfer has news, or the time has passed. It may also return earlier.
+---@param wait opensandbox.Wait of `expect`
+---@param seconds? number nil: without a limit
 ---@return string? interruption as of loop.wait
 ---@return string? reason
-function SharedWait:wait(seconds, shielded)
+function SharedWait:wait(wait, seconds)
   if self.id then self.transport_waiters[self.id] = self end
-  local interruption, reason = loop.wait {
-    registry = self.waiters, key = {}, seconds = seconds, shielded = shielded, owner = self,
-  }
+  wait.seconds = seconds
+  local interruption, reason = loop.wait(wait)
   self:abandon()
   return interruption, reason
 end

@@ -3,7 +3,6 @@
 local class = require "opensandbox.base.class"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local deadlines = require "opensandbox.loop.deadline"
-local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local loop = require "opensandbox.loop"
@@ -30,6 +29,8 @@ Task.__index = Task
 Task.__name = "opensandbox.Task"
 
 local task = {}
+
+local NO_MEMORY = { value = "not enough memory" } -- the failure of a task whose outcome could not be kept
 
 local alive = {} -- luacheck: ignore 241 (tasks that have not ended: callers need not keep them)
 
@@ -58,10 +59,8 @@ local function with_hint(value)
     .. "use opensandbox.pcall, and :next() or :read() in a while loop"
 end
 
--- Ends a task, with `ok` and the function's results, or with false, the error and its traceback.
-local function finish(self, ok, ...)
-  alive[self] = nil
-  self.ended = true
+-- Sets the outcome of a task: its results or its failure.
+local function set_outcome(self, ok, ...)
   local value, second = ...
   if not ok then value = with_hint(value) end
   local err = value
@@ -74,12 +73,23 @@ local function finish(self, ok, ...)
     if was_cancelled then self.results = pack(nil, err) else self.failure = { value = value } end
   end
   if not was_cancelled and (not ok or err) then report_if_unhandled(self, err, not ok and second or nil) end
-  for _, waiter in each(self.waiters) do scheduler.wake(waiter) end
+end
+
+-- Ends a task, with `ok` and the function's results, or with false, the error and its traceback.
+local function finish(self, ok, ...)
+  local is_set = pcall(set_outcome, self, ok, ...)
+  if not is_set and not self.results then self.failure = self.failure or NO_MEMORY end
+  alive[self] = nil
+  self.ended = true
+  scheduler.wake_all(self.waiters)
   if self.on_end then self.on_end(self) end
 end
 
 local function start(detached, on_end, fn, ...)
-  local self = setmetatable({ waiters = {}, on_end = on_end }, Task)
+  local self = setmetatable({
+    waiters = {}, on_end = on_end,
+    waiter = false, ended = false, results = false, failure = false, -- so that setting them needs no memory
+  }, Task)
   local arguments = pack(...)
   alive[self] = true
   loop.spawn(self, function()
@@ -126,11 +136,11 @@ end
 -- Waits for the end of a task. Returns nothing when the task ended, "timeout" when the deadline passed, or the results of an interrupted
 -- loop.wait().
 local function join(self, deadline, shielded)
+  local wait = scheduler.expect { registry = self.waiters, key = {}, shielded = shielded }
   while not self.ended do
     if deadline:has_passed() then return "timeout" end
-    local interruption, reason = loop.wait {
-      seconds = deadline:remaining(), registry = self.waiters, key = {}, shielded = shielded,
-    }
+    wait.seconds = deadline:remaining()
+    local interruption, reason = loop.wait(wait)
     if interruption then return interruption, reason end
   end
   if self.unhandled then self.unhandled.text = nil end
@@ -278,6 +288,12 @@ function task.map(items, fn, opts)
   if interruption then return nil, loop.interrupted(op, interruption, reason) end
   if first_failure then error(first_failure.value, 0) end
   return results, failures
+end
+
+--- Internal: ends the task with an error that was raised outside of its function, which will never continue.
+---@param problem any
+function Task:fail(problem)
+  if not self.ended then finish(self, false, problem) end
 end
 
 --- Internal: called when the host has ended the coroutine of this task, which will never continue.

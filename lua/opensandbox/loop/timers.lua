@@ -35,9 +35,11 @@ end
 ---@param entry table
 ---@param at number the time when it is due
 function Timers:add(entry, at)
-  entry.at = at
-  self.count = self.count + 1
-  sift_up(self, entry, self.count)
+  local position = self.count + 1
+  entry.at, entry.position = at, false -- what needs memory comes first
+  self[position] = entry
+  entry.position, self.count = position, position
+  sift_up(self, entry, position)
 end
 
 --- Removes an entry. Ignores an entry that is not in the set.

@@ -45,7 +45,7 @@ end
 ---@param seconds? number the longest wait for detached requests with wait_on_close, default 2
 function Transport:close(seconds)
   self.multi:close(seconds)
-  for _, waiter in each(self.waiters) do scheduler.wake(waiter) end
+  scheduler.wake_all(self.waiters)
 end
 
 return transport

@@ -40,7 +40,7 @@ end
 function AcquireQueue:finish_first(sandbox, err, is_fresh)
   local request = table.remove(self, 1)
   request.sandbox, request.err, request.is_fresh = sandbox, err, is_fresh or false
-  if request.waiter then scheduler.wake(request.waiter) end
+  scheduler.wake(request.waiter)
 end
 
 --- Ends requests with an error, the first one first, until so many are left.

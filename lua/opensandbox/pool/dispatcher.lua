@@ -11,7 +11,6 @@ local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local creates = require "opensandbox.pool.creates"
 local deadlines = require "opensandbox.loop.deadline"
-local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local holdings = require "opensandbox.pool.holdings"
@@ -350,7 +349,7 @@ local function run_passes(self)
     self.queue:fail_until(self:creating(), err)
   end
   schedule(self, wait or NEVER)
-  for _, watcher in each(self.watchers) do scheduler.wake(watcher) end
+  scheduler.wake_all(self.watchers)
 end
 
 --- Starts a pass. It is called after every change, and never waits: only a store that does not wait itself is used at once.
@@ -373,7 +372,7 @@ function Dispatcher:stop()
   if self.timer.task then self.timer.task:cancel() end
   self.timer.task = nil
   self.queue:fail_until(0, dispatcher.closed_error(OP))
-  for _, watcher in each(self.watchers) do scheduler.wake(watcher) end
+  scheduler.wake_all(self.watchers)
   if self.is_shared then self:reconcile() end -- the leases of sandboxes in use are renewed until they are released
 end
 

@@ -38,12 +38,17 @@ function Waiter:notify()
 end
 
 function Waiter:resume()
-  coroutine.resume(self.coroutine, TOKEN) -- the function catches its errors itself
+  local ok, problem = coroutine.resume(self.coroutine, TOKEN)
+  -- The function catches its errors itself. What is raised before or after it, for want of memory, ends its task here.
+  if not ok and self.task and coroutine.status(self.coroutine) == "dead" then self.task:fail(problem) end
 end
 
 function standalone.spawn(body)
   -- The first resume passes the token too, and `body` takes no arguments.
-  local waiter = setmetatable({ coroutine = coroutine.create(function() body() end) }, Waiter)
+  local waiter = setmetatable({
+    coroutine = coroutine.create(function() body() end),
+    task = false, parked = false, woken = false, is_queued = false, next = false, -- so that setting them needs no memory
+  }, Waiter)
   waiters[waiter.coroutine] = waiter
   scheduler.enqueue(waiter)
 end
