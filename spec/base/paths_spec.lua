@@ -1,4 +1,4 @@
---- Paths and modes in a sandbox: what execd would misread is refused, with a reason.
+--- Paths in a sandbox: what execd would misread is refused, with a reason.
 
 local paths = require "opensandbox.base.paths"
 
@@ -31,28 +31,5 @@ describe("a path", function()
     for _, path in ipairs { "", "a\0b", 5, true, {} } do refused("the path must be", paths.check, "write", path) end
     refused("the path must be", paths.check, "write", nil)
     refused("the target must be", paths.check, "write", "", "the target")
-  end)
-end)
-
-describe("a mode", function()
-  it("becomes the octal digits, read as a decimal number", function()
-    for mode, number in pairs {
-      ["0644"] = 644, ["644"] = 644, ["0755"] = 755, ["755"] = 755, ["0600"] = 600, ["007"] = 7, ["7"] = 7, ["0"] = 0, ["000"] = 0,
-      ["rw-r--r--"] = 644, ["rwxr-xr-x"] = 755, ["rw-------"] = 600, ["---------"] = 0, ["rwxrwxrwx"] = 777, ["--x--x--x"] = 111,
-      [644] = 644, [755] = 755, [7] = 7, [0] = 0, [777] = 777,
-    } do
-      assert.equal(number, paths.mode("write", mode), tostring(mode))
-    end
-    assert.is_nil(paths.mode("write", nil))
-    assert.equal("644", ("%d"):format(paths.mode("write", 644)))
-  end)
-
-  it("that is none is refused, and shown", function()
-    for _, mode in ipairs { "899", 899, 648, "8", "0o644", "644 ", "", "rw-r--r-", "rw-r--r--x", "wr-r--r--", "rwsr-xr-x",
-      -644, 0.5, 1 / 0, 0 / 0, 1e300, -1e300, 2 ^ 63, "4755", 4755, "04755", 1000, "u+x", true, {}, "00000644" } do
-      refused("mode ", paths.mode, "write", mode)
-    end
-    refused('mode "899" is not valid', paths.mode, "write", "899")
-    refused("mode 4755 is not valid", paths.mode, "write", 4755)
   end)
 end)

@@ -1,7 +1,7 @@
 --- The checks of arguments that routes and operations on files share. A wrong argument raises before anything is sent.
 
+local modes = require "opensandbox.base.modes"
 local options = require "opensandbox.base.options"
-local paths = require "opensandbox.base.paths"
 
 local arguments = {}
 
@@ -43,7 +43,7 @@ end
 ---@param file table
 function arguments.check_upload(op, file)
   options.check(op, file, file_options)
-  paths.mode(op, file.mode)
+  modes.number(op, file.mode)
   if (file.content == nil) == (file.file == nil) then options.raise(op, "a file needs 'content' or 'file', and not both") end
   if file.content ~= nil then check_content(op, file.content) end
 end

@@ -5,6 +5,7 @@ local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local download_stream = require "opensandbox.files.download_stream"
 local errors = require "opensandbox.base.errors"
+local modes = require "opensandbox.base.modes"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local reader = require "opensandbox.files.reader"
@@ -133,7 +134,7 @@ function download_routes:save_file(endpoint, path, to, opts)
   paths.check_at(endpoint, op, path)
   options.argument(op, "the local path", to, "nonempty string")
   opts = options.check(op, opts, save_options)
-  local mode = paths.permission_bits(op, opts.mode)
+  local mode = modes.permission_bits(op, opts.mode)
   if core.lstat(to) then return nil, errors.local_file(op, to, "exists already") end
   local extra = { sink = to, sink_mode = mode and MODE_0600, receive_buffer = SINK_BUFFER }
   function extra.on_abandon(ex)

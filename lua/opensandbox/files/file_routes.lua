@@ -4,6 +4,7 @@
 local arguments = require "opensandbox.files.arguments"
 local each = require "opensandbox.base.each"
 local json = require "opensandbox.base.json"
+local modes = require "opensandbox.base.modes"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local tables = require "opensandbox.base.tables"
@@ -174,7 +175,7 @@ local mkdir_options = tables.merge(access_options, { timeout = "seconds" })
 -- Returns the checked fields as execd takes them.
 local function access(op, given)
   options.check(op, given, access_options)
-  return { mode = paths.mode(op, given.mode), owner = given.owner, group = given.group }
+  return { mode = modes.number(op, given.mode), owner = given.owner, group = given.group }
 end
 
 -- Makes a call whose response is empty.

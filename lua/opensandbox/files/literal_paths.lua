@@ -9,6 +9,7 @@ local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local helper_commands = require "opensandbox.files.helper_commands"
+local modes = require "opensandbox.base.modes"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local remote_paths = require "opensandbox.files.remote_paths"
@@ -247,7 +248,7 @@ function literal_paths.mkdir(target, op, path, access)
   local word, err = word_of(target, op, path)
   if not word then return nil, err end
   local lines = { ("d=%s\n[ -d \"$d\" ] && exit 0\nmkdir -p -- \"$d\""):format(word),
-    ("chmod %03d -- \"$d\""):format(paths.mode(op, access.mode) or DEFAULT_DIRECTORY_MODE) }
+    ("chmod %03d -- \"$d\""):format(modes.number(op, access.mode) or DEFAULT_DIRECTORY_MODE) }
   if access.owner or access.group then
     local owner = helper_commands.quoted((access.owner or "") .. (access.group and ":" .. access.group or ""))
     lines[#lines + 1] = ("chown %s -- \"$d\""):format(owner)
@@ -284,7 +285,7 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function literal_paths.chmod(target, op, path, access)
-  paths.mode(op, access.mode)
+  modes.number(op, access.mode)
   return with_alias(target, op, path, false, function(alias)
     return call(target, op, "set_permissions", { [alias] = access })
   end)

@@ -5,6 +5,7 @@ local arguments = require "opensandbox.files.arguments"
 local call = require "opensandbox.http.call"
 local core = require "opensandbox.core"
 local deadlines = require "opensandbox.loop.deadline"
+local modes = require "opensandbox.base.modes"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local random = require "opensandbox.base.random"
@@ -59,7 +60,7 @@ local function content_part(file)
 end
 
 local function metadata_of(op, file)
-  return call.encode(op, { path = file.path, mode = paths.mode(op, file.mode), owner = file.owner, group = file.group })
+  return call.encode(op, { path = file.path, mode = modes.number(op, file.mode), owner = file.owner, group = file.group })
 end
 
 -- Returns the multipart body for files[first..last]. execd pairs the i-th metadata with the i-th file, and requires a filename for
