@@ -20,6 +20,7 @@ local MAX_SEARCH_TIME = 120    -- seconds: how long a search outlasts an outage;
 local INITIAL_DELAY = 0.2      -- seconds between two requests
 local MAX_DELAY = 5            -- seconds
 local BACKOFF_FACTOR = 2
+local MAX_UNUSABLE = 4         -- responses without a list, one after the other, as from a broken server or a page of a proxy
 local RESPONSE_DELAY = 1       -- seconds before the first request, while the response of the create may still come
 
 --- Makes a search, which has not begun.
@@ -33,6 +34,7 @@ function object_search.new(request, delete_request, create)
     backoff = backoffs.new(INITIAL_DELAY, MAX_DELAY, BACKOFF_FACTOR),
     absent_at = nil, -- when the object was not created if it has not appeared, on the clock of core.now()
     pause_at = nil,  -- when the search ends until the server answers another request
+    unusable = 0,    -- number of responses without a list, one after the other
   }, ObjectSearch)
 end
 
@@ -42,6 +44,7 @@ function ObjectSearch:begin()
   local now = core.now()
   self.absent_at = self.absent_at or now + LOST_CREATE_TIMEOUT
   self.pause_at = now + MAX_SEARCH_TIME
+  self.unusable = 0
   self.backoff:reset()
   return self.create_runs and RESPONSE_DELAY or nil
 end
@@ -52,10 +55,12 @@ end
 ---@return boolean? is_absent the object was not created
 function ObjectSearch:next_delay(err)
   local now = core.now()
+  local is_unusable = err and not err.retryable and (err.kind == "http" or err.kind == "protocol")
+  self.unusable = is_unusable and self.unusable + 1 or 0
   -- The time counts from the end of the create, and from the end of an outage.
   if err or self.create_runs then self.absent_at = now + LOST_CREATE_TIMEOUT end
   if now >= self.absent_at then return nil, true end
-  if now >= self.pause_at then return nil, false end
+  if now >= self.pause_at or self.unusable >= MAX_UNUSABLE then return nil, false end
   return self.backoff:next()
 end
 

@@ -237,11 +237,12 @@ end
 
 -- Takes the response of a search that was received in code that cannot wait. Nil: there is none.
 function OwnedResource:on_search_response(request, status, body)
-  local list = status and status < 300 and json.decode(body)
+  if not status then return end
+  local list = status < 300 and json.decode(body)
   list = type(list) == "table" and request.decode(list)
   if list and list[1] then return set_found(self, list[1]) end
-  local is_absent = list and select(2, self.search:next_delay())
-  if is_absent or (status and status >= 400 and is_final(status)) then self:release() end
+  local delay = self.search:next_delay(not list and { kind = "protocol" } or nil)
+  if not delay or (status >= 400 and is_final(status)) then self:release() end
 end
 
 -- Sends a request, and waits for its response.
@@ -252,12 +253,13 @@ local function call(self, request)
   return value, err
 end
 
--- Takes the outcome of a request of a search. Returns the seconds until the next request, or nil when the search ends.
+-- Takes the outcome of a request of a search. Returns the seconds until the next request, or nil when the search ends. A closing client has
+-- no later chance.
 local function on_searched(self, list, err)
   if list and list[1] then return set_found(self, list[1]) end
   local is_refused = err and err.kind == "http" and is_final(err.status)
   local delay, is_absent = self.search:next_delay(err)
-  if is_refused or is_absent then self:release() end
+  if is_refused or is_absent or (not delay and self.set.closing) then self:release() end
   return not (err and err.kind == "closed") and delay or nil
 end
 
