@@ -1,4 +1,4 @@
---- A file as the standard input of a command, or uploaded: stdin_work.lua "stdin"|"upload" URL KEY PATH. Prints lines "name=value".
+--- A file as the standard input of a command, or uploaded: stdin_work.lua "stdin"|"three"|"upload" URL KEY PATH. Prints lines "name=value".
 
 local core = require "opensandbox.core"
 local opensandbox = require "opensandbox"
@@ -14,6 +14,12 @@ end
 
 function works.upload(sandbox)
   assert(sandbox.files:upload(path, "/tmp/input"))
+end
+
+function works.three(sandbox)
+  works.upload(sandbox)
+  assert(assert(sandbox:run("cat > /dev/null < /tmp/input")).exit_code == 0)
+  assert(sandbox.files:remove("/tmp/input"))
 end
 
 local client = opensandbox.new(url, key)

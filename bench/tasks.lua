@@ -49,7 +49,7 @@ local function transfers(report, url, count, none, few)
   end
   row("us of another request", lists.request, { other = none.request, ratio = 1.5 })
   row("us of processor of it", lists.processor, { other = none.processor, ratio = 1.5 })
-  row("connections opened by 300 others", lists.opened, { at_most = 0 })
+  row("connections opened by 5000 others", lists.opened, { at_most = 0 })
   row("us of processor of a step", lists.step, { other = none.step, ratio = 2 })
   if count == 0 then return lists end
   row("us to start each", lists.start, { other = few.start, ratio = 1.5 })
