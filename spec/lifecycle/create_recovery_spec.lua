@@ -136,7 +136,7 @@ describe("a create whose response is lost", function()
         local name, path = request.path:match("^/(%w+)/v1(/[^?]*)")
         if request.method == "POST" then
           created[name], known[name] = uv.hrtime(), name ~= "unlisted"
-          if name == "outage" or name == "garbled" or name == "starved" then return connection:close() end
+          if name == "outage" or name == "garbled" or name == "starved" or name == "lost" then return connection:close() end
           return connection:silence()
         elseif is_down(name) then
           state.refused = (state.refused or 0) + 1
@@ -171,6 +171,20 @@ describe("a create whose response is lost", function()
     local info, err = create "outage"
     assert.equal("found-outage", info and info.id, tostring(err))
     assert.is_true(server:state().refused > 3)
+  end)
+
+  it("is the caller's once it is found, and stays when the server answers other requests", function()
+    client = opensandbox.new(server.url .. "/lost", "")
+    local sandbox = assert(client:create { image = "x", wait = false })
+    assert.equal("found-lost", sandbox.id)
+    opensandbox.sleep(0.3) -- after which a DELETE that has failed would be repeated
+    for _ = 1, 3 do
+      client:list_sandboxes()
+      opensandbox.sleep(0.05)
+    end
+    assert.is_nil(server:state()["deleted lost"])
+    assert.is_true(sandbox:kill())
+    assert.equal("/sandboxes/found-lost", server:state()["deleted lost"])
   end)
 
   it("is searched until the lists are understood again", function()

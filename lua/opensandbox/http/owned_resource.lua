@@ -231,6 +231,7 @@ end
 local function set_found(self, object)
   local search = self.search
   self.found = object
+  if self.is_wanted then self.retry_at = nil end -- it must not be deleted when the server answers another request
   self:locate(object, search.delete_request)
   if search.weak.create then search.weak.create:on_found() end
 end
