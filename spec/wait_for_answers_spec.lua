@@ -37,7 +37,8 @@ describe("wait_for_url", function()
         connection:start(200, { ["Content-Type"] = "text/plain" })
         return connection:after(10, function() connection:send(("x"):rep(100000)) end)
       end
-      connection:respond(tonumber(path:match("^/(%d+)")) or 200, { Location = "/elsewhere" }, "body")
+      local status = tonumber(path:match("^/(%d+)")) or 200
+      connection:respond(status, { Location = "/elsewhere" }, status == 204 and "" or "body") -- 204 has no body
     end
   ]]
   local server, client, sandbox

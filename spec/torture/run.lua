@@ -1,15 +1,14 @@
---- Runs the scripts of this directory in the program of spec/c/torture.c: run.lua PROGRAM [short]
+--- Runs the scripts of this directory in the program of spec/c/torture.c: run.lua PROGRAM [RUNS [CORE_RUNS]]
 --
--- `short` lets some of the allocations fail, not all.
+-- RUNS are the runs of each kind of the whole library, CORE_RUNS those of the core, evenly distributed over all allocations; default: one
+-- for each allocation.
 
 local fault_server = require "spec.support.fault_server"
 local process = require "spec.support.process"
 local temporary = require "spec.support.temporary"
 local uv = require "luv"
 
-local program, short = arg[1], arg[2] == "short"
-local MAX_SHORT_RUNS = 60     -- of each kind
-local MAX_SHORT_API_RUNS = 12 -- of each kind, because each takes a second
+local program, api_runs, core_runs = arg[1], tonumber(arg[2]), tonumber(arg[3])
 
 local server = fault_server.start [[
   local bytes = {}
@@ -84,7 +83,7 @@ end
 
 run({ "--seconds=60" }, "spec/torture/faults.lua", server.url)
 for _, whose in ipairs { "--core", "--curl", "--lua" } do
-  local options = { whose, "--seconds=60", short and "--runs=" .. MAX_SHORT_RUNS or nil }
+  local options = { whose, "--seconds=60", core_runs and "--runs=" .. core_runs or nil }
   run(options, "spec/torture/core.lua", server.url, directory)
   options[#options + 1] = "--for-good"
   run(options, "spec/torture/core.lua", server.url, directory)
@@ -101,11 +100,10 @@ for _, name in ipairs { "one", "sub/two" } do
   file:close()
 end
 for _, whose in ipairs { "--core", "--curl", "--lua" } do
-  local options = { whose, "--seconds=120", short and "--runs=" .. MAX_SHORT_API_RUNS or nil }
+  local options = { whose, "--seconds=120", api_runs and "--runs=" .. api_runs or nil }
   run(options, "spec/torture/api.lua", devserver.url, devserver.key, directory)
   options[#options + 1] = "--for-good"
-  -- Not in the short form: without memory for good, a search for the sandbox of a lost create can end early, and the sandbox stays.
-  if not short then run(options, "spec/torture/api.lua", devserver.url, devserver.key, directory) end
+  run(options, "spec/torture/api.lua", devserver.url, devserver.key, directory)
 end
 devserver:stop()
 temporary.remove(directory)
