@@ -634,6 +634,7 @@ describe("listing", function()
 
   setup(function()
     server = fault_server.start [[
+      local METADATA = { ["a b"] = "c&d=e", team = "\195\169%" }
       return function(request, connection)
         local query = {}
         for name, value in request.path:gmatch("[?&]([^=&]+)=([^&]*)") do query[name] = value end
@@ -642,7 +643,7 @@ describe("listing", function()
         -- Between two pages a sandbox appears, and pushes the last one of a page onto the next.
         local first = (page - 1) * size + 1 - (page - 1)
         local items = json.array {}
-        for i = first, math.min(first + size - 1, count) do items[#items + 1] = { id = "s" .. i } end
+        for i = first, math.min(first + size - 1, count) do items[#items + 1] = { id = "s" .. i, metadata = METADATA } end
         local more = first + size - 1 < count
         connection:respond(200, { ["Content-Type"] = "application/json" }, json.encode {
           items = items, pagination = { page = page, pageSize = size, hasNextPage = more },
@@ -700,6 +701,18 @@ describe("listing", function()
   it("encodes the filters twice where the server decodes twice", function()
     local _, paths = list(1, { metadata = { ["a b"] = "c&d=e", team = "\195\169%" }, states = { "Running", "Paused" } })
     assert.same({ "?metadata=a%2520b%3Dc%2526d%253De%26team%3D%25C3%25A9%2525&state=Running&state=Paused" }, paths)
+  end)
+
+  it("by metadata refuses sandboxes that do not have these, which kill_all would delete", function()
+    local filter = { metadata = { team = "another" } }
+    for _, method in ipairs { "list_sandboxes", "kill_all" } do
+      local client = new(server.url .. "/3")
+      local value, err = client[method](client, filter)
+      assert.is_nil(value)
+      assert.equal("unexpected_response", err.code)
+      assert.truthy(err.message:find("list of sandboxes that match the filter", 1, true), err.message)
+    end
+    for _, request in ipairs(server:requests()) do assert.not_equal("DELETE", request.method) end
   end)
 
   it("does not go round for ever when the pages never end", function()

@@ -129,14 +129,17 @@ describe("a create whose response is lost", function()
     -- The first segment of the path says what happens. POST makes a sandbox, and its response is lost; the list shows it.
     server = fault_server.start [[
       local JSON = { ["Content-Type"] = "application/json" }
-      local created, known = {}, {}
+      local created, known, metadata = {}, {}, {}
       local function elapsed(name) return (uv.hrtime() - created[name]) / 1e9 end
       local function is_down(name) return (name == "outage" or name == "cancelled") and elapsed(name) < 1.2 end
       return function(request, connection)
         local name, path = request.path:match("^/(%w+)/v1(/[^?]*)")
         if request.method == "POST" then
           created[name], known[name] = uv.hrtime(), name ~= "unlisted"
-          if name == "outage" or name == "garbled" or name == "starved" or name == "lost" then return connection:close() end
+          metadata[name] = name ~= "foreign" and json.decode(request.body).metadata or nil
+          if name == "outage" or name == "garbled" or name == "starved" or name == "lost" or name == "foreign" then
+            return connection:close()
+          end
           return connection:silence()
         elseif is_down(name) then
           state.refused = (state.refused or 0) + 1
@@ -153,7 +156,7 @@ describe("a create whose response is lost", function()
         end
         local items = json.array {}
         if known[name] and not ((name == "late" or name == "ended") and elapsed(name) < 1.2) then
-          items[1] = { id = "found-" .. name, status = { state = "Running" } }
+          items[1] = { id = "found-" .. name, status = { state = "Running" }, metadata = metadata[name] }
         end
         connection:respond(200, JSON, json.encode { items = items })
       end
@@ -185,6 +188,14 @@ describe("a create whose response is lost", function()
     assert.is_nil(server:state()["deleted lost"])
     assert.is_true(sandbox:kill())
     assert.equal("/sandboxes/found-lost", server:state()["deleted lost"])
+  end)
+
+  it("is not taken for another sandbox, which a server lists that does not filter", function()
+    local info, err = create "foreign"
+    assert.is_nil(info)
+    assert.same({ "transport", "receive_failed" }, { err.kind, err.code })
+    client:close()
+    assert.is_nil(server:state()["deleted foreign"])
   end)
 
   it("is searched until the lists are understood again", function()

@@ -24,12 +24,14 @@ local MIN_TIMEOUT = 0.001  -- seconds, because 0 means no limit
 
 -- Makes the request that finds the sandbox with a label: GET /sandboxes.
 local function find_request(http, label)
-  local filter = pagination.metadata_filter { [objects.CREATE_LABEL] = label }
+  local metadata = { [objects.CREATE_LABEL] = label }
+  local filter = pagination.metadata_filter(metadata)
   local request = { op = "list_sandboxes", method = "GET", path = "/sandboxes" .. url.query { { "metadata", filter } },
     timeout = LIST_TIMEOUT, shielded = true }
   function request.decode(response)
     local first = type(response.items) == "table" and response.items[1]
     if not first then return type(response.items) == "table" and {} or nil, "list" end
+    if not objects.has_metadata(first, metadata) then return nil, "label of the sandbox" end -- it may be that of another create
     local info, missing = objects.sandbox_info(first)
     return info and { info }, missing
   end

@@ -106,4 +106,17 @@ function objects.endpoint(object, scheme, hosts)
   return { url = base, host = parsed.host, port = parsed.port, headers = to_send }
 end
 
+--- Returns whether a JSON object carries metadata. What is deleted because it matches a filter is checked with this first: a request can
+--- lose its query on its way, and then the server lists the sandboxes of others.
+---@param object any decoded JSON
+---@param metadata? table<string, string>
+---@return boolean
+function objects.has_metadata(object, metadata)
+  local actual = type(object) == "table" and type(object.metadata) == "table" and object.metadata or {}
+  for name, value in each(metadata or {}) do
+    if actual[name] ~= value then return false end
+  end
+  return true
+end
+
 return objects

@@ -32,8 +32,9 @@ function pagination.all(client, request, query, filter, decode)
     if type(response.items) ~= "table" then return nil, "list" end
     local items = {}
     for i, object in ipairs(response.items) do
-      items[i] = decode(object)
-      if not items[i] then return nil, "list of the requested objects" end
+      local item, missing = decode(object)
+      if not item then return nil, missing or "list of the requested objects" end
+      items[i] = item
     end
     local position = type(response.pagination) == "table" and response.pagination or {}
     return { items = items, has_next = position.hasNextPage == true and #items > 0 }

@@ -84,7 +84,10 @@ function sandbox_routes:list_sandboxes(filter)
   filter = options.check(op, filter, filter_options)
   local query = { { "metadata", pagination.metadata_filter(filter.metadata) } }
   for _, state in ipairs(filter.states or {}) do query[#query + 1] = { "state", state } end
-  return pagination.all(self, { op = op, path = "/sandboxes" }, query, filter, objects.sandbox_info)
+  return pagination.all(self, { op = op, path = "/sandboxes" }, query, filter, function(object)
+    if not objects.has_metadata(object, filter.metadata) then return nil, "list of sandboxes that match the filter" end
+    return objects.sandbox_info(object)
+  end)
 end
 
 --- Deletes a sandbox: DELETE /sandboxes/{id}. The call succeeds for a sandbox that does not exist any more.
