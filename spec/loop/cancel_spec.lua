@@ -15,8 +15,9 @@ local spawn, sleep, map, now = opensandbox.spawn, opensandbox.sleep, opensandbox
 -- Each test has its own first part of the path, <test>.<behaviour>, so that it finds its requests in the log.
 local SERVER = [[
   local made = {}
-  local function info(id, state)
-    return json.encode { id = id, status = { state = state }, createdAt = "2026-01-01T00:00:00Z", metadata = { kind = "test" } }
+  local function info(id, state, metadata)
+    return json.encode { id = id, status = { state = state }, createdAt = "2026-01-01T00:00:00Z",
+      metadata = metadata or { kind = "test" } }
   end
   local JSON = { ["Content-Type"] = "application/json" }
   local function stream(connection)
@@ -37,7 +38,7 @@ local SERVER = [[
         connection:respond(204, {})
       elseif path == "/sandboxes" and request.method == "POST" then
         if behaviour == "busy" then return connection:respond(503, { ["Retry-After"] = "20" }, "") end
-        made[request.path] = true
+        made[request.path] = json.decode(request.body).metadata
         if behaviour == "pending" then return connection:respond(202, JSON, info("pending-1", "Pending")) end
         if behaviour == "lost" then return connection:close() end
         connection:silence()
@@ -47,7 +48,8 @@ local SERVER = [[
           if state.looks < 2 then return connection:respond(200, JSON, '{"items":[]}') end
         end
         local name = request.path:match("^[^?]*")
-        connection:respond(200, JSON, made[name] and '{"items":[' .. info("made-1", "Running") .. ']}' or '{"items":[]}')
+        connection:respond(200, JSON, made[name] and '{"items":[' .. info("made-1", "Running", made[name]) .. ']}'
+          or '{"items":[]}')
       elseif path:find("^/sandboxes/") then
         if behaviour == "silent" then return connection:silence() end
         connection:respond(200, JSON, info("pending-1", "Pending"))

@@ -52,12 +52,16 @@ describe("before the wait of an exchange", function()
 
   setup(function()
     server = fault_server.start [[
+      local metadata
       return function(request, connection)
         if request.path:find("websocket", 1, true) then return websocket.accept(request, connection, { manual = true }) end
         if not request.path:find("/lost/", 1, true) then return connection:silence() end
-        if request.method == "POST" then return connection:close() end
-        connection:respond(200, { ["Content-Type"] = "application/json" },
-          request.method == "GET" and '{"items":[{"id":"found","status":{"state":"Running"}}]}' or "")
+        if request.method == "POST" then
+          metadata = json.decode(request.body).metadata
+          return connection:close()
+        end
+        connection:respond(200, { ["Content-Type"] = "application/json" }, request.method == "GET"
+          and json.encode { items = { { id = "found", status = { state = "Running" }, metadata = metadata } } } or "")
       end
     ]]
   end)
