@@ -3,7 +3,7 @@
 -- Retry by proof: a request is sent twice only if that is harmless (`may_repeat`), or if the first one was provably not carried out
 -- because it was not sent, or because the server says that it refused it.
 
-local each = require "opensandbox.base.each"
+local tables = require "opensandbox.base.tables"
 
 local retry = {}
 
@@ -31,11 +31,7 @@ retry.option_types = { max_attempts = "natural", base_delay = "seconds", max_del
 ---@param given opensandbox.RetryOpts|false|nil false means a single attempt
 ---@return table policy
 function retry.policy(given)
-  local policy = {}
-  for name, value in each(DEFAULTS) do policy[name] = value end
-  if given == false then policy.max_attempts = 1 end
-  for name, value in each(given or {}) do policy[name] = value end
-  return policy
+  return tables.merge(DEFAULTS, given == false and { max_attempts = 1 } or given)
 end
 
 local transient = { [429] = true, [502] = true, [503] = true, [504] = true }

@@ -5,6 +5,7 @@ local json = require "opensandbox.base.json"
 local network_policy = require "opensandbox.lifecycle.network_policy"
 local objects = require "opensandbox.lifecycle.objects"
 local options = require "opensandbox.base.options"
+local tables = require "opensandbox.base.tables"
 
 local create_options = {}
 
@@ -136,8 +137,7 @@ end
 ---@param label string value of CREATE_LABEL
 ---@return table
 function create_options.body(opts, label)
-  local metadata = { [objects.CREATE_LABEL] = label }
-  for name, value in each(opts.metadata or {}) do metadata[name] = value end
+  local metadata = tables.merge({ [objects.CREATE_LABEL] = label }, opts.metadata)
   local image = opts.image
   if type(image) == "string" then image = { uri = image, auth = opts.image_auth } end
   local lifetime = create_options.lifetime(opts)

@@ -6,6 +6,7 @@
 local each = require "opensandbox.base.each"
 local json = require "opensandbox.base.json"
 local policy = require "opensandbox.devserver.egress.policy"
+local tables = require "opensandbox.base.tables"
 local validation = require "opensandbox.devserver.http.validation"
 
 local TOKEN = "^[%w!#$%%&'*+%-.^_`|~]+$"
@@ -227,8 +228,7 @@ end
 
 -- Applies the operations on credentials or bindings to a copy of them. A name may occur in one operation only.
 local function changed(map, operations, noun, read, revision)
-  local copy, touched = {}, {}
-  for name, item in each(map) do copy[name] = item end
+  local copy, touched = tables.merge(map), {}
   object(operations, noun .. "s", { "delete", "replace", "add" })
   for _, operation in ipairs { "delete", "replace", "add" } do
     list(operations[operation], operation, function(given)

@@ -14,6 +14,7 @@ local mounts = require "opensandbox.devserver.execd.mounts"
 local pipe = require "opensandbox.devserver.base.pipe"
 local random = require "opensandbox.base.random"
 local shell_words = require "opensandbox.base.shell"
+local tables = require "opensandbox.base.tables"
 local timer = require "opensandbox.devserver.base.timer"
 
 local MARKER = "__ISOLATED_RUN_END__"
@@ -59,11 +60,10 @@ local function open(sandbox, options, callback, on_closing, on_close)
   end)
   self.output:pause()
   self.input, input_fd = pipe.writer()
-  local shell_options = {
+  local shell_options = tables.merge({
     argv = { sandbox.strategy.shell:match("[^/]+$") }, env = options.env, uid = uid, gid = gid,
     stdin = input_fd, output = output_fd, mounts = options.mounts,
-  }
-  for name, value in each(options.shell) do shell_options[name] = value end
+  }, options.shell)
   function shell_options.on_ready(problem)
     if not problem then return callback(self) end
     self:_release()

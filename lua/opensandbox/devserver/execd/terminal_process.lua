@@ -1,23 +1,16 @@
 --- The process of a terminal session: a shell or a command, at a pseudo-terminal or with pipes.
 
 local uv = require "luv"
-local each = require "opensandbox.base.each"
 local pipe = require "opensandbox.devserver.base.pipe"
 local pty = require "opensandbox.devserver.base.pty"
 local safe_callback = require "opensandbox.devserver.base.safe_callback"
+local tables = require "opensandbox.base.tables"
 
 local COLUMNS, ROWS = 80, 24
 local STDOUT, STDERR = 1, 2
 
 local Process = {}
 Process.__index = Process
-
-local function copy_with(map, name, value)
-  local copy = {}
-  for key, item in each(map) do copy[key] = item end
-  copy[name] = value
-  return copy
-end
 
 -- Opens what the process is started with: returns the descriptors of its input, its output and its errors.
 function Process:_open_pty(path)
@@ -63,7 +56,7 @@ local function start(sandbox, options)
   if shell == "sh" and not options.command then argv = { shell } end
   local problem
   self.send, problem = strategy:spawn(sandbox.container, {
-    argv = argv, env = copy_with(sandbox.environment, "TERM", "xterm"), cwd = options.cwd,
+    argv = argv, env = tables.merge(sandbox.environment, { TERM = "xterm" }), cwd = options.cwd,
     session = options.has_pty and "terminal" or "plain",
     stdin = input, stdout = output, stderr = errors,
     on_exit = function(code, signal)

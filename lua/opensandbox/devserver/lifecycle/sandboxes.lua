@@ -14,17 +14,9 @@ local paths = require "opensandbox.devserver.isolation.paths"
 local random = require "opensandbox.base.random"
 local safe_callback = require "opensandbox.devserver.base.safe_callback"
 local sessions = require "opensandbox.devserver.execd.sessions"
+local tables = require "opensandbox.base.tables"
 local time = require "opensandbox.base.time"
 local timer = require "opensandbox.devserver.base.timer"
-
--- A new map with the members of several; later ones replace earlier ones.
-local function merge(...)
-  local merged = {}
-  for index = 1, select("#", ...) do
-    for name, value in each((select(index, ...)) or {}) do merged[name] = value end
-  end
-  return merged
-end
 
 local Sandbox = {}
 Sandbox.__index = Sandbox
@@ -34,7 +26,7 @@ Sandbox.__index = Sandbox
 ---@return table<string, string>
 function Sandbox:variables(envs)
   local place = self.paths:resolve(env_file.PATH)
-  return merge(self.environment, place and env_file.read(place.path, self.environment), envs)
+  return tables.merge(self.environment, place and env_file.read(place.path, self.environment), envs)
 end
 
 --- Returns the state, with the reason and the message of a server on Docker.
@@ -172,20 +164,20 @@ function Store:_make(request, parts)
   self.count, self.existing = self.count + 1, self.existing + 1
   -- The official code interpreter waits until somebody listens at Jupyter's port. This server stands for Jupyter.
   local jupyter = { JUPYTER_PORT = ("%d"):format(self.gateway_port) }
-  local environment = merge(strategy:environment(root), jupyter, { OPENSANDBOX_ID = id }, request.env)
+  local environment = tables.merge(strategy:environment(root), jupyter, { OPENSANDBOX_ID = id }, request.env)
   local created = clock.now()
-  local metadata = merge(parts.snapshot and parts.snapshot.metadata, request.metadata)
+  local metadata = tables.merge(parts.snapshot and parts.snapshot.metadata, request.metadata)
   local sandbox = setmetatable({
     id = id, number = self.count, token = random.hex(24), directory = directory, root = root,
     spool = directory .. "/spool", strategy = strategy, container = { root = root }, grace = self.grace,
     responses = setmetatable({}, { __mode = "k" }), environment = environment, created = created, request = request,
-    metadata = metadata, metadata_at_create = merge(metadata), egress = parts.sidecar,
+    metadata = metadata, metadata_at_create = tables.merge(metadata), egress = parts.sidecar,
     is_fast = parts.is_fast,
     expires = request.timeout and created + request.timeout or nil,
     -- Real containers have the rights for isolated sessions only with this extension.
     allows_isolation = strategy.open_shell ~= nil and (request.extensions or {})["bootstrap.execd.isolation"] == "enable",
   }, Sandbox)
-  sandbox.paths = paths.new(root, strategy.host_trees, merge(environment, { HOME = strategy:home() }), function()
+  sandbox.paths = paths.new(root, strategy.host_trees, tables.merge(environment, { HOME = strategy:home() }), function()
     return strategy:mounts(sandbox.container)
   end)
   sandbox.commands, sandbox.sessions = commands.new(sandbox), sessions.new(sandbox)
