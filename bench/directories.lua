@@ -4,8 +4,6 @@ local process = require "spec.support.process"
 local programs = require "bench.programs"
 local uv = require "luv"
 
-local MEMORY = "/dev/shm" -- ext4 makes files slowly for seconds after many were removed, at the cost of whoever comes next
-
 local FIGURES = {
   "archiveup", "filesup", "singlyup", "archivedown", "filesdown", "singlydown", "changedup", "changeddown",
   "archiveupbytes", "archivedownbytes", "changedupbytes", "changeddownbytes",
@@ -21,13 +19,12 @@ local function measure(server, place)
 end
 
 return function(report, rounds)
-  local in_memory = uv.fs_access(MEMORY, "w")
-  local server = process.devserver { grace = 1, env = in_memory and { TMPDIR = MEMORY } or nil }
+  local server, memory = programs.devserver_in_memory(1)
   local values = {} -- seconds, and kB
   for _, name in ipairs(FIGURES) do values[name] = {} end
   local ok, err = pcall(function()
     for round = 1, rounds do
-      local figures = measure(server, in_memory and MEMORY or os.getenv("TMPDIR") or "/tmp")
+      local figures = measure(server, memory or os.getenv("TMPDIR") or "/tmp")
       for _, name in ipairs(FIGURES) do values[name][round] = figures[name] end
     end
   end)

@@ -3,10 +3,12 @@
 
 local core = require "opensandbox.core"
 local process = require "spec.support.process"
+local uv = require "luv"
 
 local programs = {}
 
 local LONGEST = 120 -- seconds for one measurement
+local MEMORY = "/dev/shm"
 
 local function lines_of(child)
   local lines = {}
@@ -39,6 +41,16 @@ function programs.server()
   local port = child:read_line()
   if not port then error("build/bench-server does not start: " .. child:stderr_text(), 0) end
   return "http://127.0.0.1:" .. port, child
+end
+
+--- Starts a development server whose files are in memory, where the system has a directory for that: ext4 makes files slowly for seconds
+--- after many were removed, at the cost of whoever comes next.
+---@param grace number
+---@return table server as of process.devserver
+---@return string? directory in memory
+function programs.devserver_in_memory(grace)
+  local directory = uv.fs_access(MEMORY, "w") and MEMORY or nil
+  return process.devserver { grace = grace, env = directory and { TMPDIR = directory } or nil }, directory
 end
 
 --- Runs a program that prints lines "name=value". Gives these figures by name.

@@ -7,14 +7,12 @@ local uv_loop = require "spec.support.uv_loop"
 local process = require "spec.support.process"
 local programs = require "bench.programs"
 local statistics = require "bench.statistics"
-local uv = require "luv"
 
 local COUNT, CONCURRENCY, ROUNDS = 200, 32, 3
 local SETTLE = 5 -- seconds that processes on their way out get
 local MEMORY_BOUND = 256 -- KiB
 local NODE = 20 -- the SDK wants this version
 local INSTALLED = "build/js/installed"
-local MEMORY = "/dev/shm" -- ext4 makes files slowly for seconds after many were removed, at the cost of whoever comes next
 
 -- Why the JavaScript SDK cannot be measured, or nil.
 local function nothing_beside()
@@ -86,8 +84,7 @@ local function rows(report, grace, ours, other, stayed)
 end
 
 local function with_grace(report, grace, problem)
-  local in_memory = uv.fs_access(MEMORY, "w") and { TMPDIR = MEMORY } or nil
-  local server = process.devserver { grace = grace, env = in_memory }
+  local server = programs.devserver_in_memory(grace)
   local ok, err = pcall(function()
     local ours = side({ process.lua(), "bench/sandboxes_work.lua" }, server)
     local other = not problem and side({ "node", "bench/sandboxes.mjs" }, server) or nil

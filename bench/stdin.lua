@@ -4,21 +4,19 @@
 local process = require "spec.support.process"
 local programs = require "bench.programs"
 local scratch = require "bench.scratch"
-local uv = require "luv"
 
 local SIZE = 256 * 1024 * 1024 -- bytes
 local MEGABYTE = 1e6
-local MEMORY = "/dev/shm" -- the server's files, so that no disk is measured
 
 return function(report, rounds)
-  local in_memory = uv.fs_access(MEMORY, "w")
-  local server = process.devserver { grace = 0, env = in_memory and { TMPDIR = MEMORY } or nil }
+  local server = programs.devserver_in_memory(0)
   local values = { stdin = {}, three = {}, upload = {}, growth = {} }
   local ok, problem = pcall(scratch.with, function(directory)
     local path = directory:sparse("input", SIZE)
     local function measure(work)
       return programs.figures { process.lua(), "bench/stdin_work.lua", work, server.url, server.key, path }
     end
+    measure "upload" -- the file's pages are in memory from now on
     for round = 1, rounds do
       local figures = measure "stdin"
       values.stdin[round], values.growth[round] = SIZE / MEGABYTE / figures.seconds, figures.growth
