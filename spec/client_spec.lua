@@ -107,11 +107,7 @@ describe("the URL of a client", function()
     local env = process.module_paths()
     for _, name in ipairs { "OPEN_SANDBOX_DOMAIN", "OPEN_SANDBOX_PROTOCOL", "OPEN_SANDBOX_API_KEY" } do env[name] = false end
     for name, value in pairs(changes) do env[name] = value end
-    local program = process.start { argv = { process.lua(), "-e", script }, env = env }
-    local code = program:wait(10)
-    local output, complaint = program:output(), program:stderr_text()
-    program:stop()
-    return code, output, complaint
+    return process.run({ argv = { process.lua(), "-e", script }, env = env }, 10)
   end
 
   local PRINT_URL = "io.write(require('opensandbox').new().url)"

@@ -33,11 +33,8 @@ teardown(function() temporary.remove(directory) end)
 local function run(argv, env)
   env = env or {}
   for _, name in ipairs { "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL", "LUA" } do env[name] = env[name] or false end
-  local child = process.start { argv = argv, env = env }
-  local code = child:wait(60)
-  local text = child:output() .. child:stderr_text()
-  child:stop()
-  return code, text
+  local code, output, errors = process.run({ argv = argv, env = env }, 60)
+  return code, output .. errors
 end
 
 -- Runs make for a Lua. The core that the tests use counts as built for both.

@@ -183,7 +183,7 @@ describe("the memory of a client", function()
     if not process.rss() then return pending("no /proc here") end
     local env = process.module_paths()
     env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY, env.OPEN_SANDBOX_PROTOCOL = server.url, server.key, false
-    local child = process.start { env = env, argv = { process.lua(), "-e", [[
+    local code, output, complaint = process.run({ env = env, argv = { process.lua(), "-e", [[
       local opensandbox, process = require "opensandbox", require "spec.support.process"
       local client = opensandbox.new(nil, nil, { max_output = 65536 })
       local sandbox = assert(client:create { image = "python:3.12" })
@@ -198,10 +198,7 @@ describe("the memory of a client", function()
       for _ = 1, 20 do run() end
       io.write(("%d"):format(process.rss().peak - before))
       client:close()
-    ]] } }
-    local code = child:wait(30)
-    local output, complaint = child:output(), child:stderr_text()
-    child:stop()
+    ]] } }, 30)
     assert.equal(0, code, complaint)
     assert.is_true(tonumber(output) < 4096, "it grew by " .. output .. " KiB")
     check_server()

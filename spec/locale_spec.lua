@@ -88,10 +88,7 @@ describe("under a decimal comma", function()
       if not is_made then return pending("no localedef here, or nothing for it to read") end
       local env = process.module_paths()
       env.URL, env.KEY, env.LOCPATH, env.WHEN = fixture.server.url, fixture.server.key, directory, when
-      local program = process.start { argv = { process.lua(), "-e", SCRIPT }, env = env }
-      local code = program:wait(30)
-      local output, complaint = program:output(), program:stderr_text()
-      program:stop()
+      local code, output, complaint = process.run({ argv = { process.lua(), "-e", SCRIPT }, env = env }, 30)
       assert.equal(0, code, complaint)
       assert.equal("ok", output)
     end)

@@ -13,12 +13,7 @@ local function run(path, arguments, lua_path, lua_cpath)
   env.LUA_PATH, env.LUA_CPATH = lua_path, lua_cpath
   local argv = { process.lua(), path }
   for _, argument in ipairs(arguments) do argv[#argv + 1] = argument end
-  local child = process.start { argv = argv, env = env }
-  child:close_input()
-  local code = child:wait(20)
-  local out, err = child:output(), child:stderr_text()
-  child:stop()
-  return code, out, err
+  return process.run({ argv = argv, env = env }, 20)
 end
 
 for _, name in ipairs(PROGRAMS) do

@@ -1,14 +1,7 @@
 --- Modes of files in a sandbox: each way of writing them, and the refusal of others.
 
 local modes = require "opensandbox.base.modes"
-
-local function refused(part, callback, ...)
-  local ok, problem = pcall(callback, ...)
-  assert.is_false(ok)
-  assert.equal("string", type(problem))
-  assert.is_truthy(problem:find(part, 1, true), problem)
-  assert.is_truthy(problem:find("write: ", 1, true), problem)
-end
+local refused = require "spec.support.refused"
 
 describe("a mode", function()
   it("becomes the octal digits, read as a decimal number", function()

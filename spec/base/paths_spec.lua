@@ -1,14 +1,7 @@
 --- Paths in a sandbox: what execd would misread is refused, with a reason.
 
 local paths = require "opensandbox.base.paths"
-
-local function refused(part, callback, ...)
-  local ok, problem = pcall(callback, ...)
-  assert.is_false(ok)
-  assert.equal("string", type(problem))
-  assert.is_truthy(problem:find(part, 1, true), problem)
-  assert.is_truthy(problem:find("write: ", 1, true), problem)
-end
+local refused = require "spec.support.refused"
 
 describe("a path", function()
   it("is given back as it is", function()

@@ -17,12 +17,7 @@ describe("in README", function()
   local function run(argv)
     local env = process.module_paths()
     env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY = server.url, server.key
-    local child = process.start { argv = argv, env = env }
-    child:close_input()
-    local code = child:wait(30)
-    local out, err = child:output(), child:stderr_text()
-    child:stop()
-    return code, out, err
+    return process.run({ argv = argv, env = env }, 30)
   end
 
   it("the first script prints what its comments say", function()

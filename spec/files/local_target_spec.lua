@@ -183,12 +183,9 @@ local function in_namespace(prepare, script, variables)
   env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY, env.OPEN_SANDBOX_PROTOCOL = fixture.server.url, fixture.server.key, false
   env.ID = sandbox.id
   for name, value in pairs(variables) do env[name] = value end
-  local child = process.start { env = env, argv = {
+  local code, output, complaint = process.run({ env = env, argv = {
     "unshare", "-rm", "sh", "-c", prepare .. ' && exec "$@"', "sh", process.lua(), "-e", script,
-  } }
-  local code = child:wait(30)
-  local output, complaint = child:output(), child:stderr_text()
-  child:stop()
+  } }, 30)
   assert.equal(0, code, complaint)
   return output
 end
@@ -234,7 +231,7 @@ describe("the target of a download", function()
     local env = process.module_paths()
     env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY, env.OPEN_SANDBOX_PROTOCOL = fixture.server.url, fixture.server.key, false
     env.ID, env.TO = sandbox.id, path
-    local child = process.start { env = env, argv = { "setpriv", "--reuid", "65534", "--clear-groups", process.lua(), "-e", [[
+    local argv = { "setpriv", "--reuid", "65534", "--clear-groups", process.lua(), "-e", [[
       local opensandbox = require "opensandbox"
       local requests = 0
       local client = opensandbox.new(nil, nil, { on_request = function() requests = requests + 1 end })
@@ -243,10 +240,8 @@ describe("the target of a download", function()
       local ok, err = sandbox.files:download("/work/file", os.getenv("TO"))
       io.write(tostring(ok), " ", err and err.code or "-", " ", requests, " ", tostring(err))
       client:close()
-    ]] } }
-    local code = child:wait(30)
-    local output, complaint = child:output(), child:stderr_text()
-    child:stop()
+    ]] }
+    local code, output, complaint = process.run({ env = env, argv = argv }, 30)
     assert.equal(0, code, complaint)
     assert.truthy(output:find("^nil local_file 0 .*Permission denied"), output)
     assert.equal("old", read_file(path))

@@ -254,7 +254,7 @@ describe("a create whose response is lost", function()
   it("is not searched after its client was closed", function()
     local env = process.module_paths()
     env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY, env.OPEN_SANDBOX_PROTOCOL = server.url .. "/unlisted", "", false
-    local child = process.start { env = env, argv = { process.lua(), "-e", [[
+    local code, output, complaint = process.run({ env = env, argv = { process.lua(), "-e", [[
       local opensandbox = require "opensandbox"
       local client = opensandbox.new()
       local task = opensandbox.spawn(function() return client:create_sandbox { image = "x" } end)
@@ -263,10 +263,7 @@ describe("a create whose response is lost", function()
       client:close()
       io.write(select(2, task:wait(5)).kind)
       opensandbox.sleep(0.5) -- in which the search would go on
-    ]] } }
-    local code = child:wait(20)
-    local output, complaint = child:output(), child:stderr_text()
-    child:stop()
+    ]] } }, 20)
     assert.same({ 0, "closed", "" }, { code, output, complaint })
   end)
 

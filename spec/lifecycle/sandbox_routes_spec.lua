@@ -2,6 +2,7 @@
 
 local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
+local fixtures = require "spec.support.fixture"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 
@@ -128,17 +129,13 @@ for _, isolation in ipairs { "auto", "none" } do
 end
 
 describe("metrics", function()
-  local server, client, sandbox
+  local fixture, client, sandbox
 
   setup(function()
-    server = process.devserver()
-    client = opensandbox.new(server.url, server.key)
-    sandbox = assert(client:create { image = "any" })
+    fixture = fixtures.new()
+    client, sandbox = fixture.client, fixture.sandbox
   end)
-  teardown(function()
-    client:close()
-    server:stop()
-  end)
+  teardown(function() fixture:close() end)
 
   it("are those of this moment, or come as a stream until it is closed", function()
     local function check(metrics)

@@ -5,8 +5,8 @@ local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local exchange = require "opensandbox.http.exchange"
 local fault_server = require "spec.support.fault_server"
+local fixtures = require "spec.support.fixture"
 local opensandbox = require "opensandbox"
-local process = require "spec.support.process"
 local scheduler = require "opensandbox.loop.scheduler"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
@@ -170,17 +170,13 @@ describe("a task whose coroutine cannot run its function for want of memory", fu
 end)
 
 describe("before the wait of an object", function()
-  local server, client, sandbox
+  local fixture, client, sandbox
 
   setup(function()
-    server = process.devserver { grace = 0 }
-    client = opensandbox.new(server.url, server.key)
-    sandbox = assert(client:create { image = "any" })
+    fixture = fixtures.new()
+    client, sandbox = fixture.client, fixture.sandbox
   end)
-  teardown(function()
-    client:close()
-    server:stop()
-  end)
+  teardown(function() fixture:close() end)
 
   it("the event of a stream can arrive", function()
     local stream = sandbox:stream "echo text; sleep 60"

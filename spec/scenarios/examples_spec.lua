@@ -59,11 +59,7 @@ local function run(argv, variables, server)
   env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY = server.url, server.key
   for name, value in pairs(variables or {}) do env[name] = value end
   table.insert(argv, 1, process.lua())
-  local child = process.start { argv = argv, env = env }
-  local code = child:wait(60)
-  local output, problems = child:output(), child:stderr_text()
-  child:stop()
-  return code, output, problems
+  return process.run({ argv = argv, env = env }, 60)
 end
 
 describe("examples/judge.lua", function()

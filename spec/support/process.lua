@@ -177,6 +177,21 @@ function Child:stop()
   return self.code, self.signal
 end
 
+--- Runs a program to its end, with an empty standard input.
+-- @param options as for `process.start`
+-- @param seconds how long it may take; then it is stopped
+-- @treturn[1] number exit code, nil when it was stopped
+-- @treturn string its standard output
+-- @treturn string its standard error
+function process.run(options, seconds)
+  local child = process.start(options)
+  child:close_input()
+  local code = child:wait(seconds)
+  local output, errors = child:output(), child:stderr_text()
+  child:stop()
+  return code, output, errors
+end
+
 --- The environment that gives a child written in Lua the module paths of this process, however they were set here, and what
 -- must be loaded before a core built with sanitizers.
 function process.module_paths()
