@@ -47,7 +47,7 @@ local CREATE_GRACE = 2            -- seconds that a create under way gets when t
 local PING_TIMEOUT = 2            -- seconds
 local POLL_INTERVAL = 1           -- seconds between checks of a request that waits for a create beyond its time limit
 local MAX_MIN_LIFETIME = 60       -- seconds: the greatest default of min_remaining_lifetime
-local LEASE_SHARE = 7 / 8         -- of the option is the lease in the store; the rest is for the pass that notices its end
+local LEASE_SHARE = 3 / 4         -- of the option is the lease in the store; the rest is for the pass that notices its end
 local FOREVER = 1e9               -- seconds: the lease in a private store
 
 --- The options of `client:pool`: those of the sandboxes, and how many there are.
