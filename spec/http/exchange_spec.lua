@@ -2,6 +2,7 @@
 
 local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
+local leave_garbage = require "spec.support.leave_garbage"
 local opensandbox = require "opensandbox"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
@@ -93,6 +94,85 @@ describe("the reader function of an upload that makes a call of its own", functi
     end
     assert.is_true(sizes[#sizes] > 900)
   end)
+end)
+
+describe("a response that other code closes while it is read", function()
+  local server, client
+
+  -- Sends some bytes of a response, and then nothing. /cut/: the first response to a path ends early, the next one does not begin.
+  setup(function()
+    server = fault_server.start [[
+      local counts = {}
+      return function(request, connection)
+        counts[request.path] = (counts[request.path] or 0) + 1
+        if request.path:find("/metrics/watch", 1, true) then
+          connection:start(200, { ["Content-Type"] = "text/event-stream" })
+        elseif request.path:find("/cut/", 1, true) and counts[request.path] > 1 then
+          return connection:silence()
+        else
+          connection:start(200, { ["Content-Length"] = "100" })
+          connection:chunk("some bytes")
+          if request.path:find("/cut/", 1, true) then return connection:after(20, connection.close) end
+        end
+        connection:silence()
+      end
+    ]]
+  end)
+
+  teardown(function() server:stop() end)
+  before_each(function()
+    client = opensandbox.new(server.url, "key", { timeout = 20, idle_timeout = 20, transfer_idle_timeout = 20 })
+  end)
+  after_each(function() client:close() end)
+
+  local opened = 0
+  local function open(path)
+    opened = opened + 1
+    return assert(client:download_file(server.url .. path .. opened, "/file"))
+  end
+
+  -- Each opens something and returns it with a function that waits for it.
+  local readings = {
+    ["a reader"] = function()
+      local reader = open "/silent/"
+      return reader, function() return reader:read(100) end
+    end,
+    ["a reader that makes its next request"] = function()
+      local reader = open "/cut/"
+      return reader, function() return reader:read(100) end
+    end,
+    ["a stream of events"] = function()
+      local stream = assert(client:watch_metrics(server.url))
+      return stream, function() return stream:next() end
+    end,
+  }
+
+  -- Closes the object in a task and in a finalizer, while another task waits for it.
+  local closings = {
+    ["a task"] = function(close) close() end,
+    ["a finalizer"] = function(close)
+      leave_garbage(close)
+      for _ = 1, 3 do collectgarbage() end
+    end,
+  }
+
+  for what, start in pairs(readings) do
+    for where, call in pairs(closings) do
+      it(("ends the wait at once: %s, closed in %s"):format(what, where), function()
+        local object, read = start()
+        local reading = opensandbox.spawn(read)
+        opensandbox.sleep(0.1) -- past the first response of /cut/
+        local began = core.now()
+        call(function() object:close() end)
+        local value, err = reading:wait(10)
+        assert.is_nil(value)
+        assert.equal("closed", err.kind, tostring(err))
+        assert.is_nil(err.message:find("client", 1, true), err.message)
+        assert.is_true(core.now() - began < 5)
+        assert.equal("closed", select(2, read()).kind)
+      end)
+    end
+  end
 end)
 
 describe("the texts of a server that means harm", function()

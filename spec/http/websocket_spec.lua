@@ -141,6 +141,18 @@ describe("a WebSocket connection", function()
     assert.same({ "close", 1000 }, { log[#log].opcode, log[#log].code })
   end)
 
+  it("ends the waits of other tasks when it is cut or left to the background", function()
+    for _, method in ipairs { "abort", "detach" } do
+      local connection = open("/echo")
+      local receiving = opensandbox.spawn(function() return connection:receive() end)
+      opensandbox.sleep(0.05)
+      connection[method](connection)
+      local kind, err = receiving:wait(5)
+      assert.is_nil(kind)
+      assert.equal("closed", err.kind, tostring(err))
+    end
+  end)
+
   describe("gives as an error", function()
     it("the server's refusal, without the secrets that it repeats", function()
       local connection, err = start("/taken")

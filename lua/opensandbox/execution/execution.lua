@@ -319,7 +319,7 @@ local function follow(self)
         self.corrupt = self.corrupt or "an event of the stream is truncated" -- it may have been output
       end -- any other text that is not JSON is ignored, as by all clients, because it proves nothing
       if self.terminal_seen then
-        ex:drain(DRAIN_TIMEOUT)
+        ex:detach(DRAIN_TIMEOUT)
         if self.corrupt then return on_stream_broken(self) end
         return self:on_terminal()
       end

@@ -88,7 +88,7 @@ local function append_rest(stream, to, report)
     until not bytes
     return not err, err
   end)
-  stream.exchange:close()
+  stream:close()
   local closed
   closed, problem = handle:close()
   if not ok then error(bytes, 0) end

@@ -31,7 +31,9 @@ local MAX_FILE_SIZE = 2 ^ 62      -- execd announces 2^63-1 bytes for a director
 ---@field skip integer bytes of the current response to drop, because the server ignored the range
 ---@field facts? table size, last_modified and etag of the file, from the first response
 ---@field failures integer of connections since the last byte
+---@field opening? opensandbox.Exchange of the request whose response has not begun
 ---@field is_finished? boolean
+---@field is_closed? boolean
 local Stream = {}
 Stream.__index = Stream
 
@@ -48,6 +50,7 @@ local function request_of(self)
     option_names = { idle_timeout = opts.idle_timeout and "idle_timeout" or "transfer_idle_timeout" },
     path = "/files/download" .. url.query { { "path", self.path }, { "offset", lines.first }, { "limit", lines.count } },
   }
+  function request.on_start(ex) self.opening = ex end
   for name, value in each(self.extra) do request[name] = value end
   return request
 end
@@ -104,6 +107,7 @@ end
 -- Makes the request for the bytes from the position on. Returns an error if it failed.
 local function open(self)
   local ex, err = call.open(self.client.http, self.client.http:endpoint_request(self.endpoint, request_of(self)))
+  self.opening = nil
   if ex then return accept(self, ex) end
   if err.status == 416 then
     if self.position > self.first then
@@ -131,11 +135,13 @@ end
 function Stream:resume(err)
   repeat
     self.failures = self.failures + 1
-    local delay = delay_after(self, err)
+    local delay = not self.is_closed and delay_after(self, err)
     if not delay then return self.exchange and self.exchange:explain(err) or err end
-    err = loop.sleep(self.client.op, delay)
-    if err then return err end
+    local interrupted = loop.sleep(self.client.op, delay)
+    if interrupted then return interrupted end
+    if self.is_closed then return err end
     err = open(self)
+    if self.is_closed then self.exchange:close() end
   until not err or err.timer ~= "idle_timeout" -- call.open has repeated the others
   return err
 end
@@ -177,6 +183,13 @@ function Stream:read(most)
     end
   end
   return nil
+end
+
+--- Closes the connection. Code that reads the stream continues with an error.
+function Stream:close()
+  self.is_closed = true
+  if self.opening then self.opening:close() end
+  self.exchange:close()
 end
 
 --- Returns the number of bytes of the download, if it is known.

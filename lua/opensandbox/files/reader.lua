@@ -40,6 +40,7 @@ local function fill(self, most)
   if self.err then return nil, self.err end
   if self.is_finished then return false end
   local bytes, err = self.stream:read(most)
+  if self.err then return nil, self.err end -- it was closed meanwhile
   if bytes then
     self.buffer, self.at = bytes, 1
     return true
@@ -169,11 +170,10 @@ end
 --- ```
 ---@return true
 function Reader:close()
-  local exchange = self.stream.exchange
   if not self.is_finished and not self.err then
-    self.err = exchange:error { kind = "closed", code = "closed", message = "the reader is closed" }
+    self.err = self.stream.exchange:error { kind = "closed", code = "closed", message = "the reader is closed" }
   end
-  exchange:close()
+  self.stream:close()
   release(self)
   return true
 end

@@ -21,6 +21,7 @@ local url = require "opensandbox.base.url"
 ---@field wait opensandbox.Wait for news of the transfer
 ---@field status? integer of the response, once its head has arrived
 ---@field headers? table<string, string> of the response, by lower-case name
+---@field is_closed? boolean `close` or `detach` was called
 local Exchange = {}
 Exchange.__index = Exchange
 
@@ -98,6 +99,9 @@ function Exchange:failure()
   local outcome, message, sent = self.transfer:outcome()
   if not outcome or outcome == "complete" then return nil end
   local request = self.request
+  if outcome == "closed" and self.is_closed and not self.http.is_closing then
+    return self:error { kind = "closed", code = "closed", message = "the response was closed while it was read", not_sent = not sent }
+  end
   return self:error(transfer_error.fields(outcome, message, {
     url = request.url, sent = sent, has_head = self.status ~= nil, proxy = self.http.transport.defaults.proxy,
     seconds = function(timer) return timer == "timeout" and request.budget or request[timer] end,
@@ -347,15 +351,25 @@ function Exchange:frame()
   end
 end
 
---- Closes the exchange, and the connection if the transfer still runs.
-function Exchange:close()
-  self.transfer:close()
+-- Continues other code that waits for the transfer, because the core reports nothing more about one that was closed or detached.
+local function wake_others(self)
+  self.is_closed = true
+  local wait = self.wait
+  scheduler.wake(wait.registry and wait.key and wait.registry[wait.key])
 end
 
---- Reads the rest of the response in the background, so that the connection can be used again.
+--- Closes the exchange, and the connection if the transfer still runs. Other code that waits for it receives an error of kind `closed`.
+function Exchange:close()
+  self.transfer:close()
+  wake_others(self)
+end
+
+--- Leaves the transfer to the core, which ignores the rest of the response, so that the connection can be used again.
 ---@param seconds number after this time the connection is closed
-function Exchange:drain(seconds)
-  self.transfer:detach(seconds)
+---@param wait_on_close? boolean closing the client waits for it
+function Exchange:detach(seconds, wait_on_close)
+  self.transfer:detach(seconds, wait_on_close)
+  wake_others(self)
 end
 
 return exchange

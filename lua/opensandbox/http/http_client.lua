@@ -304,7 +304,7 @@ end
 ---@param request table
 ---@param wait_on_close? boolean closing the client waits for the response
 function HttpClient:send_detached(request, wait_on_close)
-  parts.exchange.start(self, request).transfer:detach(self.timeouts.timeout, wait_on_close)
+  parts.exchange.start(self, request):detach(self.timeouts.timeout, wait_on_close)
   scheduler.notify()
 end
 

@@ -226,7 +226,7 @@ end
 --- connection:detach()
 --- ```
 function Connection:detach()
-  self.exchange.transfer:detach(self.exchange.request.close_timeout, true)
+  self.exchange:detach(self.exchange.request.close_timeout, true)
   scheduler.notify()
 end
 
