@@ -98,9 +98,10 @@ run-demo: core
 	@$(ENVIRONMENT) LUA="$(LUA)" sh examples/demo.sh
 
 # SPEC= chooses files and directories, JOBS= how many files run at a time, OUTPUT= busted's output handler; RETRY=1 runs a file in which
-# something failed a second time.
+# something failed a second time; NOALONE=1 leaves out the tests that run while no other does.
 run-test: core
-	@$(RUN_TESTS) $(if $(OUTPUT),--output=$(OUTPUT)) $(if $(JOBS),--jobs=$(JOBS)) $(if $(RETRY),--retry) $(or $(SPEC),spec)
+	@$(RUN_TESTS) $(if $(OUTPUT),--output=$(OUTPUT)) $(if $(JOBS),--jobs=$(JOBS)) $(if $(RETRY),--retry) \
+	  $(if $(NOALONE),--noalone) $(or $(SPEC),spec)
 
 test-alone: core
 	@$(RUN_TESTS) --jobs=1 --shuffle-tests --repeat=2 $(or $(SPEC),spec)

@@ -7,6 +7,7 @@
 --   --jobs=N          how many files run at a time
 --   --limit=SECONDS   how long a file may run
 --   --retry           run a file in which something failed a second time, alone; what fails twice has failed
+--   --noalone         leave out the tests with "#alone"
 --   --output=HANDLER  busted's output handler; the output of every file is printed then
 --   any other option is busted's
 
@@ -25,8 +26,8 @@ for _, argument in ipairs(arg) do
   local name, value = argument:match("^%-%-(%l+)=?(.*)$")
   if name == "jobs" or name == "limit" then
     own[name] = tonumber(value) or error(argument .. " is not a number")
-  elseif name == "retry" then
-    own.retry = true
+  elseif name == "retry" or name == "noalone" then
+    own[name] = true
   elseif argument:sub(1, 1) == "-" then
     own.output = own.output or name == "output"
     busted_options[#busted_options + 1] = argument
@@ -93,6 +94,7 @@ end
 local function run_suite()
   local seconds = selection.read_seconds(SECONDS_FILE)
   local shared, alone = selection.divide(files, seconds)
+  if own.noalone then alone = {} end
   if not own.output then table.insert(busted_options, 1, "--output=plainTerminal") end
   local directory = workspace.make()
   local began = uv.hrtime()

@@ -100,7 +100,8 @@ function Exchange:failure()
   if not outcome or outcome == "complete" then return nil end
   local request = self.request
   if outcome == "closed" and self.is_closed and not self.http.is_closing then
-    return self:error { kind = "closed", code = "closed", message = "the response was closed while it was read", not_sent = not sent }
+    return self:error { kind = "closed", code = "closed", message = "the response was closed while it was read",
+      not_sent = not sent }
   end
   return self:error(transfer_error.fields(outcome, message, {
     url = request.url, sent = sent, has_head = self.status ~= nil, proxy = self.http.transport.defaults.proxy,
