@@ -131,7 +131,7 @@ end
 
 local own_options = tables.merge(create_options.object_types, { wait = "boolean" })
 
--- Returns a function that calls the user's. An error that it raises deletes the sandbox if this process created it.
+-- Returns a function that calls the function of the user. An error that this raises deletes the sandbox if this process created it.
 local function guarded(self, fn)
   return fn and function(argument)
     local ok, value, problem = coxpcall.pcall(fn, argument)
@@ -150,7 +150,7 @@ local function ready_check(self, ready)
   end
 end
 
--- Checks that what is to be waited for is waited for.
+-- Raises for a check of readiness without a wait.
 local function check_wait(op, opts)
   if opts.wait == false and opts.ready then options.raise(op, "option 'ready' needs the wait, which wait = false omits") end
 end
@@ -280,7 +280,7 @@ function sandboxes.sandboxes(client, filter)
 end
 
 --- Deletes all sandboxes that match a filter, several at a time: GET /sandboxes, DELETE /sandboxes/{id}. A failure does not stop the
---- others. Metadata also match the sandboxes that were restored from a snapshot of one that had them.
+--- others. Metadata also match sandboxes that were restored from a snapshot of a sandbox with these metadata.
 --- ```lua
 --- print(assert(client:kill_all { metadata = { job = "7" } }), "sandboxes are deleted")
 --- ```
@@ -448,8 +448,8 @@ function Sandbox:run(given, opts)
   return run_prepared(self, parts.run_command.prepare(op, given, opts))
 end
 
---- Runs a command and returns an iterator over its output, whose last event reports how it ended: POST /command of execd. It is run by
---- the first step of the iteration. Output waits in the sandbox while it is not read. The command is stopped when the iteration is left
+--- Runs a command and returns an iterator over its output, whose last event reports how it ended: POST /command of execd. The first
+--- step of the iteration starts it. Output waits in the sandbox while it is not read. The command is stopped when the iteration is left
 --- early: at once on Lua 5.4 and newer and by `close`, otherwise when the iterator is collected.
 --- ```lua
 --- for event in sandbox:stream("make test", { cwd = "/work" }) do
