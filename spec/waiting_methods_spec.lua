@@ -239,7 +239,8 @@ leave_out("client", "timeout is for the process in the sandbox, idle_timeout for
 leave_out("client", "opens a stream without an end, which has idle_timeout", "watch_metrics")
 leave_out("files", "nothing is sent", "as")
 leave_out("sandbox", "nothing is sent", "command", "detach", "call_execd", "call_execd_within", "call_egress", "call_server",
-  "execd_endpoint", "known_execd", "is_killed", "owned_resource", "delete_in_background")
+  "execd_endpoint", "known_execd", "is_killed", "owned_resource", "delete_in_background", "remember_execd")
+leave_out("sandbox", "as keep_alive, which calls it", "start_keep_alive")
 leave_out("command", "nothing is sent", "events_for")
 leave_out("sandbox", "timeout is for the process in the sandbox, idle_timeout for the wait", "run", "start")
 leave_out("sandbox", "follows a command, whose idle_timeout limits each wait", "stream")
