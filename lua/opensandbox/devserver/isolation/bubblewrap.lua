@@ -121,7 +121,8 @@ end
 ---@param container table
 ---@param options table as for `spawn`, but `cwd` is a resolved path; `session`: "terminal" or "plain": the command begins a session,
 -- with its standard input as the controlling terminal, or without a terminal
----@return (fun(name: string, alone?: boolean))? send sends a signal to the command's process group, or only to its first process
+---@return (fun(name: string, alone?: boolean, sent?: fun()))? send sends a signal to the command's process group, or only to its first
+-- process, and calls `sent` when that is done
 ---@return string? code of an error
 function Bubblewrap:spawn(container, options)
   local refused = self:refuses(options.uid, options.gid)
@@ -150,11 +151,11 @@ function Bubblewrap:spawn(container, options)
   container.leaders[pid] = true
   -- nsenter leads the group, and is not signalled: it must live to report how the command ends. Were it killed, its child would
   -- become a child of the machine's first process, and the namespace could not end before that one has waited for it.
-  return function(name, alone)
+  return function(name, alone, sent)
     processes.send_soon(function()
       if options.session then return processes.signal_group_of_child(pid, name) end
       return processes.signal_group(pid, name, alone)
-    end, function() return container.leaders[pid] end)
+    end, function() return container.leaders[pid] end, sent)
   end
 end
 

@@ -82,13 +82,16 @@ end
 
 --- Sends a signal, later when the processes for it have not been started yet.
 ---@param send fun(): boolean returns whether there was a process
----@param is_running fun(): any tells whether there may be one
-function processes.send_soon(send, is_running)
-  if send() then return end
-  local retry, tries = nil, 0
+---@param is_running fun(): any returns whether there may be one
+---@param sent? fun() called when the signal was sent, or no process is left for it
+function processes.send_soon(send, is_running, sent)
+  sent = sent or function() end
+  if send() then return sent() end
+  local retry
   retry = timer.every(RETRY_INTERVAL, function()
-    tries = tries + 1
-    if not is_running() or tries > MAX_ROUNDS or send() then retry:close() end
+    if is_running() and not send() then return end
+    retry:close()
+    sent()
   end)
 end
 
