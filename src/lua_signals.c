@@ -14,7 +14,11 @@
 static const struct {
     const char *name;
     int number;
-} signals[] = { { "INT", SIGINT }, { "TERM", SIGTERM }, { "HUP", SIGHUP }, { "WINCH", SIGWINCH } };
+} signals[] = {
+    { "INT", SIGINT }, { "TERM", SIGTERM }, { "HUP", SIGHUP }, { "QUIT", SIGQUIT }, { "USR1", SIGUSR1 }, { "USR2", SIGUSR2 },
+    { "ALRM", SIGALRM }, { "VTALRM", SIGVTALRM }, { "PROF", SIGPROF }, { "XCPU", SIGXCPU }, { "XFSZ", SIGXFSZ },
+    { "WINCH", SIGWINCH },
+};
 
 #define SIGNALS (sizeof signals / sizeof signals[0])
 
@@ -39,7 +43,7 @@ static int number_of(lua_State *L, int index)
     for (i = 0; i < SIGNALS; ++i)
         if (strcmp(signals[i].name, name) == 0)
             return signals[i].number;
-    return luaL_argerror(L, index, "the name of a signal: INT, TERM, HUP or WINCH");
+    return luaL_argerror(L, index, "the name of a signal that can be caught, such as INT, TERM, HUP or WINCH");
 }
 
 static int set_flags(int fd)

@@ -514,8 +514,10 @@ function Sandbox:start(given, opts)
     if not input then return nil, err end
   end
   result, err = run_prepared(self, prepared)
-  if result and input then input:wait_until_open(op) end
-  if result then return parts.command.attach(self, result.id, true, input) end
+  local command = result and parts.command.attach(self, result.id, true, input)
+  if command and input then err = input:wait_until_open(op) end
+  if command and not err then return command end
+  if command then self.client.cleanup:spawn(function() command:kill() end) end
   if input then input:abandon() end
   return nil, err
 end

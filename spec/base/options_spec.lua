@@ -1,5 +1,6 @@
 --- Checks of options: the values to use, durations, numbers for strings, and the entry that is wrong.
 
+local opensandbox = require "opensandbox"
 local options = require "opensandbox.base.options"
 
 local function raises(expected, kind, value)
@@ -88,5 +89,49 @@ describe("an option table", function()
     local ok, message = pcall(options.check, "op", { env = { A = {} } }, known)
     assert.is_false(ok)
     assert.truthy(message:find("op: option 'env': entry \"A\" must be a string, not a table", 1, true), message)
+  end)
+end)
+
+describe("the position of an error about an argument", function()
+  local client = opensandbox.new("http://127.0.0.1:9", "k")
+  local sandbox = assert(client:connect({ id = "s", url = client.url,
+    endpoints = { ["44772"] = { url = "http://127.0.0.1:9", headers = {} } } }, { wait = false }))
+  teardown(function() client:close() end)
+
+  local MISTAKES = {
+    function() return sandbox:run(42) end,
+    function() return sandbox:start("x", { no_such = true }) end,
+    function() return sandbox:terminal { cols = 0 } end,
+    function() return sandbox.files:read(42) end,
+    function() return client:create(42) end,
+    function() return opensandbox.new(42) end,
+    function() return opensandbox.sleep("x") end,
+  }
+  local HERE = "options_spec%.lua:%d+: [%w:]+: "
+
+  it("is the caller's line, or after a tail call the line that called the caller", function()
+    for _, mistake in ipairs(MISTAKES) do
+      local function caller()
+        local result = mistake()
+        return result
+      end
+      assert.matches(HERE, select(2, pcall(caller)))
+    end
+  end)
+
+  it("is none in a task or a coroutine of which a tail call has left no line", function()
+    for _, mistake in ipairs(MISTAKES) do
+      local task = opensandbox.spawn(mistake)
+      assert.matches("^[%w:]+: [^%d]", select(2, pcall(task.wait, task)))
+      assert.matches("^[%w:]+: [^%d]", select(2, coroutine.resume(coroutine.create(mistake))))
+    end
+  end)
+
+  it("is the caller's line in a task", function()
+    local task = opensandbox.spawn(function()
+      local result = sandbox:run(42)
+      return result
+    end)
+    assert.matches(HERE, select(2, pcall(task.wait, task)))
   end)
 end)

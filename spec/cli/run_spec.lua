@@ -135,9 +135,14 @@ describe("a command of opensandbox", function()
     program.check(server, { "kill", kept })
   end)
 
-  for name, number in pairs { sigint = 2, sigterm = 15 } do
+  local ENDING_SIGNALS = { "hup", "int", "quit", "usr1", "usr2", "alrm", "term", "xcpu", "xfsz", "vtalrm", "prof" }
+  for _, short in ipairs(ENDING_SIGNALS) do
+    local name, number = "sig" .. short, uv.constants["SIG" .. short:upper()]
     it("is stopped and its sandbox deleted by " .. name .. ", which ends the program", function()
-      local child = program.start(server, { "run", "-n", "python:3.12", "--", "echo started; sleep 100" })
+      local env = process.module_paths()
+      env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY = server.url, server.key
+      local child = process.start { env = env, argv = { "sh", "-c", 'ulimit -c 0; exec "$@"', "sh", -- no file of its memory
+        process.lua(), "bin/opensandbox", "run", "-n", "python:3.12", "--", "echo started; sleep 100" } }
       assert.equal("started", child:read_line(20))
       child:kill(name)
       local code, signal = child:wait(20)

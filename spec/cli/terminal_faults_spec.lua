@@ -6,11 +6,11 @@ local http_client = require "spec.support.http_client"
 local program = require "spec.support.program"
 
 describe("a terminal of opensandbox that loses something", function()
-  local server, terminal
+  local server, terminal, begun
 
   setup(function()
-    -- A terminal whose keys cause faults: "w" is input that it does not take, "c" a cut, "q" the end of its command.
-    -- A request for /refuse causes the first one, too.
+    -- A terminal whose keys cause faults: "w" is input that it does not take, "c" a cut, "o" a cut and an outage of the server, "t" another
+    -- client that takes over, "q" the end of its command. A request for /refuse causes the first one, too, and one for /return ends an outage.
     server = fault_server.start [[
       local CONNECTED = websocket.frame("text", '{"type":"connected","session_id":"x","mode":"pty"}')
 
@@ -26,8 +26,11 @@ describe("a terminal of opensandbox that loses something", function()
           local key = frame.payload:sub(-1) -- several keys can come in one frame
           if key == "w" then
             refuse(peer)
-          elseif key == "c" then
+          elseif key == "c" or key == "o" then
+            state.is_away = key == "o"
             connection:close()
+          elseif key == "t" then
+            peer:close(4001, "taken over")
           elseif key == "q" then
             peer:send("text", '{"type":"exit","exit_code":7}'):close(1000)
           end
@@ -36,7 +39,15 @@ describe("a terminal of opensandbox that loses something", function()
 
       return function(request, connection)
         local function respond(status, body) connection:respond(status, { ["Content-Type"] = "application/json" }, body) end
-        if request.path:find("/endpoints/") then
+        if request.path == "/return" then
+          state.is_away = false
+          respond(200, "{}")
+        elseif state.is_away then
+          respond(503, "{}")
+        elseif request.path:find("/sandboxes/?[^/]*$") then -- also renewed, and asked for
+          respond(request.method == "POST" and 201 or 200,
+            '{"id":"s","status":{"state":"Running"},"createdAt":"2026-01-01T00:00:00Z"}')
+        elseif request.path:find("/endpoints/") then
           respond(200, json.encode { endpoint = request.headers.host })
         elseif request.path == "/refuse" then
           refuse(current)
@@ -57,9 +68,14 @@ describe("a terminal of opensandbox that loses something", function()
     ]]
   end)
   teardown(function() server:stop() end)
-  before_each(function()
-    terminal = program.terminal({ url = server.url, key = "k" }, { "shell", "s" })
+  local function open(...)
+    terminal = program.terminal({ url = server.url, key = "k" }, { ... }, {
+      preload = [[require("opensandbox.execution.terminal_stream").REATTACH_TIMEOUT = 1]] })
     terminal:expect "[begun]"
+  end
+  before_each(function()
+    begun = #server:requests()
+    open("shell", "s")
   end)
   after_each(function() terminal:close() end)
 
@@ -80,6 +96,42 @@ describe("a terminal of opensandbox that loses something", function()
     expect_note "the connection was cut: the last 1 bytes of input may not have arrived"
     terminal:expect "bytes of output before the offset 1048576 are lost"
     quit()
+  end)
+
+  -- The program ends, our terminal is as it was, and the one in the sandbox is not deleted.
+  local function ends_and_says_how_to_attach(reason)
+    local code, _, text = terminal:wait()
+    http_client.request { url = server.url .. "/return" }
+    assert.equal(125, code, text)
+    assert.truthy(text:find("\n\27%[31mopensandbox:\27%[0m [^\n]*" .. reason), text)
+    local session = text:match("\nopensandbox: the terminal may still run; 'opensandbox shell s %-%-attach (%S+)' attaches again\r")
+    assert.matches("^x%.%x+$", session, nil, text)
+    local requests = server:requests()
+    for index = begun + 1, #requests do assert.is_false(requests[index].method == "DELETE", requests[index].path) end
+    local attributes = terminal:attributes()
+    for _, name in ipairs { "icanon", "echo", "isig" } do
+      assert.truthy(attributes:find("[ \n]" .. name .. "[ ;\n]"), attributes)
+    end
+  end
+
+  it("says after an outage how to attach again", function()
+    terminal:write "o"
+    ends_and_says_how_to_attach "HTTP 503"
+  end)
+
+  it("keeps the sandbox of run -t after an outage", function()
+    terminal:write "q"
+    terminal:wait()
+    terminal:close()
+    begun = #server:requests()
+    open("run", "-t", "python:3.12")
+    terminal:write "o"
+    ends_and_says_how_to_attach "HTTP 503"
+  end)
+
+  it("says how to attach again when another client has taken the terminal over", function()
+    terminal:write "t"
+    ends_and_says_how_to_attach "another client has taken the terminal over %[TAKEN_OVER%]%. Attach again to take it back"
   end)
 
   it("says that input was not taken, and takes the next one", function()

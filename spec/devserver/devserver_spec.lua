@@ -783,11 +783,11 @@ describe("the program", function()
     server = one
     new_sandbox()
     server = mine
-    local names, sent = { "sigterm", "sigint", "sighup" }, 0
+    local names, sent = { "sigusr1", "sigterm", "sigint", "sighup", "sigquit", "sigusr2", "sigalrm" }, 0
     local deadline = uv.hrtime() + 10e9
     while one.child:running() and uv.hrtime() < deadline do
-      sent = sent + 1
       one.child:kill(names[sent % #names + 1])
+      sent = sent + 1
     end
     assert.same({ 0, 0 }, { one.child:wait(1) })
     assert.truthy(sent > 1)

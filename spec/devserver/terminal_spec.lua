@@ -52,6 +52,23 @@ for _, isolation in ipairs { "bwrap", "none" } do
       assert.truthy(client:wait(function() return client:output(STDOUT):find(pattern) end), client:output(STDOUT))
     end
 
+    test("is dead when its delete is answered, however early it comes", function()
+      local left = {}
+      for index = 1, 20 do
+        local name = "late-" .. index
+        local id = create { command = "touch ./tmp/" .. name .. "; sleep 10" }
+        local client = connect(id, "?pty=0")
+        assert.equal(200, sandbox:send("DELETE", "/pty/" .. id).status)
+        sandbox:send("DELETE", "/files?path=/tmp/" .. name)
+        left[index] = { client = client, name = name }
+      end
+      uv_loop.sleep(0.3) -- a process that still runs makes its file
+      for _, one in ipairs(left) do
+        one.client:close()
+        assert.equal(404, sandbox:send("GET", "/files/info?path=/tmp/" .. one.name).status, one.name)
+      end
+    end)
+
     test("is a terminal of the size that was asked for, and tells its program about changes", function()
       local client = connect(create { command = "trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done" })
       wait_output(client, "ready")

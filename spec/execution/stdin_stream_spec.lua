@@ -178,6 +178,73 @@ describe("the input of a command in the background", function()
     wait_for_scripts(0)
   end)
 
+  it("leaves no pipe and no script when its start is cancelled, at whatever moment", function()
+    wait_for_scripts(0)
+    local begun = core.now()
+    start("cat"):close_stdin()
+    local duration = core.now() - begun
+    for moment = 0, 29 do
+      local task = opensandbox.spawn(function() return sandbox:start("cat", { stdin = true }) end)
+      opensandbox.sleep(duration * moment / 30)
+      task:cancel()
+      local command = task:wait()
+      if command then command:close_stdin() end
+    end
+    wait_for_scripts(0)
+  end)
+
+  it("stops the command and removes the pipe at any path when the start is cancelled before the command opens it", function()
+    local server = fault_server.start [[
+      return function(request, connection)
+        if request.path == "/pty" then
+          state.pipe = request.body:match("%.opensandbox%-%x+%.fifo")
+          connection:respond(201, { ["Content-Type"] = "application/json" }, '{"session_id":"x"}')
+        elseif request.path:find("/ws") then -- the script reports a path once
+          local answers = websocket.frame("text", '{"type":"connected"}')
+          if not state.has_reported then answers = answers .. websocket.frame("binary", "\1ready /var/" .. state.pipe .. "\n") end
+          state.has_reported = true
+          websocket.accept(request, connection, { with = answers })
+        elseif request.path == "/command" then
+          connection:start(200, { ["Content-Type"] = "text/event-stream" })
+          connection:event { type = "init", text = "c1", timestamp = 1 }
+          connection:event { type = "execution_complete", execution_time = 1, timestamp = 2 }
+          connection:finish()
+        else
+          connection:respond(200, {}, "")
+        end
+      end
+    ]]
+    local other = opensandbox.new(server.url, "k")
+    local handle = { id = "s", url = other.url, endpoints = { ["44772"] = { url = server.url, headers = {} } } }
+    local from = assert(other:connect(handle, { wait = false }))
+    local function requests_of(method, path)
+      local list = {}
+      for _, request in ipairs(server:requests()) do
+        if request.method == method and request.path:find(path, 1, true) then list[#list + 1] = request.path end
+      end
+      return list
+    end
+    -- Cancels a start while it waits after so many requests, and returns the request that removes its pipe.
+    local function removal_of_start(method, path, count)
+      local task = opensandbox.spawn(function() return from:start("cat", { stdin = true }) end)
+      wait_until(function() return #requests_of(method, path) == count end, "the request " .. path)
+      opensandbox.sleep(0.1) -- the response arrives
+      task:cancel()
+      local command, err = task:wait()
+      assert.is_nil(command)
+      assert.same({ "cancelled", "sandbox:start" }, { err.kind, err.op })
+      wait_until(function() return #requests_of("DELETE", "/files?") == count end, "the pipe is removed")
+      assert.equal(count, #requests_of("DELETE", "/pty/x"))
+      return (requests_of("DELETE", "/files?")[count]:gsub("%%2F", "/"):gsub("%.opensandbox%-%x+%.fifo", "PIPE"))
+    end
+    assert.equal("/files?path=/tmp/PIPE&path=/var/PIPE", removal_of_start("POST", "/command", 1))
+    wait_until(function() return #requests_of("DELETE", "/command?id=c1") == 1 end, "the command is stopped")
+    assert.equal("/files?path=/tmp/PIPE&path=%24TMPDIR/PIPE", removal_of_start("GET", "/ws", 2))
+    assert.equal(1, #requests_of("POST", "/command"))
+    other:close()
+    server:stop()
+  end)
+
   it("raises the caller's mistakes", function()
     local command = assert(sandbox:start("true"))
     assert.has_error(function() command:write "x" end, "command:write: the command was not started here with stdin = true")

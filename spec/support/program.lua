@@ -30,8 +30,9 @@ local function variables_of(server, changes)
   return list
 end
 
-local function argv_of(arguments)
+local function argv_of(arguments, preload)
   local argv = { process.lua(), "bin/opensandbox" }
+  if preload then argv = { process.lua(), "-e", preload, "bin/opensandbox" } end
   for _, argument in ipairs(arguments) do argv[#argv + 1] = argument end
   return argv
 end
@@ -99,7 +100,7 @@ Terminal.__index = Terminal
 --- Starts it, or another program, in a pseudo-terminal, which is its controlling terminal.
 -- @param server of process.devserver, or nil
 -- @param arguments of opensandbox; nil for another program
--- @param options `columns` (80), `rows` (24), `env` (changes), `argv` (of another program)
+-- @param options `columns` (80), `rows` (24), `env` (changes), `preload` (a chunk that runs before it), `argv` (of another program)
 -- @return an object with the methods below
 function program.terminal(server, arguments, options)
   options = options or {}
@@ -108,7 +109,7 @@ function program.terminal(server, arguments, options)
   core.resize_pty(master, options.columns or 80, options.rows or 24)
   local self = setmetatable({ master = master, slave = slave, text = "" }, Terminal)
   local args = { "-c" }
-  for _, argument in ipairs(options.argv or argv_of(arguments)) do args[#args + 1] = argument end
+  for _, argument in ipairs(options.argv or argv_of(arguments, options.preload)) do args[#args + 1] = argument end
   local spawn_options = { args = args, stdio = { slave, slave, slave }, env = variables_of(server, options.env) }
   self.handle, self.pid = uv.spawn("setsid", spawn_options, function(code, signal) self.code, self.signal = code, signal end)
   assert(self.handle, self.pid)

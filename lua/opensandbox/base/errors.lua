@@ -141,6 +141,7 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---   if err.result then io.write(err.result.stdout) end
 ---   if err.session_ended then print("the isolated session is gone") end
 ---   if err.terminal_continues then print("call the method of the terminal again") end
+---   if err.terminal_unreachable then print("call the method of the terminal again, or detach and attach later") end
 ---   print(err.command_id, err.cause)
 --- end
 --- ```
@@ -164,6 +165,7 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---@field result? opensandbox.CommandResult for a command: the output that had arrived
 ---@field session_ended? boolean for a run in an isolated session: the session has ended with it
 ---@field terminal_continues? boolean of a terminal: input or output may be lost, but the terminal continues. The error is returned once
+---@field terminal_unreachable? boolean of a terminal: it was not reached for 75 seconds, and may still run. Call the method again, or detach and attach later
 ---@field cause? opensandbox.Error the error behind this one
 
 local errors = {}

@@ -1,6 +1,7 @@
 --- Checks of arguments and option tables.
 --
--- A mistake of the caller raises an error at the caller's line: the first line outside this library, however deep the check is.
+-- A mistake of the caller raises an error at the caller's line: the first line outside this library, however deep the check is. A function
+-- that makes a tail call has no line any more. In a coroutine that runs nothing else of the caller, the error has no position.
 -- A check returns the value to use, which can differ from the given one: "10m" becomes 600, and a number in a table of strings becomes
 -- a string.
 
@@ -18,12 +19,12 @@ local library = debug.getinfo(1, "S").source:match("^(.*)base[/\\]options%.lua$"
 
 local MAX_SHOWN = 40 -- bytes of a string in a message
 
--- The level, as error() counts from the function that calls `raise`, of the code that called the library.
+-- Returns the level, as error() counts from the function that calls `raise`, of the code that called the library; 0 when there is none.
 local function caller_level()
   local level = 3
   while true do
     local info = debug.getinfo(level, "S")
-    if not info then return 3 end
+    if not info then return 0 end
     if info.what ~= "C" and info.what ~= "tail" and info.source:sub(1, #library) ~= library then return level - 1 end
     level = level + 1
   end

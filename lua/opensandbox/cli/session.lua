@@ -1,7 +1,8 @@
 --- One run of a subcommand that talks to a server: its client, its task, and its end.
 --
--- SIGINT, SIGTERM and SIGHUP cancel the task. The library then stops the command that runs, and closing the client deletes the sandboxes that
--- this process created. Afterwards the process ends by that signal, so that its parent sees how it ended. A second signal ends it at once.
+-- A signal that would end the process cancels the task. The library then stops the command that runs, and closing the client deletes the
+-- sandboxes that this process created. Afterwards the process ends by that signal, so that its parent sees how it ended. A second signal ends
+-- it at once.
 
 local check = require "opensandbox.cli.base.check"
 local core = require "opensandbox.core"
@@ -11,6 +12,9 @@ local raw_terminal = require "opensandbox.cli.base.raw_terminal"
 
 local session = {}
 
+-- The signals whose default action ends a process. The others are SIGKILL, SIGPIPE, which no write of this program causes, and those by which
+-- the system reports a fault of the program itself.
+local ENDING_SIGNALS = { "INT", "TERM", "HUP", "QUIT", "USR1", "USR2", "ALRM", "VTALRM", "PROF", "XCPU", "XFSZ" }
 local REPETITION = 0.5 -- seconds in which the same signal counts once: timeout(1) sends it to the process and to its group
 
 local Context = {}
@@ -47,7 +51,7 @@ function session.run(command, context)
   event_loop.use()
   local task = opensandbox.spawn(command.run, context)
   local received, received_at
-  event_loop.catch_signals({ "INT", "TERM", "HUP" }, function(name)
+  event_loop.catch_signals(ENDING_SIGNALS, function(name)
     if received and core.now() - received_at > REPETITION then
       raw_terminal.leave()
       core.die_by_signal(name)

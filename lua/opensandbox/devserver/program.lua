@@ -108,6 +108,11 @@ local function parse(arguments)
   return options
 end
 
+-- The signals whose default action ends a process, except those by which the system reports a fault of the program itself.
+local ENDING_SIGNALS = {
+  "sigint", "sigterm", "sighup", "sigquit", "sigusr1", "sigusr2", "sigalrm", "sigvtalrm", "sigprof", "sigxcpu", "sigxfsz",
+}
+
 local server, stopping
 
 local function finish()
@@ -137,7 +142,7 @@ return function(arguments, name)
   local options = parse(arguments)
   -- Before the server starts, because it creates its directory while it starts.
   local signals = {} -- a handle that nothing refers to is closed by the collector
-  for index, signal in ipairs { "sigint", "sigterm", "sighup" } do
+  for index, signal in ipairs(ENDING_SIGNALS) do
     signals[index] = uv.new_signal()
     signals[index]:start(signal, stop)
   end

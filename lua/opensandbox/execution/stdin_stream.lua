@@ -228,8 +228,10 @@ end
 --- Waits until the command has opened the pipe. If the script were deleted before that, the pipe would keep its name, and the command would
 --- wait for its input for ever. A command that could not open the pipe has ended, or is too slow: that is no error here.
 ---@param op string the method that the user called
+---@return opensandbox.Error? interruption of kind `cancelled`: the command may still wait for its input
 function Input:wait_until_open(op)
-  wait(self, op, deadlines.new(OPEN_TIMEOUT), function() return self.pipe.is_open or self.is_closed end)
+  local _, err = wait(self, op, deadlines.new(OPEN_TIMEOUT), function() return self.pipe.is_open or self.is_closed end)
+  return err and err.kind == "cancelled" and err or nil
 end
 
 --- Deletes the script, which ends the input. Does not wait.
@@ -239,11 +241,12 @@ function Input:abandon()
 end
 
 -- Removes the pipe of a script that was deleted before the command opened the pipe. execd kills a script, which cannot remove anything then.
+-- The script may have made the pipe without having reported its path: execd expands TMPDIR as the script does.
 local function remove_pipe(http, execd, pipe)
   if pipe.is_open then return end
-  local query = { { "path", "/tmp/" .. pipe.name } }
+  local query = { { "path", "/tmp/" .. pipe.name }, { "path", "$TMPDIR/" .. pipe.name } }
   local path = pipe.path or ""
-  if path:sub(-#pipe.name - 1) == "/" .. pipe.name and not paths.expansion(path) then query[2] = { "path", path } end
+  if path:sub(-#pipe.name - 1) == "/" .. pipe.name and not paths.expansion(path) then query[2][2] = path end
   local request = { op = "delete_files", method = "DELETE", path = "/files" .. url.query(query), may_repeat = true }
   http:send_to_endpoint(execd, request, true)
 end

@@ -28,12 +28,14 @@ local STDIN, STDOUT, STDERR, REPLAY = "\0", 1, 2, 3 -- channels: the first byte 
 local MAX_UNREAD = 1024 * 1024 -- bytes of output kept here; more stay in the connection, and the command waits
 local UNREAD_TIMEOUT = 5       -- seconds: execd disconnects a client that does not read for 10
 local MAX_INPUT = 64 * 1024    -- bytes of a message
-local REATTACH_TIMEOUT = 75    -- seconds: execd may keep the place of a connection that was cut for 60
 local MAX_DELAY = 2            -- seconds between two attempts
 local MAX_REFUSALS = 5         -- of the first WebSocket
 local TAKEN_OVER = 4001        -- close code
 local POLICY_VIOLATION = 1008  -- close code of the server's proxy where execd has refused the connection
 local PING = json.encode { type = "ping" }
+
+--- The seconds after which a series of attempts to attach is given up. execd may keep the place of a connection that was cut for 60.
+terminal_stream.REATTACH_TIMEOUT = 75
 
 ---@class opensandbox.TerminalStream
 ---@field output opensandbox.TerminalOutput
@@ -289,7 +291,7 @@ end
 -- A task: attaches to the session, and tries again after failures that may pass.
 local function attach_until_accepted(self, op)
   local backoff = backoffs.new(nil, MAX_DELAY)
-  local limit = deadlines.new(REATTACH_TIMEOUT)
+  local limit = deadlines.new(terminal_stream.REATTACH_TIMEOUT)
   while not self.failure do
     local attached, err = attach(self, op, limit)
     if attached or self.failure then return end
@@ -297,6 +299,7 @@ local function attach_until_accepted(self, op)
     if final_error(err) or is_hopeless then return fail(self, err) end
     self.last_problem = err
     if limit:has_passed() then
+      err.terminal_unreachable = self.was_accepted or nil
       self.outages, self.outage = self.outages + 1, err
       return
     end

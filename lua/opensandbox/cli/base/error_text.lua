@@ -14,6 +14,7 @@ local PHRASES = {
   { "the option use_server_proxy", "--use-server-proxy" },
   { "capture = \"exact\"", "--exact" },
   { "set the option proxy (\"\" for none)", "set NO_PROXY" },
+  { "Attach again with its id and takeover = true", "Attach again to take it back" },
   { "the tls options (ca_file, verify)", "CURL_CA_BUNDLE" },
 }
 

@@ -51,7 +51,7 @@ function event_loop.use()
 end
 
 --- Catches signals. A signal that this process ignores stays ignored.
----@param names string[] "INT", "TERM", "HUP", "WINCH"
+---@param names string[] such as "INT" and "WINCH"
 ---@param handler fun(name: string) called while the loop waits
 function event_loop.catch_signals(names, handler)
   for _, name in ipairs(names) do handlers[name] = handler end

@@ -49,7 +49,8 @@ end
 ---@param value any what was raised
 ---@return string? problem nil for any other error
 function failure.argument_problem(value)
-  return type(value) == "string" and value:match("^[^\n]-:%d+: [%w_.]+:?[%w_]*: (.+)$") or nil
+  if type(value) ~= "string" then return nil end
+  return value:match("^[^\n]-:%d+: [%w_.]+:?[%w_]*: (.+)$") or value:match("^[%l_]+:?[%l_]*: (.+)$")
 end
 
 return failure

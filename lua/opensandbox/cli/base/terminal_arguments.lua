@@ -90,11 +90,21 @@ local function connect(terminal)
   return check(code, err)
 end
 
---- Runs a command in a terminal, or attaches to one.
+-- Returns whether the terminal of an error may still run, so that a person can attach to it.
+local function may_run(err)
+  return type(err) == "table" and (err.terminal_unreachable or err.code == "TAKEN_OVER") or false
+end
+
+-- Lets a terminal and its sandbox continue, and shows how to attach again.
+local function leave_running(sandbox, id, state)
+  sandbox:detach()
+  output.note(("%s; 'opensandbox shell %s --attach %s' attaches again"):format(state, sandbox.id, id))
+end
+
+--- Runs a command in a terminal, or attaches to one. A terminal that may still run when this fails is not deleted, nor is its sandbox.
 ---@param sandbox opensandbox.Sandbox
 ---@param opts opensandbox.TerminalOpts
----@return integer? exit_code nil when it was detached, and goes on
----@return string? id of the terminal, when it was detached
+---@return integer? exit_code nil when it was detached, and continues in its sandbox
 function terminal_arguments.run(sandbox, opts)
   opts.cols, opts.rows = size()
   opts.on_output = output.write
@@ -103,14 +113,19 @@ function terminal_arguments.run(sandbox, opts)
   raw_terminal.enter()
   local ok, code, detached = opensandbox.pcall(connect, terminal)
   raw_terminal.leave()
-  if not ok then error(code, 0) end
-  if not detached then
-    terminal:close()
-    return code < 0 and failure.EXIT.SIGNAL or code
+  if not ok then
+    if not may_run(code) then error(code, 0) end
+    output.write_error("\n")
+    output.note(error_text.of(code), "red")
+    leave_running(sandbox, terminal:detach().id, "the terminal may still run")
+    failure.raise(failure.EXIT.CANNOT_RUN)
   end
-  output.write("\n")
-  output.note(("detached; 'opensandbox shell %s --attach %s' attaches again"):format(sandbox.id, detached.id))
-  return nil, detached.id
+  if detached then
+    output.write("\n")
+    return leave_running(sandbox, detached.id, "detached")
+  end
+  terminal:close()
+  return code < 0 and failure.EXIT.SIGNAL or code
 end
 
 return terminal_arguments

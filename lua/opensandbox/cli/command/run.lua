@@ -50,10 +50,7 @@ function run.run(context)
   local code
   if args.terminal then
     code = terminal_arguments.run(sandbox, { command = command_arguments.command(args.command), cwd = args.cwd })
-    if not code then
-      sandbox:detach()
-      return 0
-    end
+    if not code then return 0 end
   else
     code = command_arguments.run(sandbox, args)
   end

@@ -94,8 +94,10 @@ function Terminal:detach(client)
 end
 
 --- Kills the process group.
-function Terminal:kill()
-  if self.process then self.process:signal("sigkill") end
+---@param killed fun() called when the signal was sent
+function Terminal:kill(killed)
+  if self.process then return self.process:signal("sigkill", killed) end
+  killed()
 end
 
 return { new = new }

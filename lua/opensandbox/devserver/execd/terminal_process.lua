@@ -99,8 +99,10 @@ end
 
 --- Sends a signal to the process group. The jobs of an interactive shell are in groups of their own.
 ---@param name string like "sigint"
-function Process:signal(name)
-  if not self.has_ended then self.send(name) end
+---@param sent? fun() called when the signal was sent
+function Process:signal(name, sent)
+  if not self.has_ended then return self.send(name, false, sent) end
+  if sent then sent() end
 end
 
 --- Stops reading output, so that the process waits.

@@ -46,8 +46,7 @@ end)
 
 route("DELETE", "", function(call, session)
   call.sandbox.terminals[session.id] = nil
-  session:kill()
-  call.response:empty(200)
+  session:kill(function() call.response:empty(200) end) -- no process of the session may act after the answer
 end)
 
 route("GET", "/ws", function(call, session)

@@ -121,7 +121,8 @@ end
 ---@param container table
 ---@param options table as for `spawn`, but `cwd` is a resolved path; `session`: "terminal": the standard input of the command becomes
 -- its controlling terminal
----@return (fun(name: string, alone?: boolean))? send sends a signal to the command's process group, or only to its first process
+---@return (fun(name: string, alone?: boolean, sent?: fun()))? send sends a signal to the command's process group, or only to its first
+-- process, and calls `sent` when that is done
 ---@return string? code of an error
 function Bubblewrap:spawn(container, options)
   local refused = self:refuses(options.uid, options.gid)
@@ -150,8 +151,8 @@ function Bubblewrap:spawn(container, options)
   container.leaders[pid] = true
   -- The command leads a group of its own, because nsenter is not signalled: it must live to report how the command ends. Were it killed,
   -- its child would become a child of the machine's first process, and the namespace could not end before that one has waited for it.
-  return function(name, alone)
-    processes.signal_child_soon(pid, name, alone, function() return container.leaders[pid] end)
+  return function(name, alone, sent)
+    processes.signal_child_soon(pid, name, alone, function() return container.leaders[pid] end, sent)
   end
 end
 

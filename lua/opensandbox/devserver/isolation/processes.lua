@@ -54,11 +54,15 @@ end
 ---@param name string like "sigterm"
 ---@param alone? boolean only the child
 ---@param is_running fun(): any returns whether the parent runs
-function processes.signal_child_soon(parent, name, alone, is_running)
-  if signal_group_of_child(parent, name, alone) then return end
+---@param sent? fun() called when the signal was sent, or no process is left for it
+function processes.signal_child_soon(parent, name, alone, is_running, sent)
+  sent = sent or function() end
+  if signal_group_of_child(parent, name, alone) then return sent() end
   local retry
   retry = timer.every(RETRY_INTERVAL, function()
-    if not is_running() or signal_group_of_child(parent, name, alone) then retry:close() end
+    if is_running() and not signal_group_of_child(parent, name, alone) then return end
+    retry:close()
+    sent()
   end)
 end
 

@@ -68,7 +68,8 @@ end
 ---@param container table
 ---@param options table as for `spawn`, but `cwd` is a resolved path; `session`: "terminal" or "plain": the command begins a session,
 -- with its standard input as the controlling terminal, or without a terminal
----@return (fun(name: string, alone?: boolean))? send sends a signal to the command's process group, or only to its first process
+---@return (fun(name: string, alone?: boolean, sent?: fun()))? send sends a signal to the command's process group, or only to its first
+-- process, and calls `sent` when that is done
 ---@return string? code of an error
 function Unisolated:spawn(container, options)
   local refused = self:refuses(options.uid, options.gid)
@@ -94,9 +95,10 @@ function Unisolated:spawn(container, options)
   }
   if not pid then return nil, code end
   container.groups[pid], container.live = true, container.live + 1
-  return function(name, alone)
+  return function(name, alone, sent)
     -- A command that is to lead a session leads no group at first.
     if alone or not uv.kill(-pid, name) then uv.kill(pid, name) end
+    if sent then sent() end
   end
 end
 
