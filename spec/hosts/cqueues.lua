@@ -24,16 +24,19 @@ local own = {}
 -- Coroutines that we have not made call us, at once.
 function own.wrapped()
   local sandbox = runner.sandbox()
-  local began, outputs, left = opensandbox.now(), {}, 10
+  local began, slowest, outputs, left = opensandbox.now(), 0, {}, 10
   for i = 1, left do
     cq:wrap(function()
+      local started = opensandbox.now()
       outputs[i] = echo(sandbox, i)
+      slowest = math.max(slowest, opensandbox.now() - started)
       left = left - 1
     end)
   end
   while left > 0 do cqueues.sleep(0.01) end
   runner.record("outputs", table.concat(outputs, " "))
   runner.record("seconds", opensandbox.now() - began)
+  runner.record("slowest", slowest)
   sandbox.client:close()
 end
 

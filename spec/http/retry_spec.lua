@@ -51,7 +51,7 @@ describe("a read", function()
       function ways.ask(connection) connection:respond(503, { ["Retry-After"] = "0.4" }, "busy") end
       function ways.whole(connection) connection:respond(429, { ["Retry-After"] = "1" }, "busy") end
       function ways.tomorrow(connection) connection:respond(503, { ["Retry-After"] = "86400" }, "busy") end
-      function ways.patience(connection) connection:respond(503, { ["Retry-After"] = "0.4" }, "busy") end
+      function ways.patience(connection) connection:respond(503, { ["Retry-After"] = "20" }, "busy") end
       function ways.date(connection)
         connection:respond(503, { ["Retry-After"] = "Wed, 21 Oct 2026 07:28:00 GMT" }, "busy")
       end
@@ -154,20 +154,20 @@ describe("a read", function()
   end)
 
   it("does not wait longer than its patience, nor beyond its time: the error says when", function()
-    new { retry = { base_delay = 0.001, max_retry_after = 0.2 } }
+    new { retry = { base_delay = 0.001, max_retry_after = 10 } }
     local began = core.now()
     local _, err = client:get_sandbox "patience-1-a"
-    assert.equal(0.4, err.retry_after)
+    assert.equal(20, err.retry_after)
     assert.equal(1, tries "patience-1-a")
     new()
     _, err = client:get_sandbox "tomorrow-1-a"
     assert.equal(86400, err.retry_after)
     assert.equal(1, tries "tomorrow-1-a")
-    new { timeout = 0.3, retry = FAST }
+    new { timeout = 5, retry = FAST }
     _, err = client:get_sandbox "patience-1-b"
     assert.equal(503, err.status)
     assert.equal(1, tries "patience-1-b")
-    assert.is_true(core.now() - began < 0.35, "it waited")
+    assert.is_true(core.now() - began < 4, "it waited")
   end)
 
   it("does not trip over a Retry-After that is a date", function()

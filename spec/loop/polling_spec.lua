@@ -66,11 +66,11 @@ describe("polling", function()
 
   it("checks once more when its time has passed, then returns nothing", function()
     local calls, began = 0, core.now()
-    local value, err = polling.poll("op", { initial_delay = 0.5, deadline = deadlines.new(0.05) }, function() calls = calls + 1 end)
+    local value, err = polling.poll("op", { initial_delay = 20, deadline = deadlines.new(0.05) }, function() calls = calls + 1 end)
     assert.is_nil(value)
     assert.is_nil(err)
     assert.equal(2, calls)
-    assert.is_true(core.now() - began < 0.4)
+    assert.is_true(core.now() - began < 10)
   end)
 
   it("returns the error of a task that is cancelled", function()
