@@ -102,7 +102,8 @@ end
 local function client_for(self, op)
   if not self._closed then return self.client:for_op(op) end
   return nil, errors.new { kind = "closed", code = "closed", op = op, sandbox_id = self.id,
-    message = "the sandbox object is closed" }
+    message = "the sandbox object is closed",
+    hint = "It ends with kill, close and the release to its pool: create another sandbox, or connect to one that was detached" }
 end
 
 -- Calls a client method with the sandbox's id. Fails when the object is closed.
@@ -213,7 +214,7 @@ end
 ---@class opensandbox.RunOpts
 ---@field cwd? string the directory to run in, which must exist; default: the image's
 ---@field env? table<string, string> environment variables, in addition to the sandbox's
----@field timeout? opensandbox.Duration execd kills the command then
+---@field timeout? opensandbox.Duration execd kills the command then; default: none
 ---@field uid? integer the user to run as; default: execd's
 ---@field gid? integer needs uid
 ---@field on_stdout? fun(text: string) called with output as it arrives
@@ -234,16 +235,16 @@ end
 ---
 --- local found = assert(sandbox:run { "grep", "-r", needle, "/work" })
 --- ```
----@param given string|string[]
+---@param command string|string[] a line for the shell, or a program and its arguments
 ---@param opts? opensandbox.RunOpts
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
-function Sandbox:run(given, opts)
+function Sandbox:run(command, opts)
   local op = "sandbox:run"
   if type(opts) == "table" and opts.background ~= nil then
     options.raise(op, "option 'background' is for run_command: sandbox:start starts a command in the background")
   end
-  return run_prepared(self, parts.run_command.prepare(op, given, opts))
+  return run_prepared(self, parts.run_command.prepare(op, command, opts))
 end
 
 --- Runs a command and returns an iterator over its output, whose last event reports how it ended: POST /command of execd. The first
@@ -254,15 +255,15 @@ end
 ---   if event.type == "exit" then print(event.exit_code) else io.write(event.text) end
 --- end
 --- ```
----@param given string|string[] as for run
+---@param command string|string[] as for run
 ---@param opts? opensandbox.StreamOpts
 ---@return opensandbox.CommandStream stream for a `for` loop, which raises an error; or call its method `next`
 ---@return nil state of the loop
 ---@return nil control of the loop
 ---@return opensandbox.CommandStream closing value of the loop
-function Sandbox:stream(given, opts)
+function Sandbox:stream(command, opts)
   local stream = parts.command_stream.new(self, opts, function(op, checked)
-    local prepared = parts.run_command.prepare(op, given, checked)
+    local prepared = parts.run_command.prepare(op, command, checked)
     return function() return run_prepared(self, prepared) end
   end)
   return stream, nil, nil, stream
@@ -279,7 +280,7 @@ end
 ---@class opensandbox.StartOpts
 ---@field cwd? string the directory to run in, which must exist; default: the image's
 ---@field env? table<string, string> environment variables, in addition to the sandbox's
----@field timeout? opensandbox.Duration execd kills the command then
+---@field timeout? opensandbox.Duration execd kills the command then; default: none
 ---@field uid? integer the user to run as; default: execd's
 ---@field gid? integer needs uid
 ---@field stdin? true the input is what command:write sends, up to command:close_stdin; it also ends when the object is collected; default: empty
@@ -295,17 +296,17 @@ local start_options = {
 --- local server = assert(sandbox:start("npm run dev", { cwd = "/work", env = { PORT = "3000" } }))
 --- assert(sandbox:wait_for_port(3000))
 --- ```
----@param given string|string[] as for run
+---@param command string|string[] as for run
 ---@param opts? opensandbox.StartOpts
 ---@return opensandbox.Command? command
 ---@return opensandbox.Error? err
-function Sandbox:start(given, opts)
+function Sandbox:start(command, opts)
   local op = "sandbox:start"
   opts = tables.merge(options.check(op, opts, start_options), { background = true })
   local with_stdin = opts.stdin
   opts.stdin = nil
   if with_stdin and opts.shell == false then options.raise(op, "option 'stdin' needs the shell") end
-  local prepared = parts.run_command.prepare(op, given, opts)
+  local prepared = parts.run_command.prepare(op, command, opts)
   local input, result, err
   if with_stdin then
     input, err = parts.stdin_stream.open(self, op, prepared.body)
