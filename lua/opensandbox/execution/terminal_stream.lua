@@ -300,13 +300,16 @@ end
 local function attach_until_accepted(self, op)
   local backoff = backoffs.new(nil, MAX_DELAY)
   local limit = deadlines.new(terminal_stream.REATTACH_TIMEOUT)
+  local problem -- of the last attempt
   while not self.failure do
     local attached, err = attach(self, op, limit)
     if attached or self.failure then return end
     local is_hopeless = self.refusals >= MAX_REFUSALS and not self.was_accepted
     if final_error(err) or is_hopeless then return fail(self, err) end
-    self.last_problem = err
-    if limit:has_passed() then
+    local has_passed = limit:has_passed()
+    if has_passed and err.kind == "timeout" then err = problem or err end -- the last attempt had less time than a request needs
+    problem, self.last_problem = err, err
+    if has_passed then
       err.terminal_unreachable = self.was_accepted or nil
       self.outages, self.outage = self.outages + 1, err
       return
