@@ -312,7 +312,22 @@ describe("a terminal of a sandbox", function()
     wait_until(function() return next(client.http.transport.waiters) == nil end)
   end)
 
+  it("is not attached by an id whose session belongs to another one, and continues", function()
+    local terminal = assert(sandbox:terminal { command = "echo begun; cat" })
+    read_until(terminal, "begun")
+    local opts = terminal:detach()
+    local other, err = sandbox:terminal { id = terminal.session_id .. ".00c0ffee", timeout = 20 }
+    assert.is_nil(other)
+    assert.same({ "state", "wrong_id", "sandbox:terminal" }, { err.kind, err.code, err.op })
+    opts.takeover = true -- execd may not have noticed yet that the other connection has ended
+    local same = assert(sandbox:terminal(opts))
+    assert(same:write "alive\r")
+    read_until(same, "alive")
+    assert(client:delete_pty_session(fixture:execd(), terminal.session_id))
+  end)
+
   it("raises the caller's mistakes", function()
+    assert.error_matches(function() sandbox:terminal { id = "../x" } end, "option 'id' holds \"/\"")
     local function problem(...) return select(2, pcall(...)) end
     assert.matches("sandbox:terminal: unknown option 'col' %(did you mean 'cols'%?%)",
       problem(sandbox.terminal, sandbox, { col = 1 }))

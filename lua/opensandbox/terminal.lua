@@ -138,7 +138,7 @@ local function attach(sandbox, op, opts)
   if opts.cols then check_size(op, opts.cols, opts.rows) end
   local session_id, token = opts.id:match("^(.+)%.(%x+)$")
   local self = child_resource.attach(Terminal, sandbox, { id = opts.id,
-    session_id = options.path_segment(op, "option 'id'", session_id or opts.id) })
+    session_id = options.proxy_safe_segment(op, "option 'id'", session_id or opts.id, "it is no id of a terminal") })
   return connect(self, op, opts, { token = token, since = opts.since, takeover = opts.takeover,
     size = opts.cols and { cols = opts.cols, rows = opts.rows } })
 end

@@ -68,16 +68,19 @@ describe("a terminal of opensandbox that loses something", function()
     ]]
   end)
   teardown(function() server:stop() end)
-  local function open(...)
-    terminal = program.terminal({ url = server.url, key = "k" }, { ... }, {
-      preload = [[require("opensandbox.execution.terminal_stream").REATTACH_TIMEOUT = 1]] })
+  local function open(arguments, preload)
+    terminal = program.terminal({ url = server.url, key = "k" }, arguments, {
+      preload = preload or [[require("opensandbox.execution.terminal_stream").REATTACH_TIMEOUT = 1]] })
     terminal:expect "[begun]"
   end
   before_each(function()
     begun = #server:requests()
-    open("shell", "s")
+    open { "shell", "s" }
   end)
-  after_each(function() terminal:close() end)
+  after_each(function()
+    terminal:close()
+    http_client.request { url = server.url .. "/return" }
+  end)
 
   -- Expects a line for people. It begins at the left edge, though the terminal is in raw mode.
   local function expect_note(text)
@@ -101,7 +104,6 @@ describe("a terminal of opensandbox that loses something", function()
   -- The program ends, our terminal is as it was, and the one in the sandbox is not deleted.
   local function ends_and_says_how_to_attach(reason)
     local code, _, text = terminal:wait()
-    http_client.request { url = server.url .. "/return" }
     assert.equal(125, code, text)
     assert.truthy(text:find("\n\27%[31mopensandbox:\27%[0m [^\n]*" .. reason), text)
     local session = text:match("\nopensandbox: the terminal may still run; 'opensandbox shell s %-%-attach (%S+)' attaches again\r")
@@ -119,12 +121,24 @@ describe("a terminal of opensandbox that loses something", function()
     ends_and_says_how_to_attach "HTTP 503"
   end)
 
+  it("is detached by Ctrl-P Ctrl-Q during an outage, though the keys before them cannot be sent", function()
+    quit()
+    terminal:close()
+    open({ "shell", "s" }, "")
+    terminal:write "o"
+    expect_note "the connection was cut"
+    terminal:write "ls\r"
+    terminal:write "\16\17"
+    terminal:expect "opensandbox: detached; 'opensandbox shell s --attach x."
+    local code, _, text = terminal:wait()
+    assert.equal(0, code, text)
+  end)
+
   it("keeps the sandbox of run -t after an outage", function()
-    terminal:write "q"
-    terminal:wait()
+    quit()
     terminal:close()
     begun = #server:requests()
-    open("run", "-t", "python:3.12")
+    open { "run", "-t", "python:3.12" }
     terminal:write "o"
     ends_and_says_how_to_attach "HTTP 503"
   end)

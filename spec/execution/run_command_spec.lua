@@ -120,6 +120,8 @@ describe("the standard input of a command", function()
       "sh -c 'kill -KILL $$'", "echo $0 $#; echo $1", "echo \"it's \\$HOME\"", "set -e; false; echo never",
       "true &\nwait; echo over", "trap 'echo trapped' EXIT; exit 4", "cd /; pwd; echo ${UNSET-unset}",
       "set | grep -c opensandbox; :", "printf 'a\\0b'",
+      "echo own >./tmp/own; exec <./tmp/own; cat", "exec <./tmp/own; cat", "exec <./tmp/own", "exec 0<&-; echo closed",
+      "exec </dev/null; cat; echo empty", "exec <./tmp/no-such; echo after",
     } do
       local plain = assert(sandbox:run(command))
       local fed = assert(sandbox:run(command, { stdin = "input\n" }))
@@ -130,6 +132,36 @@ describe("the standard input of a command", function()
     local result = assert(sandbox:run("exec sleep 100", { stdin = "x", timeout = 0.3 }))
     assert.same({ -1, "killed", true }, { result.exit_code, result.signal, result.timed_out })
     nothing_is_left()
+  end)
+
+  it("that cannot be read is an error that names the option and the reason, and leaves nothing", function()
+    local directory = temporary.directory()
+    local closed = assert(io.open(temporary.file("x", directory)))
+    closed:close()
+    assert(os.execute("mkfifo " .. directory .. "/fifo"))
+    for reason, input in pairs {
+      ["is a directory"] = { path = directory }, ["No such file"] = { path = directory .. "/none" },
+      ["is not a regular file"] = { path = directory .. "/fifo" }, ["Is a directory"] = assert(io.open(directory)),
+      ["returned a number instead of a string"] = function() return 5 end, ["my reason"] = function() return nil, "my reason" end,
+    } do
+      local result, err = sandbox:run("cat", { stdin = input })
+      assert.is_nil(result)
+      assert.same({ "state", "body_failed", "sandbox:run" }, { err.kind, err.code, err.op })
+      assert.matches("^option 'stdin' could not be read: .*" .. reason, err.message)
+    end
+    assert.error_matches(function() sandbox:run("cat", { stdin = function() error("my mistake", 0) end }) end, "^my mistake$")
+    assert.error_matches(function() sandbox:run("cat", { stdin = closed }) end, "option 'stdin' must be .* not closed file")
+    assert.error_matches(function() sandbox:run("cat", { stdin = { path = "" } }) end, "the path of option 'stdin' must be ")
+    local result, err = sandbox:run("cat", { stdin = "x", cwd = "/no/such/directory" })
+    assert.same({ nil, 400 }, { result, err.status })
+    nothing_is_left()
+    temporary.remove(directory)
+  end)
+
+  it("may be a table that can be called", function()
+    local pieces = { "a", "", "b" }
+    local input = setmetatable({}, { __call = function() return table.remove(pieces, 1) end })
+    assert.equal("ab\n", assert(sandbox:run("cat", { stdin = input })).stdout)
   end)
 
   it("is read in a directory of its own, with an environment, and where PATH finds nothing", function()

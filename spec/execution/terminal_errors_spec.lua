@@ -174,10 +174,14 @@ describe("a terminal reports", function()
   end)
 
   it("a directory below a file, with execd's reason", function()
+    local deletes = server:state().deletes or 0
     local terminal, err = open("folder", { cwd = "/etc/passwd/x" })
     assert.is_nil(terminal)
-    assert.same({ "http", 500, "sandbox:terminal" }, { err.kind, err.status, err.op })
-    assert.matches("not a directory", err.message)
+    assert.same({ "http", 500, "RUNTIME_ERROR", "sandbox:terminal" }, { err.kind, err.status, err.code, err.op })
+    assert.equal("not a directory", err.message)
+    local limit = opensandbox.now() + 10 -- the session that execd has made all the same is deleted
+    while (server:state().deletes or 0) == deletes and opensandbox.now() < limit do opensandbox.sleep(0.01) end
+    assert.equal(deletes + 1, server:state().deletes)
   end)
 
   it("a gateway that drops the token", function()

@@ -14,7 +14,7 @@ local url = require "opensandbox.base.url"
 
 local command_input = {}
 
-local path_options = { path = "nonempty string" }
+local path_options = { path = "any" }
 
 --- Checks the option `stdin`.
 ---@param op string
@@ -23,6 +23,8 @@ local path_options = { path = "nonempty string" }
 function command_input.check(op, stdin)
   if stdin == nil or stdin == "" then return nil end -- execd's own is empty
   if type(stdin) == "string" or type(stdin) == "function" or io.type(stdin) == "file" then return { content = stdin } end
+  local meta = getmetatable(stdin)
+  if type(meta) == "table" and meta.__call then return { content = function() return stdin() end } end
   if type(stdin) ~= "table" then
     options.raise(op, ("option 'stdin' must be a string, an open file, { path = ... } or a function, not %s"):format(
       io.type(stdin) or "a " .. type(stdin)))
@@ -48,6 +50,14 @@ end
 -- A session keeps the state of its own shell, so the command runs in that.
 local REDIRECTION = [[if [ -f /tmp/NAME ]; then exec </tmp/NAME; else exec <"${TMPDIR:-/tmp}/NAME"; fi]] .. "\n"
 
+-- Returns the error of the upload in the words of the option.
+local function upload_error(err)
+  if err.code == "body_failed" then
+    err.message, err.url = err.message:gsub("^the content", "option 'stdin'"), nil
+  end
+  return err
+end
+
 -- Calls a function with the name of the file while the input is in it.
 local function with_file(client, endpoint, input, mode, run)
   local name = ".opensandbox-" .. random.hex(12) .. ".stdin"
@@ -63,7 +73,7 @@ local function with_file(client, endpoint, input, mode, run)
   local ok, value, err = coxpcall.pcall(function()
     local file = { path = path, content = input.content, file = input.file, mode = mode }
     local uploaded, problem = client:upload_files(endpoint, { file })
-    if not uploaded then return nil, problem end
+    if not uploaded then return nil, upload_error(problem) end
     return run(name)
   end)
   upload.remove()

@@ -6,6 +6,7 @@
 
 local create_rollback = require "opensandbox.http.create_rollback"
 local errors = require "opensandbox.base.errors"
+local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local url = require "opensandbox.base.url"
@@ -26,6 +27,15 @@ local function explain(err)
     err.hint = "Another client has the terminal, or its connection was cut less than a minute ago. Use takeover = true"
   end
   return err
+end
+
+-- Reads an answer of two values: execd reports that it cannot make the directory, and returns a session all the same. Returns the session's id.
+local function split_double_answer(err)
+  local problem, id = tostring(err.message):match('^(%b{})%s*{"session_id":"([^"]+)"}%s*$')
+  local decoded = err.status == 500 and problem and json.decode(problem)
+  if type(decoded) ~= "table" or type(decoded.message) ~= "string" then return nil end
+  err.message, err.code = decoded.message, type(decoded.code) == "string" and decoded.code or err.code
+  return id
 end
 
 local function session_path(op, id)
@@ -63,7 +73,10 @@ function pty_routes:create_pty_session(execd, opts)
     end }
   create_rollback(self, request, function(id) return self:delete_pty_session_request(execd, id) end, { best_effort = true })
   local id, err = self.http:call_endpoint(execd, request)
-  return id, err and explain(err)
+  if id then return id end
+  local useless = split_double_answer(err)
+  if useless then self.http:send_detached(self:delete_pty_session_request(execd, useless), true) end
+  return nil, explain(err)
 end
 
 --- A terminal session of execd.

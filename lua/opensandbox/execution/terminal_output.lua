@@ -120,6 +120,12 @@ function Output:is_foreign()
   return not self.started and (self.held:find("[#$] $") ~= nil or #self.held > MAX_BEFORE_START)
 end
 
+--- Returns whether the session belongs to another terminal: its first mark has another token.
+---@return boolean
+function Output:is_of_another()
+  return not self.started and self.held:find("\27_%x+\27\\") ~= nil
+end
+
 --- Returns the output that waits to be read, and removes it.
 ---@return string? bytes nil: there is none
 function Output:take()

@@ -138,17 +138,24 @@ function frames.error(self, frame)
   end
 end
 
-local function on_output(self, text)
-  self.output:add(text)
-  if self.output:is_foreign() then
-    fail(self, self:error("sandbox:terminal", { kind = "state", code = "unsupported",
-      message = "this execd ignores the command of a terminal: that needs execd 1.0.19 or newer",
-      hint = "Check the execd image that the server gives its sandboxes" }))
-    self.connection:detach()
-    self.connection = nil
-  elseif self.output.exit_code then
-    finish(self, self.output.exit_code)
+-- Ends the stream when its output has the mark of the command's end, or shows that this is not its session.
+local function check_output(self)
+  local problem
+  if self.output.exit_code then
+    return finish(self, self.output.exit_code)
+  elseif self.output:is_of_another() then
+    problem = { code = "wrong_id", message = ("the session %s belongs to a terminal with another id"):format(self.id),
+      hint = "Use the terminal's id as sandbox:terminal or detach has returned it" }
+  elseif self.output:is_foreign() then
+    problem = { code = "unsupported", message = "this execd ignores the command of a terminal: that needs execd 1.0.19 or newer",
+      hint = "Check the execd image that the server gives its sandboxes" }
+  else
+    return
   end
+  problem.kind = "state"
+  fail(self, self:error("sandbox:terminal", problem))
+  self.connection:detach()
+  self.connection = nil
 end
 
 local function on_replay(self, bytes)
@@ -160,7 +167,7 @@ local function on_replay(self, bytes)
     add_notice(self, { code = "output_lost", hint = "Read the output more often: execd keeps its last mebibyte",
       message = ("%d bytes of output before the offset %d are lost"):format(lost, offset) })
   end
-  if self.output.exit_code then finish(self, self.output.exit_code) end
+  check_output(self)
 end
 
 local function on_message(self, kind, bytes)
@@ -170,7 +177,8 @@ local function on_message(self, kind, bytes)
   end
   local channel = kind == "binary" and bytes:byte()
   if channel == STDOUT or channel == STDERR then
-    on_output(self, bytes:sub(2))
+    self.output:add(bytes:sub(2))
+    check_output(self)
   elseif channel == REPLAY then
     on_replay(self, bytes)
   elseif kind == "text" then
@@ -292,13 +300,16 @@ end
 local function attach_until_accepted(self, op)
   local backoff = backoffs.new(nil, MAX_DELAY)
   local limit = deadlines.new(terminal_stream.REATTACH_TIMEOUT)
+  local problem -- of the last attempt
   while not self.failure do
     local attached, err = attach(self, op, limit)
     if attached or self.failure then return end
     local is_hopeless = self.refusals >= MAX_REFUSALS and not self.was_accepted
     if final_error(err) or is_hopeless then return fail(self, err) end
-    self.last_problem = err
-    if limit:has_passed() then
+    local has_passed = limit:has_passed()
+    if has_passed and err.kind == "timeout" then err = problem or err end -- the last attempt had less time than a request needs
+    problem, self.last_problem = err, err
+    if has_passed then
       err.terminal_unreachable = self.was_accepted or nil
       self.outages, self.outage = self.outages + 1, err
       return

@@ -13,6 +13,8 @@ local terminal_arguments = {}
 
 local STDIN, STDOUT = 0, 1
 local COLUMNS, ROWS = 80, 24 -- of a terminal that does not know its size
+local MAX_WAITING = 64 * 1024 -- bytes of keys
+local LAST_KEYS_TIMEOUT = 1   -- seconds
 local CTRL_P, CTRL_Q, BELL = "\16", "\17", "\a"
 
 --- Declares the option -t.
@@ -47,8 +49,42 @@ local function has_passed(err)
   return true
 end
 
+-- Keys that wait to be sent. A task sends them, so that Ctrl-P Ctrl-Q is read while the terminal takes nothing, as during an outage.
+local Keys = {}
+Keys.__index = Keys
+
+function Keys:send()
+  while self.waiting ~= "" do
+    local keys = self.waiting
+    self.waiting = ""
+    local sent, problem = self.terminal:write(keys)
+    if not sent and not has_passed(problem) then -- the code that waits for the terminal receives the error
+      self.has_failed = true
+      return
+    end
+    if not sent then output.write(BELL) end -- these keys are lost: what came before them may be, and they could mean something else then
+  end
+end
+
+-- Adds keys, and waits while too many are waiting.
+function Keys:add(keys)
+  self.waiting = self.waiting .. keys
+  if not self.task or self.task:done() then
+    self.task = opensandbox.spawn(function() self:send() end)
+  end
+  if #self.waiting > MAX_WAITING then self.task:wait() end
+end
+
+-- Waits a moment for those that are left.
+function Keys:finish()
+  if not self.task then return end
+  self.task:wait { timeout = LAST_KEYS_TIMEOUT }
+  self.task:cancel()
+end
+
 -- Sends what is typed, until Ctrl-P Ctrl-Q. A Ctrl-P waits for the next key, which decides what it means. Returns whether it was detached.
 local function send_keys(terminal)
+  local typed = setmetatable({ terminal = terminal, waiting = "", task = nil, has_failed = false }, Keys)
   local held = ""
   while true do
     local bytes, err = event_loop.read(STDIN)
@@ -61,12 +97,9 @@ local function send_keys(terminal)
     local last = bytes:find(CTRL_P .. CTRL_Q, 1, true)
     held = not last and bytes:sub(-1) == CTRL_P and CTRL_P or ""
     local keys = bytes:sub(1, (last or #bytes - #held + 1) - 1)
-    if keys ~= "" then
-      local sent, problem = terminal:write(keys)
-      if not sent and not has_passed(problem) then return false end -- the code that waits for the terminal receives the error
-      if not sent then output.write(BELL) end -- these keys are lost: what came before them may be, and they could mean something else then
-    end
-    if last then return true end
+    if keys ~= "" then typed:add(keys) end
+    if last then typed:finish() end
+    if last or typed.has_failed then return not typed.has_failed end
   end
 end
 
