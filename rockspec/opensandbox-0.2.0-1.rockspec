@@ -331,6 +331,7 @@ build = {
     ["opensandbox.sandbox"] = "lua/opensandbox/sandbox.lua",
     ["opensandbox.sandbox_pool"] = "lua/opensandbox/sandbox_pool.lua",
     ["opensandbox.sandbox_reference"] = "lua/opensandbox/sandbox_reference.lua",
+    ["opensandbox.sandboxes"] = "lua/opensandbox/sandboxes.lua",
     ["opensandbox.session"] = "lua/opensandbox/session.lua",
     ["opensandbox.terminal"] = "lua/opensandbox/terminal.lua",
     ["opensandbox.vault"] = "lua/opensandbox/vault.lua",

@@ -37,7 +37,7 @@ Client.__name = "opensandbox.Client"
 
 -- The methods that come from other files. A file is loaded when one of its methods is first used.
 local METHODS = {
-  ["opensandbox.sandbox"] = { "create", "connect", "sandboxes", "kill_all" },
+  ["opensandbox.sandboxes"] = { "create", "connect", "sandboxes", "kill_all" },
   ["opensandbox.sandbox_pool"] = { pool = "new" },
 
   ["opensandbox.lifecycle.sandbox_routes"] = {

@@ -485,6 +485,21 @@ describe("the execd API", function()
     assert.equal(42, json.decode(sandbox:send("GET", "/command/status/" .. id).body).exit_code)
   end)
 
+  it("does not interrupt the processes that a command starts because it is interrupted", function()
+    -- Twenty shells start processes as soon as they are interrupted, while the server may still be interrupting others.
+    local command = [[n=$(seq 20)
+      on_term() { for i in $n; do /bin/true || echo >> tmp/interrupted; done; echo >> tmp/ended; exit 42; }
+      trap on_term TERM
+      for i in $n; do (trap on_term TERM; echo >> tmp/armed; sleep 60 & wait) & done
+      wait]]
+    local id = sandbox:run({ command = command, background = true })[1].text
+    uv_loop.wait_until(function() return sandbox:read("/tmp/armed") == ("\n"):rep(20) end)
+    assert.equal(200, sandbox:send("DELETE", "/command?id=" .. id).status)
+    assert.equal(42, json.decode(sandbox:send("GET", "/command/status/" .. id).body).exit_code)
+    uv_loop.wait_until(function() return sandbox:read("/tmp/ended") == ("\n"):rep(21) end)
+    assert.equal(404, sandbox:send("GET", "/files/download?path=/tmp/interrupted").status)
+  end)
+
   it("goes on with a command whose client has gone", function()
     local id
     sandbox:send("POST", "/command", {

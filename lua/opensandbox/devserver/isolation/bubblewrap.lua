@@ -119,8 +119,8 @@ end
 
 --- Starts a command.
 ---@param container table
----@param options table as for `spawn`, but `cwd` is a resolved path; `session`: "terminal" or "plain": the command begins a session,
--- with its standard input as the controlling terminal, or without a terminal
+---@param options table as for `spawn`, but `cwd` is a resolved path; `session`: "terminal": the standard input of the command becomes
+-- its controlling terminal
 ---@return (fun(name: string, alone?: boolean, sent?: fun()))? send sends a signal to the command's process group, or only to its first
 -- process, and calls `sent` when that is done
 ---@return string? code of an error
@@ -136,7 +136,7 @@ function Bubblewrap:spawn(container, options)
   add { ("--wd=/proc/%d/root%s"):format(container.init, options.cwd.inside), "--" }
   local command = confine(self.programs, {
     argv = options.argv, env = options.env, uid = self.is_root and options.uid or nil, gid = options.gid,
-    prefix = options.session and { self.programs.setsid, options.session == "terminal" and "--ctty" or nil } or nil,
+    prefix = { self.programs.setsid, options.session == "terminal" and "--ctty" or nil },
   })
   add(command.argv)
   local pid, code
@@ -149,13 +149,11 @@ function Bubblewrap:spawn(container, options)
   }
   if not pid then return nil, code end
   container.leaders[pid] = true
-  -- nsenter leads the group, and is not signalled: it must live to report how the command ends. Were it killed, its child would
-  -- become a child of the machine's first process, and the namespace could not end before that one has waited for it.
+  -- The command leads a group of its own, because nsenter is not signalled: it must live to report how the command ends. Were it killed,
+  -- its child would become a child of the machine's first process, and the namespace could not end before that one has waited for it.
   return function(name, alone, sent)
-    processes.send_soon(function()
-      if options.session then return processes.signal_group_of_child(pid, name) end
-      return processes.signal_group(pid, name, alone)
-    end, function() return container.leaders[pid] end, sent)
+    local function is_running() return container.leaders[pid] end
+    processes.signal_child_soon(pid, name, { alone = alone, is_running = is_running, sent = sent })
   end
 end
 

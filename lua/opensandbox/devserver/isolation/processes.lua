@@ -37,34 +37,34 @@ local function signal_all(select, name)
     end
     if not any then break end
   end
-  return next(reached) ~= nil
 end
 
---- Signals a process group without its leader.
----@param leader integer
----@param name string like "sigterm"
----@param alone? boolean only the child of the leader
----@return boolean any whether there was a process
-function processes.signal_group(leader, name, alone)
-  return signal_all(function()
-    local list = {}
-    each(function(pid, _, parent, group)
-      if pid ~= leader and group == leader and (not alone or parent == leader) then list[#list + 1] = pid end
-    end)
-    return list
-  end, name)
-end
-
---- Signals the process group that a child of a process leads.
----@param parent integer
----@param name string
----@return boolean any whether there is such a group
-function processes.signal_group_of_child(parent, name)
+-- Signals the process group that a child of a process leads. The system signals all of it at once, so that no process receives the
+-- signal that was started because of it. Returns whether there is such a group.
+local function signal_group_of_child(parent, name, alone)
   local leader
   each(function(pid, _, of, group)
     if of == parent and group == pid then leader = pid end
   end)
-  return leader ~= nil and uv.kill(-leader, name) ~= nil
+  return leader ~= nil and uv.kill(alone and leader or -leader, name) ~= nil
+end
+
+--- Signals the process group that a child of a process leads, as soon as there is one.
+---@param parent integer
+---@param name string like "sigterm"
+---@param options { alone?: boolean, is_running: (fun(): any), sent?: fun() } alone: only the child; is_running: returns whether the parent
+-- runs; sent: called when the signal was sent, or no process is left for it
+function processes.signal_child_soon(parent, name, options)
+  local function try()
+    if not signal_group_of_child(parent, name, options.alone) and options.is_running() then return false end
+    if options.sent then options.sent() end
+    return true
+  end
+  if try() then return end
+  local retry
+  retry = timer.every(RETRY_INTERVAL, function()
+    if try() then retry:close() end
+  end)
 end
 
 --- Signals the processes of a session.
@@ -78,21 +78,6 @@ function processes.signal_session(session, name)
     end)
     return list
   end, name)
-end
-
---- Sends a signal, later when the processes for it have not been started yet.
----@param send fun(): boolean returns whether there was a process
----@param is_running fun(): any returns whether there may be one
----@param sent? fun() called when the signal was sent, or no process is left for it
-function processes.send_soon(send, is_running, sent)
-  sent = sent or function() end
-  if send() then return sent() end
-  local retry
-  retry = timer.every(RETRY_INTERVAL, function()
-    if is_running() and not send() then return end
-    retry:close()
-    sent()
-  end)
 end
 
 -- The processes in the PID namespace of `init`.
