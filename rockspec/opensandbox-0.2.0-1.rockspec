@@ -9,15 +9,18 @@ description = {
   summary = "Client for OpenSandbox: create sandboxes, run commands in them, move files in and out",
   detailed = [[
 Runs untrusted or throw-away work in OpenSandbox sandboxes from Lua: a C core on libcurl (streamed events, multipart uploads,
-back-pressure) with a Lua layer for waiting, retrying and convenience. A development server is included.]],
+back-pressure) with a Lua layer for waiting, retrying and convenience. It works in scripts, Neovim, OpenResty, luv, cqueues and copas. The program
+`opensandbox` (needs argparse) and a development server (needs luv) are included.]],
   homepage = "https://github.com/opensandbox-group/opensandbox-lua",
   issues_url = "https://github.com/opensandbox-group/opensandbox-lua/issues",
   maintainer = "opensandbox-group",
   license = "MIT",
   labels = { "sandbox", "client", "containers", "libcurl" },
 }
+-- The core needs POSIX: descriptors, signals, terminals.
+supported_platforms = { "unix" }
 dependencies = {
-  "lua >= 5.1",
+  "lua >= 5.1, < 5.6",
   "lua-cjson >= 2.1.0.10",
 }
 -- No `header`: LuaRocks does not look in Debian's multiarch include directories, and the compiler says it better.
@@ -328,6 +331,7 @@ build = {
     ["opensandbox.sandbox"] = "lua/opensandbox/sandbox.lua",
     ["opensandbox.sandbox_pool"] = "lua/opensandbox/sandbox_pool.lua",
     ["opensandbox.sandbox_reference"] = "lua/opensandbox/sandbox_reference.lua",
+    ["opensandbox.sandboxes"] = "lua/opensandbox/sandboxes.lua",
     ["opensandbox.session"] = "lua/opensandbox/session.lua",
     ["opensandbox.terminal"] = "lua/opensandbox/terminal.lua",
     ["opensandbox.vault"] = "lua/opensandbox/vault.lua",

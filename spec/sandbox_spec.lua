@@ -569,7 +569,8 @@ describe("running a command in a sandbox", function()
 
   it("raises for mistakes at the caller's line", function()
     for _, case in ipairs {
-      { nil, "run: the command must be" }, { "", "the command must be" }, { {}, "empty list" }, { { "" }, "empty list" },
+      { nil, "run: the command must be a string that is not empty, or a list of a program and its arguments, not nil" },
+      { "", "the command must be" }, { {}, "empty list" }, { { "" }, "empty list" },
       { { "a", true }, "the command: item 2 must be a string, not true" }, { { "a", nil, "b" }, "item 2" },
       { { "a", x = "b" }, "not one with the key \"x\"" }, { "a\0b", "" }, { "true", "options must be a table", 5 },
       { "true", "did you mean 'timeout'", { timeuot = 1 } }, { "true", "option 'cwd'", { cwd = "" } },

@@ -133,6 +133,11 @@ describe("wait_for_log", function()
     assert.equal(command.id, err.command_id)
   end)
 
+  it("names itself in the error of a request", function()
+    local _, err = sandbox:wait_for_log("no-such-command", "listening")
+    assert.same({ "http", "sandbox:wait_for_log" }, { err.kind, err.op })
+  end)
+
   it("does not need long for lines without an end, and finds what is in them", function()
     local command = assert(sandbox:start("head -c 3000000 /dev/zero | tr '\\0' a; printf needle; "
       .. "head -c 100000 /dev/zero | tr '\\0' b; sleep 30"))

@@ -238,10 +238,10 @@ leave_out("client", "timeout is for the process in the sandbox, idle_timeout for
   "run_code", "run_isolated", "run_isolated_helper", "start_isolated")
 leave_out("client", "opens a stream without an end, which has idle_timeout", "watch_metrics")
 leave_out("files", "nothing is sent", "as")
-leave_out("sandbox", "nothing is sent", "command", "detach", "call_execd", "call_execd_within", "call_egress",
-  "call_server",
-  "execd_endpoint",
-  "known_execd", "is_killed", "owned_resource", "delete_in_background")
+leave_out("sandbox", "nothing is sent", "command", "detach", "call_execd", "call_execd_within", "call_egress", "call_server",
+  "execd_endpoint", "known_execd", "is_killed", "owned_resource", "delete_in_background", "remember_execd")
+leave_out("sandbox", "as keep_alive, which calls it", "start_keep_alive")
+leave_out("command", "nothing is sent", "events_for")
 leave_out("sandbox", "timeout is for the process in the sandbox, idle_timeout for the wait", "run", "start")
 leave_out("sandbox", "follows a command, whose idle_timeout limits each wait", "stream")
 leave_out("stream", "follows a command, whose idle_timeout limits each wait", "next")
@@ -251,7 +251,7 @@ leave_out("watcher", "nothing is sent", "close")
 leave_out("stream", "waits at most 2 seconds", "close")
 leave_out("sandbox", "closes what was created: see below", "close", "discard")
 leave_out("command", "needs a command that was started with stdin = true: see stdin_stream_spec.lua", "write", "close_stdin")
-leave_out("run", "as for commands", "events", "logs", "status", "wait")
+leave_out("run", "as for commands", "events", "events_for", "logs", "status", "wait")
 for _, name in ipairs { "session", "code", "isolated" } do
   leave_out(name, "nothing is sent", "detach", "call_execd", "call_execd_within", "execd_endpoint")
   leave_out(name, "closes what was created: see below", "close")

@@ -9,7 +9,7 @@ enum {
     FEW_BYTES = 16384 /* of one read. One that fills the buffer of libcurl needs no batching */
 };
 
-#define AT_ONCE 200e-6 /* seconds between two reads of a thick stream */
+#define AT_ONCE 200e-6 /* seconds between two reads of a stream in quick succession */
 
 void osb_batching_received(osb_batching *batching, size_t length)
 {

@@ -26,7 +26,7 @@ typedef struct osb_part {
     const char *type; /* NULL: none */
     const char *data;
     const char *path;
-    int64_t size; /* -1: a reader or a file whose size is not known. What stat() says of a file is not what reading it gives */
+    int64_t size; /* -1: a reader or a file whose size is not known. stat() may report another size of a file than reading it returns */
 } osb_part;
 
 struct osb_segment;

@@ -1,5 +1,5 @@
 /*
- * Clocks, the earliest at hand: a binary heap of entries that their owners hold. Setting and removing a clock take a time that grows
+ * Clocks in a binary heap, so that the earliest one is found at once. Their owners hold the entries. Setting and removing a clock take a time that grows
  * with the logarithm of their number.
  */
 #ifndef OSB_CLOCK_HEAP_H

@@ -59,8 +59,8 @@ static curl_socket_t on_open_socket(void *argument, curlsocktype purpose, struct
 
 #if LIBCURL_VERSION_NUM >= 0x075000
 /*
- * Called before the request is sent. Newer versions of libcurl use a connection again without checking it when it has been idle for
- * a moment only. Where the server has closed it meanwhile the request would be lost, and one that must not be sent twice with it.
+ * Called before the request is sent. Newer versions of libcurl reuse a connection without checking it when it was idle for a
+ * moment only. If the server has closed it meanwhile, the request would be lost, and it may be one that must not be sent twice.
  */
 static int on_prerequest(void *argument, char *address, char *local_address, int port, int local_port)
 {
@@ -126,7 +126,7 @@ static int url_port(const osb_connection *connection)
     return port;
 }
 
-/* Returns 1 when the address that could not be connected to is a proxy's: one of the environment is easily forgotten. */
+/* Returns 1 when the address that could not be connected to is that of a proxy, because a proxy of the environment is easily forgotten. */
 static int is_proxy(const osb_connection *connection)
 {
 #if LIBCURL_VERSION_NUM >= 0x080700

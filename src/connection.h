@@ -1,6 +1,6 @@
 /*
- * The way of a transfer to its server: what happens while libcurl connects, and what is known of it afterwards. Above all, whether a
- * request may have reached the server.
+ * The connection of a transfer to its server. It records what happens while libcurl connects, above all whether a request may have
+ * reached the server.
  */
 #ifndef OSB_CONNECTION_H
 #define OSB_CONNECTION_H
@@ -13,7 +13,7 @@ typedef struct osb_connection {
     int is_https;
     int has_tunnel;   /* a proxy is asked for a tunnel, although the URL is a plain one */
     int sent_before;  /* bytes of the request were sent over a connection that has broken since */
-    int is_stale;     /* the connection that was to be used again has been closed by the server */
+    int is_stale;     /* the server has closed the connection that was to be reused */
     int socket_error; /* errno of the last socket that could not be made */
     int connect_port; /* of the last address that was tried */
 } osb_connection;
@@ -27,8 +27,8 @@ CURLcode osb_connection_watch(osb_connection *connection, CURL *easy);
 int osb_connection_sent(const osb_connection *connection);
 
 /*
- * Returns 1, once, when the transfer ended because the connection that was to be used again had been closed by the server. Nothing was
- * sent: the transfer can be started again.
+ * Returns 1, once, when the transfer ended because the server had closed the connection that was to be reused. The transfer can be
+ * started again, because nothing was sent.
  */
 int osb_connection_was_stale(osb_connection *connection);
 

@@ -47,7 +47,7 @@ static void end_unwatched(osb_multi *multi)
     }
 }
 
-/* Ends the transfers in which libcurl has failed, for want of memory above all. The next request begins with a new handle. */
+/* Ends the transfers in which libcurl has failed, mostly because memory ran out. The next request begins with a new handle. */
 static void end_failed(osb_multi *multi)
 {
     osb_member *member = osb_multi_has_failed(multi) ? osb_transfer_set_first(&multi->set) : NULL;

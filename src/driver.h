@@ -1,5 +1,5 @@
 /*
- * The driver: what makes the transfers of a multi move, made to be embedded. There is one descriptor to watch (osb_driver_fd), one time
+ * The driver moves the transfers of a multi, and is made to be embedded. There is one descriptor to watch (osb_driver_fd), one time
  * to wake up at (osb_driver_timeout), and one function to call then (osb_driver_step). No thread, no callback into the caller: results
  * are left in the transfers' queues.
  *

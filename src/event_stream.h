@@ -41,7 +41,7 @@ typedef struct osb_event_stream {
     int ended;
     int has_line;        /* a line end has been fed since the last OSB_EVENT_NONE */
     osb_event_status failure;
-    unsigned long removals; /* of events and of unread bytes: a reader sees by it whether another one was faster */
+    unsigned long removals; /* of events and of unread bytes: by it a reader detects that another one was faster */
 } osb_event_stream;
 
 /* `limit`: the longest event that is accepted, in bytes. */
@@ -63,7 +63,7 @@ void osb_event_stream_remove(osb_event_stream *stream);
 /* Removes bytes of the input unread. What was known of its beginning is no longer true then. */
 void osb_event_stream_skip(osb_event_stream *stream, size_t length);
 
-/* Returns 1 while another event may be found without feeding more bytes, be it one that is too large. */
+/* Returns 1 while another event may be found without feeding more bytes. An event that is too large counts. */
 int osb_event_stream_is_decodable(const osb_event_stream *stream);
 
 #endif

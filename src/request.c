@@ -53,7 +53,7 @@ static CURLcode set_protocol(CURL *easy)
     SET(CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
 #endif
     SET(CURLOPT_NOSIGNAL, 1L);
-    SET(CURLOPT_FOLLOWLOCATION, 0L); /* our headers hold keys: they go to the server they are meant for, and nowhere else */
+    SET(CURLOPT_FOLLOWLOCATION, 0L); /* our headers hold keys, so they are sent to the server of the URL only */
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     SET(CURLOPT_MAXAGE_CONN, (long)CONNECTION_MAX_AGE);
     SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L); /* the headers of a proxy are no part of the response */

@@ -36,7 +36,7 @@ typedef struct osb_request {
 } osb_request;
 
 /*
- * Makes the body of a request. CURLE_OUT_OF_MEMORY, or CURLE_READ_ERROR (the body's `problem` says why).
+ * Makes the body of a request. Returns CURLE_OK, CURLE_OUT_OF_MEMORY, or CURLE_READ_ERROR (the body's `problem` says why).
  */
 CURLcode osb_request_body(const osb_request *request, osb_body *body);
 

@@ -6,7 +6,7 @@
 #include "alloc.h"
 #include "clock.h"
 
-/* libcurl's callbacks: they move bytes and note what happened, no more. */
+/* libcurl's callbacks only move bytes and record what happened. */
 
 static void mark_changed(osb_transfer *transfer)
 {

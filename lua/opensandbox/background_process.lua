@@ -160,7 +160,14 @@ local events_options = { cursor = "natural", timeout = "seconds" }
 ---@param opts? { cursor?: integer, timeout?: opensandbox.Duration } cursor: byte offset of the first output, default 0; timeout: for the whole iteration, default: none
 ---@return opensandbox.CommandEvents events the error when the time is over has kind `timeout` and code `follow_timeout`
 function BackgroundProcess:events(opts)
-  local op = self._op_prefix .. ":events"
+  return self:events_for(self._op_prefix .. ":events", opts)
+end
+
+--- Internal: does the same for another method.
+---@param op string the method that the user called
+---@param opts? { cursor?: integer, timeout?: opensandbox.Duration }
+---@return opensandbox.CommandEvents events
+function BackgroundProcess:events_for(op, opts)
   opts = options.check(op, opts, events_options)
   local limit = deadline.new(opts.timeout)
   local log = follow {

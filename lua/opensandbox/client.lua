@@ -37,7 +37,7 @@ Client.__name = "opensandbox.Client"
 
 -- The methods that come from other files. A file is loaded when one of its methods is first used.
 local METHODS = {
-  ["opensandbox.sandbox"] = { "create", "connect", "sandboxes", "kill_all" },
+  ["opensandbox.sandboxes"] = { "create", "connect", "sandboxes", "kill_all" },
   ["opensandbox.sandbox_pool"] = { pool = "new" },
 
   ["opensandbox.lifecycle.sandbox_routes"] = {
@@ -92,7 +92,8 @@ local METHODS = {
   },
 }
 
---- The environment variables that the library reads. An empty one counts as not set.
+--- The environment variables that the library reads. An empty one counts as not set. An argument or an option of the same purpose takes
+--- precedence.
 --- ```lua
 --- -- OPEN_SANDBOX_DOMAIN=sandboxes.example.com OPEN_SANDBOX_PROTOCOL=https OPEN_SANDBOX_API_KEY=... lua5.4 first.lua
 --- local client = opensandbox.new()

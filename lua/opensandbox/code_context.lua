@@ -59,7 +59,7 @@ end
 --- }))
 --- ```
 ---@class opensandbox.CodeRunOpts
----@field timeout? opensandbox.Duration the code is interrupted then
+---@field timeout? opensandbox.Duration the code is interrupted then; default: none
 ---@field on_stdout? fun(text: string) called with output as it arrives
 ---@field on_stderr? fun(text: string) called with error output as it arrives
 ---@field on_result? fun(result: table) called with each result

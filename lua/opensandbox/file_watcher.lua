@@ -18,8 +18,8 @@ local OP = "files:watch"
 local DEFAULT_INTERVAL = 1 -- seconds
 local NO_LIST = "none"     -- in the place of the checksum of the last list
 
--- The first line is the checksum of the list. A file that disappears while it is listed is none. Names that hold a newline are omitted,
--- because a line is an entry.
+-- The first line is the checksum of the list. A file that disappears while it is listed is omitted. Names that hold a newline
+-- are omitted too, because each entry is one line.
 local LIST_SCRIPT = [[
 p=%s
 odd='*
@@ -47,7 +47,7 @@ local NEEDED = { "find", "stat", "cksum" }
 -- By the type bits of the mode, in hexadecimal.
 local kinds = { ["8"] = "file", ["4"] = "directory", a = "symlink" }
 
--- Reads a list. An entry's `state` is what makes it the same as before. That of a directory is its mode alone, because its size and its time
+-- Reads a list. An entry has not changed while its `state` is the same. That of a directory is its mode alone, because its size and its time
 -- change with the entries in it, which are reported themselves.
 local function parse(text)
   local entries, names = {}, {}

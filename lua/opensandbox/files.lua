@@ -128,7 +128,7 @@ function Files:write(path, content, opts)
   return send(self, op, { path = path, content = content }, opts)
 end
 
---- How a file is appended to.
+--- The options of `append`.
 --- ```lua
 --- assert(sandbox.files:append("/work/log", "one line\n", { on_progress = print, timeout = 60 }))
 --- ```
@@ -498,7 +498,7 @@ function Files:download(from, to, opts)
 end
 
 --- Iterates over the changes of a file, or of a directory with everything in it, from now on. They are polled by one short command each
---- time: what exists only between two polls is not seen. Names that hold a newline are not watched. Needs find, stat and cksum in the
+--- time, so a file that exists only between two polls is not reported. Names that hold a newline are not watched. Needs find, stat and cksum in the
 --- sandbox. An error is raised by the loop, also one of the first poll.
 --- ```lua
 --- for change in sandbox.files:watch("/work") do print(change.type, change.path) end

@@ -60,7 +60,8 @@ local function check(value, err, ...)
 end
 
 --- The module. Times are seconds, or texts like "90s", "10m" and "2h". Instants are Unix seconds. Strings are bytes. Wrong arguments raise
---- an error at your line, and every failure at run time returns `nil, err`.
+--- an error at your line, and every failure at run time returns `nil, err`. Where only an option `timeout` is listed, without a default, that
+--- is the client's (30 s).
 --- ```lua
 --- local opensandbox = require "opensandbox"
 --- print(opensandbox._VERSION, opensandbox.EXECD_PORT, opensandbox.EGRESS_PORT)

@@ -1,33 +1,26 @@
 --- A sandbox: the object that most scripts use.
 
 local class = require "opensandbox.base.class"
-local coxpcall = require "opensandbox.loop.coxpcall"
-local create_options = require "opensandbox.lifecycle.create_options"
 local deadline = require "opensandbox.loop.deadline"
-local each = require "opensandbox.base.each"
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
 local finalizer = require "opensandbox.base.finalizer"
 local lazy = require "opensandbox.base.lazy"
 local objects = require "opensandbox.lifecycle.objects"
 local options = require "opensandbox.base.options"
-local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
 local tables = require "opensandbox.base.tables"
-local task = require "opensandbox.loop.task"
 
 -- Files that are loaded when a method first needs them.
 local parts = lazy.modules {
   code_context = "opensandbox.code_context",
   command = "opensandbox.command",
   command_stream = "opensandbox.command_stream",
-  create_recovery = "opensandbox.lifecycle.create_recovery",
   egress = "opensandbox.egress",
   files = "opensandbox.files",
   isolated_session = "opensandbox.isolated_session",
   keep_alive = "opensandbox.keep_alive",
   readiness = "opensandbox.lifecycle.readiness",
   run_command = "opensandbox.execution.run_command",
-  sandbox_reference = "opensandbox.sandbox_reference",
   sandbox_state = "opensandbox.lifecycle.sandbox_state",
   session = "opensandbox.session",
   stdin_stream = "opensandbox.execution.stdin_stream",
@@ -62,9 +55,6 @@ local parts = lazy.modules {
 local Sandbox = {}
 Sandbox.__name = "opensandbox.Sandbox"
 
----@class (partial) opensandbox.Client
-local sandboxes = {}
-
 -- The fields that are made when they are first read.
 local FIELDS = {}
 
@@ -89,7 +79,11 @@ local function remember(self, port, endpoint)
   if endpoint and endpoint.origin then self.origin = endpoint.origin end
 end
 
--- Makes an object. With a resource, this process owns the sandbox, and deletes it when the object is closed or collected.
+--- Makes an object. With a resource, this process owns the sandbox, and deletes it when the object is closed or collected.
+---@param client opensandbox.Client
+---@param id string
+---@param resource? opensandbox.OwnedResource
+---@return opensandbox.Sandbox
 local function new(client, id, resource)
   local self = setmetatable({
     id = id, client = client,
@@ -104,213 +98,12 @@ local function new(client, id, resource)
   return self
 end
 
--- Starts to keep the sandbox alive if the options say so.
-local function with_keep_alive(self, op, seconds, info)
-  if not seconds then return self end
-  local err
-  self._renewer, err = parts.keep_alive.start(self.client:for_op(op), self.id, seconds, info)
-  if not err then return self end
-  self:discard()
-  return nil, err
-end
-
---- The options of `client:create`: those of the route, and how to wait.
---- ```lua
---- local sandbox = assert(client:create {
----   image = "python:3.12", wait = true, ready_timeout = "2m", keep_alive = 300,
----   ready = function(sandbox) return sandbox:run("test -e /tmp/ready").exit_code == 0 end,
----   on_state = function(info) print(info.state, info.reason, info.message) end,
---- })
---- ```
----@class opensandbox.CreateOpts: opensandbox.SandboxOpts
----@field wait? boolean false: return before commands can run
----@field ready_timeout? opensandbox.Duration to wait until commands can run, default 30
----@field on_state? fun(info: opensandbox.SandboxInfo) called with each new state
----@field keep_alive? opensandbox.Duration|false see Sandbox:keep_alive
----@field ready? fun(sandbox: opensandbox.Sandbox): any, any called again and again, once commands can run, until it returns a true value; within ready_timeout
-
-local own_options = tables.merge(create_options.object_types, { wait = "boolean" })
-
--- Returns a function that calls the user's. An error that it raises deletes the sandbox if this process created it.
-local function guarded(self, fn)
-  return fn and function(argument)
-    local ok, value, problem = coxpcall.pcall(fn, argument)
-    if ok then return value, problem end
-    self:discard()
-    error(value, 0)
-  end
-end
-
--- Returns the check of readiness for `ready` of the user, which can use the sandbox.
-local function ready_check(self, ready)
-  local check = guarded(self, ready)
-  return check and function(execd)
-    self._endpoints[objects.EXECD_PORT] = execd
-    return check(self)
-  end
-end
-
--- Checks that what is to be waited for is waited for.
-local function check_wait(op, opts)
-  if opts.wait == false and opts.ready then options.raise(op, "option 'ready' needs the wait, which wait = false omits") end
-end
-
---- Creates a sandbox and waits until commands can run in it: POST /sandboxes, see wait_ready. The sandbox is deleted when the object is
---- closed or collected, and when anything fails after the create.
---- ```lua
---- local sandbox = assert(client:create {
----   image = "python:3.12", timeout = "30m", env = { STAGE = "test" }, metadata = { job = "7" },
----   resource_limits = { cpu = "2", memory = "4Gi" }, network_policy = opensandbox.egress.only("pypi"),
---- })
---- ```
----@param client opensandbox.Client
----@param opts opensandbox.CreateOpts
----@return opensandbox.Sandbox? sandbox
----@return opensandbox.Error? err
-function sandboxes.create(client, opts)
-  local op = "create"
-  options.argument(op, "the options", opts, "table")
-  opts = options.check(op, opts, tables.merge(create_options.types, own_options))
-  local to_create, own = {}, {}
-  for name, value in each(opts) do
-    if own_options[name] then own[name] = value else to_create[name] = value end
-  end
-  check_wait(op, own)
-  local info, err, resource = parts.create_recovery.create(client:for_op(op), to_create)
-  if not info then return nil, err end
-  local self = new(client, info.id, resource)
-  if to_create.template_id then self.origin = objects.TEMPLATE_ORIGIN end
-  if own.wait == false then return with_keep_alive(self, op, own.keep_alive, info) end
-  local limit = deadline.new(own.ready_timeout or parts.readiness.READY_TIMEOUT)
-  local ready_info, execd = parts.readiness.wait(client, op, info.id, limit, {
-    info = info, option = "ready_timeout", on_state = guarded(self, own.on_state), ready = ready_check(self, own.ready),
-  })
-  if not ready_info then
-    self:discard()
-    return nil, execd
-  end
-  remember(self, objects.EXECD_PORT, execd)
-  return with_keep_alive(self, op, own.keep_alive, ready_info)
-end
-
---- The options of `client:connect`.
---- ```lua
---- local sandbox = assert(client:connect(id, { wait = true, ready_timeout = 10, keep_alive = false,
----   ready = function(connected) return connected.files:exists("/tmp/ready") end }))
---- ```
----@class opensandbox.ConnectOpts
----@field wait? boolean false: do not wait until commands can run
----@field ready_timeout? opensandbox.Duration to wait until commands can run, default 30
----@field keep_alive? opensandbox.Duration|false see Sandbox:keep_alive
----@field ready? fun(sandbox: opensandbox.Sandbox): any, any see CreateOpts
-
-local connect_options = {
-  ready_timeout = "seconds", wait = "boolean", ready = "function", keep_alive = "seconds or false",
-}
-
---- Returns an object for an existing sandbox, and waits until commands can run in it: see wait_ready. Closing the object does not delete
---- the sandbox.
---- ```lua
---- local sandbox = assert(client:connect(id, { ready_timeout = 10 }))
---- ```
----@param client opensandbox.Client
----@param id string|opensandbox.Handle the endpoint of a handle is used if it answers, or if nothing is waited for; else a new one is requested
----@param opts? opensandbox.ConnectOpts
----@return opensandbox.Sandbox? sandbox
----@return opensandbox.Error? err
-function sandboxes.connect(client, id, opts)
-  local op = "connect"
-  opts = options.check(op, opts, connect_options)
-  check_wait(op, opts)
-  local known
-  if type(id) == "table" then
-    id, known = parts.sandbox_reference.read(client, op, id)
-    if not id then return nil, known end
-  else
-    options.path_segment(op, "the sandbox id", id)
-  end
-  local self = new(client, id)
-  remember(self, objects.EXECD_PORT, known)
-  if opts.wait == false then return with_keep_alive(self, op, opts.keep_alive) end
-  local limit = deadline.new(opts.ready_timeout or parts.readiness.READY_TIMEOUT)
-  local info, execd = parts.readiness.wait(client, op, id, limit, {
-    option = "ready_timeout", execd = known, ready = ready_check(self, opts.ready),
-  })
-  if not info then return nil, execd end
-  remember(self, objects.EXECD_PORT, execd)
-  return with_keep_alive(self, op, opts.keep_alive, info)
-end
-
---- Internal: returns an object for the sandbox of a handle that this process owns from now on, as if it had created it. Nothing is sent.
----@param client opensandbox.Client
----@param op string the method that the user called
----@param handle opensandbox.Handle a malformed one raises
----@return opensandbox.Sandbox? sandbox
----@return opensandbox.Error? err
-function sandboxes.adopt(client, op, handle)
-  local id, execd = parts.sandbox_reference.read(client, op, handle)
-  if not id then return nil, execd end
-  local http = client.http
-  local self = new(client, id, client.resources:add(function()
-    return http:lifecycle_request(sandbox_requests.delete("delete_sandbox", id))
-  end))
-  self._endpoints[objects.EXECD_PORT] = execd
-  return self
-end
-
---- Iterates over the sandboxes that match a filter, newest first: GET /sandboxes. Closing one of these objects does not delete its
---- sandbox. An error is raised, because a loop would hide it.
---- ```lua
---- for sandbox, info in client:sandboxes { metadata = { job = "7" }, states = { "Running" } } do
----   print(sandbox.id, info.expires_at)
---- end
---- ```
----@param client opensandbox.Client
----@param filter? opensandbox.SandboxFilter
----@return fun(): opensandbox.Sandbox?, opensandbox.SandboxInfo?
-function sandboxes.sandboxes(client, filter)
-  local list, err = client:for_op("sandboxes"):list_sandboxes(filter)
-  if not list then error(err, 0) end
-  local position = 0
-  return function()
-    position = position + 1
-    local info = list[position]
-    if info then return new(client, info.id), info end
-  end
-end
-
---- Deletes all sandboxes that match a filter, several at a time: GET /sandboxes, DELETE /sandboxes/{id}. A failure does not stop the
---- others. Metadata also match the sandboxes that were restored from a snapshot of one that had them.
---- ```lua
---- print(assert(client:kill_all { metadata = { job = "7" } }), "sandboxes are deleted")
---- ```
----@param client opensandbox.Client
----@param filter opensandbox.SandboxFilter {} for all; its timeout is for the list and the deletes together
----@return integer? count of the sandboxes that matched
----@return opensandbox.Error? err the first one
-function sandboxes.kill_all(client, filter)
-  local op = "kill_all"
-  options.argument(op, "the filter ({} for all)", filter, "table")
-  local seconds = filter.timeout and options.argument(op, "option 'timeout'", filter.timeout, "seconds")
-  local view, limit = client:for_op(op), deadline.new(seconds)
-  local list, err = view:list_sandboxes(filter)
-  if not list then return nil, err end
-  local results, failures = task.map(list, function(info)
-    return view:delete_sandbox(info.id, { timeout = limit:remaining() })
-  end)
-  if not results then return nil, failures end
-  for i = 1, #list do
-    local failure = failures and failures[i]
-    if failure then return nil, limit:has_passed() and limit:error(op, failure) or failure end
-  end
-  return #list
-end
-
 -- Returns the client with errors that name `op`, or nil and an error when the object is closed.
 local function client_for(self, op)
   if not self._closed then return self.client:for_op(op) end
   return nil, errors.new { kind = "closed", code = "closed", op = op, sandbox_id = self.id,
-    message = "the sandbox object is closed" }
+    message = "the sandbox object is closed",
+    hint = "It ends with kill, close and the release to its pool: create another sandbox, or connect to one that was detached" }
 end
 
 -- Calls a client method with the sandbox's id. Fails when the object is closed.
@@ -346,6 +139,12 @@ end
 ---@return opensandbox.Endpoint?
 function Sandbox:known_execd()
   return self._endpoints[objects.EXECD_PORT]
+end
+
+--- Internal: sets the endpoint of execd, which is known from elsewhere.
+---@param endpoint? opensandbox.Endpoint
+function Sandbox:remember_execd(endpoint)
+  remember(self, objects.EXECD_PORT, endpoint)
 end
 
 --- Internal: calls a client method with the endpoint of execd.
@@ -415,7 +214,7 @@ end
 ---@class opensandbox.RunOpts
 ---@field cwd? string the directory to run in, which must exist; default: the image's
 ---@field env? table<string, string> environment variables, in addition to the sandbox's
----@field timeout? opensandbox.Duration execd kills the command then
+---@field timeout? opensandbox.Duration execd kills the command then; default: none
 ---@field uid? integer the user to run as; default: execd's
 ---@field gid? integer needs uid
 ---@field on_stdout? fun(text: string) called with output as it arrives
@@ -436,35 +235,35 @@ end
 ---
 --- local found = assert(sandbox:run { "grep", "-r", needle, "/work" })
 --- ```
----@param given string|string[]
+---@param command string|string[] a line for the shell, or a program and its arguments
 ---@param opts? opensandbox.RunOpts
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
-function Sandbox:run(given, opts)
+function Sandbox:run(command, opts)
   local op = "sandbox:run"
   if type(opts) == "table" and opts.background ~= nil then
     options.raise(op, "option 'background' is for run_command: sandbox:start starts a command in the background")
   end
-  return run_prepared(self, parts.run_command.prepare(op, given, opts))
+  return run_prepared(self, parts.run_command.prepare(op, command, opts))
 end
 
---- Runs a command and returns an iterator over its output, whose last event reports how it ended: POST /command of execd. It is run by
---- the first step of the iteration. Output waits in the sandbox while it is not read. The command is stopped when the iteration is left
+--- Runs a command and returns an iterator over its output, whose last event reports how it ended: POST /command of execd. The first
+--- step of the iteration starts it. Output waits in the sandbox while it is not read. The command is stopped when the iteration is left
 --- early: at once on Lua 5.4 and newer and by `close`, otherwise when the iterator is collected.
 --- ```lua
 --- for event in sandbox:stream("make test", { cwd = "/work" }) do
 ---   if event.type == "exit" then print(event.exit_code) else io.write(event.text) end
 --- end
 --- ```
----@param given string|string[] as for run
+---@param command string|string[] as for run
 ---@param opts? opensandbox.StreamOpts
 ---@return opensandbox.CommandStream stream for a `for` loop, which raises an error; or call its method `next`
 ---@return nil state of the loop
 ---@return nil control of the loop
 ---@return opensandbox.CommandStream closing value of the loop
-function Sandbox:stream(given, opts)
+function Sandbox:stream(command, opts)
   local stream = parts.command_stream.new(self, opts, function(op, checked)
-    local prepared = parts.run_command.prepare(op, given, checked)
+    local prepared = parts.run_command.prepare(op, command, checked)
     return function() return run_prepared(self, prepared) end
   end)
   return stream, nil, nil, stream
@@ -481,7 +280,7 @@ end
 ---@class opensandbox.StartOpts
 ---@field cwd? string the directory to run in, which must exist; default: the image's
 ---@field env? table<string, string> environment variables, in addition to the sandbox's
----@field timeout? opensandbox.Duration execd kills the command then
+---@field timeout? opensandbox.Duration execd kills the command then; default: none
 ---@field uid? integer the user to run as; default: execd's
 ---@field gid? integer needs uid
 ---@field stdin? true the input is what command:write sends, up to command:close_stdin; it also ends when the object is collected; default: empty
@@ -497,17 +296,17 @@ local start_options = {
 --- local server = assert(sandbox:start("npm run dev", { cwd = "/work", env = { PORT = "3000" } }))
 --- assert(sandbox:wait_for_port(3000))
 --- ```
----@param given string|string[] as for run
+---@param command string|string[] as for run
 ---@param opts? opensandbox.StartOpts
 ---@return opensandbox.Command? command
 ---@return opensandbox.Error? err
-function Sandbox:start(given, opts)
+function Sandbox:start(command, opts)
   local op = "sandbox:start"
   opts = tables.merge(options.check(op, opts, start_options), { background = true })
   local with_stdin = opts.stdin
   opts.stdin = nil
   if with_stdin and opts.shell == false then options.raise(op, "option 'stdin' needs the shell") end
-  local prepared = parts.run_command.prepare(op, given, opts)
+  local prepared = parts.run_command.prepare(op, command, opts)
   local input, result, err
   if with_stdin then
     input, err = parts.stdin_stream.open(self, op, prepared.body)
@@ -659,7 +458,19 @@ function Sandbox:keep_alive(seconds, opts)
   if not seconds then return true end
   local client, err = client_for(self, op)
   if not client then return nil, err end
-  self._renewer, err = parts.keep_alive.start(client, self.id, seconds, nil, timeout)
+  return self:start_keep_alive(client, seconds, nil, timeout)
+end
+
+--- Internal: starts to keep the sandbox alive.
+---@param client opensandbox.Client its errors name the method that the user called
+---@param seconds number
+---@param info? opensandbox.SandboxInfo if it is known
+---@param timeout? number seconds for the request of the info
+---@return true? ok
+---@return opensandbox.Error? err
+function Sandbox:start_keep_alive(client, seconds, info, timeout)
+  local err
+  self._renewer, err = parts.keep_alive.start(client, self.id, seconds, info, timeout)
   return not err and true or nil, err
 end
 
@@ -860,4 +671,4 @@ class.define(Sandbox, { name = "sandbox", fields = FIELDS, methods = {
   ["opensandbox.execution.variables"] = { set_env = "set" },
 } })
 
-return sandboxes
+return { new = new }

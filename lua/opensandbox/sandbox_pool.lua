@@ -20,7 +20,7 @@ local lazy = require "opensandbox.base.lazy"
 local loop = require "opensandbox.loop"
 local numbers = require "opensandbox.base.numbers"
 local options = require "opensandbox.base.options"
-local sandboxes = require "opensandbox.sandbox"
+local sandboxes = require "opensandbox.sandboxes"
 local scheduler = require "opensandbox.loop.scheduler"
 local store_session = require "opensandbox.pool.store_session"
 local tables = require "opensandbox.base.tables"
@@ -175,7 +175,7 @@ local function wait_for_sandbox(self, op, request, limit)
     local is_covered = request:position() <= self._dispatcher:creating() -- it waits for the outcome of a create under way
     local err = not is_covered and store_timeout_error(self, op, request) or nil
     if limit:has_passed() then
-      -- The time is for capacity.
+      -- The time limit applies to the wait for capacity.
       if not is_covered and request.answered then
         err = errors.timeout { op = op, code = "pool_exhausted", option = limit.option, seconds = limit.seconds,
           text = ("no sandbox became free in time, and all %d are in use"):format(self._session.counts.max_size),

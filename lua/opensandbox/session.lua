@@ -23,7 +23,7 @@ local sessions = {}
 --- ```
 ---@class opensandbox.SessionOpts
 ---@field cwd? string for a new session; created if it is missing
----@field timeout? opensandbox.Duration for the create
+---@field timeout? opensandbox.Duration for the create; default: the client's
 ---@field id? string of an existing session, which is not deleted then; nothing is sent
 
 local session_options = { cwd = "nonempty string", timeout = "seconds", id = "nonempty string" }
@@ -48,12 +48,12 @@ end
 --- ```lua
 --- local result = assert(session:run("cd src && make", { timeout = 60 }))
 --- ```
----@param given string|string[] as for sandbox:run
+---@param command string|string[] as for sandbox:run
 ---@param opts? opensandbox.SessionRunOpts
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err
-function Session:run(given, opts)
-  return self:call_execd("session:run", "run_in_session", self.id, given, opts)
+function Session:run(command, opts)
+  return self:call_execd("session:run", "run_in_session", self.id, command, opts)
 end
 
 class.check_colon(Session, "session")

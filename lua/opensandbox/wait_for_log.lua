@@ -40,7 +40,7 @@ end
 
 local function command_of(self, op, command)
   if type(command) == "string" then return self:command(options.path_segment(op, "the command id", command)) end
-  if type(command) == "table" and type(command.events) == "function" and command.id then return command end
+  if type(command) == "table" and type(command.events_for) == "function" and command.id then return command end
   options.raise(op, "the command must be what sandbox:start returns, or its id")
 end
 
@@ -67,14 +67,11 @@ function wait_for_log.wait(self, command, pattern, opts)
   end
   local timeout = opts.timeout or DEFAULT_TIMEOUT
   local function matches(line) return line:find(pattern, 1, opts.plain) end
-  local events, rest = command:events { cursor = opts.cursor, timeout = timeout }, ""
+  local events, rest = command:events_for(op, { cursor = opts.cursor, timeout = timeout }), ""
   while true do
     local event, err = events:next()
     if err then
-      if err.code ~= "follow_timeout" then
-        err.op = op
-        return nil, err
-      end
+      if err.code ~= "follow_timeout" then return nil, err end
       return nil, errors.timeout { op = op, code = "not_logged", text = ("no line matches %q"):format(pattern), option = "timeout",
         seconds = timeout, sandbox_id = self.id, cause = err.cause,
         hint = "Check the pattern and command:logs(), or raise the option timeout if it needs longer" }

@@ -44,13 +44,13 @@ local function request_status(client, endpoint, op, path, seconds)
   return nil, err
 end
 
--- Returns whether an error stays whatever the server in the sandbox does.
+-- Returns whether an error does not depend on the server in the sandbox.
 local function is_permanent(err)
   return err.kind == "state" or err.kind == "cancelled" or err.kind == "closed" or err.code == "tls_failed"
 end
 
 --- Waits until a GET request to a port of the sandbox is answered with the right status. The request is sent to the endpoint of the port,
---- so that what answers can be reached from here, too. Redirects are not followed.
+--- so the server can then be reached from here, too. Redirects are not followed.
 --- ```lua
 --- assert(sandbox:start("python3 -m http.server 8080"))
 --- local status = assert(sandbox:wait_for_url(8080, "/"))

@@ -27,6 +27,12 @@ describe("a named pipe in a sandbox", function()
 
   it("gives no answer to a replacement", function() has_no_answer(sandbox.files, "replace", "/work/pipe", "a", "b") end)
 
+  it("that a process reads gives no answer to an upload", function()
+    local reader = assert(sandbox:start("cat ./work/pipe; echo closed"))
+    has_no_answer(sandbox.files, "write", "/work/pipe", "x")
+    reader:kill()
+  end)
+
   it("gives no answer in an isolated session", function()
     if fixture.unisolated then return pending(fixture.unisolated) end
     local session = assert(sandbox:isolated { workspace = "/work" })

@@ -73,8 +73,9 @@ describe("the annotations", function()
     missed("sandbox:metrics has no document", sandbox,
       "--- Returns load and memory of the machine it runs on: GET /metrics of execd. This takes a second.", "--- ")
     missed("sandbox:command has no example", sandbox, "local command = sandbox:command(id)", "local command = other")
-    missed("sandbox:run: the parameter 'given' has no document", sandbox,
-      "---@param given string|string[]\n---@param opts? opensandbox.RunOpts", "---@param opts? opensandbox.RunOpts")
+    missed("sandbox:run: the parameter 'command' has no document", sandbox,
+      "---@param command string|string[] a line for the shell, or a program and its arguments\n---@param opts? opensandbox.RunOpts",
+      "---@param opts? opensandbox.RunOpts")
     missed("the field uid of opensandbox.RunOpts has no document", sandbox,
       "---@field uid? integer the user to run as; default: execd's", "---@field uid? integer")
     missed("the field durable of opensandbox.RunOpts is not in the example", sandbox, "durable = false, ", "")

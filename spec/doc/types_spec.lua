@@ -192,4 +192,16 @@ describe("emmylua_check", function()
     for line, mistake in pairs(expected) do assert.truthy(reported[line], ("line %d: %s is not found"):format(line, mistake)) end
     for line, message in pairs(reported) do assert.truthy(expected[line], ("line %d: %s"):format(line, message)) end
   end)
+
+  it("knows the library in a project whose settings are those of the document on installing", function()
+    local settings = assert(read_file("doc/install.md")):match("```json\n(.-)```")
+    assert.truthy(settings and settings:find("/usr/local/share/lua/5.4", 1, true), settings)
+    local root = temporary.directory() .. "/check"
+    write(root .. "/.luarc.json", (settings:gsub("/usr/local/share/lua/5%.4", function() return uv.cwd() .. "/lua" end)))
+    write(root .. "/script.lua", 'local opensandbox = require "opensandbox"\nopensandbox.new():no_such_method()\n')
+    local reports = check(root)
+    temporary.remove((root:gsub("/check$", "")))
+    assert.equal(1, #reports["script.lua"])
+    assert.truthy(reports["script.lua"][1].message:find("no_such_method", 1, true), reports["script.lua"][1].message)
+  end)
 end)

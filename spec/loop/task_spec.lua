@@ -603,8 +603,8 @@ describe("tasks and the network", function()
     local clients = { new(), new(), new() }
     local items = {}
     for i = 1, 30 do items[i] = i end
-    local function call(i) return assert(clients[i % 3 + 1]:get_sandbox("meeting" .. i)).id end
-    local results = map(items, call, { concurrency = 30 })
+    local function get(i) return assert(clients[i % 3 + 1]:get_sandbox("meeting" .. i)).id end
+    local results = map(items, get, { concurrency = 30 })
     for i = 1, 30 do assert.equal("meeting" .. i, results[i]) end
   end)
 

@@ -43,6 +43,7 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "check_failed" # state: `check` of a pool refused a sandbox
 ---| "close_timeout" # timeout: the server did not answer the close of a WebSocket
 ---| "closed" # closed: the object or the client is closed
+---| "command_ended" # state: the command ended before `wait_for_log` found a line that matches
 ---| "compare_unavailable" # state: the options only_changed and delete_extra need find and cksum, which the sandbox does not have
 ---| "connect_failed" # transport: the connection was refused, or the host is unreachable
 ---| "connect_timeout" # timeout: no connection within the option `connect_timeout`
@@ -54,6 +55,7 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "failed" # transport: the request failed for another reason, which the message says
 ---| "file_changed" # state: the file changed while it was downloaded. Download it again
 ---| "file_exists" # state: the target of a move exists
+---| "follow_timeout" # timeout: the option timeout of `command:events` ran out
 ---| "forked" # closed: the process forked while the request ran
 ---| "frame_too_large" # protocol: one event is larger than the limit
 ---| "idle_timeout" # timeout: no byte arrived within the option `idle_timeout`
@@ -67,14 +69,12 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "no_sidecar" # state: the sandbox was made from a template, and has no egress sidecar
 ---| "not_a_directory" # state: the path is not a directory
 ---| "not_a_file" # state: the path is not a regular file
+---| "not_answered" # timeout: `wait_for_url` got no answer with the right status in time
 ---| "not_closed" # timeout: the pool's sandboxes were not deleted in time; the deletes continue
 ---| "not_filled" # timeout: the pool has fewer than `min_idle` ready sandboxes
 ---| "not_found" # timeout: `wait_for_file` did not find the path in time
 ---| "not_listening" # timeout: `wait_for_port` found no process that listens in time
----| "not_answered" # timeout: `wait_for_url` got no answer with the right status in time
 ---| "not_logged" # timeout: `wait_for_log` found no line that matches in time
----| "command_ended" # state: the command ended before `wait_for_log` found a line that matches
----| "follow_timeout" # timeout: the option timeout of `command:events` ran out
 ---| "not_paused" # timeout: the sandbox was not paused in time
 ---| "not_ready" # timeout: no command could run in time, or the snapshot was not Ready in time
 ---| "other_server" # state: the handle belongs to a sandbox of another server

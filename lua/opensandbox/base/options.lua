@@ -104,9 +104,14 @@ types.string = simple(is_of "string", "a string")
 types.boolean = simple(is_of "boolean", "true or false")
 types.table = simple(is_of "table", "a table")
 
-types["nonempty string"] = simple(function(value)
+local function is_nonempty_string(value)
   return type(value) == "string" and value ~= "" and not value:find("%z")
-end, "a string that is not empty")
+end
+
+types["nonempty string"] = simple(is_nonempty_string, "a string that is not empty")
+
+-- The caller has handled the list.
+types["command line"] = simple(is_nonempty_string, "a string that is not empty, or a list of a program and its arguments")
 
 types["function"] = simple(function(value)
   local meta = getmetatable(value)

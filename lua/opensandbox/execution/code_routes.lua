@@ -1,7 +1,7 @@
 --- Code in the kernels of a sandbox's code interpreter: a client method for each route. A context is one kernel, which keeps the
 --- variables of earlier runs.
 --
--- A single event of code proves less than one of a command: execution_complete arrives when the kernel is idle for the first time,
+-- The events of code prove less than those of a command. execution_complete arrives when the kernel is idle for the first time,
 -- which can be before output and before the error. Only the end of the stream shows the outcome.
 
 local base64 = require "opensandbox.base.base64"

@@ -246,7 +246,7 @@ function Execution:on_timeout(err) -- luacheck: ignore 212
   if self.id then self:stop_remote() end
 end
 
---- Finds out in another way how an execution ended whose stream broke.
+--- Determines in another way how an execution ended, after its stream broke.
 ---@param err opensandbox.Error why the stream broke
 ---@return opensandbox.CommandResult? result
 ---@return opensandbox.Error? err the error to return

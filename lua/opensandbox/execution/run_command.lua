@@ -68,7 +68,7 @@ function run_command.line(op, given)
   if type(given) == "table" then
     given = shell.join(checked_list(op, given))
   else
-    options.argument(op, "the command", given, "nonempty string")
+    options.argument(op, "the command", given, "command line")
   end
   if given:find("%z") then options.raise(op, "the command holds a NUL byte") end
   return given

@@ -1,4 +1,4 @@
---- Finds out how a command ended whose event stream broke.
+--- Determines how a command ended, after its event stream broke.
 --
 -- The first event carries the command's id, the id gives the status, and the status the exit code. execd to 1.1.0 keeps the output
 -- in two files. Only the exit code and the output together are a result.
@@ -30,7 +30,7 @@ local function last_status(self, deadline)
   end)
 end
 
--- execd's ids are hexadecimal digits. Another text of a hostile sandbox is not put into a path.
+-- execd's ids are hexadecimal digits. Any other text comes from a hostile sandbox, and is not put into a path.
 local function is_plain_id(id)
   return id:find("^[%w-]+$") ~= nil
 end

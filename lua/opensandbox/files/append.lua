@@ -8,7 +8,7 @@ local helper_commands = require "opensandbox.files.helper_commands"
 local remote_paths = require "opensandbox.files.remote_paths"
 local temporary_files = require "opensandbox.files.temporary_files"
 
--- `cat` appends with O_APPEND, so that nothing that others append is overwritten.
+-- `cat` appends with O_APPEND, so that bytes that others append are not overwritten.
 local APPEND_SCRIPT = [[
 f=%s from=%s
 mkdir -p -- "${f%%/*}" && cat -- "$from" >> "$f"

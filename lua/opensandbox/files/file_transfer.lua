@@ -1,7 +1,7 @@
 --- Transfers a directory file by file, for a sandbox without tar.
 --
 -- Up, many files go in one request; down, several are downloaded at a time. Symlinks and modification times, for which execd has no
--- route, are made by helper commands. Names pass through JSON here: those that execd would not receive as they are, are refused.
+-- route, are made by helper commands. Names pass through JSON here, so a name that JSON would change is refused.
 
 local checksum = require "opensandbox.files.checksum"
 local directory_writer = require "opensandbox.files.directory_writer"

@@ -1,5 +1,5 @@
---- The files of a sandbox as another user: `sandbox.files:as(uid, gid)`. execd (from 1.1.1) has each of its file routes below
---- /v1/filesystem/{uid}/{gid} once more, and does there what that user may do. Helper commands run as that user, too.
+--- The files of a sandbox as another user: `sandbox.files:as(uid, gid)`. execd (from 1.1.1) repeats its file routes below
+--- /v1/filesystem/{uid}/{gid}, where it has the rights of that user. Helper commands run as that user, too.
 
 local capabilities = require "opensandbox.http.capabilities"
 local errors = require "opensandbox.base.errors"

@@ -125,7 +125,7 @@ local function run_with_names(job, command, names, after)
   return true
 end
 
--- Removes what is a directory on one side only, because nothing else can be written there.
+-- Removes entries that are a directory on one side only, because nothing else can be written there.
 local function remove_conflicts(job, remote)
   local names = {}
   for _, entry in ipairs(job.entries) do

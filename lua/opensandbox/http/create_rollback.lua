@@ -134,7 +134,7 @@ local function enter(self, ex)
   self.exchange = ex
   self.resource:enter()
   -- Finalizers run in the reverse order of their creation: this one before that of the transfer, which closes it.
-  -- That of an attempt that has failed is collected while the next attempt runs.
+  -- The finalizer of a failed attempt is collected while the next attempt runs.
   self.finalizer = finalizer(function()
     if self.exchange == ex then self:settle_blocking(self.resources:finalizer_deadline()) end
   end)

@@ -109,7 +109,7 @@ function OwnedResources:is_pending()
   return #members_of(self) > 0
 end
 
---- Called when the server has answered a request: starts again what failed before.
+--- Called when the server has answered a request: repeats the requests that failed before.
 function OwnedResources:on_server_response()
   local now = core.now()
   if now < self.retry_at then return end
@@ -166,7 +166,7 @@ end
 function OwnedResources:close_blocking(deadline)
   self.closing = true
   for _, create in ipairs(tables.keys(self.creates)) do pcall(create.settle_blocking, create, deadline) end -- memory may run out
-  -- What became known at the last moment gets a DELETE, too.
+  -- An object that became known at the last moment is deleted, too.
   if deadline:has_passed() then deadline = deadlines.new(owned_resource.LAST_DELETE_TIMEOUT) end
   while not deadline:has_passed() and delete_all_blocking(self, deadline) do
     self.http.transport:step(deadline:clamp(MAX_CLOSING_BACKOFF))

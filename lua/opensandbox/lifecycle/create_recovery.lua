@@ -38,7 +38,8 @@ local function find_request(http, label)
   return http:lifecycle_request(request)
 end
 
--- Returns what to do about a create from a template that the server refused, or nil. A server without templates misses what they set.
+-- Returns what to do about a create from a template that the server refused, or nil. A server without templates
+-- reports that options are missing, because templates set them.
 local function template_hint(err)
   if err.code:find("TEMPLATE_NOT_FOUND", 1, true) then
     return "It does not exist, or is not Succeeded yet: see client:wait_template"

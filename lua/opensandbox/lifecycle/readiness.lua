@@ -48,7 +48,7 @@ function Wait:remember(err)
   if not (self.cause and self.limit:has_passed()) then self.cause = err end
 end
 
--- Looks the state up. Returns nothing when the cause of a failure can pass.
+-- Requests the state. Returns nothing when the cause of a failure can pass.
 function Wait:get_info()
   if self.given_info then
     local info = self.given_info

@@ -233,12 +233,14 @@ local DEFAULT_CONCURRENCY = 16
 --- Calls a function for each item of a list, several at a time, and waits for all calls.
 ---
 --- `results[i]` is the first result of `fn(items[i], i)`. If the function returned nil and an error, `errors[i]` is that error. If it
---- raises an error, the other calls are cancelled and waited for, and the error is raised.
+--- raises an error, the other calls are cancelled and waited for, and the error is raised. After an error `results` has a hole, so count
+--- to `#items` instead of using `ipairs(results)`.
 --- ```lua
 --- local results, errors = opensandbox.map({ "3.11", "3.12" }, function(version)
 ---   local sandbox = assert(client:create { image = "python:" .. version })
 ---   return sandbox:run("python3 --version")
 --- end, { concurrency = 8 })
+--- for i = 1, 2 do print(results[i] and results[i].stdout or errors[i]) end
 --- ```
 ---@param items any[]
 ---@param fn fun(item: any, index: integer): any, any

@@ -139,7 +139,8 @@ local function hand_over(self, token, sandbox, is_fresh)
   if self.queue[1] then self.queue:finish_first(sandbox, nil, is_fresh) else sandbox:delete_in_background() end
 end
 
--- Makes the place of a sandbox idle. The object of a shared pool's sandbox lets it go before, because the place may be taken at once.
+-- Makes the place of a sandbox idle. In a shared pool its object is detached before, because another process may take the
+-- place at once.
 local function make_idle(self, token, sandbox, handle, lifetime)
   if self.is_shared then sandbox:detach() else self.kept[token] = sandbox end
   self.holdings:put(token, handle, lifetime)
@@ -184,7 +185,7 @@ local function object_of(self, response)
   return nil, self.session:error(OP, "store_foreign", "it holds a handle that cannot be used: " .. tostring(ok and err or sandbox))
 end
 
---- Deletes what a dead process has left, and what has been idle for too long. With `trim`, deletes the idle sandboxes above the limits, too.
+--- Deletes the sandboxes that a dead process has left or that were idle for too long. With `trim`, deletes the idle sandboxes above the limits, too.
 ---@return true? ok
 ---@return opensandbox.Error? err of the store
 function Dispatcher:reap()

@@ -68,7 +68,7 @@ function Holdings:is_empty()
   return next(self.held) == nil and next(self.removals) == nil and next(self.puts) == nil
 end
 
--- Sends a change of one place. A store that was emptied meanwhile gets the places back first.
+-- Sends a change of one place. If the store was emptied meanwhile, the places are added to it again first.
 local function record(self, op, step, fields)
   local response, err = self.session:perform(op, step, fields)
   if not response or not response.lost or not self.session.was_emptied then return response, err end

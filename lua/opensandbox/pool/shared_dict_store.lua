@@ -18,7 +18,7 @@ local NO_SUCH_PROCESS = 3  -- errno ESRCH
 
 local locks_taken = 0
 
--- Returns whether a process exists. Where that cannot be found out, it does.
+-- Returns whether a process exists. Returns true where that cannot be determined.
 local function is_alive(pid)
   local has_ffi, ffi = pcall(require, "ffi")
   if not has_ffi then return true end
@@ -26,7 +26,7 @@ local function is_alive(pid)
   return ffi.C.kill(pid, 0) == 0 or ffi.errno() ~= NO_SUCH_PROCESS
 end
 
--- Removes the lock of a process that is dead. Only one of those that see this removes it, and never a later lock.
+-- Removes the lock of a dead process. Of several workers that notice the death only one does this, and a later lock is never removed.
 local function break_lock(dict, key, holder)
   if dict:add(key .. ":" .. holder, true, LOCK_LIFETIME) and dict:get(key) == holder then dict:delete(key) end
 end
@@ -37,7 +37,7 @@ local function process_id()
   return ngx and ngx.worker and ngx.worker.pid() or 0
 end
 
--- Takes the lock. Returns what names this holding of it, or nil and an error.
+-- Takes the lock. Returns the value by which it is released, or nil and an error.
 local function lock(dict, key)
   locks_taken = locks_taken + 1
   local own = ("%d/%d/%.6f"):format(process_id(), locks_taken, core.now())

@@ -1,4 +1,4 @@
---- Like assert(), but it raises the error itself on every Lua: assert() of some takes only strings.
+--- Like assert(), but it raises the error itself on every Lua: assert() of Lua 5.1 and 5.2 takes only strings.
 
 ---@param value any
 ---@param err any

@@ -46,7 +46,7 @@ function show.ago(instant, now)
   return instant and show.duration(now - instant) or ""
 end
 
---- Writes in what time an instant will be.
+--- Writes how far ahead an instant is.
 ---@param instant? number Unix seconds; nil: never
 ---@param now number
 ---@return string

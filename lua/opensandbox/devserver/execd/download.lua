@@ -1,7 +1,5 @@
 --- `GET /files/download`.
 
-local uv = require "luv"
-local errno = require "opensandbox.devserver.base.errno"
 local file_response = require "opensandbox.devserver.execd.file_response"
 local filesystem = require "opensandbox.devserver.execd.filesystem"
 
@@ -14,12 +12,12 @@ routes["GET /files/download"] = function(call)
   if not place then return call:fail(problem) end
   local offset, limit = file_response.line_range(call)
   if not offset and limit then return call.response:fail(400, "INVALID_REQUEST_BODY", limit) end
-  local function fail(code) call:fail(errno.new(code, "open", place.named)) end
-  local stat, _, code = uv.fs_stat(place.path)
-  if not stat then return fail(code) end
+  local fd
+  fd, problem = filesystem.call("open", filesystem.open, place, false, "r", 0)
+  if not fd then return call:fail(problem) end
   file_response.send(call, {
-    path = place.path, name = place.named:match("[^/]*$"), stat = stat, is_proc = place.inside:find("^/proc/") ~= nil,
-  }, offset, limit, fail)
+    fd = fd, name = place.named:match("[^/]*$"), is_proc = place.inside:find("^/proc/") ~= nil,
+  }, offset, limit)
 end
 
 return routes

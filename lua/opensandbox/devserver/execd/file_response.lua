@@ -118,40 +118,28 @@ local function send_bytes(call, name, fd, stat)
   response:send_file(200, { { "Accept-Ranges", "bytes" }, name, length(count), bytes, modified }, fd, start, count)
 end
 
---- Sends a file.
+--- Sends an open file, and closes it.
 ---@param call table
----@param file table `path` (on this machine), `name`, `stat`, `is_proc` (a file of /proc, in which Go cannot seek)
+---@param file table `fd`, `name`, `is_proc` (a file of /proc, in which Go cannot seek)
 ---@param offset? integer first line
 ---@param limit? integer lines
----@param on_error fun(code: string) called when the file cannot be opened
-function file_response.send(call, file, offset, limit, on_error)
-  local response, stat = call.response, file.stat
+function file_response.send(call, file, offset, limit)
+  local response, fd = call.response, file.fd
+  local stat = uv.fs_fstat(fd)
   local name = { "Content-Disposition", disposition(file.name) }
   local text = { "Content-Type", "text/plain; charset=utf-8" }
-  if stat.type == "fifo" then return end -- execd waits for a writer, so there is no answer
-  if stat.type == "directory" and offset then return response:send(200, { text }, "") end
-  if stat.type == "directory" then
-    return response:cut(200, {
-      { "Accept-Ranges", "bytes" }, name, { "Content-Length", DIRECTORY_SIZE }, { "Content-Type", "application/octet-stream" },
-      { "Last-Modified", time.format_http_date(stat.mtime.sec) },
-    }, "")
-  elseif stat.type ~= "file" then
-    return response:send(200, {
-      { "Accept-Ranges", "bytes" }, name, { "Content-Type", "application/octet-stream" },
-      { "Last-Modified", time.format_http_date(stat.mtime.sec) },
-    }, "")
-  end
-  local fd, _, code = uv.fs_open(file.path, "r", 0)
-  if not fd then return on_error(code) end
-  if offset then
-    local lines = read_lines(fd, offset, limit)
-    uv.fs_close(fd)
-    return response:send(200, { text }, lines)
-  elseif file.is_proc then
-    uv.fs_close(fd)
+  if stat.type == "file" and not offset and not file.is_proc then return send_bytes(call, name, fd, stat) end
+  local lines = offset and stat.type == "file" and read_lines(fd, offset, limit)
+  uv.fs_close(fd)
+  if lines then return response:send(200, { text }, lines) end
+  if stat.type == "file" then
     return response:send(500, { name, text, { "X-Content-Type-Options", "nosniff" } }, "seeker can't seek\n")
   end
-  send_bytes(call, name, fd, stat)
+  local modified = { "Last-Modified", time.format_http_date(stat.mtime.sec) }
+  local ranges, bytes = { "Accept-Ranges", "bytes" }, { "Content-Type", "application/octet-stream" }
+  if stat.type ~= "directory" then return response:send(200, { ranges, name, bytes, modified }, "") end
+  if offset then return response:send(200, { text }, "") end
+  response:cut(200, { ranges, name, { "Content-Length", DIRECTORY_SIZE }, bytes, modified }, "")
 end
 
 return file_response

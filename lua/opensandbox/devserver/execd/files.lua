@@ -117,7 +117,7 @@ end
 local function replace(sandbox, path, item)
   local stat, place = filesystem.stat(sandbox, path)
   if not stat then return nil, place end
-  local fd, problem = filesystem.call("open", uv.fs_open, place, false, "r", 0)
+  local fd, problem = filesystem.call("open", filesystem.open, place, false, "r", 0)
   if not fd then return nil, problem end
   local content, code = read_all(fd)
   uv.fs_close(fd)
@@ -132,7 +132,7 @@ local function replace(sandbox, path, item)
     count, position = count + 1, last + 1
   end
   pieces[#pieces + 1] = content:sub(position)
-  fd, problem = filesystem.call("open", uv.fs_open, place, true, "w", 511)
+  fd, problem = filesystem.call("open", filesystem.open, place, true, "w", 511)
   if not fd then return nil, problem end
   local _
   _, _, code = uv.fs_write(fd, table.concat(pieces), 0)
@@ -148,7 +148,6 @@ routes["POST /files/replace"] = function(call)
       item = { old = item.old or "", new = item.new or "" }
       local stat, problem = filesystem.stat(call.sandbox, path)
       if not stat then return call:fail(problem) end
-      if stat.type == "fifo" then return end
       if item.old == "" and stat.type == "file" then
         return call.response:fail(400, "INVALID_REQUEST_BODY", "old content must not be empty")
       end

@@ -12,6 +12,10 @@ local filesystem = {}
 --- The flags to open a file for reading whose name a sandbox can change. A named pipe in its place is opened at once, and holds nothing.
 filesystem.READ_ONLY = uv.constants.O_RDONLY + uv.constants.O_NONBLOCK
 
+local WRITE = uv.constants.O_WRONLY + uv.constants.O_CREAT + uv.constants.O_TRUNC + uv.constants.O_NONBLOCK
+local OPEN_FLAGS = { r = filesystem.READ_ONLY, w = WRITE }
+local PIPE = "PIPE" -- the code of the error that a file is a named pipe
+
 -- The names and numbers of /etc/passwd and /etc/group, read once.
 local accounts = {}
 
@@ -82,13 +86,28 @@ function filesystem.stat(sandbox, path)
   return stat, place
 end
 
---- Returns whether a path of this machine leads to a named pipe. execd waits until the pipe has another end, so there is no answer. This
---- server, which has one thread, must not open the pipe.
----@param path string
+--- Opens a file whose name a sandbox can change, with the arguments and results of `uv.fs_open`. It never waits for the other end of a
+--- named pipe, because this server has one thread: a pipe is an error, see `is_pipe`.
+---@param path string on this machine
+---@param flags "r"|"w"
+---@param mode integer of a new file
+---@return integer? fd
+---@return string? message
+---@return string? code
+function filesystem.open(path, flags, mode)
+  local fd, message, code = uv.fs_open(path, OPEN_FLAGS[flags], mode)
+  local stat
+  if fd then stat = uv.fs_fstat(fd) elseif code == "ENXIO" then stat = uv.fs_stat(path) end -- ENXIO: nobody reads the pipe
+  if not stat or stat.type ~= "fifo" then return fd, message, code end
+  if fd then uv.fs_close(fd) end
+  return nil, "the file is a named pipe", PIPE
+end
+
+--- Returns whether a file could not be opened because it is a named pipe. execd waits for the other end then, so it sends no response.
+---@param problem table
 ---@return boolean
-function filesystem.is_pipe(path)
-  local stat = uv.fs_stat(path)
-  return stat ~= nil and stat.type == "fifo"
+function filesystem.is_pipe(problem)
+  return problem.code == PIPE
 end
 
 --- Creates a directory and its missing parents.

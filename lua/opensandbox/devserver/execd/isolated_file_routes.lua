@@ -29,6 +29,7 @@ local function describe(path, stat)
 end
 
 local function fail(call, problem, is_lookup)
+  if filesystem.is_pipe(problem) then return end
   if problem.code == "ENOENT" and is_lookup then return call.response:fail(404, "FILE_NOT_FOUND", problem.message) end
   call.response:fail(500, "RUNTIME_ERROR", problem.message)
 end
@@ -109,9 +110,9 @@ routes["GET /files/download"] = function(call, mounts)
   local stat, host
   if relative then stat, host = workspace:find(relative) end
   if not stat then return fail(call, host or problem, true) end
-  file_response.send(call, { path = host, name = path:match("[^/]*$"), stat = stat }, offset, limit, function(code)
-    fail(call, errno.new(code, "open", workspace:shown(relative)), true)
-  end)
+  local fd, _, code = filesystem.open(host, "r", 0)
+  if not fd then return fail(call, errno.new(code, "open", workspace:shown(relative)), true) end
+  file_response.send(call, { fd = fd, name = path:match("[^/]*$") }, offset, limit)
 end
 
 -- Puts an uploaded file into its place.
@@ -121,12 +122,14 @@ local function store(mounts)
     if workspace.mode == "ro" then problem = select(2, workspace:writable("")) end
     local path
     if not problem then path, problem = workspace:writable(relative) end
-    if problem then return done { status = 500, code = "RUNTIME_ERROR", message = problem.message } end
-    if filesystem.is_pipe(path) then return end
-    local ok, message = uv.fs_copyfile(file.path, path)
-    if not ok then return done { status = 500, code = "RUNTIME_ERROR", message = message } end
-    workspace:finish(path, mode_of(wanted.mode, DEFAULT_FILE_MODE))
-    done()
+    if problem then return done(upload.failed(problem)) end
+    local fd, _, code = filesystem.open(path, "w", DEFAULT_FILE_MODE)
+    if not fd then return done(upload.failed(errno.new(code, "open", workspace:shown(relative)))) end
+    upload.copy(file.path, fd, function(wrong)
+      if wrong then return done(upload.failed(errno.new(wrong, "write", workspace:shown(relative)))) end
+      workspace:finish(path, mode_of(wanted.mode, DEFAULT_FILE_MODE))
+      done()
+    end)
   end
 end
 
@@ -167,7 +170,7 @@ local function replace(mounts, path, item)
   if not relative then return nil, problem end
   local stat, host = workspace:find(relative)
   if not stat then return nil, host end
-  local fd, _, code = uv.fs_open(host, "r", 0)
+  local fd, _, code = filesystem.open(host, "r", 0)
   if not fd then return nil, errno.new(code, "open", workspace:shown(relative)) end
   local content = uv.fs_read(fd, math.min(stat.size, MAX_FILE_SIZE), 0) or ""
   uv.fs_close(fd)
@@ -184,7 +187,7 @@ local function replace(mounts, path, item)
   local target
   target, problem = workspace:writable(relative)
   if not target then return nil, problem end
-  fd, _, code = uv.fs_open(target, "w", DEFAULT_FILE_MODE)
+  fd, _, code = filesystem.open(target, "w", DEFAULT_FILE_MODE)
   if not fd then return nil, errno.new(code, "open", workspace:shown(relative)) end
   uv.fs_write(fd, table.concat(pieces), 0)
   uv.fs_close(fd)
@@ -198,9 +201,6 @@ routes["POST /files/replace"] = function(call, mounts)
     for path, item in each(items) do
       item = { old = item.old or "", new = item.new or "" }
       if item.old == "" then return call.response:fail(400, "INVALID_REQUEST_BODY", "old content must not be empty") end
-      local relative, _, workspace = mounts:relative(path)
-      local stat = relative and workspace:find(relative)
-      if stat and stat.type == "fifo" then return end
       local count, problem = replace(mounts, path, item)
       if not count then return fail(call, problem, true) end
       counts[path] = { replacedCount = count }

@@ -139,10 +139,11 @@ function Call:required(name)
   self.response:fail(400, "MISSING_QUERY", ("missing query parameter '%s'"):format(name))
 end
 
---- Answers with an error of the file routes.
+--- Answers with an error of the file routes. A named pipe has no answer.
 ---@param problem table
 ---@param words? string before the message
 function Call:fail(problem, words)
+  if filesystem.is_pipe(problem) then return end
   if problem.code == "ENOENT" and not words then
     self.response:fail(404, "FILE_NOT_FOUND", "file not found. " .. problem.message)
   else

@@ -23,8 +23,30 @@ local function answer(status, code, message)
   return { status = status, code = code, message = message }
 end
 
-local function failed(words, problem)
-  return answer(500, "RUNTIME_ERROR", words .. " " .. problem.message)
+-- Returns the answer to an error of the file system; for a named pipe one that is not sent.
+local function failed(problem, words)
+  if filesystem.is_pipe(problem) then return { is_unanswered = true } end
+  return answer(500, "RUNTIME_ERROR", (words and words .. " " or "") .. problem.message)
+end
+
+-- Copies a spooled file into an open one, and closes that. `done` receives the code of an error or nothing.
+local function copy(path, target, done)
+  local source = assert(uv.fs_open(path, "r", 0))
+  local offset = 0
+  local function finish(code)
+    uv.fs_close(source)
+    uv.fs_close(target)
+    done(code)
+  end
+  local function step()
+    uv.fs_sendfile(target, source, offset, CHUNK_SIZE, safe_callback.wrap(function(message, count)
+      if message then return finish(message:match("^%u+")) end
+      if count == 0 then return finish() end
+      offset = offset + count
+      step()
+    end))
+  end
+  step()
 end
 
 function Upload:part(name, filename)
@@ -52,7 +74,7 @@ function Upload:data(bytes)
   while written < #bytes do
     local count, _, code = uv.fs_write(part.fd, written == 0 and bytes or bytes:sub(written + 1), -1)
     if not count then
-      self.problem = failed("error copying file.", errno.new(code, "write", "the uploaded file"))
+      self.problem = failed(errno.new(code, "write", "the uploaded file"), "error copying file.")
       return
     end
     written = written + count
@@ -105,28 +127,11 @@ end
 
 -- Copies a spooled file over an existing one. `done` receives a problem or nothing.
 local function overwrite(file, place, done)
-  if filesystem.is_pipe(place.path) then return end
-  local target, problem = filesystem.call("open", uv.fs_open, place, true, "w", 511)
-  if not target then return done(failed(("error opening destination file %s."):format(place.named), problem)) end
-  local source = assert(uv.fs_open(file.path, "r", 0))
-  local offset = 0
-  local function finish(outcome)
-    uv.fs_close(source)
-    uv.fs_close(target)
-    done(outcome)
-  end
-  local function step()
-    uv.fs_sendfile(target, source, offset, CHUNK_SIZE, safe_callback.wrap(function(message, count)
-      if message then
-        local wrong = errno.new(message:match("^%u+"), "write", place.named)
-        return finish(failed(("error copying file %s."):format(place.named), wrong))
-      end
-      if count == 0 then return finish() end
-      offset = offset + count
-      step()
-    end))
-  end
-  step()
+  local target, problem = filesystem.call("open", filesystem.open, place, true, "w", 511)
+  if not target then return done(failed(problem, ("error opening destination file %s."):format(place.named))) end
+  copy(file.path, target, function(code)
+    done(code and failed(errno.new(code, "write", place.named), ("error copying file %s."):format(place.named)))
+  end)
 end
 
 -- Puts a file into its place in the sandbox. `done` receives a problem or nothing.
@@ -134,15 +139,15 @@ local function store_in_sandbox(sandbox, file, wanted, done)
   local function permit(outcome)
     if outcome then return done(outcome) end
     local ok, wrong = filesystem.set_permission(sandbox, wanted.path, wanted)
-    done(not ok and failed(("error chmoding file %s."):format(wanted.path), wrong) or nil)
+    done(not ok and failed(wrong, ("error chmoding file %s."):format(wanted.path)) or nil)
   end
 
   local parent = wanted.path:match("^(.*)/[^/]*$") or ""
   local made, problem = filesystem.make_all(sandbox, parent == "" and "/" or parent, 511)
-  if made == nil then return done(failed(("error creating target directory %s."):format(parent), problem)) end
+  if made == nil then return done(failed(problem, ("error creating target directory %s."):format(parent))) end
   local place
   place, problem = filesystem.locate(sandbox, wanted.path, false, "open")
-  if not place then return done(failed(("error opening destination file %s."):format(wanted.path), problem)) end
+  if not place then return done(failed(problem, ("error opening destination file %s."):format(wanted.path))) end
   local exists = uv.fs_stat(place.path)
   if exists or place.read_only == "EROFS" then return overwrite(file, place, permit) end
   local ok, code = nil, "ENOENT" -- the error of a new file in /proc and /dev
@@ -151,7 +156,7 @@ local function store_in_sandbox(sandbox, file, wanted, done)
   if code == "EXDEV" then return overwrite(file, place, permit) end
   if not ok then
     local wrong = errno.new(code, "open", place.named)
-    return done(failed(("error opening destination file %s."):format(place.named), wrong))
+    return done(failed(wrong, ("error opening destination file %s."):format(place.named)))
   end
   permit()
 end
@@ -187,6 +192,7 @@ local function handle(call, store)
     if not complete then return upload:clean() end
     local function done(problem)
       upload:clean()
+      if problem and problem.is_unanswered then return end
       if problem then return response:fail(problem.status, problem.code, problem.message) end
       response:empty(200)
     end
@@ -198,4 +204,4 @@ end
 
 routes["POST /files/upload"] = function(call) handle(call, store_in_sandbox) end
 
-return { routes = routes, handle = handle, failed = failed }
+return { routes = routes, handle = handle, failed = failed, copy = copy }

@@ -152,7 +152,8 @@ function Bubblewrap:spawn(container, options)
   -- The command leads a group of its own, because nsenter is not signalled: it must live to report how the command ends. Were it killed,
   -- its child would become a child of the machine's first process, and the namespace could not end before that one has waited for it.
   return function(name, alone, sent)
-    processes.signal_child_soon(pid, name, alone, function() return container.leaders[pid] end, sent)
+    local function is_running() return container.leaders[pid] end
+    processes.signal_child_soon(pid, name, { alone = alone, is_running = is_running, sent = sent })
   end
 end
 

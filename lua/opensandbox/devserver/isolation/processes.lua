@@ -52,17 +52,18 @@ end
 --- Signals the process group that a child of a process leads, as soon as there is one.
 ---@param parent integer
 ---@param name string like "sigterm"
----@param alone? boolean only the child
----@param is_running fun(): any returns whether the parent runs
----@param sent? fun() called when the signal was sent, or no process is left for it
-function processes.signal_child_soon(parent, name, alone, is_running, sent)
-  sent = sent or function() end
-  if signal_group_of_child(parent, name, alone) then return sent() end
+---@param options { alone?: boolean, is_running: (fun(): any), sent?: fun() } alone: only the child; is_running: returns whether the parent
+-- runs; sent: called when the signal was sent, or no process is left for it
+function processes.signal_child_soon(parent, name, options)
+  local function try()
+    if not signal_group_of_child(parent, name, options.alone) and options.is_running() then return false end
+    if options.sent then options.sent() end
+    return true
+  end
+  if try() then return end
   local retry
   retry = timer.every(RETRY_INTERVAL, function()
-    if is_running() and not signal_group_of_child(parent, name, alone) then return end
-    retry:close()
-    sent()
+    if try() then retry:close() end
   end)
 end
 
