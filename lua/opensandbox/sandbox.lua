@@ -313,10 +313,10 @@ function Sandbox:start(command, opts)
     if not input then return nil, err end
   end
   result, err = run_prepared(self, prepared)
-  local command = result and parts.command.attach(self, result.id, true, input)
-  if command and input then err = input:wait_until_open(op) end
-  if command and not err then return command end
-  if command then self.client.cleanup:spawn(function() command:kill() end) end
+  local started = result and parts.command.attach(self, result.id, true, input)
+  if started and input then err = input:wait_until_open(op) end
+  if started and not err then return started end
+  if started then self.client.cleanup:spawn(function() started:kill() end) end
   if input then input:abandon() end
   return nil, err
 end
