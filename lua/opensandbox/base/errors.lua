@@ -121,6 +121,7 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "watch_timeout" # timeout: the time of `files:watch` is over
 ---| "watch_unavailable" # state: `files:watch` needs find, stat and cksum, which the sandbox does not have
 ---| "websocket_violation" # protocol: the server violated the WebSocket protocol
+---| "wrong_id" # state: the session of a terminal's id belongs to another terminal
 ---| "STDIN_WRITE_FAILED" # stream: the terminal did not take its input
 ---| "TAKEN_OVER" # state: another client has taken the terminal over
 ---| "ALREADY_CONNECTED" # state: another client is connected to the terminal. Use the option `takeover`
