@@ -134,7 +134,10 @@ function Events:next()
   if self._finished then return nil end
   local text, cursor, status, err = self._log:next()
   if text then return { type = "output", text = text, cursor = cursor } end
-  if not status then return nil, err.kind == "timeout" and self._limit:has_passed() and self._timeout_error(err) or err end
+  if not status then
+    local has_passed = not err or (err.kind == "timeout" and self._limit:has_passed())
+    return nil, has_passed and self._timeout_error(err) or err
+  end
   self._finished = true
   local event = end_of(status)
   event.type = "exit"

@@ -1,5 +1,6 @@
 --- Following a log that is cut anywhere: every byte arrives once, no character is divided, and cursors are true.
 
+local deadline = require "opensandbox.loop.deadline"
 local log_follower = require "opensandbox.execution.log_follower"
 
 -- Follows a log that arrives in these pieces, and ends then. Returns the texts and the cursors.
@@ -64,5 +65,25 @@ describe("the text of a followed log", function()
   it("ends with the bytes that no character completes", function()
     assert.same({ "end", "\240\159" }, (follow { "end\240\159" }))
     assert.same({ "\255\255" }, (follow { "\255\255" }))
+  end)
+
+  it("ends at its time limit, although every request is answered at once", function()
+    local requests = 0
+    local function count() -- a follower that goes on would never end
+      requests = requests + 1
+      return requests < 2000 or error("it goes on after the limit")
+    end
+    local follower = log_follower {
+      op = "test:follow", cursor = 0, limit = deadline.new(0.05),
+      logs = function(cursor) return count() and { text = "", cursor = cursor } end,
+      status = function() return count() and { running = true } end,
+    }
+    assert.same({}, { follower:next() })
+  end)
+
+  it("has no time for a request after its time limit", function()
+    local limit = deadline.new(0)
+    assert.is_true(limit:has_passed())
+    assert.is_true(limit:remaining() > 0 and limit:remaining() < 1e-5, "an answer could arrive in time")
   end)
 end)

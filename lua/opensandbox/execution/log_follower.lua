@@ -14,10 +14,11 @@ Follower.__index = Follower
 ---@return string? text the output since the last call
 ---@return integer? cursor the byte offset behind it
 ---@return opensandbox.CommandStatus? status instead of text: the last status, after all output was read
----@return opensandbox.Error? err
+---@return opensandbox.Error? err nil without any other result: the time limit has passed
 function Follower:next()
   local backoff = backoffs.new()
   while true do
+    if self.limit and self.limit:has_passed() then return nil end
     local log, err = self.logs(self.cursor)
     if not log then return nil, nil, nil, err end
     self.cursor = log.cursor
@@ -48,7 +49,7 @@ function Follower:next()
   end
 end
 
----@param source table op; logs(cursor) and status(), with the results of the functions of command_requests.lua; cursor (where to begin); owner (see loop.wait); limit (a Deadline, to which pauses are cut; the requests have to end by it themselves)
+---@param source table op; logs(cursor) and status(), with the results of the functions of command_requests.lua; cursor (where to begin); owner (see loop.wait); limit (a Deadline, to which pauses are cut; the requests have to be limited by it, too)
 ---@return table follower
 return function(source)
   source.held = "" -- the first bytes of a character

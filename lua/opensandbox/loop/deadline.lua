@@ -3,7 +3,7 @@
 local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"
 
-local MIN_TIMEOUT = 0.001 -- seconds: 0 would mean no limit
+local MIN_TIMEOUT = 1e-6 -- seconds: 0 would mean no limit, and in a millisecond a server on this machine can answer
 
 ---@class opensandbox.Deadline
 ---@field seconds? number the whole time; nil: no limit
