@@ -57,6 +57,22 @@ describe("files:watch", function()
     assert.equal("closed", err.kind)
   end)
 
+  it("ends a wait between two polls at once when it, or its client, is closed", function()
+    run "mkdir -p ./quiet"
+    local client = opensandbox.new(fixture.server.url, fixture.server.key)
+    local same = assert(client:connect(assert(sandbox:handle()), { wait = false }))
+    local watcher = files:watch("/quiet", { interval = 30 })
+    for what, one in pairs { [watcher] = watcher, [client] = same.files:watch("/quiet", { interval = 30 }) } do
+      local waiting = opensandbox.spawn(function() return one:next() end)
+      opensandbox.sleep(0.3)
+      assert.is_false(waiting:done())
+      what:close()
+      local change, err = waiting:wait(10)
+      assert.is_nil(change)
+      assert.equal("closed", err.kind, tostring(err))
+    end
+  end)
+
   it("is an iterator of a for loop, which can be left", function()
     run "mkdir -p ./looped"
     local writer = opensandbox.spawn(function()

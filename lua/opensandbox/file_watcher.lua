@@ -9,7 +9,6 @@ local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local helper_commands = require "opensandbox.files.helper_commands"
 local limited_target = require "opensandbox.files.limited_target"
-local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
 local remote_paths = require "opensandbox.files.remote_paths"
 local time = require "opensandbox.base.time"
@@ -153,7 +152,8 @@ function Watcher:next()
       return change
     end
     if self._limit:has_passed() then return nil, timeout_error(self) end
-    err = loop.sleep(OP, self._limit:clamp(self._interval)) or poll(self)
+    err = self._target.client.http:sleep(OP, self._limit:clamp(self._interval), false, self)
+    if not err and not self._closed then err = poll(self) end
     if err then return nil, err end
   end
 end
@@ -172,6 +172,7 @@ end
 ---@return true
 function Watcher:close()
   self._closed = true
+  self._target.client.http:wake(self)
   return true
 end
 

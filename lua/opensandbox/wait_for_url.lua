@@ -84,7 +84,7 @@ function wait_for_url.wait(self, port, path, opts)
     end
   end
   local status, err = polling.poll(op, { deadline = limit, initial_delay = opts.interval or DEFAULT_INTERVAL,
-    max_delay = opts.interval or MAX_INTERVAL }, check)
+    max_delay = opts.interval or MAX_INTERVAL, sleeper = client.http }, check)
   if status or err then return status, err end
   err = errors.timeout { op = op, code = "not_answered", text = ("%s of port %d was not answered as wanted"):format(path, port),
     option = "timeout", seconds = timeout, sandbox_id = self.id, cause = last,

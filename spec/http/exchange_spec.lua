@@ -175,6 +175,67 @@ describe("a response that other code closes while it is read", function()
   end
 end)
 
+describe("a call between two requests, in another task", function()
+  local server, client
+
+  setup(function()
+    server = fault_server.start [[
+      local counts = {}
+      return function(request, connection)
+        counts[request.path] = (counts[request.path] or 0) + 1
+        if request.path:find("/cut/", 1, true) and counts[request.path] == 1 then
+          connection:start(200, { ["Content-Length"] = "100" })
+          connection:chunk("some bytes")
+          return connection:after(20, connection.close)
+        end
+        connection:respond(503, { ["Content-Type"] = "application/json", ["Retry-After"] = "20" }, "{}")
+      end
+    ]]
+  end)
+
+  teardown(function() server:stop() end)
+  before_each(function()
+    client = opensandbox.new(server.url, "key", { timeout = 30, retry = { base_delay = 20, max_delay = 20, max_retry_after = 60 } })
+  end)
+  after_each(function() client:close() end)
+
+  local opened = 0
+  -- Each returns a function that waits, and optionally one that closes what waits.
+  local waits = {
+    ["a retry"] = function()
+      return function() return client:get_sandbox "s" end
+    end,
+    ["a download that continues after a cut"] = function()
+      opened = opened + 1
+      local reader = assert(client:download_file({ url = server.url .. "/cut/" .. opened, headers = {} }, "/file"))
+      return function() return reader:read(100) end, function() reader:close() end
+    end,
+  }
+
+  local function check(start, close, what)
+    local read, close_it = start()
+    local reading = opensandbox.spawn(read)
+    opensandbox.sleep(0.2)
+    assert.is_false(reading:done())
+    local began = core.now()
+    close(close_it)
+    local value, err = reading:wait(10)
+    assert.is_nil(value, what)
+    assert.equal("closed", err.kind, tostring(err))
+    assert.is_true(core.now() - began < 5, what)
+  end
+
+  for what, start in pairs(waits) do
+    it("ends when the client is closed: " .. what, function()
+      check(start, function() client:close() end, what)
+    end)
+  end
+
+  it("ends when its object is closed: a download that continues after a cut", function()
+    check(waits["a download that continues after a cut"], function(close_it) close_it() end)
+  end)
+end)
+
 describe("the texts of a server that means harm", function()
   local server, client
 

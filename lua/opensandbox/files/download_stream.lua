@@ -6,7 +6,6 @@
 local call = require "opensandbox.http.call"
 local deadlines = require "opensandbox.loop.deadline"
 local each = require "opensandbox.base.each"
-local loop = require "opensandbox.loop"
 local retry = require "opensandbox.http.retry"
 local url = require "opensandbox.base.url"
 
@@ -137,7 +136,7 @@ function Stream:resume(err)
     self.failures = self.failures + 1
     local delay = not self.is_closed and delay_after(self, err)
     if not delay then return self.exchange and self.exchange:explain(err) or err end
-    local interrupted = loop.sleep(self.client.op, delay)
+    local interrupted = self.client.http:sleep(self.client.op, delay, false, self)
     if interrupted then return interrupted end
     if self.is_closed then return err end
     err = open(self)
@@ -190,6 +189,7 @@ function Stream:close()
   self.is_closed = true
   if self.opening then self.opening:close() end
   self.exchange:close()
+  self.client.http:wake(self)
 end
 
 --- Returns the number of bytes of the download, if it is known.

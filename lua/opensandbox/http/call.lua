@@ -6,7 +6,6 @@ local error_body = require "opensandbox.http.error_body" -- now, because no more
 local exchange = require "opensandbox.http.exchange"
 local headers = require "opensandbox.http.headers"
 local json = require "opensandbox.base.json"
-local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
 local retry = require "opensandbox.http.retry"
 local url = require "opensandbox.base.url"
@@ -117,7 +116,7 @@ local function with_retries(http, request, attempt, seconds, shared_budget)
       return nil, http:explain_error(request, err)
     end
     http:notify_retry(request, attempts, delay, err)
-    err = loop.sleep(request.op, delay, request.shielded)
+    err = http:sleep(request.op, delay, request.shielded)
     if err then return nil, err end
     if shared_budget then request.timeout = deadline:remaining() end
   end

@@ -5,8 +5,10 @@
 
 local core = require "opensandbox.core"
 local each = require "opensandbox.base.each"
+local errors = require "opensandbox.base.errors"
 local headers = require "opensandbox.http.headers"
 local lazy = require "opensandbox.base.lazy"
+local loop = require "opensandbox.loop"
 local options = require "opensandbox.base.options"
 local scheduler = require "opensandbox.loop.scheduler"
 local server_clock = require "opensandbox.http.server_clock"
@@ -75,6 +77,7 @@ function http_client.new(config)
     _on_request = config.on_request,
     _on_response = config.on_response,
     _on_retry = config.on_retry,
+    _sleepers = {},
     _response_listener = setmetatable({}, { __mode = "v" }),
     _activity_listeners = setmetatable({}, { __mode = "v" }), -- by sandbox id
   }, HttpClient)
@@ -316,10 +319,38 @@ function HttpClient:send_to_endpoint(endpoint, request, wait_on_close)
   self:send_detached(self:endpoint_request(endpoint, request), wait_on_close)
 end
 
+-- Returns the error for code that waits, once the client closes.
+local function closed_error(self, op, shielded)
+  if not self.is_closing or shielded then return nil end
+  return errors.new { kind = "closed", code = "closed", op = op, message = "the client is closed" }
+end
+
+--- Waits between two requests. Closing the client ends the wait. It may also end early without an error.
+---@param op string for errors
+---@param seconds number
+---@param shielded? boolean the next request deletes or stops something: it is sent by a cancelled task too, and while the client closes
+---@param sleeper? table for `wake`
+---@return opensandbox.Error? err when the client was closed, or the task cancelled
+function HttpClient:sleep(op, seconds, shielded, sleeper)
+  local wait = scheduler.expect { registry = self._sleepers, key = sleeper or {}, seconds = seconds, shielded = shielded }
+  local err = closed_error(self, op, shielded)
+  if err then return err end
+  local interruption, reason = loop.wait(wait)
+  if interruption then return loop.interrupted(op, interruption, reason) end
+  return closed_error(self, op, shielded)
+end
+
+--- Ends the wait of a sleeper.
+---@param sleeper table
+function HttpClient:wake(sleeper)
+  scheduler.wake(self._sleepers[sleeper])
+end
+
 --- Internal: from now on, a request that fails has an error of kind `closed`, because the deletes of a closing client can break its other
 --- requests. A request that deletes or stops something keeps its own error.
 function HttpClient:begin_close()
   self.is_closing = true
+  scheduler.wake_all(self._sleepers)
 end
 
 --- Stops all requests.

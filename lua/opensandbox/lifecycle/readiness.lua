@@ -171,7 +171,7 @@ local function wait_for_state(client, op, limit, wait)
     if state == wait.wanted then return info end
     return nil, wait.final(info)
   end
-  local polled = { initial_delay = wait.initial_delay, max_delay = wait.max_delay, deadline = limit }
+  local polled = { initial_delay = wait.initial_delay, max_delay = wait.max_delay, deadline = limit, sleeper = client.http }
   local info, err = polling.poll(op, polled, check)
   if info or (err and not limit:has_passed()) then return info, err end
   return nil, errors.timeout { op = op, code = wait.code, option = "timeout", seconds = limit.seconds, sandbox_id = wait.sandbox_id,

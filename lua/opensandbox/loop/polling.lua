@@ -7,7 +7,7 @@ local polling = {}
 
 --- Calls `check` until it returns a value or an error.
 ---@param op string for errors
----@param opts table deadline? (opensandbox.Deadline; default: no limit), initial_delay?, max_delay?, factor? (see Backoff), owner? (see loop.wait)
+---@param opts table deadline? (opensandbox.Deadline; default: no limit), initial_delay?, max_delay?, factor? (see Backoff), owner? (see loop.wait), sleeper? (its method `sleep(op, seconds)` waits in place of loop.sleep)
 ---@param check fun(): any, opensandbox.Error? it is called again if it returns nothing
 ---@return any value nil without an error when the deadline has passed
 ---@return opensandbox.Error? err
@@ -21,7 +21,7 @@ function polling.poll(op, opts, check)
       if opts.deadline:has_passed() then return nil end
       delay = opts.deadline:clamp(delay)
     end
-    err = loop.sleep(op, delay, nil, opts.owner)
+    if opts.sleeper then err = opts.sleeper:sleep(op, delay) else err = loop.sleep(op, delay, nil, opts.owner) end
     if err then return nil, err end
   end
 end
