@@ -48,10 +48,16 @@ local isolated_session = {}
 
 local EXECD_FILES = { "/.execd/" } -- the output of runs in the background, in the first directory of the session
 
+-- Calls a client method within a limit, whose errors name the whole limit.
+local function call_within(self, op, limit, method, ...)
+  local function endpoint_of(...) return self:execd_endpoint(...) end
+  return endpoint_call.within(self.client, op, limit or deadline.new(), endpoint_of, method, ...)
+end
+
 -- Returns the directories of the session. execd is asked once if this process has not created the session.
 local function mounts_of(self, op, limit)
   if not self._mounts then
-    local info, err = self:call_execd_within(op, { timeout = limit and limit:remaining() }, "get_isolated_session", self.id)
+    local info, err = call_within(self, op, limit, "get_isolated_session", self.id)
     if not info then return nil, err end
     self._mounts = isolated_files.mounts(info)
   end
@@ -138,8 +144,7 @@ local function create(sandbox, op, opts)
   self._mounts = isolated_files.mounts(opts)
   -- The shell starts in "/", which is read-only.
   local result
-  result, err = self:call_execd_within(op, { timeout = limit:remaining() }, "run_isolated", self.id, ":",
-    { cwd = self._mounts[1].path })
+  result, err = call_within(self, op, limit, "run_isolated", self.id, ":", { cwd = self._mounts[1].path })
   if result then return with_files(self) end
   if err.code == "start_failed" then err.hint = NO_WORKSPACE end
   self:close { timeout = limit:remaining() } -- if that fails, the session is deleted when the object is collected

@@ -635,3 +635,42 @@ describe("of the recorded execd", function()
     assert.is_true(assert(client:get_isolation_capabilities((recorded "capabilities"))).available)
   end)
 end)
+
+describe("the time limit of an isolated session", function()
+  local server, client, sandbox
+
+  setup(function()
+    server = fault_server.start [[
+      local JSON = { ["Content-Type"] = "application/json" }
+      return function(request, connection)
+        if request.path:find("/endpoints/", 1, true) then
+          return connection:respond(200, JSON, json.encode { endpoint = request.headers.host .. "/execd" })
+        elseif request.path:find("/isolated/session$") then
+          return connection:respond(201, JSON, '{"session_id":"i"}')
+        end
+        connection:silence()
+      end
+    ]]
+    client = opensandbox.new(server.url, "key", { retry = false })
+    sandbox = client:connect("s", { wait = false })
+  end)
+  teardown(function()
+    client:close()
+    server:stop()
+  end)
+
+  local function check(op, value, err)
+    assert.is_nil(value)
+    assert.same({ "timeout", "timeout", op }, { err.kind, err.timeout_option, err.op })
+    assert.truthy(err.message:find("timeout of 0.3 s ran out", 1, true), err.message)
+  end
+
+  it("is named as a whole when its shell does not start", function()
+    check("sandbox:isolated", sandbox:isolated { workspace = "/w", timeout = 0.3 })
+  end)
+
+  it("is named as a whole when the directories of an existing one are not reported", function()
+    assert(sandbox:endpoint(80)) -- the connection exists
+    check("files:stat", sandbox:isolated({ id = "i" }).files:stat("/w/f", { timeout = 0.3 }))
+  end)
+end)

@@ -535,6 +535,7 @@ describe("a command that nobody waits for any more", function()
     execution.SERVER_TIMEOUT_GRACE = grace
     assert.is_nil(result)
     assert.equal("timeout", err.kind)
+    assert.truthy(err.message:find("timeout of 0.1 s ran out", 1, true), err.message) -- without the grace
     assert.equal("some output\n", err.result.stdout)
     stopped_once "deadline.run"
   end)

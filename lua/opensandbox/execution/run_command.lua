@@ -101,6 +101,7 @@ end
 local function start(client, execd, op, body, opts)
   return execution.start(CommandExecution, client, execd, {
     op = op, path = "/command", json = body, timeout = opts.timeout and opts.timeout + execution.SERVER_TIMEOUT_GRACE or 0,
+    budget = opts.timeout, -- which an error names
   }, opts)
 end
 

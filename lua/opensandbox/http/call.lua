@@ -129,7 +129,7 @@ local function no_time_error(request)
   if request.timeout == 0 or request.timeout > deadlines.NO_TIME then return nil end
   local fields = { kind = "timeout", message = "no time was left for the request", timer = "timeout",
     timeout_option = request.option_names and request.option_names.timeout or "timeout" }
-  if request.budget then
+  if request.budget and request.budget > deadlines.NO_TIME then
     fields = errors.timeout_fields { text = "not finished in time", option = fields.timeout_option, seconds = request.budget,
       timer = "timeout" }
   end
