@@ -266,6 +266,16 @@ describe("a terminal of a sandbox", function()
     terminal:close()
   end)
 
+  it("has one time limit for a write, although each piece of it is taken at once", function()
+    local terminal = assert(sandbox:terminal { command = "stty raw -echo; echo ready; cat >/dev/null" })
+    read_until(terminal, "ready")
+    local ok, err = terminal:write(("x"):rep(32 * 1024 * 1024), { timeout = 0.1 })
+    assert.is_nil(ok)
+    assert.same({ "timeout", "timeout", "terminal:write" }, { err.kind, err.timeout_option, err.op })
+    assert.truthy(err.message:find("timeout of 0.1 s ran out", 1, true), err.message)
+    terminal:close()
+  end)
+
   it("holds back a command whose output nobody reads, at flat memory, and says so", function()
     local terminal = assert(sandbox:terminal { command = "seq 1 400000" }) -- 3.1 MB
     local code, err = terminal:wait()

@@ -83,7 +83,7 @@ local function deliver(stream, on_output)
 end
 
 -- Connects an object to its session.
-local function connect(self, op, opts, stream_options)
+local function connect(self, op, opts, limit, stream_options)
   local sandbox, client = self.sandbox, self.client
   stream_options = tables.merge(stream_options, {
     client = client, sandbox_id = sandbox.id, id = self.session_id,
@@ -98,7 +98,7 @@ local function connect(self, op, opts, stream_options)
   local stream = terminal_stream.new(stream_options)
   self._stream = stream
   self._stream_finalizer = finalizer(function() stream:close_in_background() end)
-  local ok, err = stream:open(op, opts.timeout or client.http.timeouts.timeout)
+  local ok, err = stream:open(op, limit.seconds and limit or deadline.new(client.http.timeouts.timeout))
   if not ok then
     stream:close()
     if resource then resource:delete() end
@@ -122,10 +122,9 @@ local function create(sandbox, op, opts)
   local limit = deadline.new(opts.timeout)
   local self, err = child_resource.create(Terminal, sandbox, op, opts, "create_pty_session", { cwd = opts.cwd, command = command })
   if not self then return nil, err end
-  opts = tables.merge(opts, { timeout = limit:remaining() })
   self.session_id = self.id
   self.id = self.session_id .. "." .. token
-  return connect(self, op, opts, { token = token, fresh = true, size = { cols = cols, rows = rows } })
+  return connect(self, op, opts, limit, { token = token, fresh = true, size = { cols = cols, rows = rows } })
 end
 
 local function attach(sandbox, op, opts)
@@ -139,7 +138,7 @@ local function attach(sandbox, op, opts)
   local session_id, token = opts.id:match("^(.+)%.(%x+)$")
   local self = child_resource.attach(Terminal, sandbox, { id = opts.id,
     session_id = options.proxy_safe_segment(op, "option 'id'", session_id or opts.id, "it is no id of a terminal") })
-  return connect(self, op, opts, { token = token, since = opts.since, takeover = opts.takeover,
+  return connect(self, op, opts, deadline.new(opts.timeout), { token = token, since = opts.since, takeover = opts.takeover,
     size = opts.cols and { cols = opts.cols, rows = opts.rows } })
 end
 
@@ -172,7 +171,7 @@ function Terminal:read(seconds)
   local op = "terminal:read"
   check_no_callback(self, op)
   if seconds ~= nil then seconds = options.argument(op, "the time", seconds, "seconds or 0") end
-  local bytes, err, timed_out = self._stream:read(op, { timeout = seconds })
+  local bytes, err, timed_out = self._stream:read(op, { limit = deadline.new(seconds, "seconds") })
   if not timed_out then return bytes, err end
   return nil, errors.timeout { op = op, code = "timeout", option = "seconds", seconds = seconds, text = "no output came",
     hint = "It continues: read again", sandbox_id = self.sandbox.id }
@@ -229,7 +228,7 @@ function Terminal:write(bytes, opts)
   local op = "terminal:write"
   options.argument(op, "the input", bytes, "string")
   opts = options.check(op, opts, { timeout = "seconds" })
-  return self._stream:write(op, { timeout = opts.timeout, needs_room = true }, bytes)
+  return self._stream:write(op, { limit = deadline.new(opts.timeout), needs_room = true }, bytes)
 end
 
 --- Changes its size. Its programs receive SIGWINCH.
@@ -246,8 +245,8 @@ function Terminal:resize(cols, rows, opts)
   options.argument(op, "the width", cols, "natural")
   options.argument(op, "the height", rows, "natural")
   check_size(op, cols, rows)
-  local timeout = options.timeout(op, opts)
-  return self._stream:send_frame(op, { timeout = timeout, needs_room = true }, { type = "resize", cols = cols, rows = rows })
+  local limit = deadline.new(options.timeout(op, opts))
+  return self._stream:send_frame(op, { limit = limit, needs_room = true }, { type = "resize", cols = cols, rows = rows })
 end
 
 --- Sends a signal to the processes of its command. The jobs of an interactive shell do not receive it: see interrupt.
@@ -263,8 +262,8 @@ function Terminal:signal(name, opts)
   if not SIGNALS[name] then
     options.raise(op, "the signal must be SIGINT, SIGTERM, SIGKILL, SIGQUIT or SIGHUP, not " .. tostring(name))
   end
-  local timeout = options.timeout(op, opts)
-  return self._stream:send_frame(op, { timeout = timeout, needs_room = true }, { type = "signal", signal = name })
+  local limit = deadline.new(options.timeout(op, opts))
+  return self._stream:send_frame(op, { limit = limit, needs_room = true }, { type = "signal", signal = name })
 end
 
 --- Interrupts the foreground job, as Ctrl-C does.
@@ -276,7 +275,7 @@ end
 ---@return opensandbox.Error? err
 function Terminal:interrupt(opts)
   local op = "terminal:interrupt"
-  return self._stream:write(op, { timeout = options.timeout(op, opts), needs_room = true }, INTERRUPT)
+  return self._stream:write(op, { limit = deadline.new(options.timeout(op, opts)), needs_room = true }, INTERRUPT)
 end
 
 local wait_options = { timeout = "seconds" }
@@ -300,7 +299,7 @@ function Terminal:wait(opts)
     options.raise(op, "on_output cannot wait for the end, which comes after it has returned for the last time")
   end
   local text = "the terminal's command has not ended"
-  local code, err = stream:wait_until(op, { timeout = opts.timeout, needs_room = not delivery }, function()
+  local code, err = stream:wait_until(op, { limit = limit, needs_room = not delivery }, function()
     return stream.exit_code
   end)
   if delivery and (code or stream.failure) then

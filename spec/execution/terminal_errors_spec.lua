@@ -205,7 +205,8 @@ describe("a terminal reports", function()
   end)
 
   it("an execd that does not answer", function()
-    check_refused("silent", "timeout", "timeout", "timeout", { timeout = 0.2 })
+    local err = check_refused("silent", "timeout", "timeout", "timeout", { timeout = 0.2 })
+    assert.truthy(err.message:find("timeout of 0.2 s ran out", 1, true), err.message) -- the whole limit, not what was left of it
   end)
 
   it("a client that took it over", function() check_broken("taken", "state", "TAKEN_OVER", "takeover = true") end)

@@ -94,6 +94,27 @@ describe("the reader function of an upload that makes a call of its own", functi
     end
     assert.is_true(sizes[#sizes] > 900)
   end)
+
+  it("may return few bytes and be slow: the time limit holds, and other tasks run", function()
+    local began, ticks = core.now(), 0
+    local ticker = opensandbox.spawn(function()
+      while true do
+        ticks = ticks + 1
+        opensandbox.sleep(0.001)
+      end
+    end)
+    local ok, err = client:upload_files(server.url .. "/fine", { { path = "/u", content = function()
+      local now = core.now()
+      assert(now - began < 10, "it is called long after the time limit")
+      while core.now() < now + 0.001 do end -- luacheck: ignore 542
+      return "x"
+    end } }, { timeout = 0.3 })
+    ticker:cancel()
+    assert.is_nil(ok)
+    assert.same({ "timeout", "timeout" }, { err.kind, err.timeout_option })
+    assert.truthy(err.message:find("timeout of 0.3 s ran out", 1, true), err.message)
+    assert.is_true(ticks > 2, tostring(ticks))
+  end)
 end)
 
 describe("a response that other code closes while it is read", function()

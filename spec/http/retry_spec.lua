@@ -1,6 +1,7 @@
 --- What is tried again, how often, for how long, and what is never sent twice.
 
 local core = require "opensandbox.core"
+local deadlines = require "opensandbox.loop.deadline"
 local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local retry = require "opensandbox.http.retry"
@@ -540,5 +541,44 @@ describe("the wait before the next try", function()
     assert.is_nil(retry.delay(off, 1, { retryable = true }, 100))
     assert.equal(7, retry.policy({ max_attempts = 7 }).max_attempts)
     assert.equal(default.base_delay, retry.policy({ max_attempts = 7 }).base_delay)
+  end)
+end)
+
+describe("a time limit that has passed", function()
+  setup(function()
+    server = fault_server.start [[
+      return function(_, connection)
+        connection:respond(200, { ["Content-Type"] = "application/json" }, '{"id":"s","status":{"state":"Running"}}')
+      end
+    ]]
+  end)
+  teardown(function()
+    close_client()
+    server:stop()
+  end)
+
+  it("leaves a request unsent, because a server nearby could answer it, and the error names the whole limit", function()
+    assert(new():get_sandbox("early")) -- there is a connection now, to which a request could be written at once
+    local limited = client:within(deadlines.since(core.now() - 10, 0.5))
+    local calls = {
+      function() return limited:get_sandbox("late") end,
+      function() return limited:delete_sandbox("late") end,
+      function() return limited:run_command(server.url, "true") end,
+    }
+    for _, call in ipairs(calls) do
+      local value, err = call()
+      assert.is_nil(value)
+      assert.same({ "timeout", "timeout", "timeout", true }, { err.kind, err.code, err.timeout_option, err.not_sent })
+      assert.truthy(err.message:find("timeout of 0.5 s ran out", 1, true), err.message)
+    end
+    assert(client:get_sandbox("last"))
+    assert.equal(2, #server:requests(), "requests were sent after the limit")
+  end)
+
+  it("is no number in an error whose caller names the limit itself", function()
+    local value, err = new():get_sandbox("late", { timeout = deadlines.new(0):remaining() })
+    assert.is_nil(value)
+    assert.same({ "timeout", "timeout", true }, { err.kind, err.timeout_option, err.not_sent })
+    assert.equal("no time was left for the request", err.message)
   end)
 end)

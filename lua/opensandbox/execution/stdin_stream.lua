@@ -88,7 +88,7 @@ end
 -- Waits until `attempt` returns a value. A cut connection ends no wait: it is remembered.
 local function wait(self, op, limit, attempt)
   while true do
-    local value, err = self.stream:wait_until(op, { timeout = limit:remaining() }, function()
+    local value, err = self.stream:wait_until(op, { limit = limit }, function()
       take_answers(self)
       local found = attempt()
       if found ~= nil or not self.stream.exit_code then return found end

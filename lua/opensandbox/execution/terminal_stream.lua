@@ -27,6 +27,7 @@ local terminal_stream = {}
 local STDIN, STDOUT, STDERR, REPLAY = "\0", 1, 2, 3 -- channels: the first byte of a binary message
 local MAX_UNREAD = 1024 * 1024 -- bytes of output kept here; more stay in the connection, and the command waits
 local UNREAD_TIMEOUT = 5       -- seconds: execd disconnects a client that does not read for 10
+local NO_LIMIT = deadlines.new()
 local MAX_INPUT = 64 * 1024    -- bytes of a message
 local MAX_DELAY = 2            -- seconds between two attempts
 local MAX_REFUSALS = 5         -- of the first WebSocket
@@ -343,12 +344,12 @@ end
 
 --- Waits until `attempt` returns a value other than nil, or an error. It is called again when something has changed.
 ---@param op string the method that the user called
----@param options table timeout (seconds; nil: no limit), needs_room (the wait fails when nobody reads the output), passive (notices are left for others, and after an outage others must attach)
+---@param options table limit (a Deadline; nil: no limit), needs_room (the wait fails when nobody reads the output), passive (notices are left for others, and after an outage others must attach)
 ---@param attempt fun(stream: opensandbox.TerminalStream): any, opensandbox.Error?
 ---@return any value nil without an error when the time has passed
 ---@return opensandbox.Error? err
 function Stream:wait_until(op, options, attempt)
-  local limit = options.timeout and core.now() + options.timeout
+  local limit = options.limit or NO_LIMIT
   local outages, news = self.outages, self.news:expect()
   while true do
     receive(self)
@@ -359,14 +360,13 @@ function Stream:wait_until(op, options, attempt)
     if self.outages > outages and not options.passive then return nil, for_op(op, self.outage) end
     err = options.needs_room and unread_error(self, op)
     if err then return nil, err end
-    local now = core.now()
-    if limit and now >= limit then return nil end
+    if limit:has_passed() then return nil end
     if self.outages == outages then ensure_attached(self, op) end
-    local wake = limit
+    local seconds = limit:remaining()
     if options.needs_room and self.full_since then
-      wake = math.min(limit or math.huge, self.full_since + UNREAD_TIMEOUT)
+      seconds = limit:clamp(math.max(self.full_since + UNREAD_TIMEOUT - core.now(), 0))
     end
-    local interruption, reason = self.news:wait(news, wake and math.max(wake - now, 0))
+    local interruption, reason = self.news:wait(news, seconds)
     if interruption then return nil, loop.interrupted(op, interruption, reason) end
     if self.connection then outages = self.outages end
   end
@@ -374,16 +374,16 @@ end
 
 --- Attaches for the first time, and waits until the command is about to start, or runs.
 ---@param op string
----@param timeout number seconds
+---@param limit opensandbox.Deadline
 ---@return true? ok
 ---@return opensandbox.Error? err
-function Stream:open(op, timeout)
-  local ok, err = self:wait_until(op, { timeout = timeout }, function()
+function Stream:open(op, limit)
+  local ok, err = self:wait_until(op, { limit = limit }, function()
     if (self.accepted and self.output.started) or self.exit_code then return true end
   end)
   if ok or err then return ok, err end
   return nil, self:error(op, errors.timeout_fields { code = "timeout", text = "the terminal was not connected in time",
-    option = "timeout", seconds = timeout, timer = "timeout", cause = self.last_problem })
+    option = "timeout", seconds = limit.seconds, timer = "timeout", cause = self.last_problem })
 end
 
 --- Waits for output.
@@ -413,6 +413,11 @@ function Stream:try_send(kind, bytes, size)
   return true
 end
 
+local function input_timeout(self, op, limit)
+  return self:error(op, errors.timeout_fields { code = "timeout", text = "the terminal does not take its input", option = "timeout",
+    seconds = limit.seconds, timer = "timeout" })
+end
+
 -- Sends a message when there is room for it.
 local function send(self, op, options, kind, bytes, size)
   local ok, err = self:wait_until(op, options, function()
@@ -421,10 +426,7 @@ local function send(self, op, options, kind, bytes, size)
     end
     return self:try_send(kind, bytes, size)
   end)
-  if not ok then
-    return nil, err or self:error(op, errors.timeout_fields { code = "timeout", text = "the terminal does not take its input",
-      option = "timeout", seconds = options.timeout, timer = "timeout" })
-  end
+  if not ok then return nil, err or input_timeout(self, op, options.limit) end
   receive(self) -- sends the ping
   return true
 end
@@ -436,7 +438,10 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Stream:write(op, options, bytes)
+  local limit = options.limit
   for first = 1, #bytes, MAX_INPUT do
+    -- A terminal that takes each piece in time must not lengthen the whole.
+    if first > 1 and limit and limit:has_passed() then return nil, input_timeout(self, op, limit) end
     local piece = bytes:sub(first, first + MAX_INPUT - 1)
     local ok, err = send(self, op, options, "binary", STDIN .. piece, #piece)
     if not ok then return nil, err end

@@ -3,6 +3,7 @@
 local core = require "opensandbox.core"
 local deadlines = require "opensandbox.loop.deadline"
 local error_body = require "opensandbox.http.error_body" -- now, because no more files may be open when a response is first an error
+local errors = require "opensandbox.base.errors"
 local exchange = require "opensandbox.http.exchange"
 local headers = require "opensandbox.http.headers"
 local json = require "opensandbox.base.json"
@@ -122,6 +123,21 @@ local function with_retries(http, request, attempt, seconds, shared_budget)
   end
 end
 
+-- Returns the error of a request for which no time is left, or nil. A server on the same machine could answer it nevertheless, so that a
+-- series of requests would go on after its limit.
+local function no_time_error(request)
+  if request.timeout == 0 or request.timeout > deadlines.NO_TIME then return nil end
+  local fields = { kind = "timeout", message = "no time was left for the request", timer = "timeout",
+    timeout_option = request.option_names and request.option_names.timeout or "timeout" }
+  if request.budget then
+    fields = errors.timeout_fields { text = "not finished in time", option = fields.timeout_option, seconds = request.budget,
+      timer = "timeout" }
+  end
+  fields.code, fields.op, fields.sandbox_id, fields.not_sent = "timeout", request.op, request.sandbox_id, true
+  fields.url = request.method .. " " .. url.redacted(request.url)
+  return retry.set_retryable(errors.new(fields), true)
+end
+
 -- Shortens the time limit of a request to what is left to the view of the HTTP client that sends it.
 local function shorten_timeout(http, request)
   local left = http.limit and http.limit:remaining()
@@ -137,6 +153,8 @@ end
 ---@return opensandbox.Error? err
 function call.open(http, request)
   shorten_timeout(http, request)
+  local err = no_time_error(request)
+  if err then return nil, err end
   return with_retries(http, request, open, http:default_timeout())
 end
 
@@ -162,6 +180,8 @@ end
 ---@return opensandbox.Error? err
 function call.run(http, request)
   shorten_timeout(http, request)
+  local err = no_time_error(request)
+  if err then return nil, err end
   request.budget = request.budget or request.timeout
   local bounded = request.timeout > 0
   return with_retries(http, request, request_once, bounded and request.timeout or http.timeouts.timeout, bounded)

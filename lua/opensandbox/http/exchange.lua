@@ -5,6 +5,7 @@
 
 local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
+local deadlines = require "opensandbox.loop.deadline"
 local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local headers = require "opensandbox.http.headers"
@@ -29,6 +30,7 @@ local exchange = {}
 
 local READ_SIZE = 1024 * 1024 -- bytes
 local EMPTY_CHUNK_DELAY = 0.01 -- seconds until a reader function that returned "" is called again
+local READERS_TURN = 0.05 -- seconds that reader functions fill the queue, until the loop checks time limits and other tasks run
 local MIN_SECRET_LENGTH = 4 -- bytes: shorter secrets are not redacted, because they would match ordinary text
 
 -- The kinds of errors that the deletes of a closing client can cause in its other requests.
@@ -119,12 +121,14 @@ function Exchange:call_user(callback, ...)
 end
 
 -- Sends the bytes that the current part of the body waits for. Returns whether a reader function was called, an error if it failed, and
--- whether it had no bytes yet.
+-- the seconds to wait before the next call: a reader had no bytes yet, or readers that return few bytes need a pause.
 function Exchange:send_body_chunks()
   local readers = self.request.readers
   local part = readers and self.transfer:wants()
   if not part then return false end
+  local turn = deadlines.new(READERS_TURN)
   while part do
+    if turn:has_passed() then return true, nil, 0 end
     local bytes, problem = self:call_user(readers[part])
     if bytes ~= nil and type(bytes) ~= "string" then
       problem = "the reader returned a " .. type(bytes) .. " instead of a string"
@@ -135,7 +139,7 @@ function Exchange:send_body_chunks()
         message = "the content could not be read: " .. tostring(problem) }
     end
     if self.transfer:outcome() then return true end -- the reader function may have closed the client
-    if bytes == "" then return true, nil, true end
+    if bytes == "" then return true, nil, EMPTY_CHUNK_DELAY end
     self.transfer:write(part, bytes)
     part = self.transfer:wants()
   end
@@ -222,11 +226,11 @@ end
 --- Waits until the transfer has progressed.
 ---@return opensandbox.Error? err when the exchange has failed
 function Exchange:wait_for_progress()
-  local called_user, err, is_starved = self:send_body_chunks()
+  local called_user, err, pause = self:send_body_chunks()
   if err then return err end
   -- A reader function can make calls of its own. What happened to this transfer meanwhile will not be reported again.
-  if called_user and not is_starved then return nil end
-  self.wait.seconds = is_starved and EMPTY_CHUNK_DELAY or nil
+  if called_user and not pause then return nil end
+  self.wait.seconds = pause
   local interruption, reason = loop.wait(self.wait)
   if interruption then
     local not_sent = not self:sent()

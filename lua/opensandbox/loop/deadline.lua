@@ -3,17 +3,21 @@
 local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"
 
-local MIN_TIMEOUT = 1e-6 -- seconds: 0 would mean no limit, and in a millisecond a server on this machine can answer
-
 ---@class opensandbox.Deadline
 ---@field seconds? number the whole time; nil: no limit
 local Deadline = {}
 Deadline.__index = Deadline
 
+local deadline = {}
+
+--- The seconds that are left of a limit that has passed. They are more than 0, because 0 means no limit. A request with so little time is not
+--- sent.
+deadline.NO_TIME = 1e-6
+
 --- Returns the seconds that are left, always more than 0.
 ---@return number? seconds nil: no limit
 function Deadline:remaining()
-  return self.at and math.max(self.at - core.now(), MIN_TIMEOUT)
+  return self.at and math.max(self.at - core.now(), deadline.NO_TIME)
 end
 
 --- Returns whether the time has run out.
@@ -37,8 +41,6 @@ function Deadline:error(op, cause)
   return errors.timeout { op = op, code = "timeout", text = "not finished in time", option = self.option, seconds = self.seconds,
     timer = "timeout", cause = cause }
 end
-
-local deadline = {}
 
 --- Makes a time limit that starts now.
 ---@param seconds? number nil: no limit

@@ -23,6 +23,8 @@ function polling.poll(op, opts, check)
     end
     if opts.sleeper then err = opts.sleeper:sleep(op, delay) else err = loop.sleep(op, delay, nil, opts.owner) end
     if err then return nil, err end
+    -- A request of a further check would have no time for its answer.
+    if opts.deadline and opts.deadline:has_passed() then return nil end
   end
 end
 
