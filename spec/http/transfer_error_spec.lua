@@ -100,6 +100,30 @@ describe("too many open files", function()
   end)
 end)
 
+describe("a name lookup", function()
+  it("that gets no thread asks for higher limits, and blames neither the host nor the proxy", function()
+    if not process.descriptors() then return pending("no /proc here") end
+    if os.getenv("OPENSANDBOX_TEST_PRELOAD") then return pending("sanitizers need more address space than the limit") end
+    -- A thread's stack of 4 GB does not fit into the address space.
+    local limited = { "sh", "-c", 'ulimit -v 1000000; ulimit -s 4000000; exec "$@"', "sh", process.lua(), "-e", [[
+      local opensandbox = require "opensandbox"
+      for _, proxy in ipairs { "", "http://proxy.invalid" } do
+        print(select(2, opensandbox.new("http://box.invalid", "k", { retry = false, proxy = proxy }):get_sandbox "a"))
+      end
+    ]] }
+    local child = process.start { env = process.module_paths(), argv = limited }
+    local lines = { child:read_line(20), child:read_line(20) }
+    local problem = child:stderr_text()
+    child:stop()
+    assert.equal(2, #lines, problem)
+    if lines[1]:find("Could not resolve host", 1, true) then return pending("the lookup needs no thread here, or a small one") end
+    for index, code in ipairs { "resolve_failed", "proxy_failed" } do
+      has(lines[index], code, "The name lookup needs a thread", "ulimit -u")
+      assert.is_nil(lines[index]:find("Check the", 1, true), lines[index])
+    end
+  end)
+end)
+
 describe("a proxy that hangs", function()
   it("is named beside the time limit", function()
     local server = fault_server.start [[return function(_, connection) connection:silence() end]]

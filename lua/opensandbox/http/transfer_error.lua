@@ -54,6 +54,13 @@ local function scheme_hint(outcome, message, target, has_head)
   end
 end
 
+local THREAD_HINT = "The name lookup needs a thread: raise the limit of threads, or of memory (ulimit -u, ulimit -v)"
+
+-- Returns the hint for a name lookup, of the server or of a proxy, that could not begin: the name is not the cause then.
+local function lookup_hint(message)
+  return message:find("getaddrinfo() thread failed to start", 1, true) and THREAD_HINT or nil
+end
+
 --- Returns the fields of the error for a transfer that failed.
 ---@param outcome string of the core
 ---@param message string of the core
@@ -67,7 +74,7 @@ function transfer_error.fields(outcome, message, facts)
   elseif outcome == "receive_failed" and facts.has_head then
     return { kind = "stream", code = "cut", message = "the response was cut off: " .. message, not_sent = not_sent }
   end
-  local hint = scheme_hint(outcome, message, facts.url, facts.has_head)
+  local hint = scheme_hint(outcome, message, facts.url, facts.has_head) or lookup_hint(message)
   local is_connecting = outcome == "proxy_failed" or outcome == "connect_timeout"
   local proxy = is_connecting and find_proxy(facts.url, facts.proxy)
   if known.timer then
