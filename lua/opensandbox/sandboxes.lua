@@ -213,7 +213,8 @@ function sandboxes.kill_all(client, filter)
   local view, limit = client:for_op(op), deadline.new(seconds)
   local list, err = view:list_sandboxes(filter)
   if not list then return nil, err end
-  local results, failures = task.map(list, function(info)
+  local results, failures = task.map_for(op, list, function(info)
+    if limit:has_passed() then return nil, limit:error(op) end
     return view:delete_sandbox(info.id, { timeout = limit:remaining() })
   end)
   if not results then return nil, failures end

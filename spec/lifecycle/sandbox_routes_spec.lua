@@ -201,6 +201,33 @@ describe("ending many sandboxes", function()
     client:close()
     server:stop()
   end)
+
+  it("begins no delete after its time limit, and is named by the error when it is cancelled", function()
+    local server = fault_server.start [[
+      return function(request, connection)
+        if request.method == "DELETE" then return connection:after(100, function() connection:respond(204, {}, "") end) end
+        connection:respond(200, { ["Content-Type"] = "application/json" }, '{"items":[{"id":"a"},{"id":"b"},{"id":"c"}]}')
+      end
+    ]]
+    local deletes, limit = 0, core.now() + 0.4
+    local client = opensandbox.new(server.url, "", { on_request = function(request)
+      if request.method ~= "DELETE" then return end
+      deletes = deletes + 1
+      while core.now() < limit do end -- luacheck: ignore 542
+    end })
+    local count, err = client:kill_all { timeout = 0.3 }
+    assert.is_nil(count)
+    assert.same({ "timeout", "kill_all" }, { err.kind, err.op })
+    assert.equal(1, deletes)
+    local task = opensandbox.spawn(client.kill_all, client, {})
+    while deletes < 4 do opensandbox.sleep(0.01) end
+    task:cancel()
+    count, err = task:wait(10)
+    assert.is_nil(count)
+    assert.same({ "cancelled", "kill_all" }, { err.kind, err.op })
+    client:close()
+    server:stop()
+  end)
 end)
 
 describe("a server", function()

@@ -279,7 +279,7 @@ local function fetch_all(job, writer, files, remote_sums)
     done = done + count
     job:progress(done, total)
   end
-  local results, failures = task.map(files, function(entry, i)
+  local results, failures = task.map_for(job.op, files, function(entry, i)
     if first_failure then return true end
     local ok, err = nil, job.deadline:has_passed() and job.deadline:error(job.op) or nil
     if not err then ok, err = fetch(job, writer, entry, remote_sums and remote_sums[i], on_bytes) end

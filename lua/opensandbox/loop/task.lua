@@ -248,7 +248,17 @@ local DEFAULT_CONCURRENCY = 16
 ---@return any[]? results nil when the calling task was cancelled
 ---@return table<integer, any>|opensandbox.Error|nil errors nil when there was none
 function task.map(items, fn, opts)
-  local op = "map"
+  return task.map_for("map", items, fn, opts)
+end
+
+--- Internal: does the same for another method.
+---@param op string the method that the user called
+---@param items any[]
+---@param fn fun(item: any, index: integer): any, any
+---@param opts? { concurrency?: integer }
+---@return any[]? results
+---@return table<integer, any>|opensandbox.Error|nil errors
+function task.map_for(op, items, fn, opts)
   options.argument(op, "the items", items, "table")
   options.argument(op, "the function", fn, "function")
   opts = options.check(op, opts, map_options)
