@@ -490,21 +490,6 @@ describe("the execd API", function()
     assert.equal("execution_complete", list[#list].type)
   end)
 
-  it("does not interrupt the processes that a command starts because it is interrupted", function()
-    -- Sixteen shells start processes as soon as they are interrupted, while the server may still be interrupting others.
-    local command = [[n=$(seq 15)
-      on_term() { for i in 1 2 3 4; do /bin/true || echo >> tmp/interrupted; done; echo >> tmp/ended; exit 42; }
-      trap on_term TERM
-      for i in $n; do (trap on_term TERM; echo >> tmp/armed; sleep 60 & wait) & done
-      wait]]
-    local id = sandbox:run({ command = command, background = true })[1].text
-    uv_loop.wait_until(function() return sandbox:read("/tmp/armed") == ("\n"):rep(15) end)
-    assert.equal(200, sandbox:send("DELETE", "/command?id=" .. id).status)
-    assert.equal(42, json.decode(sandbox:send("GET", "/command/status/" .. id).body).exit_code)
-    uv_loop.wait_until(function() return sandbox:read("/tmp/ended") == ("\n"):rep(16) end)
-    assert.equal(404, sandbox:send("GET", "/files/download?path=/tmp/interrupted").status)
-  end)
-
   it("goes on with a command whose client has gone", function()
     local id
     sandbox:send("POST", "/command", {

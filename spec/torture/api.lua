@@ -24,10 +24,11 @@ local contents = ("0123456789"):rep(7000)
 
 local function problem(...) torture.problem(string.format(...)) end
 
--- Messages of Lua, of the library, of libcurl, of the C library, of Lua 5.4.4 where its own buffers cannot grow, and of libcurl before 8.6,
--- which has one code for no memory and for a long line.
+-- Messages of Lua, of the library, of libcurl, of the C library, of Lua 5.4.4 where its own buffers cannot grow, of libcurl before 8.6,
+-- which has one code for no memory and for a long line, and of a list whose request libcurl has sent without its query.
 local OUT_OF_MEMORY = {
   "not enough memory", "ut of memory", "annot allocate memory", "got a non-closable value", "error in error", "head is too long",
+  "that match the filter",
 }
 
 local function is_out_of_memory(err)
