@@ -224,7 +224,7 @@ end
 ---@field idle_timeout? opensandbox.Duration without an event, default: the client's
 ---@field durable? boolean runs in the background and reads the log in short requests, which survives cut connections
 ---@field capture? "exact" returns the bytes as they were written
----@field stdin? string|file*|{ path: string }|fun(): string? the standard input: bytes, a handle open for reading, the path of a local file, or a function that returns the next bytes and nil at the end; default: empty
+---@field stdin? string|file*|{ path: string }|fun(): string? the standard input: bytes, a handle open for reading, the path of a local file, or a function that returns the next bytes and nil at the end; default: empty. It is uploaded before the command starts, which `timeout` does not limit
 ---@field shell? boolean false: starts a list without a shell
 
 --- Runs a command and waits for its end: POST /command of execd. A string is for the shell. A list is a program and its arguments, which
