@@ -71,10 +71,8 @@ describe("the egress sidecar", function()
     "vault-policy-delete-target", any_binding "vault-policy-patch-forbids", "vault-get-after-policy", "vault-delete",
     "vault-delete-again", "vault-get-deleted",
   })
-end)
 
-describe("the recordings of the egress sidecar", function()
-  it("are all compared", function()
+  it("has recordings that are all compared", function()
     assert.same({}, recorded_client.missing("egress", scenarios, {}))
   end)
 end)

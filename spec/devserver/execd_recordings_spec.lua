@@ -120,10 +120,8 @@ describe("execd", function()
   scenario("gives files to users like the recordings", { "upload-owner", "upload-owner-info", "permissions-owner" }, true)
 
   scenario("forwards to ports like the recordings", { "proxy-bad-port", "proxy-no-server", "proxy-self" })
-end)
 
-describe("the recordings of execd", function()
-  it("are all compared, or excused", function()
+  it("has recordings that are all compared, or excused", function()
     local newer = "the development server has what the next execd has"
     local jupyter = "the development server has no Jupyter; code_spec.lua holds its interpreters"
     local june = "the execd of June had no isolated sessions"

@@ -401,10 +401,8 @@ describe("isolated sessions", function()
     opened("uid-shell", "rw", { workspace = { path = "/workspace/u", mode = "rw" }, uid = 1000, gid = 1000 }),
     "uid-upload", { "uid-shell", change = account }, "uid-info",
   }, true)
-end)
 
-describe("the recordings of isolated sessions", function()
-  it("are all compared, or excused", function()
+  it("has recordings that are all compared, or excused", function()
     local python = "what it prints depends on the version of Python"
     local user_namespaces = "the development server has no user namespaces for sessions"
     assert.same({}, recorded_client.missing("isolated", scenarios, {

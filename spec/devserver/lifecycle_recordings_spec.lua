@@ -82,6 +82,14 @@ setup(function()
 end)
 teardown(function() server:stop() end)
 
+-- Some recordings leave a sandbox, which the lists of others do not have.
+after_each(function()
+  local url, headers = server.url .. "/v1/sandboxes", { ["OPEN-SANDBOX-API-KEY"] = server.key }
+  for _, left in ipairs(json.decode(http_client.request { url = url .. "?pageSize=200", headers = headers }.body).items) do
+    http_client.request { method = "DELETE", url = url .. "/" .. left.id, headers = headers }
+  end
+end)
+
 local function holds(steps) assert.equal("", client:differences(steps)) end
 
 local scenarios = {}
@@ -249,10 +257,8 @@ describe("the lifecycle API", function()
     "networkpolicy-post", "networkpolicy-no-key", "networkpolicy-put", "networkpolicy-put-bad", "proxy-egress-policy",
     "proxy-egress-policy-token", "pause-with-sidecar", "resume-with-sidecar", "delete-with-sidecar", "networkpolicy-deleted",
   })
-end)
 
-describe("the recordings of the lifecycle API", function()
-  it("are all compared", function()
+  it("has recordings that are all compared", function()
     assert.same({}, recorded_client.missing("lifecycle-1.1.1", scenarios, {
       ["proxy-paused"] = "compared by itself: no answer", ["networkpolicy-paused"] = "compared by itself: no answer",
       ["proxy-backend-closes"] = "compared with the other failures", ["proxy-backend-garbage"] = "compared with the other failures",
