@@ -285,7 +285,7 @@ local function fetch_all(job, writer, files, remote_sums)
     if not err then ok, err = fetch(job, writer, entry, remote_sums and remote_sums[i], on_bytes) end
     first_failure = first_failure or err
     return ok, err
-  end, { concurrency = MAX_CONCURRENT_DOWNLOADS })
+  end, MAX_CONCURRENT_DOWNLOADS)
   if not results then return nil, failures end
   if first_failure then return nil, first_failure end
   return true

@@ -248,21 +248,22 @@ local DEFAULT_CONCURRENCY = 16
 ---@return any[]? results nil when the calling task was cancelled
 ---@return table<integer, any>|opensandbox.Error|nil errors nil when there was none
 function task.map(items, fn, opts)
-  return task.map_for("map", items, fn, opts)
+  local op = "map"
+  options.argument(op, "the items", items, "table")
+  options.argument(op, "the function", fn, "function")
+  opts = options.check(op, opts, map_options)
+  if opts.concurrency == 0 then options.raise(op, "option 'concurrency' must be greater than 0") end
+  return task.map_for(op, items, fn, opts.concurrency)
 end
 
 --- Internal: does the same for another method.
 ---@param op string the method that the user called
 ---@param items any[]
 ---@param fn fun(item: any, index: integer): any, any
----@param opts? { concurrency?: integer }
+---@param concurrency? integer
 ---@return any[]? results
 ---@return table<integer, any>|opensandbox.Error|nil errors
-function task.map_for(op, items, fn, opts)
-  options.argument(op, "the items", items, "table")
-  options.argument(op, "the function", fn, "function")
-  opts = options.check(op, opts, map_options)
-  if opts.concurrency == 0 then options.raise(op, "option 'concurrency' must be greater than 0") end
+function task.map_for(op, items, fn, concurrency)
   local results, failures, first_failure = {}, nil, nil
   local workers, next_index = {}, 1
   local function stop()
@@ -287,7 +288,7 @@ function task.map_for(op, items, fn, opts)
     first_failure = { value = value }
     stop()
   end
-  for i = 1, math.min(#items, opts.concurrency or DEFAULT_CONCURRENCY) do workers[i] = task.spawn(run_worker) end
+  for i = 1, math.min(#items, concurrency or DEFAULT_CONCURRENCY) do workers[i] = task.spawn(run_worker) end
   local no_limit = deadlines.new()
   local interruption, reason
   for _, worker in ipairs(workers) do
