@@ -17,7 +17,7 @@ local unpack = rawget(table, "unpack") or rawget(_G, "unpack")
 -- A sanitizer's runtime is for Lua and our core, not for every program that a test starts; process.lua gives it to Lua children.
 uv.os_unsetenv("LD_PRELOAD")
 
-local FILES_PER_PROCESSOR = 4 -- most files wait more than they compute
+local FILES_PER_PROCESSOR = 5 -- most files wait more than they compute
 local LIMIT = 180 -- seconds
 local SECONDS_FILE = "build/spec-seconds"
 
