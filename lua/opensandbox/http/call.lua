@@ -138,12 +138,12 @@ local function no_time_error(request)
   return retry.set_retryable(errors.new(fields), true)
 end
 
--- Shortens the time limit of a request to what is left to the view of the HTTP client that sends it.
-local function shorten_timeout(http, request)
+-- Shortens the time limit of a request to what is left to the view of the HTTP client that sends it. Returns an error if nothing is left.
+local function limit_time(http, request)
   local left = http.limit and http.limit:remaining()
   local own = request.timeout or 0
-  if not left or (own > 0 and own < left) then return end
-  request.timeout, request.budget = left, http.limit.seconds
+  if left and not (own > 0 and own < left) then request.timeout, request.budget = left, http.limit.seconds end
+  return no_time_error(request)
 end
 
 --- Opens a response that is read in chunks. Returns the exchange once the head of a successful response has arrived.
@@ -152,8 +152,7 @@ end
 ---@return table? exchange
 ---@return opensandbox.Error? err
 function call.open(http, request)
-  shorten_timeout(http, request)
-  local err = no_time_error(request)
+  local err = limit_time(http, request)
   if err then return nil, err end
   return with_retries(http, request, open, http:default_timeout())
 end
@@ -179,8 +178,7 @@ end
 ---@return any value the result of decode or parse_body, or the body's bytes
 ---@return opensandbox.Error? err
 function call.run(http, request)
-  shorten_timeout(http, request)
-  local err = no_time_error(request)
+  local err = limit_time(http, request)
   if err then return nil, err end
   request.budget = request.budget or request.timeout
   local bounded = request.timeout > 0
