@@ -1,4 +1,4 @@
---- A file as the standard input of a command, or uploaded: stdin_work.lua "stdin"|"three"|"upload" URL KEY PATH. Prints lines "name=value".
+--- A file as the standard input of a command, or uploaded: stdin_work.lua "stdin"|"three"|"unread"|"upload" URL KEY PATH. Prints lines "name=value".
 
 local core = require "opensandbox.core"
 local opensandbox = require "opensandbox"
@@ -10,6 +10,10 @@ local works = {}
 
 function works.stdin(sandbox)
   assert(assert(sandbox:run("cat > /dev/null", { stdin = { path = path } })).exit_code == 0)
+end
+
+function works.unread(sandbox)
+  assert(assert(sandbox:run("true", { stdin = { path = path } })).exit_code == 0)
 end
 
 function works.upload(sandbox)

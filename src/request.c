@@ -106,12 +106,21 @@ static CURLcode set_tls(CURL *easy, const osb_request *request)
     return CURLE_OK;
 }
 
+/*
+ * Before 7.73, libcurl checks only once a second whether servers have closed idle connections, and may send a request over such a
+ * connection. The library that runs can be another version than the headers.
+ */
+static int checks_connection_before_reuse(void)
+{
+    return curl_version_info(CURLVERSION_NOW)->version_num >= 0x074900;
+}
+
 static CURLcode set_body(CURL *easy, const osb_body *body)
 {
     SET(CURLOPT_POST, 1L);
     SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body->size);
     /* A body without bytes cannot refuse to be rewound: only over a fresh connection libcurl never sends a request twice. */
-    if (body->size == 0 && !body->may_repeat)
+    if (!body->may_repeat && (body->size == 0 || !checks_connection_before_reuse()))
         SET(CURLOPT_FRESH_CONNECT, 1L);
     return CURLE_OK;
 }

@@ -191,7 +191,7 @@ Stream.__close = Stream.close
 ---@class opensandbox.StreamOpts
 ---@field cwd? string the directory to run in, which must exist; default: the image's
 ---@field env? table<string, string> environment variables, in addition to the sandbox's
----@field timeout? opensandbox.Duration execd kills the command then; default: none
+---@field timeout? opensandbox.Duration execd kills the command then, and up to 10 s more pass for the rest of its output; default: none
 ---@field uid? integer the user to run as; default: execd's
 ---@field gid? integer needs uid
 ---@field stdin? string|file*|{ path: string }|fun(): string? the standard input, as of opensandbox.RunOpts

@@ -214,7 +214,7 @@ end
 ---@class opensandbox.RunOpts
 ---@field cwd? string the directory to run in, which must exist; default: the image's
 ---@field env? table<string, string> environment variables, in addition to the sandbox's
----@field timeout? opensandbox.Duration execd kills the command then; default: none
+---@field timeout? opensandbox.Duration execd kills the command then, and the call waits up to 10 s more for the rest of its output; default: none
 ---@field uid? integer the user to run as; default: execd's
 ---@field gid? integer needs uid
 ---@field on_stdout? fun(text: string) called with output as it arrives

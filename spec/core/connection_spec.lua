@@ -122,7 +122,8 @@ describe("a connection", function()
     local outcome, message, sent = finish(multi, transfer)
     assert.is_true(sent)
     assert.is_true(outcome == "receive_failed" or outcome == "send_failed", outcome)
-    assert.truthy(message:find("after the request was sent", 1, true), message)
+    local is_reused = message:find("after the request was sent", 1, true) -- libcurl before 7.73 gets a fresh connection for it
+    assert.truthy(is_reused or message:find("Empty reply from server", 1, true), message)
     leaving:stop()
   end)
 

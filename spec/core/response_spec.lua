@@ -107,6 +107,8 @@ describe("a response", function()
   end)
 
   it("with a trailer without end is refused", function()
+    local major, minor = core.curl_version:match("libcurl/(%d+)%.(%d+)")
+    if major == "7" and tonumber(minor) < 71 then return pending("libcurl before 7.71 keeps trailers of any length") end
     assert_refused("/trailer-line", "trailers") -- in our words or in those of newer versions of libcurl
   end)
 

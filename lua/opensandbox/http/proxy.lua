@@ -35,6 +35,7 @@ end
 ---@field host string
 ---@field port integer
 ---@field source string where it was set: "option proxy" or "environment variable http_proxy"
+---@field resolves_hosts boolean the names of servers are resolved by it, and only its own name here
 
 --- Returns the proxy for a URL.
 ---@param target string
@@ -54,7 +55,9 @@ function proxy.of(target, option)
   end
   local shown = url.redacted(value)
   local host, port = shown:gsub("^%a[%w+.-]*://", ""):match("^%[?(.-)%]?:?(%d*)/*$")
-  return { url = shown, host = host or shown, port = tonumber(port) or DEFAULT_PORT, source = source }
+  local scheme = (shown:match("^(%a[%w+.-]*)://") or "http"):lower()
+  return { url = shown, host = host or shown, port = tonumber(port) or DEFAULT_PORT, source = source,
+    resolves_hosts = scheme ~= "socks4" and scheme ~= "socks5" }
 end
 
 return proxy

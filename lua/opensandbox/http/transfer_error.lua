@@ -56,9 +56,28 @@ end
 
 local THREAD_HINT = "The name lookup needs a thread: raise the limit of threads, or of memory (ulimit -u, ulimit -v)"
 
--- Returns the hint for a name lookup, of the server or of a proxy, that could not begin: the name is not the cause then.
-local function lookup_hint(message)
-  return message:find("getaddrinfo() thread failed to start", 1, true) and THREAD_HINT or nil
+local SLOW_LOOKUP_HINT = "Check the DNS server. The name lookup needs a thread, too: see the limits of threads and of memory "
+  .. "(ulimit -u, ulimit -v)"
+
+-- Returns whether the name lookup took the time for the connection. libcurl 8.23 also waits when the lookup gets no thread.
+local function is_slow_lookup(outcome, message)
+  return outcome == "connect_timeout" and message:find("Resolving timed out", 1, true) == 1
+end
+
+-- Returns the hint for a name lookup, of the server or of a proxy, that could not begin or was slow: the name is not the cause then.
+local function lookup_hint(outcome, message)
+  if message:find("getaddrinfo() thread failed to start", 1, true) then return THREAD_HINT end
+  return is_slow_lookup(outcome, message) and SLOW_LOOKUP_HINT or nil
+end
+
+local may_blame_proxy = { resolve_failed = true, proxy_failed = true, connect_timeout = true }
+
+-- Returns the outcome, and the proxy that may be its cause. libcurl 8.14 blames the server for the lookup of a proxy that cannot begin.
+local function find_culprit(outcome, facts)
+  local proxy = may_blame_proxy[outcome] and find_proxy(facts.url, facts.proxy) or nil
+  if outcome ~= "resolve_failed" or not proxy then return outcome, proxy end
+  if proxy.resolves_hosts then return "proxy_failed", proxy end
+  return outcome
 end
 
 --- Returns the fields of the error for a transfer that failed.
@@ -67,6 +86,8 @@ end
 ---@param facts table url; seconds(timer) returns the value of a time limit; option_name(timer) returns its option; sent (bytes of the request may have reached the server); has_head (the response has begun); proxy (the client's option)
 ---@return table fields
 function transfer_error.fields(outcome, message, facts)
+  local proxy
+  outcome, proxy = find_culprit(outcome, facts)
   local known = outcomes[outcome]
   local not_sent = not facts.sent
   if outcome == "closed" or outcome == "forked" then
@@ -74,11 +95,9 @@ function transfer_error.fields(outcome, message, facts)
   elseif outcome == "receive_failed" and facts.has_head then
     return { kind = "stream", code = "cut", message = "the response was cut off: " .. message, not_sent = not_sent }
   end
-  local hint = scheme_hint(outcome, message, facts.url, facts.has_head) or lookup_hint(message)
-  local is_connecting = outcome == "proxy_failed" or outcome == "connect_timeout"
-  local proxy = is_connecting and find_proxy(facts.url, facts.proxy)
+  local hint = lookup_hint(outcome, message) or scheme_hint(outcome, message, facts.url, facts.has_head)
   if known.timer then
-    local text = known.text
+    local text = is_slow_lookup(outcome, message) and "a name was not resolved in time" or known.text
     -- The core does not know whether the proxy hangs or the server behind it.
     if proxy then text = ("%s through the proxy %s (%s)"):format(text, proxy.url, proxy.source) end
     local fields = errors.timeout_fields { code = outcome, text = text, option = facts.option_name(known.timer),
