@@ -3,9 +3,11 @@
 local uv = require "luv"
 
 local server_port = assert(tonumber(arg[1]))
-local BUSY = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 25\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+local ANSWERS = { -- to every request, by mode
+  busy = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 25\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+  agreeing = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
+}
 local MAX_QUEUED = 1024 * 1024 -- bytes that wait for a slow reader
-local MODES = { silent = true, busy = true }
 
 local modes = {} -- by port
 local pairs_of = {} -- lists of { client, server }, by port
@@ -27,8 +29,8 @@ local function forward(pair, from, to, port)
   local function on_data(_, data)
     if not data then
       close(pair)
-    elseif modes[port] == "busy" and from == pair.client then
-      from:write(BUSY, function() close(pair) end)
+    elseif ANSWERS[modes[port]] and from == pair.client then
+      from:write(ANSWERS[modes[port]], function() close(pair) end)
     elseif not to:is_closing() then
       to:write(data, function()
         if modes[port] ~= "silent" and not from:is_closing() and not from:is_active() then from:read_start(on_data) end
@@ -64,10 +66,11 @@ function commands.open()
 end
 
 function commands.change(mode, port)
-  assert(MODES[mode] and pairs_of[port])
+  assert(ANSWERS[mode] or mode == "silent")
+  local was_silent = modes[port] == "silent"
   modes[port] = mode
-  if mode == "silent" then
-    for _, pair in ipairs(pairs_of[port]) do fall_silent(pair) end
+  for _, pair in ipairs(pairs_of[port]) do
+    if mode == "silent" then fall_silent(pair) elseif was_silent then close(pair) end
   end
   return "ok"
 end
