@@ -34,6 +34,16 @@ describe("a terminal of a hostile execd", function()
         connection:close()
       end
 
+      function sockets.dripping(request, connection) -- a byte of output each time
+        state.sockets = (state.sockets or 0) + 1
+        if state.sockets == 1 then
+          started(request, connection)
+        else
+          websocket.accept(request, connection, { with = CONNECTED .. websocket.frame("binary", "\1x") })
+        end
+        connection:close()
+      end
+
       -- The exit code is in the path, for the mark and for the frame.
       function sockets.mark(request, connection, code)
         started(request, connection, websocket.frame("binary", "\1\27_" .. state.token .. ";" .. code .. "\27\\"))
@@ -152,10 +162,21 @@ describe("a terminal of a hostile execd", function()
       local code, err = terminal:wait { timeout = 20 }
       assert.is_nil(code)
       assert.same({ "stream", "refused", "terminal:wait", true }, { err.kind, err.code, err.op, err.terminal_unreachable })
-      assert.matches("as soon as the terminal was connected", err.message)
+      assert.matches("soon after the terminal was connected", err.message)
       local sockets = server:state().sockets - before
       assert.is_true(sockets >= 2 and sockets <= 15, sockets)
     end
+    terminal:close()
+  end)
+
+  it("that sends a byte over each connection and closes it is asked at a limited rate", function()
+    local terminal = assert(open "dripping")
+    local started_at = opensandbox.now()
+    local _, err = terminal:wait { timeout = 1 }
+    assert.equal("wait_timeout", err.code)
+    local sockets = server:state().sockets
+    assert.is_true(sockets > 5 and sockets <= 55 * (opensandbox.now() - started_at), sockets)
+    assert.matches("^keptx+$", terminal:read())
     terminal:close()
   end)
 

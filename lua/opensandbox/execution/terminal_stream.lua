@@ -71,8 +71,10 @@ function terminal_stream.new(options)
     was_accepted = false,              -- or on an earlier one
     refusal = nil, refusals = 0,       -- error of a WebSocket that was closed before, and the number of those in a row
     exit_frame = nil,                  -- exit code reported by execd
-    last_problem = nil,                -- why the last attempt to attach failed
-    series = nil,                      -- attempts to attach since a WebSocket was of use: backoff, limit, problem (of the last WebSocket)
+    last_problem = nil,                -- why the last attempt to attach failed, or the last WebSocket was closed
+    series = nil,                      -- attempts to attach: backoff, limit
+    attached_at = nil,                 -- when the last WebSocket was opened, and the offset of the output then
+    attached_offset = nil,
     outages = 0, outage = nil,         -- series that were given up, and the last error
     notices = {},                      -- errors to be reported once
     sent = 0, acknowledged = 0,        -- bytes of input
@@ -230,17 +232,13 @@ local function on_end(self)
       message = ("the connection was cut: the last %d bytes of input may not have arrived"):format(unsure),
       hint = "They are not sent again, because a command could run twice. Read the output to see whether they arrived" })
   end
-  if self.accepted and (self.output.offset > self.attached_offset or core.now() >= self.attached_at + MAX_DELAY) then
-    self.series = nil
-    return
-  end
   local why = err and err.message or ("close code %s %s"):format(tostring(code), reason or "")
-  local moment = self.accepted and "as soon as" or "before"
+  local moment = self.accepted and "soon after" or "before"
   local problem = self:error("sandbox:terminal", { kind = "stream", code = "refused", cause = err,
     message = ("the connection was closed %s the terminal was connected (%s)"):format(moment, why),
     hint = "Check that execd runs, and that the proxies before it pass WebSockets on" })
   if self.accepted then
-    self.series.problem = problem
+    self.last_problem = problem
   else
     self.refusals, self.refusal_code, self.refusal = self.refusals + 1, code, problem
   end
@@ -325,12 +323,20 @@ local function attach(self, op, limit)
   return nil, self.refusal
 end
 
--- A task: attaches to the session, and tries again after failures that may pass. A WebSocket that is accepted and closed at once is such a
--- failure, too. Otherwise a server could keep the client busy for ever.
+-- Continues or begins a series of attempts to attach. A WebSocket that is closed soon after it was accepted is a failed attempt, too, so that
+-- no server can keep the client busy: the next attempt is delayed. If it brought no output, the series continues.
+local function next_series(self)
+  local is_recent = self.attached_at and core.now() < self.attached_at + MAX_DELAY
+  if not (self.series and is_recent and self.output.offset == self.attached_offset) then
+    self.series = { backoff = backoffs.new(nil, MAX_DELAY), limit = deadlines.new(terminal_stream.REATTACH_TIMEOUT) }
+  end
+  return self.series, is_recent and self.last_problem or nil
+end
+
+-- A task: attaches to the session, and tries again after failures that may pass.
 local function attach_until_accepted(self, op)
-  local series = self.series or { backoff = backoffs.new(nil, MAX_DELAY), limit = deadlines.new(terminal_stream.REATTACH_TIMEOUT) }
-  self.series = series
-  local limit, err = series.limit, series.problem
+  local series, err = next_series(self)
+  local limit = series.limit
   local problem -- of the last attempt
   while not self.failure do
     if not err then
