@@ -126,7 +126,7 @@ end
 local function list_in_task(self)
   local current, err
   self._listing = task.spawn(function() current, err = list(self) end)
-  local _, interruption = self._listing:wait_for_own(OP)
+  local _, interruption = self._listing:join_own(OP)
   self._listing = nil
   return current, interruption or err
 end

@@ -179,7 +179,7 @@ end
 --- Internal: waits for a task that works for the running code alone. The task is cancelled when this wait is interrupted or abandoned.
 ---@param op string the method that the user called
 ---@return any ... the results of its function, or nil and an error
-function Task:wait_for_own(op)
+function Task:join_own(op)
   local interruption, reason = join(self, deadlines.new(), false, { abandon = function() self:cancel() end })
   if not interruption then return outcome(self) end
   self:cancel()
