@@ -9,6 +9,8 @@ local ANSWERS = { -- to every request, by mode
 }
 local MAX_QUEUED = 1024 * 1024 -- bytes that wait for a slow reader
 
+uv.new_signal():start("sigpipe", function() end) -- a write to a connection that the peer has closed
+
 local modes = {} -- by port
 local pairs_of = {} -- lists of { client, server }, by port
 
