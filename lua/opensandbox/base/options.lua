@@ -129,9 +129,7 @@ types["function"] = simple(function(value)
   return type(value) == "function" or (type(meta) == "table" and meta.__call ~= nil)
 end, "a function")
 
-types.natural = simple(function(value)
-  return type(value) == "number" and value >= 0 and value % 1 == 0 and value < 2 ^ 53
-end, "a whole number, 0 or greater")
+types.natural = simple(numbers.is_natural, "a whole number, 0 or greater")
 
 local MAX_SECONDS = 1e9
 
