@@ -47,7 +47,7 @@ local not_languages = { ["command"] = true, ["background-command"] = true }
 ---@return opensandbox.CodeContext? context
 ---@return string? missing
 local function context_of(object)
-  if type(object.id) ~= "string" or type(object.language) ~= "string" then return nil, "code context" end
+  if not url.is_segment(object.id) or type(object.language) ~= "string" then return nil, "code context" end
   return { id = object.id, language = object.language, cwd = object.cwd }
 end
 

@@ -208,7 +208,7 @@ end
 ---@return string? missing
 local function session_info(object, id)
   id = id or object.session_id
-  if type(id) ~= "string" or type(object.status) ~= "string" then return nil, "isolated session" end
+  if not url.is_segment(id) or type(object.status) ~= "string" then return nil, "isolated session" end
   return {
     id = id, status = object.status, created_at = time.parse(object.created_at), last_run_at = time.parse(object.last_run_at),
     idle_remaining = object.idle_remaining_seconds, max_idle = object.idle_timeout_seconds, workspace = object.workspace,
@@ -257,7 +257,7 @@ end
 local function create_session(self, op, execd, body)
   local request = { op = op, method = "POST", path = BASE, json = body }
   function request.decode(response)
-    if type(response.session_id) ~= "string" then return nil, "session id" end
+    if not url.is_segment(response.session_id) then return nil, "session id" end
     return { id = response.session_id, created_at = time.parse(response.created_at) }
   end
   create_rollback(self, request, function(created) return self:delete_isolated_session_request(execd, created.id) end,

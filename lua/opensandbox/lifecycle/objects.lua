@@ -47,7 +47,7 @@ objects.EGRESS_PORT = ports.EGRESS
 ---@return opensandbox.SandboxInfo? info nil when it is not a sandbox
 ---@return string? missing
 function objects.sandbox_info(object)
-  if type(object) ~= "table" or type(object.id) ~= "string" or object.id == "" then return nil, "sandbox" end
+  if type(object) ~= "table" or not url.is_segment(object.id) then return nil, "sandbox" end
   local status = type(object.status) == "table" and object.status or {}
   local metadata = {}
   for name, value in each(type(object.metadata) == "table" and object.metadata or {}) do

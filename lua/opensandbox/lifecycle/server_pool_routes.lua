@@ -37,7 +37,7 @@ local server_pool_routes = {}
 local known_capacity = { buffer_min = "natural", buffer_max = "natural", pool_min = "natural", pool_max = "natural" }
 
 local function pool_info(object)
-  if type(object) ~= "table" or type(object.name) ~= "string" then return nil, "pool" end
+  if type(object) ~= "table" or not url.is_segment(object.name) then return nil, "pool" end
   local capacity = type(object.capacitySpec) == "table" and object.capacitySpec or {}
   local status = type(object.status) == "table" and object.status or {}
   return {

@@ -29,7 +29,7 @@ local snapshot_routes = {}
 ---@field last_transition_at? number Unix seconds
 
 local function snapshot_info(object)
-  if type(object) ~= "table" or type(object.id) ~= "string" then return nil, "snapshot" end
+  if type(object) ~= "table" or not url.is_segment(object.id) then return nil, "snapshot" end
   local status = type(object.status) == "table" and object.status or {}
   return {
     id = object.id, sandbox_id = object.sandboxId, name = object.name,

@@ -38,7 +38,7 @@ local template_routes = {}
 local function table_or_nil(value) return type(value) == "table" and value or nil end
 
 local function template_info(object)
-  if type(object) ~= "table" or type(object.templateId) ~= "string" or object.templateId == "" then return nil, "template" end
+  if type(object) ~= "table" or not url.is_segment(object.templateId) then return nil, "template" end
   local status, gate = table_or_nil(object.status) or {}, table_or_nil(object.readiness)
   return {
     id = object.templateId, image = object.image, publish = object.publish, format = object.format,
