@@ -1,0 +1,34 @@
+--- Fields of a decoded answer, in which a server can send any type. Each function returns the value if it has the documented type, else nil,
+--- so that callers can join texts and index tables without a check of their own.
+
+local fields = {}
+
+---@param value any
+---@return string?
+function fields.text(value)
+  return type(value) == "string" and value or nil
+end
+
+---@param value any
+---@return number? count neither negative nor too large to be exact
+function fields.count(value)
+  return type(value) == "number" and value >= 0 and value < 2 ^ 53 and value % 1 == 0 and value or nil
+end
+
+---@param value any
+---@return table?
+function fields.object(value)
+  return type(value) == "table" and value or nil
+end
+
+---@param value any
+---@return string[]? list nil if an entry is not a text
+function fields.texts(value)
+  if type(value) ~= "table" then return nil end
+  for _, item in ipairs(value) do
+    if type(item) ~= "string" then return nil end
+  end
+  return value
+end
+
+return fields
