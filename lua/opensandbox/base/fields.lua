@@ -10,9 +10,9 @@ function fields.text(value)
 end
 
 ---@param value any
----@return number? count neither negative nor too large to be exact
-function fields.count(value)
-  return type(value) == "number" and value >= 0 and value < 2 ^ 53 and value % 1 == 0 and value or nil
+---@return integer? natural
+function fields.natural(value)
+  return type(value) == "number" and value >= 0 and value < 2 ^ 63 and value % 1 == 0 and value or nil
 end
 
 ---@param value any
@@ -22,9 +22,15 @@ function fields.object(value)
 end
 
 ---@param value any
+---@return any[]? list nil for an object, in which a loop over a list would find nothing
+function fields.list(value)
+  return type(value) == "table" and (value[1] ~= nil or next(value) == nil) and value or nil
+end
+
+---@param value any
 ---@return string[]? list nil if an entry is not a text
 function fields.texts(value)
-  if type(value) ~= "table" then return nil end
+  if not fields.list(value) then return nil end
   for _, item in ipairs(value) do
     if type(item) ~= "string" then return nil end
   end

@@ -5,6 +5,7 @@
 local create_rollback = require "opensandbox.http.create_rollback"
 local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
+local fields = require "opensandbox.base.fields"
 local http_client = require "opensandbox.http.http_client"
 local isolated_errors = require "opensandbox.execution.isolated_errors"
 local json = require "opensandbox.base.json"
@@ -230,7 +231,7 @@ function isolated_routes:list_isolated_sessions(execd, opts)
   local op = self.op or "list_isolated_sessions"
   local request = { op = op, timeout = options.timeout(op, opts), method = "GET", path = "/v1/isolated/sessions" }
   function request.decode(response)
-    if type(response.sessions) ~= "table" then return nil, "list of isolated sessions" end
+    if not fields.list(response.sessions) then return nil, "list of isolated sessions" end
     local list = {}
     for i, item in ipairs(response.sessions) do
       list[i] = type(item) == "table" and session_info(item) or nil

@@ -31,7 +31,7 @@ local function diagnostics(object)
   if type(object.kind) ~= "string" or not (content or content_url) then return nil, "diagnostics" end
   return {
     kind = object.kind, scope = fields.text(object.scope), content = content, content_url = content_url,
-    content_type = fields.text(object.contentType), content_length = fields.count(object.contentLength),
+    content_type = fields.text(object.contentType), content_length = fields.natural(object.contentLength),
     expires_at = time.parse(object.expiresAt), truncated = object.truncated == true, warnings = fields.texts(object.warnings) or {},
   }
 end

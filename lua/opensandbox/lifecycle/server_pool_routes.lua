@@ -3,6 +3,7 @@
 
 local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
+local fields = require "opensandbox.base.fields"
 local options = require "opensandbox.base.options"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
@@ -49,7 +50,7 @@ local function pool_info(object)
 end
 
 local function pool_list(object)
-  if type(object.items) ~= "table" then return nil, "list of pools" end
+  if not fields.list(object.items) then return nil, "list of pools" end
   local list = {}
   for i, item in ipairs(object.items) do
     list[i] = pool_info(item)
