@@ -8,7 +8,7 @@
 # make tsan       the notifier's thread under ThreadSanitizer
 # make torture    failing allocations, and other faults
 # make malformed  every call against a server that answers with malformed HTTP
-# make closing    everything is closed from everywhere, with a busy collector
+# make closing    everything is closed from everywhere, with a busy collector and with silent peers
 # make creates    creates that are interrupted while they are under way: no sandbox stays behind
 # make systems    README's two commands on other Debian releases, in directories of their own (root, debootstrap)
 # make interop    the development server, driven by the official Python and JavaScript SDKs
@@ -251,9 +251,14 @@ SEEDS ?= 2000
 malformed: core
 	@$(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/torture/malformed.lua $(SEEDS) $(or $(SEED),1) $(CALL)
 
-# PLACE= part of the name of the place from which everything is closed.
-closing: core
-	@$(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) $(LUA) spec/torture/closing.lua $(PLACE)
+# FULL=1 closes everything from every place. NAME= part of the name of a combination.
+closing: core build/slow_lookup.so
+	@$(ENVIRONMENT) LUA="$(LUA)" $(PRELOAD) env LD_PRELOAD="$(strip $(RUNTIME) build/slow_lookup.so)" \
+	  $(LUA) spec/torture/closing.lua $(if $(FULL),full,short) "$(NAME)"
+
+build/slow_lookup.so: spec/c/slow_lookup.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu99 $(WARNINGS) -Werror -O1 $(SHARED) -fPIC -o $@ $< -ldl
 
 # TRIES= for each way of interrupting a create, at each moment.
 creates: core

@@ -15,6 +15,7 @@ cleanup() {
 }
 trap cleanup EXIT INT TERM
 
+: > "$directory/exports" # because the shell in the background may open it after it is first read
 "$LUA" bin/opensandbox-devserver --port 0 > "$directory/exports" &
 server=$!
 # The server writes its exports once it listens; it has ended if it cannot.

@@ -61,6 +61,7 @@ build = {
     ["opensandbox.base.paths"] = "lua/opensandbox/base/paths.lua",
     ["opensandbox.base.printable"] = "lua/opensandbox/base/printable.lua",
     ["opensandbox.base.random"] = "lua/opensandbox/base/random.lua",
+    ["opensandbox.base.reason"] = "lua/opensandbox/base/reason.lua",
     ["opensandbox.base.shell"] = "lua/opensandbox/base/shell.lua",
     ["opensandbox.base.tables"] = "lua/opensandbox/base/tables.lua",
     ["opensandbox.base.time"] = "lua/opensandbox/base/time.lua",

@@ -168,6 +168,13 @@ describe("a mistake in the options of a client", function()
     raises(function() opensandbox.new("http://h", nil, "x") end, "options must be a table")
   end)
 
+  it("is named when the options take the place of the URL or of the key", function()
+    for what, arguments in pairs { ["the url"] = { { url = "http://h" } }, ["the API key"] = { "http://h", { retry = false } } } do
+      raises(function() opensandbox.new(arguments[1], arguments[2]) end,
+        what .. " must be a string, not a table: the options are the third argument, as in new(url, key, options)")
+    end
+  end)
+
   it("raises for every option of a wrong type or out of range", function()
     for name, bad in pairs {
       timeout = { 0, -1, "5", "-5s", "0s", "5 s", "5x", "1..5s", "s", false, 0 / 0, 1 / 0 },

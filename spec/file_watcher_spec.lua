@@ -3,6 +3,7 @@
 local Fixture = require "spec.support.fixture"
 local core = require "opensandbox.core"
 local opensandbox = require "opensandbox"
+local silencing_relay = require "spec.support.silencing_relay"
 
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
@@ -71,6 +72,27 @@ describe("files:watch", function()
       assert.is_nil(change)
       assert.equal("closed", err.kind, tostring(err))
     end
+  end)
+
+  it("ends a poll at once that the sandbox does not answer, when it is closed or its task is cancelled", function()
+    run "mkdir -p ./unanswered"
+    local relay = silencing_relay.start(tonumber(fixture.server.url:match ":(%d+)$"))
+    local port = relay.open()
+    local client = opensandbox.new("http://127.0.0.1:" .. port, fixture.server.key, { use_server_proxy = true })
+    local same = assert(client:connect(sandbox.id, { wait = false }))
+    local watchers = { closed = same.files:watch("/unanswered", FAST), cancelled = same.files:watch("/unanswered", FAST) }
+    relay.change(port, "silent")
+    for kind, watcher in pairs(watchers) do
+      local waiting = opensandbox.spawn(function() return watcher:next() end)
+      opensandbox.sleep(0.3) -- a poll is under way
+      assert.is_false(waiting:done())
+      if kind == "closed" then watcher:close() else waiting:cancel() end
+      local change, err = waiting:wait(5)
+      assert.is_nil(change)
+      assert.same({ kind, "files:watch" }, { err.kind, err.op })
+    end
+    client:close()
+    relay.stop()
   end)
 
   it("is an iterator of a for loop, which can be left", function()

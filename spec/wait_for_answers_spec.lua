@@ -21,6 +21,7 @@ describe("wait_for_url", function()
     local seen = {}
     return function(request, connection)
       local id, port = request.path:match("^/v1/sandboxes/([^/]+)/endpoints/(%d+)")
+      if id == "absent" then return connection:respond(404, JSON, '{"code":"SANDBOX_NOT_FOUND","message":"not found"}') end
       if id then
         return connection:respond(200, JSON, json.encode { endpoint = request.headers.host .. "/" .. port })
       end
@@ -86,12 +87,14 @@ describe("wait_for_url", function()
     end
   end)
 
-  it("ends at once when the sandbox is gone", function()
-    local gone = assert(client:connect("gone", { wait = false }))
-    local began = core.now()
-    local err = fails("state", "sandbox_gone", gone:wait_for_url(8080, "/503", { timeout = 60 }))
-    assert.equal("sandbox:wait_for_url", err.op)
-    assert.is_true(core.now() - began < 10)
+  it("ends at once when the sandbox is gone, before and after the lookup of the endpoint", function()
+    for _, id in ipairs { "gone", "absent" } do
+      local gone = assert(client:connect(id, { wait = false }))
+      local began = core.now()
+      local err = fails("state", "sandbox_gone", gone:wait_for_url(8080, "/503", { timeout = 60 }))
+      assert.same({ "sandbox:wait_for_url", id }, { err.op, err.sandbox_id })
+      assert.is_true(core.now() - began < 10)
+    end
   end)
 
   it("raises for wrong arguments", function()

@@ -263,6 +263,7 @@ leave_out("terminal", "takes the time to wait as its argument, or waits for outp
 leave_out("terminal", "nothing is sent", "detach", "call_execd", "call_execd_within", "execd_endpoint")
 leave_out("task", "nothing is sent", "done", "is_current", "cancel", "abandon", "fail", "deliver_cancel", "set_waiter")
 leave_out("task", "takes the time to wait as its argument", "join")
+leave_out("task", "waits for what the task waits for, which has a limit", "join_own")
 
 -- The public methods of all classes of objects.
 local function public_methods()

@@ -105,7 +105,8 @@ const char *osb_websocket_open(osb_websocket *websocket, const char *head, size_
         return "the server switched to another protocol than WebSocket";
     osb_ws_accept(websocket->key, accept);
     value = next_value(head, length, &position, "Sec-WebSocket-Accept", &value_length);
-    if (!value || value_length != OSB_WS_ACCEPT_LENGTH || memcmp(value, accept, value_length) != 0)
+    if (!value || value_length != OSB_WS_ACCEPT_LENGTH || memcmp(value, accept, value_length) != 0
+        || next_value(head, length, &position, "Sec-WebSocket-Accept", &value_length)) /* it may not appear twice */
         return "the server's Sec-WebSocket-Accept does not answer our key";
     if (has_header(head, length, "Sec-WebSocket-Extensions") || has_header(head, length, "Sec-WebSocket-Protocol"))
         return "the server chose an extension or a subprotocol, and none was offered";

@@ -277,6 +277,14 @@ local function api_key_of(op, given)
   return key
 end
 
+-- Checks an argument of `new` before the options. A table is probably the options, so the error names their place.
+local function check_text(op, what, value, kind)
+  if type(value) == "table" then
+    options.raise(op, what .. " must be a string, not a table: the options are the third argument, as in new(url, key, options)")
+  end
+  if value ~= nil then options.argument(op, what, value, kind) end
+end
+
 --- Makes a client. Nothing is sent yet.
 --- ```lua
 --- local client = opensandbox.new("https://sandboxes.example.com", key, { use_server_proxy = true })
@@ -287,8 +295,8 @@ end
 ---@return opensandbox.Client
 local function new(base, api_key, opts)
   local op = "new"
-  if base ~= nil then options.argument(op, "the url", base, "nonempty string") end
-  if api_key ~= nil then options.argument(op, "the API key", api_key, "string") end
+  check_text(op, "the url", base, "nonempty string")
+  check_text(op, "the API key", api_key, "string")
   opts = options.check(op, opts, option_types)
   local full, parsed = base_url(op, base)
   local key = api_key_of(op, api_key)

@@ -11,6 +11,7 @@ local helper_commands = require "opensandbox.files.helper_commands"
 local limited_target = require "opensandbox.files.limited_target"
 local options = require "opensandbox.base.options"
 local remote_paths = require "opensandbox.files.remote_paths"
+local task = require "opensandbox.loop.task"
 local time = require "opensandbox.base.time"
 
 local OP = "files:watch"
@@ -121,9 +122,18 @@ local function timeout_error(self, cause)
     seconds = self._limit.seconds, sandbox_id = self._target.id, cause = cause }
 end
 
+-- Lists in a task of its own, which `close` cancels, because the sandbox may not answer for long.
+local function list_in_task(self)
+  local current, err
+  self._listing = task.spawn_detached(function() current, err = list(self) end)
+  local _, interruption = self._listing:join_own(OP)
+  self._listing = nil
+  return current, interruption or err
+end
+
 -- Polls once. Returns an error, or nothing.
 local function poll(self)
-  local current, err = list(self)
+  local current, err = list_in_task(self)
   if err then return err.kind == "timeout" and self._limit:has_passed() and timeout_error(self, err) or err end
   if not current then return nil end
   self._changes, self._next = difference(self._list, current), 1
@@ -154,7 +164,7 @@ function Watcher:next()
     if self._limit:has_passed() then return nil, timeout_error(self) end
     err = self._target.client.http:sleep(OP, self._limit:clamp(self._interval), false, self)
     if not err and not self._closed then err = poll(self) end
-    if err then return nil, err end
+    if err and not self._closed then return nil, err end
   end
 end
 
@@ -173,6 +183,7 @@ end
 function Watcher:close()
   self._closed = true
   self._target.client.http:wake(self)
+  if self._listing then self._listing:cancel() end
   return true
 end
 

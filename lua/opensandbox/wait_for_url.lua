@@ -4,6 +4,7 @@ local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local options = require "opensandbox.base.options"
 local polling = require "opensandbox.loop.polling"
+local sandbox_state = require "opensandbox.lifecycle.sandbox_state"
 
 local wait_for_url = {}
 
@@ -74,6 +75,7 @@ function wait_for_url.wait(self, port, path, opts)
     local seconds, err, status = limit:clamp(math.max(timeout * MAX_REQUEST_SHARE, MIN_REQUEST_TIMEOUT)), nil, nil
     if not endpoint then
       endpoint, err = self:call_server(op, limit, "get_endpoint", port)
+      if err and sandbox_state.is_absence(err) then err = sandbox_state.gone(op, self.id, err) end
     end
     if endpoint then status, err = request_status(client, endpoint, op, path, seconds) end
     if status and (status == opts.status or (not opts.status and status >= 200 and status < 400)) then return status end

@@ -36,3 +36,13 @@ describe("a text as a number", function()
     end
   end)
 end)
+
+describe("a natural number", function()
+  it("is whole, not negative, and exact in every Lua", function()
+    for _, value in ipairs { 0, 1, 2 ^ 53 - 1 } do assert.is_true(numbers.is_natural(value), value) end
+    for _, value in ipairs { -1, 0.5, 2 ^ 53, math.huge, -math.huge, 0 / 0, "1", {} } do
+      assert.is_false(numbers.is_natural(value), tostring(value))
+    end
+    assert.is_false(numbers.is_natural(nil))
+  end)
+end)

@@ -85,6 +85,23 @@ describe("an option table", function()
     assert.equal(plain, options.check("op", plain, known))
   end)
 
+  it("suggests the known name for one with a character too many, too few or wrong, or two in the wrong order", function()
+    local names = { image = "string", timeout = "seconds", env = "table", name = "string" }
+    for wrong, right in pairs {
+      imagee = "image", imge = "image", imabe = "image", imgae = "image", timeuot = "timeout", tiemotu = "timeout",
+      evn = "env", anme = "name",
+    } do
+      local ok, message = pcall(options.check, "op", { [wrong] = 1 }, names)
+      assert.is_false(ok)
+      assert.truthy(message:find(("unknown option '%s' (did you mean '%s'?)"):format(wrong, right), 1, true), message)
+    end
+    for _, far in ipairs { "gamie", "eman", "vne", "url" } do
+      local ok, message = pcall(options.check, "op", { [far] = 1 }, names)
+      assert.is_false(ok)
+      assert.truthy(message:find("known are env, image, name, timeout", 1, true), message)
+    end
+  end)
+
   it("names the entry of an option that is wrong", function()
     local ok, message = pcall(options.check, "op", { env = { A = {} } }, known)
     assert.is_false(ok)

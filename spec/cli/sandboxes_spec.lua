@@ -106,6 +106,13 @@ describe("opensandbox", function()
     fails(2, "a subcommand is missing", { "--" })
   end)
 
+  it("names the help that shows the arguments, and the place of an option before the subcommand", function()
+    fails(2, "'opensandbox create --help' shows the arguments", { "create" })
+    fails(2, "'opensandbox kill --help' shows the arguments", { "kill" })
+    fails(2, "'opensandbox --help' shows the arguments", { "--" })
+    fails(2, "unknown option '--url'. Options come after the subcommand (see 'opensandbox --help')", { "--url", "http://h", "ls" })
+  end)
+
   it("names what fails: the server, the key", function()
     fails(1, "connect", { "ls", "--url", "http://127.0.0.1:1" })
     fails(1, "HTTP 401", { "ls", "--key", "wrong" })

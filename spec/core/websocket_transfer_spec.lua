@@ -166,6 +166,9 @@ describe("a WebSocket", function()
       function routes.noaccept(request, connection)
         websocket.accept(request, connection, { headers = { ["Sec-WebSocket-Accept"] = false } })
       end
+      function routes.twoaccepts(request, connection)
+        websocket.accept(request, connection, { headers = { ["X-After"] = "\r\nSec-WebSocket-Accept: " .. ("A"):rep(27) .. "=" } })
+      end
       function routes.noupgrade(request, connection)
         websocket.accept(request, connection, { headers = { Upgrade = false } })
       end
@@ -318,7 +321,8 @@ describe("a WebSocket", function()
     end)
 
     for path, words in pairs {
-      ["/badaccept"] = "Sec-WebSocket-Accept", ["/noaccept"] = "Sec-WebSocket-Accept", ["/noupgrade"] = "another protocol",
+      ["/badaccept"] = "Sec-WebSocket-Accept", ["/noaccept"] = "Sec-WebSocket-Accept",
+      ["/twoaccepts"] = "Sec-WebSocket-Accept", ["/noupgrade"] = "another protocol",
       ["/noconnection"] = "another protocol", ["/other"] = "another protocol", ["/extension"] = "an extension",
       ["/subprotocol"] = "an extension",
     } do

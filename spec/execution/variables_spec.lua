@@ -188,3 +188,28 @@ describe("set_env with an execd of August, which keeps quotes,", function()
     end
   end)
 end)
+
+describe("set_env with a hostile sandbox", function()
+  it("takes no time for a reason of white space", function()
+    local server = fault_server.start [[
+      return function(request, connection)
+        if request.path:find("/endpoints/", 1, true) then
+          return connection:respond(200, { ["Content-Type"] = "application/json" }, json.encode { endpoint = request.headers.host })
+        end
+        connection:start(200, { ["Content-Type"] = "text/event-stream" })
+        connection:event { type = "init", text = "c1" }
+        connection:event { type = "stderr", text = (" "):rep(256 * 1024) .. "x" }
+        connection:event { type = "error", error = { ename = "CommandExecError", evalue = "1" } }
+        connection:finish()
+      end
+    ]]
+    local client = opensandbox.new(server.url, "k")
+    local before = opensandbox.now()
+    local ok, err = assert(client:connect("s", { wait = false })):set_env { A = "x" }
+    assert.is_nil(ok)
+    assert.same({ "state", "env_failed", "sandbox:set_env" }, { err.kind, err.code, err.op })
+    assert.is_true(opensandbox.now() - before < 10)
+    client:close()
+    server:stop()
+  end)
+end)

@@ -25,6 +25,7 @@ local SERVER = [[
     elseif request.method == "DELETE" then
       deletes[name] = (deletes[name] or 0) + 1
       if name == "mute" then return connection:silence() end
+      if name == "busy" then return connection:respond(503, { ["Retry-After"] = "25" }, "") end
       if name == "refused" then return connection:respond(403, JSON, '{"code":"NO","message":"no"}') end
       if deletes[name] <= tonumber(name:match("%-(%d+)") or 0) then return connection:reset() end
       state[name .. path] = deletes[name]
@@ -114,6 +115,15 @@ describe("a sandbox whose DELETE fails", function()
     client:close()
     assert.is_true(core.now() - began < 3)
     assert.equal(5, server:state()["close-4/sandboxes/s1"])
+  end)
+
+  it("keeps no task waiting after the client was closed, although the server asks to wait longer", function()
+    local sandbox = create "busy"
+    local killing = opensandbox.spawn(function() return sandbox:kill { timeout = 60 } end)
+    wait_until(function() return deletes "busy" > 0 end, "nothing is deleted")
+    client:close()
+    wait_until(function() return killing:done() and next(client.cleanup.tasks) == nil end, "a task waits")
+    assert.equal("closed", select(2, killing:wait()).kind)
   end)
 
   it("is deleted while the client closes, when memory did not suffice to start that before", function()

@@ -106,7 +106,7 @@ describe("the question why a sandbox does not answer", function()
   local server, client
 
   setup(function()
-    -- The id says what its endpoint answers; the sandbox is Running.
+    -- The id says what its endpoint answers. The sandbox is Running; those named deleted and resumed change after the first question.
     server = fault_server.start [[
       local JSON = { ["Content-Type"] = "application/json" }
       local answers = {
@@ -114,6 +114,7 @@ describe("the question why a sandbox does not answer", function()
         proxy = { 502, JSON, '{"code":"GENERAL::UNKNOWN_ERROR","message":"no connection"}' },
         execd = { 503, JSON, '{"code":"SERVICE_UNAVAILABLE","message":"no"}' }, route = { 404, {}, "404 page not found" },
         missing = { 404, JSON, '{"code":"FILE_NOT_FOUND","message":"no"}' }, mute = { 502, {}, "" },
+        deleted = { 502, {}, "" }, resumed = { 502, {}, "" },
       }
       return function(request, connection)
         local id = request.path:match("^/execd/(%w+)")
@@ -124,8 +125,13 @@ describe("the question why a sandbox does not answer", function()
         end
         state["asked " .. id] = (state["asked " .. id] or 0) + 1
         if id == "mute" then return connection:silence() end
+        local is_first = state["asked " .. id] == 1
         connection:after(50, function()
-          connection:respond(200, JSON, json.encode { id = id, status = { state = "Running" } })
+          if id == "deleted" and not is_first then
+            return connection:respond(404, JSON, '{"code":"DOCKER::SANDBOX_NOT_FOUND","message":"Sandbox deleted not found."}')
+          end
+          local name = id == "resumed" and is_first and "Paused" or "Running"
+          connection:respond(200, JSON, json.encode { id = id, status = { state = name } })
         end)
       end
     ]]
@@ -144,8 +150,20 @@ describe("the question why a sandbox does not answer", function()
       assert.equal(is_asked and 1 or nil, server:state()["asked " .. id], id)
       _, err = sandbox.files:read("/a")
       assert.equal("http", err.kind, id)
-      assert.equal(is_asked and 1 or nil, server:state()["asked " .. id], id) -- the answer is still new
+      assert.equal(is_asked and 2 or nil, server:state()["asked " .. id], id)
     end
+  end)
+
+  it("is asked again after an answer that may have changed meanwhile, and not after one that cannot", function()
+    local deleted = assert(client:connect("deleted", { wait = false }))
+    local codes = {}
+    for i = 1, 4 do codes[i] = select(2, deleted.files:read("/a")).code end
+    assert.same({ "HTTP_502", "sandbox_gone", "sandbox_gone", "sandbox_gone" }, codes)
+    assert.equal(2, server:state()["asked deleted"])
+
+    local resumed = assert(client:connect("resumed", { wait = false }))
+    for i = 1, 2 do codes[i] = select(2, resumed.files:read("/a")).code end
+    assert.same({ "sandbox_paused", "HTTP_502" }, { codes[1], codes[2] })
   end)
 
   it("waits no longer than the call may, and at least a little", function()

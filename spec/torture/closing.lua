@@ -1,28 +1,40 @@
---- Everything is closed from everywhere, with the collector at work all the time: closing.lua [PLACE]
+--- Everything is closed from everywhere, with the collector at work all the time: closing.lua SHORT|FULL [NAME]
 --
--- A matrix: in each place where code of the user runs while a call is under way, each object is closed. The call must end soon, with a
--- result or with an error of the library; nothing may stay behind, and nothing may crash, which says most under a sanitizer. What the core
--- does when its objects are closed by finalizers is in spec/core/finalizer_spec.lua. PLACE: part of a name, to try some places only.
+-- A combination: an object is closed, in a place, while something is in use. The use must end soon, with the documented kind of error, whose
+-- `op` is the method that was called. Nothing may stay behind: no descriptor, no sandbox, no coroutine that waits. Nothing may crash, which
+-- says most under a sanitizer. The tables are in closing_matrix.lua. What the core does when its objects are closed by finalizers is in
+-- spec/core/finalizer_spec.lua. "full" tries each wait from each place, and closes in each callback also what its call does not depend on;
+-- "short" distributes the places over the waits. NAME: part of the name of a combination, to try some only.
+
+-- Every coroutine, before the library is loaded, so that one that waits for ever is found.
+local coroutines = {}
+local create = coroutine.create
+coroutine.create = function(fn) -- luacheck: ignore 122
+  local made = create(fn)
+  coroutines[made] = true
+  return made
+end
 
 local core = require "opensandbox.core"
+local matrix = require "spec.torture.closing_matrix"
 local opensandbox = require "opensandbox"
-local leave_garbage = require "spec.support.leave_garbage"
 local process = require "spec.support.process"
 local procfs = require "spec.support.procfs"
+local silencing_relay = require "spec.support.silencing_relay"
 local temporary = require "spec.support.temporary"
 
-local only = arg[1]
+local is_full, only = arg[1] == "full", arg[2]
 
-local CONCURRENCY = 8 -- combinations at the same time
-local HANG_TIME = 60  -- seconds
-local MAX_TIME = 20   -- seconds for a call: each client that closes may hold up the others for two seconds
-local IMAGE = "python:3.12"
-local CONTENT = ("content"):rep(40000)
+local CONCURRENCY = 40     -- combinations at the same time
+local HANG_TIME = 90       -- seconds
+local CLIENT_TIMEOUT = 30  -- seconds: longer than a use may take, so that a wait that ends by its own limit is found
+local MAX_TIME = 12        -- seconds from the closing to the end of the use: each client that closes may hold up the others for two seconds
+local MAX_CLOSE_TIME = 15  -- seconds of a closing
+local SLOW_URL = "http://slow.example" -- its lookup takes as long as spec/c/slow_lookup.c says
+local SETTLE_TIME = 20     -- seconds in which the last deletes, tasks and name lookups end
 
 local server = process.devserver { grace = 0 }
-local observer = opensandbox.new(server.url, server.key)
-local directory = temporary.directory()
-local upload = temporary.file(CONTENT, directory)
+local relay = silencing_relay.start(tonumber(server.url:match ":(%d+)$"))
 local failures, combinations, outcomes = 0, 0, {}
 
 local function fail(where, ...)
@@ -31,189 +43,93 @@ local function fail(where, ...)
   io.stdout:flush()
 end
 
--- Objects that are closed. Each function takes the context of a combination.
-local targets = {
-  client = function(c) c.client:close() end,
-  sandbox = function(c) c.sandbox:close() end,
-  ["the sandbox's id"] = function(c) c.client:delete_sandbox(c.sandbox.id) end,
-  session = function(c) c.session:close() end,
-  code = function(c) c.code:close() end,
-  command = function(c) c.command:kill() end,
-  reader = function(c) c.reader:close() end,
-  terminal = function(c) c.terminal:close() end,
-  pool = function(c) c.pool:close() end,
-  ["the task"] = function(c) c.task:cancel() end,
-}
+-- An error that no code waits for is a failure.
+opensandbox.new(nil, nil, { loop = { name = "closing", report = function(text) fail("reported", "%s", text) end } }):close()
 
--- Places: each makes the call during which `close` is called.
-local places = {
-  ["on_stdout of run"] = function(c, close) return c.sandbox:run("echo a; sleep 0.05; echo b", { on_stdout = close }) end,
-  ["on_event of run"] = function(c, close) return c.sandbox:run("echo a", { on_event = close }) end,
-  ["on_stdout of a durable run"] = function(c, close)
-    return c.sandbox:run("echo a; sleep 0.05; echo b", { durable = true, on_stdout = close })
-  end,
-  ["on_stdout of an exact run"] = function(c, close) return c.sandbox:run("echo a", { capture = "exact", on_stdout = close }) end,
-  ["on_stdout of session:run"] = function(c, close) return c.session:run("echo a; sleep 0.05; echo b", { on_stdout = close }) end,
-  ["on_stdout of code:run"] = function(c, close) return c.code:run("print(1)", { on_stdout = close }) end,
-  ["a reader function of files:write"] = function(c, close)
-    local count = 3
-    return c.sandbox.files:write("/tmp/written", function()
-      count = count - 1
-      if count == 1 then close() end
-      return count > 0 and CONTENT or nil
-    end)
-  end,
-  ["a reader function of stdin"] = function(c, close)
-    local count = 2
-    return c.sandbox:run("cat", { stdin = function()
-      count = count - 1
-      close()
-      return count > 0 and "input" or nil
-    end })
-  end,
-  ["on_progress of files:upload"] = function(c, close)
-    return c.sandbox.files:upload(upload, "/tmp/up", { on_progress = close })
-  end,
-  ["on_progress of files:download"] = function(c, close)
-    return c.sandbox.files:download("/tmp/file", c.own .. "/down", { on_progress = close })
-  end,
-  ["on_progress of files:upload_dir"] = function(c, close)
-    return c.sandbox.files:upload_dir(directory, "/tmp/up", { on_progress = close })
-  end,
-  ["on_progress of files:download_dir"] = function(c, close)
-    return c.sandbox.files:download_dir("/tmp", c.own .. "/tree", { on_progress = close })
-  end,
-  ["on_request"] = function(c, close)
-    c.on_request = close
-    return c.sandbox:run "echo a"
-  end,
-  ["on_response"] = function(c, close)
-    c.on_response = close
-    return c.sandbox.files:read "/tmp/file"
-  end,
-  ["on_state of create"] = function(c, close) return c.client:create { image = IMAGE, on_state = close } end,
-  ["the events of a command"] = function(c, close)
-    for _ in c.command:events() do close() end
-    return true
-  end,
-  ["the lines of a reader"] = function(c, close)
-    for _ in c.reader:lines() do close() end
-    return true
-  end,
-  ["on_output of a terminal"] = function(c, close)
-    local terminal, err = c.sandbox:terminal { command = "echo a; sleep 0.1; echo b", on_output = close }
-    if not terminal then return nil, err end
-    local code, problem = terminal:wait { timeout = 5 }
-    terminal:close()
-    return code, problem
-  end,
-  ["another task, while terminal:read waits"] = function(c, close)
-    opensandbox.spawn(function()
-      opensandbox.sleep(0.05)
-      close()
-    end)
-    return c.terminal:read(0.5)
-  end,
-  ["another task, while run waits"] = function(c, close)
-    opensandbox.spawn(function()
-      opensandbox.sleep(0.05)
-      close()
-    end)
-    return c.sandbox:run "sleep 0.3"
-  end,
-  ["another task, while a reader is read"] = function(c, close)
-    opensandbox.spawn(close)
-    return c.reader:read "a"
-  end,
-  ["another task, while a pool acquires"] = function(c, close)
-    opensandbox.spawn(close)
-    local sandbox, err = c.pool:acquire { timeout = 2 }
-    if sandbox then sandbox:close() end
-    return sandbox, err
-  end,
-  ["a task of map"] = function(_, close)
-    return opensandbox.map({ 1, 2 }, function()
-      close()
-      return true
-    end)
-  end,
-  ["__index of the options"] = function(c, close)
-    return c.sandbox:run("echo a", setmetatable({}, { __index = function() close() end }))
-  end,
-  ["a finalizer, while run waits"] = function(c, close)
-    return c.sandbox:run("echo a; echo b; sleep 0.1", { on_event = function()
-      leave_garbage(close)
-      collectgarbage()
-    end })
-  end,
-  ["a finalizer, while a reader is read"] = function(c, close)
-    leave_garbage(close)
-    local size = 0
-    while true do
-      local bytes, err = c.reader:read(5000)
-      if not bytes then return not err and size or nil, err end
-      size = size + #bytes
-    end
-  end,
-}
+local observer = opensandbox.new(server.url, server.key)
+local directory = temporary.directory()
+local tree = temporary.directory(directory)
+local upload = temporary.file(matrix.CONTENT, tree)
 
--- Opens one of each object, so that each can be closed in each place.
-local function context()
-  local c = { own = temporary.directory(directory) }
-  c.client = opensandbox.new(server.url, server.key, {
-    timeout = 5, idle_timeout = 5, transfer_idle_timeout = 5,
-    on_request = function() if c.on_request then c.on_request() end end,
-    on_response = function() if c.on_response then c.on_response() end end,
+local function context(number, peer)
+  local c = setmetatable({}, { __index = function(self, name)
+    local make = matrix.objects[name]
+    local object = make and make(self)
+    rawset(self, name, object)
+    return object
+  end })
+  c.own, c.tree, c.upload = temporary.directory(directory), tree, upload
+  c.port = (peer == "falls silent" or peer == "is silent" or peer == "is busy") and relay.open() or nil
+  local url = peer == "has a slow name" and SLOW_URL or c.port and "http://127.0.0.1:" .. c.port or server.url
+  c.metadata = { combination = tostring(number) }
+  c.client = opensandbox.new(url, server.key, {
+    use_server_proxy = c.port ~= nil, connect_timeout = CLIENT_TIMEOUT, timeout = CLIENT_TIMEOUT, idle_timeout = CLIENT_TIMEOUT,
+    transfer_idle_timeout = CLIENT_TIMEOUT,
+    on_request = function() if rawget(c, "on_request") then c.on_request() end end,
+    on_response = function() if rawget(c, "on_response") then c.on_response() end end,
   })
-  c.sandbox = assert(c.client:create { image = IMAGE })
-  assert(c.sandbox.files:write("/tmp/file", CONTENT .. "\n" .. CONTENT))
-  c.session = assert(c.sandbox:session())
-  c.code = assert(c.sandbox:code "python")
-  c.command = assert(c.sandbox:start "echo a; sleep 0.1; echo b")
-  c.reader = assert(c.sandbox.files:open "/tmp/file")
-  c.terminal = assert(c.sandbox:terminal { command = "sleep 60" })
-  c.pool = c.client:pool { image = IMAGE, min_idle = 0, max_size = 1 }
   return c
 end
 
--- Closes what is left, in whatever state it is.
-local function clean_up(c)
-  c.on_request, c.on_response = nil, nil
-  c.terminal:close()
-  c.client:close()
-end
-
-local function try(place_name, target_name)
-  local where = ("%s closed in %s"):format(target_name, place_name)
-  combinations = combinations + 1
-  local c = context()
-  local has_closed, is_closing = false, false
-  local function close()
-    if is_closing or has_closed then return end -- closing sends requests, which call the hooks
-    is_closing = true
-    local ok, problem = pcall(targets[target_name], c)
-    is_closing, has_closed = false, true
-    if not ok and not (type(problem) == "table" and problem.kind) then fail(where, "closing raised: %s", tostring(problem)) end
-  end
-  local began = core.now()
-  c.task = opensandbox.spawn(function()
-    local ok, value, err = pcall(places[place_name], c, close)
-    return { ok = ok, value = value, err = err }
-  end)
-  local result, err = c.task:wait(MAX_TIME)
-  if not result then
-    if type(err) ~= "table" or err.kind ~= "cancelled" or target_name ~= "the task" then fail(where, "%s", tostring(err)) end
-    result = { ok = true, err = err }
-  end
-  local took = core.now() - began
-  err = not result.ok and result.value or result.value == nil and result.err or nil
-  if err and not (type(err) == "table" and err.kind) then
-    fail(where, "%s: %s", result.ok and "returned" or "raised", tostring(err))
-  end
-  if took > MAX_TIME then fail(where, "took %.1f s", took) end
+-- Checks how a use has ended.
+local function check_outcome(combination, c, result)
+  local use, closing, where = combination.use, combination.closing, combination.name
+  local err = not result.ok and result.value or result.value == nil and result.err or nil
   local outcome = err and tostring(type(err) == "table" and err.kind or "?") or "value"
   outcomes[outcome] = (outcomes[outcome] or 0) + 1
-  clean_up(c)
+  if err and not opensandbox.is_error(err) then
+    return fail(where, "%s: %s", result.ok and "returned" or "raised", tostring(err))
+  end
+  local op = err and err.kind == "cancelled" and combination.place and combination.place.op or use.op
+  local is_right = not err or err.op == op or (type(op) == "table" and op[err.op])
+  if not is_right then fail(where, "op %s: %s", tostring(err.op), err) end
+  local name = combination.closing_name
+  local kinds = use.kinds and use.kinds[name] or closing.kinds
+  if err and not kinds[err.kind] then fail(where, "kind %s: %s", err.kind, err) end
+  local may_succeed = not combination.place or (use.values and use.values[name])
+  if not err and not may_succeed then fail(where, "ended with %s", tostring(result.value)) end
+  if not c.closed_at then return fail(where, "was never closed") end
+  local took = result.ended - c.closed_at
+  if took > MAX_TIME then fail(where, "ended %.1f s after the closing: %s", took, tostring(err)) end
+end
+
+local function try(combination, number)
+  local use, closing, where, peer = combination.use, combination.closing, combination.name, combination.peer
+  combinations = combinations + 1
+  local c = context(number, peer)
+  for _, name in ipairs(use.needs or {}) do assert(c[name]) end
+  for _, name in ipairs(type(use.of) == "table" and use.of or { use.of }) do assert(c[name]) end
+  if closing.object then assert(c[closing.object]) end
+  if not combination.place then assert(c.sandbox) end
+  if peer == "is silent" then relay.change(c.port, "silent") elseif peer == "is busy" then relay.change(c.port, "busy") end
+  local is_closing = false
+  local function close()
+    if is_closing or rawget(c, "is_closed") then return end -- closing sends requests, which call the hooks
+    is_closing, c.closed_at = true, core.now()
+    if peer == "falls silent" then relay.change(c.port, "silent") end
+    local ok, problem = pcall(closing.close, c)
+    is_closing, c.is_closed = false, true
+    if not ok and not opensandbox.is_error(problem) then fail(where, "closing raised: %s", tostring(problem)) end
+  end
+  c.is_closed, c.closed_at = false, false
+  c.on_request, c.on_response = false, false
+  local call = combination.place and function() return combination.place.run(c, use, close) end
+    or function() return use.call(c, close) end
+  c.task = opensandbox.spawn(function()
+    local ok, value, err = opensandbox.pcall(call)
+    return { ok = ok, value = value, err = err, ended = core.now() }
+  end)
+  local result, err = c.task:wait { timeout = HANG_TIME }
+  if not result then result = { ok = true, err = err, ended = core.now() } end
+  c.on_request, c.on_response = false, false
+  check_outcome(combination, c, result)
+  while c.closed_at and not c.is_closed and core.now() - c.closed_at < MAX_CLOSE_TIME do opensandbox.sleep(0.01) end
+  if c.closed_at and not c.is_closed then fail(where, "closing does not end") end
+  local terminal = rawget(c, "terminal")
+  if terminal and not c.port then terminal:close() end
+  if c.port then relay.change(c.port, "agreeing") end -- closing a client whose deletes are not answered blocks the others
+  c.client:close()
+  if c.port then assert(observer:kill_all { metadata = c.metadata }) end -- the peer has received no delete
 end
 
 local function sorted(map)
@@ -221,6 +137,89 @@ local function sorted(map)
   for name in pairs(map) do list[#list + 1] = name end
   table.sort(list)
   return list
+end
+
+-- Returns whether closing this must end the wait.
+local function concerns(use, closing)
+  if not closing.object then return true end
+  for _, name in ipairs(use.of) do
+    if name == closing.object then return true end
+  end
+  return false
+end
+
+local chosen = {}
+
+local function choose(combination)
+  if not only or combination.name:find(only, 1, true) then chosen[#chosen + 1] = combination end
+end
+
+local function choose_wait(use_name, closing_name, peer, place_name)
+  choose { use = matrix.waits[use_name], closing = matrix.closings[closing_name], closing_name = closing_name, peer = peer,
+    place = matrix.places[place_name],
+    name = ("%s closed from %s during %s, whose peer %s"):format(closing_name, place_name, use_name, peer) }
+end
+
+local place_names, next_place, next_peer = sorted(matrix.places), 0, 0
+
+-- The short form tries one in so many of the combinations that block all others while the peer is silent.
+local SHORT_SHARES = { place = 8, closing = 3 }
+local blocking = { place = 0, closing = 0 }
+
+-- Returns whether the short form leaves this combination out.
+local function is_left_out(what, entry, peer)
+  if is_full or peer == "answers" or not entry.blocks then return false end
+  blocking[what] = blocking[what] + 1
+  return blocking[what] % SHORT_SHARES[what] ~= 1
+end
+
+-- Returns the peers of a wait. Of those that do not answer, the short form tries one, in turn.
+local function peers_of(use)
+  if is_full then return use.peers end
+  local answering, others = {}, {}
+  for _, peer in ipairs(use.peers) do
+    local list = peer == "answers" and answering or others
+    list[#list + 1] = peer
+  end
+  next_peer = next_peer + 1
+  answering[#answering + 1] = others[next_peer % #others + 1]
+  return answering
+end
+
+-- Returns the number of the place for the short form.
+local function short_place(usable, peer)
+  next_place = next_place + 1
+  local index = next_place % #usable + 1
+  return is_left_out("place", matrix.places[usable[index]], peer) and index % #usable + 1 or index
+end
+
+for _, use_name in ipairs(sorted(matrix.waits)) do
+  local use = matrix.waits[use_name]
+  local usable = {}
+  for _, place_name in ipairs(place_names) do
+    if use.sends or not matrix.places[place_name].needs_request then usable[#usable + 1] = place_name end
+  end
+  for _, closing_name in ipairs(sorted(matrix.closings)) do
+    local closing = matrix.closings[closing_name]
+    for _, peer in ipairs(concerns(use, closing) and peers_of(use) or {}) do
+      if (peer == "answers" or closing.is_local) and not is_left_out("closing", closing, peer) then
+        local short = short_place(usable, peer)
+        for i, place_name in ipairs(usable) do
+          if is_full or i == short then choose_wait(use_name, closing_name, peer, place_name) end
+        end
+      end
+    end
+  end
+end
+for _, use_name in ipairs(sorted(matrix.callbacks)) do
+  local use = matrix.callbacks[use_name]
+  for _, closing_name in ipairs(sorted(matrix.closings)) do
+    local closing = matrix.closings[closing_name]
+    if is_full or not closing.object or closing.object == "sandbox" or closing.object == use.of then
+      choose { use = use, closing = closing, closing_name = closing_name, peer = "answers",
+        name = ("%s closed in %s"):format(closing_name, use_name) }
+    end
+  end
 end
 
 collectgarbage("setpause", 1)
@@ -232,44 +231,53 @@ local collecting = opensandbox.spawn(function()
     for where, start in pairs(running) do
       if core.now() - start > HANG_TIME then
         fail(where, "does not end")
-        os.exit(1)
+        running[where] = nil
       end
     end
     opensandbox.sleep(0.005)
   end
 end)
 
-local chosen = {}
-for _, place in ipairs(sorted(places)) do
-  if not only or place:find(only, 1, true) then
-    for _, target in ipairs(sorted(targets)) do chosen[#chosen + 1] = { place, target } end
-  end
-end
-
 local began = core.now()
-try(chosen[1][1], chosen[1][2]) -- loads what is loaded when it is first used
+try(chosen[1], 0) -- loads what is loaded when it is first used
 collectgarbage()
 local descriptors = procfs.descriptors()
-local done, problems = opensandbox.map(chosen, function(each)
-  local where = ("%s closed in %s"):format(each[2], each[1])
-  running[where] = core.now()
-  try(each[1], each[2])
-  running[where] = nil
+local done, problems = opensandbox.map(chosen, function(combination, number)
+  running[combination.name] = core.now()
+  local ok, problem = opensandbox.pcall(try, combination, number)
+  if not ok then fail(combination.name, "%s", tostring(problem)) end
+  running[combination.name] = nil
   return true
 end, { concurrency = CONCURRENCY })
 if not done or problems then fail("all", "%s", tostring(select(2, next(problems or {})))) end
-collectgarbage()
-if descriptors and procfs.descriptors() > descriptors then
-  fail("all", "%d descriptors are left", procfs.descriptors() - descriptors)
+collecting:cancel()
+
+local function waiting_coroutines()
+  local list = {}
+  for each in pairs(coroutines) do
+    if coroutine.status(each) == "suspended" then list[#list + 1] = each end
+  end
+  return list
 end
 
-local deadline = core.now() + 10
-while #assert(observer:list_sandboxes()) > 0 and core.now() < deadline do opensandbox.sleep(0.05) end
-local left = #assert(observer:list_sandboxes())
+-- Returns the number of descriptors that were not open at the beginning.
+local function added_descriptors()
+  return descriptors and math.max(procfs.descriptors() - descriptors, 0) or 0
+end
+
+local deadline = core.now() + SETTLE_TIME
+local left
+repeat
+  opensandbox.sleep(0.05)
+  collectgarbage()
+  left = #assert(observer:list_sandboxes())
+until left == 0 and #waiting_coroutines() == 0 and added_descriptors() == 0 or core.now() > deadline
 if left > 0 then fail("the server", "%d sandboxes are left", left) end
-collecting:cancel()
+for _, each in ipairs(waiting_coroutines()) do fail("all", "a coroutine waits for ever: %s", debug.traceback(each)) end
 observer:close()
+if added_descriptors() > 0 then fail("all", "%d descriptors are left", added_descriptors()) end
 server:stop()
+relay.stop()
 temporary.remove(directory)
 
 local list = {}

@@ -34,4 +34,11 @@ function numbers.parse(text)
   return tonumber(text:sub(1, point - 1) .. decimal_separator() .. text:sub(point + 1))
 end
 
+--- Returns whether a value is a whole number, 0 or greater, that numbers of Lua hold exactly.
+---@param value any
+---@return boolean
+function numbers.is_natural(value)
+  return type(value) == "number" and value >= 0 and value % 1 == 0 and value < 2 ^ 53
+end
+
 return numbers

@@ -38,17 +38,20 @@ function options.raise(op, text)
   error(op .. ": " .. text, caller_level())
 end
 
--- The number of single-character edits between two names.
+-- Returns the number of edits between two names: an additional, missing or other character, or two neighbours in the wrong order.
 local function edit_distance(a, b)
-  local row = {}
+  local before, row = nil, {}
   for j = 0, #b do row[j] = j end
   for i = 1, #a do
-    local diagonal = row[0]
-    row[0] = i
+    local new = { [0] = i }
     for j = 1, #b do
       local cost = a:byte(i) == b:byte(j) and 0 or 1
-      diagonal, row[j] = row[j], math.min(row[j] + 1, row[j - 1] + 1, diagonal + cost)
+      new[j] = math.min(row[j] + 1, new[j - 1] + 1, row[j - 1] + cost)
+      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        new[j] = math.min(new[j], before[j - 2] + 1)
+      end
     end
+    before, row = row, new
   end
   return row[#b]
 end
@@ -119,9 +122,7 @@ types["function"] = simple(function(value)
   return type(value) == "function" or (type(meta) == "table" and meta.__call ~= nil)
 end, "a function")
 
-types.natural = simple(function(value)
-  return type(value) == "number" and value >= 0 and value % 1 == 0 and value < 2 ^ 53
-end, "a whole number, 0 or greater")
+types.natural = simple(numbers.is_natural, "a whole number, 0 or greater")
 
 local MAX_SECONDS = 1e9
 

@@ -5,6 +5,7 @@ local output = require "opensandbox.cli.base.output"
 
 local arguments = {}
 
+local PROGRAM = "opensandbox"
 local MAX_WIDTH = 100 -- columns of the help
 
 -- The subcommands: groups of names with their summaries.
@@ -87,7 +88,11 @@ local function set_ends(parser, name)
     failure.raise(0)
   end)
   function parser.error(failed, message)
-    if message:find("^unknown option") then message = message .. "\nOptions of a command in a sandbox come after --" end
+    if message:find("^unknown option") then
+      local is_before_subcommand = full_names[failed] == PROGRAM
+      message = message .. "\nOptions " .. (is_before_subcommand and "come after the subcommand"
+        or "of a command in a sandbox come after --")
+    end
     message = message:gsub("%?\n", "? "):gsub("\n", ". ")
     failure.raise(failure.EXIT.USAGE, ("%s (see '%s --help')"):format(message, full_names[failed]))
   end
@@ -116,7 +121,7 @@ local function build(wanted)
   local width = math.min(output.columns() or 80, MAX_WIDTH)
   parser:help_max_width(width):usage_max_width(width):command_target("subcommand"):require_command(false)
   parser:help_description_margin(width < 60 and 14 or 25):epilog(EPILOG)
-  set_ends(parser, "opensandbox")
+  set_ends(parser, PROGRAM)
   parser:flag("--version", "Show the version and exit."):action(function()
     output.write("opensandbox " .. require "opensandbox.version" .. "\n")
     failure.raise(0)

@@ -28,7 +28,7 @@ local function report(value, name, command)
   local exit = command and command.runs_command and failure.EXIT.CANNOT_RUN or failure.EXIT.FAILED
   if failure.is(value) then
     if value.message then output.note(value.message, "red") end
-    if value.is_usage then output.note("'opensandbox --help' shows the arguments") end
+    if value.is_usage then output.note(("'opensandbox %s--help' shows the arguments"):format(name and name .. " " or "")) end
     return value.exit == failure.EXIT.FAILED and exit or value.exit
   end
   if type(value) == "table" then -- an error of the library

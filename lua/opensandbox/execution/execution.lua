@@ -170,7 +170,10 @@ function Execution:result()
   }
 end
 
-local function hint_for(text)
+--- Returns the hint for a command that was not started, if it is too long.
+---@param text string execd's reason
+---@return string? hint
+function execution.length_hint(text)
   return text:find("argument list too long", 1, true) and TOO_LONG_HINT or nil
 end
 
@@ -182,7 +185,7 @@ function Execution:on_server_error()
   local problem = self.server_error
   local is_busy = problem.message:find("session is busy", 1, true) ~= nil
   return nil, self.exchange:error { kind = "state", code = is_busy and "busy" or problem.code, message = problem.message,
-    retryable = is_busy, result = self:result(), hint = hint_for(problem.message) }
+    retryable = is_busy, result = self:result(), hint = execution.length_hint(problem.message) }
 end
 
 --- Returns the outcome after the terminal event.
@@ -198,7 +201,7 @@ function Execution:on_terminal()
       return nil, ex:error { kind = "stream", code = "exit_code_unknown", result = self:result(),
         message = "the command ended, but this execd lost its exit code: " .. text }
     end
-    return nil, ex:error { kind = "state", code = "start_failed", result = self:result(), hint = hint_for(text),
+    return nil, ex:error { kind = "state", code = "start_failed", result = self:result(), hint = execution.length_hint(text),
       message = "the command could not be started: " .. text }
   end
   return self:result()

@@ -12,6 +12,7 @@ local file_routes = require "opensandbox.files.file_routes"
 local isolated_errors = require "opensandbox.execution.isolated_errors"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
+local reason = require "opensandbox.base.reason"
 local shell = require "opensandbox.base.shell"
 local tables = require "opensandbox.base.tables"
 local upload_routes = require "opensandbox.files.upload_routes"
@@ -278,7 +279,7 @@ local function delete_file(self, endpoint, location)
   if not result then return nil, err end
   if result.exit_code == 0 then return true end
   return nil, errors.new { kind = "state", code = "delete_failed", op = self.op, sandbox_id = endpoint.sandbox_id, result = result,
-    message = ("%s could not be deleted: %s"):format(location.given, (result.stdout:gsub("%s+$", ""))) }
+    message = ("%s could not be deleted: %s"):format(location.given, reason(result.stdout)) }
 end
 
 function methods.delete_files(self, endpoint, list)

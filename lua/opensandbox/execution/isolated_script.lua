@@ -17,6 +17,7 @@
 local base64 = require "opensandbox.base.base64"
 local each = require "opensandbox.base.each"
 local options = require "opensandbox.base.options"
+local reason = require "opensandbox.base.reason"
 local tables = require "opensandbox.base.tables"
 
 local isolated_script = {}
@@ -120,7 +121,7 @@ end
 function isolated_script.cd_problem(result, opts)
   if not opts.cwd or result.exit_code ~= CD_FAILED then return nil end
   local at = result.stdout:find("cd: ", 1, true)
-  if at and result.stdout:find(opts.cwd, at, true) then return (result.stdout:gsub("%s+$", "")) end
+  if at and result.stdout:find(opts.cwd, at, true) then return reason(result.stdout) end
 end
 
 return isolated_script

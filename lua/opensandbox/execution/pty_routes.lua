@@ -7,6 +7,7 @@
 local create_rollback = require "opensandbox.http.create_rollback"
 local errors = require "opensandbox.base.errors"
 local json = require "opensandbox.base.json"
+local numbers = require "opensandbox.base.numbers"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
 local url = require "opensandbox.base.url"
@@ -104,7 +105,7 @@ function pty_routes:get_pty_session(execd, id, opts)
   local session, err = self.http:call_endpoint(execd, {
     op = op, method = "GET", path = session_path(op, id), timeout = opts.timeout,
     decode = function(object)
-      if type(object.running) ~= "boolean" or type(object.output_offset) ~= "number" then return nil, "terminal session" end
+      if type(object.running) ~= "boolean" or not numbers.is_natural(object.output_offset) then return nil, "terminal session" end
       return { id = object.session_id, running = object.running, output_offset = object.output_offset }
     end,
   })

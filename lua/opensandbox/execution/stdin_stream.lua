@@ -26,6 +26,7 @@ local WINDOW = 4              -- frames without an answer
 local STDIN = "\0"            -- channel
 local OPEN_TIMEOUT = 5        -- seconds that a command which was started gets to open the pipe
 local END = "0\n"             -- the frame at the end
+local MAX_ANSWER = 64 * 1024  -- bytes of a line: the longest one contains a path
 
 -- `dd` reads from a pipe no more than it is asked for. It is started once for each frame, and copies about 100 MB/s. A `dd` without
 -- `fullblock` copies each byte by itself, which is slow. Opening the pipe waits for the command to do the same; then its name is not needed
@@ -64,25 +65,37 @@ exec cat >/dev/null]]
 local Input = {}
 Input.__index = Input
 
--- Reads the script's answers that have arrived.
+local function take_answer(self, line)
+  if line == "ok" then
+    table.remove(self.frames, 1)
+    self.position = math.max(self.position - 1, 1)
+  elseif line == "closed" then
+    self.is_closed = true
+  elseif line == "open" then
+    self.pipe.is_open = true
+  elseif line == "end" then
+    self.has_ended = true
+  else
+    self.pipe.path = self.pipe.path or line:match("^ready (.+)$")
+    self.answer = tonumber(line:match("^%?(%d+)$")) or self.answer
+  end
+end
+
+-- Reads the script's answers that have arrived. The searches are plain, because a pattern takes minutes for a mebibyte without a newline.
 local function take_answers(self)
   local text = self.partial .. (self.stream.output:take() or "")
-  for line in text:gmatch("([^\n]*)\n") do
-    if line == "ok" then
-      table.remove(self.frames, 1)
-      self.position = math.max(self.position - 1, 1)
-    elseif line == "closed" then
-      self.is_closed = true
-    elseif line == "open" then
-      self.pipe.is_open = true
-    elseif line == "end" then
-      self.has_ended = true
-    else
-      self.pipe.path = self.pipe.path or line:match("^ready (.+)$")
-      self.answer = tonumber(line:match("^%?(%d+)$")) or self.answer
-    end
+  local first, newline = 1, text:find("\n", 1, true)
+  while newline do
+    take_answer(self, text:sub(first, newline - 1))
+    first = newline + 1
+    newline = text:find("\n", first, true)
   end
-  self.partial = text:match("[^\n]*$")
+  self.partial = text:sub(first)
+end
+
+local function script_error(self, op, problem)
+  return self.stream:error(op, { kind = "stream", code = "stdin_failed",
+    message = "the script that passes the input on " .. problem, hint = "The sandbox needs mkfifo, dd and cat" })
 end
 
 -- Waits until `attempt` returns a value. A cut connection ends no wait: it is remembered.
@@ -90,10 +103,10 @@ local function wait(self, op, limit, attempt)
   while true do
     local value, err = self.stream:wait_until(op, { limit = limit }, function()
       take_answers(self)
+      if #self.partial > MAX_ANSWER then return nil, script_error(self, op, "does not answer in lines") end
       local found = attempt()
       if found ~= nil or not self.stream.exit_code then return found end
-      return nil, self.stream:error(op, { kind = "stream", code = "stdin_failed",
-        message = "the script that passes the input on has ended", hint = "The sandbox needs mkfifo, dd and cat" })
+      return nil, script_error(self, op, "has ended")
     end)
     if err and err.code == "input_unsure" then
       self.must_ask = true

@@ -14,6 +14,7 @@ local core = require "opensandbox.core"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local deadlines = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
+local execution = require "opensandbox.execution.execution"
 local json = require "opensandbox.base.json"
 local loop = require "opensandbox.loop"
 local shared_wait = require "opensandbox.loop.shared_wait"
@@ -34,6 +35,12 @@ local MAX_REFUSALS = 5         -- of the first WebSocket
 local TAKEN_OVER = 4001        -- close code
 local POLICY_VIOLATION = 1008  -- close code of the server's proxy where execd has refused the connection
 local PING = json.encode { type = "ping" }
+local CHECK_IMAGE = "Check the execd image that the server gives its sandboxes"
+local MAX_PINGS = 64           -- without a pong
+local MAX_NOTICES = 16         -- that nobody has received
+local MAX_ERROR_TEXT = 1000    -- bytes
+local MAX_EXIT_CODE = 255
+local MAX_OFFSET = 2 ^ 52      -- bytes: every number of Lua is exact up to there
 
 --- The seconds after which a series of attempts to attach is given up. execd may keep the place of a connection that was cut for 60.
 terminal_stream.REATTACH_TIMEOUT = 75
@@ -64,8 +71,11 @@ function terminal_stream.new(options)
     was_accepted = false,              -- or on an earlier one
     refusal = nil, refusals = 0,       -- error of a WebSocket that was closed before, and the number of those in a row
     exit_frame = nil,                  -- exit code reported by execd
-    last_problem = nil,                -- why the last attempt to attach failed
-    outages = 0, outage = nil,         -- series of attempts that were given up, and the last error
+    last_problem = nil,                -- why the last attempt to attach failed, or the last WebSocket was closed
+    series = nil,                      -- attempts to attach: backoff, limit
+    attached_at = nil,                 -- when the last WebSocket was opened, and the offset of the output then
+    attached_offset = nil,
+    outages = 0, outage = nil,         -- series that were given up, and the last error
     notices = {},                      -- errors to be reported once
     sent = 0, acknowledged = 0,        -- bytes of input
     pings = {},                        -- values of `sent` at pings without a pong
@@ -96,13 +106,14 @@ end
 
 -- Adds an error that does not end the terminal.
 local function add_notice(self, fields)
+  if #self.notices >= MAX_NOTICES then return end
   fields.kind, fields.terminal_continues = "stream", true
   self.notices[#self.notices + 1] = fields
 end
 
--- The command has ended, and all its output was received.
+-- The command has ended, and all its output was received. Its exit code is -1 where the sandbox reports one that no process can have.
 local function finish(self, exit_code)
-  self.exit_code = exit_code
+  self.exit_code = exit_code >= 0 and exit_code <= MAX_EXIT_CODE and exit_code or -1
   local connection = self.connection
   self.connection = nil
   self.output:flush()
@@ -122,7 +133,7 @@ function frames.connected(self)
 end
 
 function frames.exit(self, frame)
-  self.exit_frame = type(frame.exit_code) == "number" and frame.exit_code % 1 == 0 and frame.exit_code or -1
+  self.exit_frame = self.exit_frame or type(frame.exit_code) == "number" and frame.exit_code % 1 == 0 and frame.exit_code or -1
 end
 
 function frames.pong(self)
@@ -130,13 +141,20 @@ function frames.pong(self)
 end
 
 function frames.error(self, frame)
-  local code, text = tostring(frame.code), tostring(frame.error)
+  local code, text = frame.code, type(frame.error) == "string" and frame.error:sub(1, MAX_ERROR_TEXT) or "execd does not say why"
   if code == "START_FAILED" then
     fail(self, self:error("sandbox:terminal", { kind = "state", code = code, message = "the command was not started: " .. text,
-      hint = "Check the option 'cwd', and that the image has a shell" }))
+      hint = execution.length_hint(text) or "Check the option 'cwd', and that the image has a shell" }))
   elseif code == "STDIN_WRITE_FAILED" then
     add_notice(self, { code = "STDIN_WRITE_FAILED", message = "the terminal did not take its input: " .. text })
   end
+end
+
+-- Ends the stream because of what execd has sent.
+local function give_up(self, problem)
+  fail(self, self:error("sandbox:terminal", problem))
+  self.connection:detach()
+  self.connection = nil
 end
 
 -- Ends the stream when its output has the mark of the command's end, or shows that this is not its session.
@@ -149,20 +167,24 @@ local function check_output(self)
       hint = "Use the terminal's id as sandbox:terminal or detach has returned it" }
   elseif self.output:is_foreign() then
     problem = { code = "unsupported", message = "this execd ignores the command of a terminal: that needs execd 1.0.19 or newer",
-      hint = "Check the execd image that the server gives its sandboxes" }
+      hint = CHECK_IMAGE }
   else
     return
   end
   problem.kind = "state"
-  fail(self, self:error("sandbox:terminal", problem))
-  self.connection:detach()
-  self.connection = nil
+  give_up(self, problem)
 end
 
 local function on_replay(self, bytes)
   if #bytes < 9 then return end
   local offset = 0
-  for index = 2, 9 do offset = offset * 256 + bytes:byte(index) end
+  for index = 2, 9 do
+    offset = offset * 256 + bytes:byte(index)
+    if offset > MAX_OFFSET then
+      return give_up(self, { kind = "protocol", code = "unexpected_response",
+        message = "execd sent output with an offset that no output has", hint = CHECK_IMAGE })
+    end
+  end
   local lost = self.output:replay(offset, bytes:sub(10))
   if lost and not self.any_start then
     add_notice(self, { code = "output_lost", hint = "Read the output more often: execd keeps its last mebibyte",
@@ -210,12 +232,15 @@ local function on_end(self)
       message = ("the connection was cut: the last %d bytes of input may not have arrived"):format(unsure),
       hint = "They are not sent again, because a command could run twice. Read the output to see whether they arrived" })
   end
-  if not self.accepted then
-    self.refusals, self.refusal_code = self.refusals + 1, code
-    local why = err and err.message or ("close code %s %s"):format(tostring(code), reason or "")
-    self.refusal = self:error("sandbox:terminal", { kind = "stream", code = "refused", cause = err,
-      message = ("the connection was closed before the terminal was connected (%s)"):format(why),
-      hint = "Check that execd runs, and that the proxies before it pass WebSockets on" })
+  local why = err and err.message or ("close code %s %s"):format(tostring(code), reason or "")
+  local moment = self.accepted and "soon after" or "before"
+  local problem = self:error("sandbox:terminal", { kind = "stream", code = "refused", cause = err,
+    message = ("the connection was closed %s the terminal was connected (%s)"):format(moment, why),
+    hint = "Check that execd runs, and that the proxies before it pass WebSockets on" })
+  if self.accepted then
+    self.last_problem = problem
+  else
+    self.refusals, self.refusal_code, self.refusal = self.refusals + 1, code, problem
   end
 end
 
@@ -233,7 +258,7 @@ local function receive(self)
     end
     changed = true
   end
-  if self.connection and self.ping_due and self.connection:try_send("text", PING) then
+  if self.connection and self.ping_due and #self.pings < MAX_PINGS and self.connection:try_send("text", PING) then
     self.ping_due = false
     self.pings[#self.pings + 1] = self.sent
   end
@@ -282,6 +307,7 @@ local function attach(self, op, limit)
     return nil, self.failure
   end
   self.connection, self.refusal = connection, nil
+  self.attached_offset, self.attached_at = self.output.offset, core.now()
   self.news:notify()
   local news = self.news:expect()
   receive(self)
@@ -297,14 +323,27 @@ local function attach(self, op, limit)
   return nil, self.refusal
 end
 
+-- Continues or begins a series of attempts to attach. A WebSocket that is closed soon after it was accepted is a failed attempt, too, so that
+-- no server can keep the client busy: the next attempt is delayed. If it brought no output, the series continues.
+local function next_series(self)
+  local is_recent = self.attached_at and core.now() < self.attached_at + MAX_DELAY
+  if not (self.series and is_recent and self.output.offset == self.attached_offset) then
+    self.series = { backoff = backoffs.new(nil, MAX_DELAY), limit = deadlines.new(terminal_stream.REATTACH_TIMEOUT) }
+  end
+  return self.series, is_recent and self.last_problem or nil
+end
+
 -- A task: attaches to the session, and tries again after failures that may pass.
 local function attach_until_accepted(self, op)
-  local backoff = backoffs.new(nil, MAX_DELAY)
-  local limit = deadlines.new(terminal_stream.REATTACH_TIMEOUT)
+  local series, err = next_series(self)
+  local limit = series.limit
   local problem -- of the last attempt
   while not self.failure do
-    local attached, err = attach(self, op, limit)
-    if attached or self.failure then return end
+    if not err then
+      local attached
+      attached, err = attach(self, op, limit)
+      if attached or self.failure then return end
+    end
     local is_hopeless = self.refusals >= MAX_REFUSALS and not self.was_accepted
     if final_error(err) or is_hopeless then return fail(self, err) end
     local has_passed = limit:has_passed()
@@ -312,10 +351,10 @@ local function attach_until_accepted(self, op)
     problem, self.last_problem = err, err
     if has_passed then
       err.terminal_unreachable = self.was_accepted or nil
-      self.outages, self.outage = self.outages + 1, err
+      self.outages, self.outage, self.series = self.outages + 1, err, nil
       return
     end
-    err = loop.sleep(op, limit:clamp(backoff:next()))
+    err = loop.sleep(op, limit:clamp(series.backoff:next()))
     if err then return fail(self, err) end
   end
 end
@@ -344,7 +383,7 @@ end
 
 --- Waits until `attempt` returns a value other than nil, or an error. It is called again when something has changed.
 ---@param op string the method that the user called
----@param options table limit (a Deadline; nil: no limit), needs_room (the wait fails when nobody reads the output), passive (notices are left for others, and after an outage others must attach)
+---@param options table limit (a Deadline; nil: no limit), needs_room (the wait fails when nobody reads the output), keeps_notices (they are left for others), passive (the same, and after an outage others must attach)
 ---@param attempt fun(stream: opensandbox.TerminalStream): any, opensandbox.Error?
 ---@return any value nil without an error when the time has passed
 ---@return opensandbox.Error? err
@@ -353,7 +392,9 @@ function Stream:wait_until(op, options, attempt)
   local outages, news = self.outages, self.news:expect()
   while true do
     receive(self)
-    if #self.notices > 0 and not options.passive then return nil, self:error(op, table.remove(self.notices, 1)) end
+    if #self.notices > 0 and not options.passive and not options.keeps_notices then
+      return nil, self:error(op, table.remove(self.notices, 1))
+    end
     local value, err = attempt(self)
     if value ~= nil or err then return value, err end
     if self.failure then return nil, for_op(op, self.failure) end
@@ -372,13 +413,14 @@ function Stream:wait_until(op, options, attempt)
   end
 end
 
---- Attaches for the first time, and waits until the command is about to start, or runs.
+--- Attaches for the first time, and waits until the command is about to start, or runs. Output that is lost is reported afterwards, by the
+--- first call of a terminal that the user can go on with.
 ---@param op string
 ---@param limit opensandbox.Deadline
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Stream:open(op, limit)
-  local ok, err = self:wait_until(op, { limit = limit }, function()
+  local ok, err = self:wait_until(op, { limit = limit, keeps_notices = true }, function()
     if (self.accepted and self.output.started) or self.exit_code then return true end
   end)
   if ok or err then return ok, err end

@@ -11,6 +11,7 @@ local errors = require "opensandbox.base.errors"
 local helper_commands = require "opensandbox.files.helper_commands"
 local options = require "opensandbox.base.options"
 local random = require "opensandbox.base.random"
+local reason = require "opensandbox.base.reason"
 
 local variables = {}
 
@@ -65,7 +66,7 @@ function Call:run(script)
     fields.hint = "Pass the variables to create, or to each command: option 'env'"
   else
     fields.code = "env_failed"
-    fields.message = "the variables could not be written: " .. (result.stderr:match("^(.-)%s*$") or "")
+    fields.message = "the variables could not be written: " .. reason(result.stderr)
   end
   return nil, errors.new(fields)
 end

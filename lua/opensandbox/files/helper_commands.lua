@@ -4,13 +4,13 @@
 
 local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
+local reason = require "opensandbox.base.reason"
 local shell = require "opensandbox.base.shell"
 local utf8 = require "opensandbox.base.utf8"
 
 local helper_commands = {}
 
 local MAX_SCRIPT_SIZE = 96 * 1024 -- bytes: Linux takes at most 128 KiB in one argument
-local MAX_SHOWN = 500             -- bytes of the stderr of a command in an error
 local HELPER_PROGRAMS = "tar cksum find stat touch readlink ln"
 
 local programs = setmetatable({}, { __mode = "k" }) -- by target: the helper programs that it has
@@ -62,10 +62,10 @@ function helper_commands.run(target, job, script, code, failure, opts)
   if not result then return nil, err end
   if result.exit_code == 0 then return result end
   if result.timed_out then return nil, job.deadline:error(job.op) end
-  local reason = result.stderr:sub(1, MAX_SHOWN):match("^(.-)%s*$")
-  if reason == "" then reason = result.signal or "exit code " .. tostring(result.exit_code) end
+  local why = reason(result.stderr)
+  if why == "" then why = result.signal or "exit code " .. tostring(result.exit_code) end
   return nil, errors.new { kind = "state", code = code, op = job.op, sandbox_id = target.id, result = result,
-    message = failure .. ": " .. reason }
+    message = failure .. ": " .. why }
 end
 
 --- Returns the helper programs that the sandbox has. It has none if no command can be started. The sandbox is asked once.

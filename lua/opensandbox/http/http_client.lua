@@ -321,11 +321,12 @@ end
 
 -- Returns the error for code that waits, once the client closes.
 local function closed_error(self, op, shielded)
-  if not self.is_closing or shielded then return nil end
+  if not self.is_closed and (shielded or not self.is_closing) then return nil end
   return errors.new { kind = "closed", code = "closed", op = op, message = "the client is closed" }
 end
 
---- Waits between two requests. Closing the client ends the wait. It may also end early without an error.
+--- Waits between two requests. Closing the client ends the wait: at once, or when all requests are stopped if it is shielded. It may also
+--- end early without an error.
 ---@param op string for errors
 ---@param seconds number
 ---@param shielded? boolean the next request deletes or stops something: it is sent by a cancelled task too, and while the client closes
@@ -353,10 +354,12 @@ function HttpClient:begin_close()
   scheduler.wake_all(self._sleepers)
 end
 
---- Stops all requests.
+--- Stops all requests, and ends all waits between two requests.
 ---@param seconds? number the longest wait for the responses of detached requests with wait_on_close, default 2
 function HttpClient:close(seconds)
+  self.is_closed = true
   self.transport:close(seconds)
+  scheduler.wake_all(self._sleepers)
 end
 
 return http_client

@@ -75,11 +75,13 @@ end
 -- The last answers of servers, by HTTP client and sandbox id: { at, info, problem }. Many calls may fail at the same time.
 local answers = setmetatable({}, { __mode = "k" })
 
--- Looks a sandbox up, or returns an answer that is new enough.
+-- Looks a sandbox up, or returns an answer that is new enough. A sandbox that ran or was paused is always looked up again, because it can
+-- have been deleted or resumed since then.
 local function look_up(client, request)
   local by_id = answers[client.http] or {}
   local answer = by_id[request.sandbox_id]
-  if not answer or core.now() - answer.at > MAX_ANSWER_AGE then
+  local can_differ = answer and answer.info and not final_states[answer.info.state]
+  if not answer or can_differ or core.now() - answer.at > MAX_ANSWER_AGE then
     local info, problem = client.http:call(request)
     answer = { at = core.now(), info = info, problem = problem }
     answers[client.http] = { [request.sandbox_id] = answer } -- the others are soon too old

@@ -133,10 +133,16 @@ function Task:done()
   return self.ended == true
 end
 
+-- Returns the results of the function of a task that has ended, or raises its error again.
+local function outcome(self)
+  if self.failure then error(self.failure.value, 0) end
+  return unpack(self.results, 1, self.results.n)
+end
+
 -- Waits for the end of a task. Returns nothing when the task ended, "timeout" when the deadline passed, or the results of an interrupted
--- loop.wait().
-local function join(self, deadline, shielded)
-  local wait = scheduler.expect { registry = self.waiters, key = {}, shielded = shielded }
+-- loop.wait(). `shielded` and `owner` are those of the wait.
+local function join(self, deadline, shielded, owner)
+  local wait = scheduler.expect { registry = self.waiters, key = {}, shielded = shielded, owner = owner }
   while not self.ended do
     if deadline:has_passed() then return "timeout" end
     wait.seconds = deadline:remaining()
@@ -167,8 +173,17 @@ function Task:wait(opts)
   elseif interruption then
     return nil, loop.interrupted("task:wait", interruption, reason)
   end
-  if self.failure then error(self.failure.value, 0) end
-  return unpack(self.results, 1, self.results.n)
+  return outcome(self)
+end
+
+--- Internal: waits for a task that works for the running code alone. The task is cancelled when this wait is interrupted or abandoned.
+---@param op string the method that the user called
+---@return any ... the results of its function, or nil and an error
+function Task:join_own(op)
+  local interruption, reason = join(self, deadlines.new(), false, { abandon = function() self:cancel() end })
+  if not interruption then return outcome(self) end
+  self:cancel()
+  return nil, loop.interrupted(op, interruption, reason)
 end
 
 --- Internal: returns whether the running code is that of this task.

@@ -1,5 +1,6 @@
 --- The process of a terminal session: a shell or a command, at a pseudo-terminal or with pipes.
 
+local errno = require "opensandbox.devserver.base.errno"
 local uv = require "luv"
 local pipe = require "opensandbox.devserver.base.pipe"
 local pty = require "opensandbox.devserver.base.pty"
@@ -74,7 +75,7 @@ local function start(sandbox, options)
   end
   if self.send then return self end
   self:_close()
-  return nil, problem
+  return nil, errno.text(problem)
 end
 
 function Process:_close()
