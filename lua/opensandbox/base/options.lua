@@ -9,6 +9,7 @@ local each = require "opensandbox.base.each"
 local lazy = require "opensandbox.base.lazy"
 local numbers = require "opensandbox.base.numbers"
 local tables = require "opensandbox.base.tables"
+local url = require "opensandbox.base.url"
 
 -- Files that are loaded when a check first needs them.
 local parts = lazy.modules { time = "opensandbox.base.time" }
@@ -111,10 +112,18 @@ local function is_nonempty_string(value)
   return type(value) == "string" and value ~= "" and not value:find("%z")
 end
 
-types["nonempty string"] = simple(is_nonempty_string, "a string that is not empty")
+-- A string that is not empty. A NUL byte is named, because only its place in the value would show it otherwise.
+local function nonempty_string(expected)
+  return function(value)
+    if is_nonempty_string(value) then return value end
+    return nil, type(value) == "string" and value ~= "" and "a string without NUL bytes" or expected
+  end
+end
+
+types["nonempty string"] = nonempty_string "a string that is not empty"
 
 -- The caller has handled the list.
-types["command line"] = simple(is_nonempty_string, "a string that is not empty, or a list of a program and its arguments")
+types["command line"] = nonempty_string "a string that is not empty, or a list of a program and its arguments"
 
 types["function"] = simple(function(value)
   local meta = getmetatable(value)
@@ -237,7 +246,7 @@ end
 ---@return string
 function options.path_segment(op, what, value)
   options.argument(op, what, value, "nonempty string")
-  if value == "." or value == ".." then options.raise(op, ("%s must not be %q"):format(what, value)) end
+  if not url.is_segment(value) then options.raise(op, ("%s must not be %q"):format(what, value)) end
   return value
 end
 

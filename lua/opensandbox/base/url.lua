@@ -15,6 +15,14 @@ function url.escape(text)
   return (text:gsub("[^A-Za-z0-9%-._~]", escape_byte)) -- %w would depend on the locale
 end
 
+--- Returns whether a value can be one segment of a path, escaped or not. An id in an answer is checked by this, because the id becomes a
+--- part of later paths, some of them in the background. "." and ".." are removed from a path, even if they are escaped.
+---@param value any
+---@return boolean
+function url.is_segment(value)
+  return type(value) == "string" and value ~= "" and value ~= "." and value ~= ".."
+end
+
 local function byte_of(hex)
   return string.char(tonumber(hex, 16))
 end
@@ -64,6 +72,13 @@ function url.parse(text)
   return { scheme = scheme, userinfo = userinfo, host = host, port = port, path = path }
 end
 
+--- Returns a text without the slashes at its end. The pattern is linear in the length, unlike "/+$", because a server can send any number.
+---@param text string
+---@return string
+function url.trim_slashes(text)
+  return text:match("^(.*[^/])/*$") or ""
+end
+
 --- Returns the base URL of the lifecycle API: "/v1" is appended unless the path ends in it, and trailing slashes are removed.
 ---@param text string with or without a scheme
 ---@param default_scheme string
@@ -73,7 +88,7 @@ function url.normalize_base(text, default_scheme)
   if not text:find("://", 1, true) then text = default_scheme .. "://" .. text end
   local parsed, problem = url.parse(text)
   if not parsed then return nil, problem end
-  text = text:gsub("/+$", "")
+  text = url.trim_slashes(text)
   if not parsed.path:find("/v1/*$") then text = text .. "/v1" end
   return text, parsed
 end
@@ -88,7 +103,7 @@ function url.endpoint(text, scheme)
     if host and host:find(":", 1, true) then text = "[" .. host .. "]:" .. rest end
     text = scheme .. "://" .. text
   end
-  return (text:gsub("/+$", ""))
+  return url.trim_slashes(text)
 end
 
 --- Returns whether a text is a host as URLs have it: a name, an IPv4 address, or an IPv6 address in brackets.
