@@ -50,6 +50,7 @@ build = {
     ["opensandbox.base.class"] = "lua/opensandbox/base/class.lua",
     ["opensandbox.base.each"] = "lua/opensandbox/base/each.lua",
     ["opensandbox.base.errors"] = "lua/opensandbox/base/errors.lua",
+    ["opensandbox.base.fields"] = "lua/opensandbox/base/fields.lua",
     ["opensandbox.base.finalizer"] = "lua/opensandbox/base/finalizer.lua",
     ["opensandbox.base.json"] = "lua/opensandbox/base/json.lua",
     ["opensandbox.base.json_codec"] = "lua/opensandbox/base/json_codec.lua",

@@ -9,6 +9,7 @@ local each = require "opensandbox.base.each"
 local lazy = require "opensandbox.base.lazy"
 local numbers = require "opensandbox.base.numbers"
 local tables = require "opensandbox.base.tables"
+local url = require "opensandbox.base.url"
 
 -- Files that are loaded when a check first needs them.
 local parts = lazy.modules { time = "opensandbox.base.time" }
@@ -245,7 +246,7 @@ end
 ---@return string
 function options.path_segment(op, what, value)
   options.argument(op, what, value, "nonempty string")
-  if value == "." or value == ".." then options.raise(op, ("%s must not be %q"):format(what, value)) end
+  if not url.is_segment(value) then options.raise(op, ("%s must not be %q"):format(what, value)) end
   return value
 end
 

@@ -15,6 +15,14 @@ function url.escape(text)
   return (text:gsub("[^A-Za-z0-9%-._~]", escape_byte)) -- %w would depend on the locale
 end
 
+--- Returns whether a value can be one segment of a path, escaped or not. An id in an answer is checked by this, because the id becomes a
+--- part of later paths, some of them in the background. "." and ".." are removed from a path, even if they are escaped.
+---@param value any
+---@return boolean
+function url.is_segment(value)
+  return type(value) == "string" and value ~= "" and value ~= "." and value ~= ".."
+end
+
 local function byte_of(hex)
   return string.char(tonumber(hex, 16))
 end

@@ -5,6 +5,7 @@
 
 local base64 = require "opensandbox.base.base64"
 local each = require "opensandbox.base.each"
+local fields = require "opensandbox.base.fields"
 local headers = require "opensandbox.http.headers"
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
@@ -237,10 +238,10 @@ local function auth(op, what, given, context)
   require_that(op, type(given) == "table", what .. " must be a table")
   require_that(op, given.username == nil and given.password == nil, what
     .. ": username and password belong to the credential: { name = ..., username = ..., password = ... }")
-  local fields = auth_fields[given.type]
-  require_that(op, fields, what .. ': type must be "bearer", "basic", "api_key", "custom_headers" or "passthrough"')
+  local needed = auth_fields[given.type]
+  require_that(op, needed, what .. ': type must be "bearer", "basic", "api_key", "custom_headers" or "passthrough"')
   local known = { "type", "substitutions" }
-  for _, name in ipairs(fields) do
+  for _, name in ipairs(needed) do
     known[#known + 1] = name
     require_that(op, given[name] ~= nil, ("%s of type %s needs '%s'"):format(what, given.type, name))
   end
@@ -344,8 +345,9 @@ function vault_objects.binding_info(object)
 end
 
 local function decode_all(list, decode)
+  if list ~= nil and not fields.list(list) then return nil end
   local decoded = {}
-  for i, object in ipairs(type(list) == "table" and list or {}) do
+  for i, object in ipairs(list or {}) do
     decoded[i] = decode(object)
     if not decoded[i] then return nil end
   end

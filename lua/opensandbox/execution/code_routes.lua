@@ -10,6 +10,7 @@ local create_rollback = require "opensandbox.http.create_rollback"
 local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
 local execution = require "opensandbox.execution.execution"
+local fields = require "opensandbox.base.fields"
 local json = require "opensandbox.base.json"
 local options = require "opensandbox.base.options"
 local paths = require "opensandbox.base.paths"
@@ -47,7 +48,7 @@ local not_languages = { ["command"] = true, ["background-command"] = true }
 ---@return opensandbox.CodeContext? context
 ---@return string? missing
 local function context_of(object)
-  if type(object.id) ~= "string" or type(object.language) ~= "string" then return nil, "code context" end
+  if not url.is_segment(object.id) or type(object.language) ~= "string" then return nil, "code context" end
   return { id = object.id, language = object.language, cwd = object.cwd }
 end
 
@@ -119,6 +120,7 @@ function code_routes:list_code_contexts(execd, language, opts)
   local path = "/code/contexts" .. url.query { { "language", language } }
   return self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
     method = "GET", path = path, decode = function(array)
+    if not fields.list(array) then return nil, "list of code contexts" end
     local contexts = {}
     for i, item in ipairs(array) do
       contexts[i] = type(item) == "table" and context_of(item) or nil

@@ -20,6 +20,7 @@ local core = require "opensandbox.core"
 local json = require "opensandbox.base.json"
 local output_buffer = require "opensandbox.execution.output_buffer"
 local run_result = require "opensandbox.execution.run_result"
+local url = require "opensandbox.base.url"
 
 local execution = {}
 
@@ -143,7 +144,7 @@ end
 local function dispatch(self, event)
   local handler = self.handlers[event.type]
   -- The id is set first: if the callback raises, the command is stopped by it.
-  if event.type == "init" and not self.id and type(event.text) == "string" then self.id = event.text end
+  if event.type == "init" and not self.id and url.is_segment(event.text) then self.id = event.text end
   if self.opts.on_event then self.exchange:call_user(self.opts.on_event, event) end
   if handler then
     handler(self, event)
@@ -230,7 +231,7 @@ function execution.stop_when_id_known(self)
     local frame = ex:head() and ex:frame()
     while frame and not self.id do
       local event = json.decode_raw(frame)
-      if type(event) == "table" and event.type == "init" and type(event.text) == "string" then
+      if type(event) == "table" and event.type == "init" and url.is_segment(event.text) then
         self.id = event.text
         self:stop_remote()
       else

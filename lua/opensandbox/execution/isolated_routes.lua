@@ -5,6 +5,7 @@
 local create_rollback = require "opensandbox.http.create_rollback"
 local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
+local fields = require "opensandbox.base.fields"
 local http_client = require "opensandbox.http.http_client"
 local isolated_errors = require "opensandbox.execution.isolated_errors"
 local json = require "opensandbox.base.json"
@@ -208,7 +209,7 @@ end
 ---@return string? missing
 local function session_info(object, id)
   id = id or object.session_id
-  if type(id) ~= "string" or type(object.status) ~= "string" then return nil, "isolated session" end
+  if not url.is_segment(id) or type(object.status) ~= "string" then return nil, "isolated session" end
   return {
     id = id, status = object.status, created_at = time.parse(object.created_at), last_run_at = time.parse(object.last_run_at),
     idle_remaining = object.idle_remaining_seconds, max_idle = object.idle_timeout_seconds, workspace = object.workspace,
@@ -230,7 +231,7 @@ function isolated_routes:list_isolated_sessions(execd, opts)
   local op = self.op or "list_isolated_sessions"
   local request = { op = op, timeout = options.timeout(op, opts), method = "GET", path = "/v1/isolated/sessions" }
   function request.decode(response)
-    if type(response.sessions) ~= "table" then return nil, "list of isolated sessions" end
+    if not fields.list(response.sessions) then return nil, "list of isolated sessions" end
     local list = {}
     for i, item in ipairs(response.sessions) do
       list[i] = type(item) == "table" and session_info(item) or nil
@@ -257,7 +258,7 @@ end
 local function create_session(self, op, execd, body)
   local request = { op = op, method = "POST", path = BASE, json = body }
   function request.decode(response)
-    if type(response.session_id) ~= "string" then return nil, "session id" end
+    if not url.is_segment(response.session_id) then return nil, "session id" end
     return { id = response.session_id, created_at = time.parse(response.created_at) }
   end
   create_rollback(self, request, function(created) return self:delete_isolated_session_request(execd, created.id) end,

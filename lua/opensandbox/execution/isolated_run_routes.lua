@@ -238,7 +238,7 @@ function isolated_run_routes:start_isolated(execd, id, code, opts)
     body, err = ex:body(call.MAX_BODY_SIZE)
     if not body then return nil, err end
     local response = json.decode(body)
-    if type(response) ~= "table" or type(response.run_id) ~= "string" then
+    if type(response) ~= "table" or not url.is_segment(response.run_id) then
       return nil, call.unexpected_response(ex, "the answer holds no run")
     end
     return { id = response.run_id, session_id = id, started_at = time.parse(response.started_at) }

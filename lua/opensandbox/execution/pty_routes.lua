@@ -36,7 +36,7 @@ local function split_double_answer(err)
   local decoded = err.status == 500 and problem and json.decode(problem)
   if type(decoded) ~= "table" or type(decoded.message) ~= "string" then return nil end
   err.message, err.code = decoded.message, type(decoded.code) == "string" and decoded.code or err.code
-  return id
+  return url.is_segment(id) and id or nil
 end
 
 local function session_path(op, id)
@@ -69,7 +69,7 @@ function pty_routes:create_pty_session(execd, opts)
   local request = { op = op, method = "POST", path = "/pty", json = { cwd = opts.cwd, command = opts.command },
     timeout = opts.timeout,
     decode = function(object)
-      if type(object.session_id) ~= "string" or object.session_id == "" then return nil, "session id" end
+      if not url.is_segment(object.session_id) then return nil, "session id" end
       return object.session_id
     end }
   create_rollback(self, request, function(id) return self:delete_pty_session_request(execd, id) end, { best_effort = true })

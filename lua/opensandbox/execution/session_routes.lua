@@ -41,7 +41,7 @@ function session_routes:create_session(execd, opts)
   paths.check_directory(op, opts.cwd)
   local request = { op = op, method = "POST", path = "/session", json = { cwd = opts.cwd }, timeout = opts.timeout,
     decode = function(object)
-      if type(object.session_id) ~= "string" then return nil, "session id" end
+      if not url.is_segment(object.session_id) then return nil, "session id" end
       return object.session_id
     end }
   create_rollback(self, request, function(id) return self:delete_session_request(execd, id) end, { best_effort = true })

@@ -3,6 +3,7 @@
 
 local arguments = require "opensandbox.files.arguments"
 local each = require "opensandbox.base.each"
+local fields = require "opensandbox.base.fields"
 local json = require "opensandbox.base.json"
 local modes = require "opensandbox.base.modes"
 local options = require "opensandbox.base.options"
@@ -31,25 +32,19 @@ local file_routes = {}
 ---@field group? string name of the group
 ---@field mode? string octal digits: "0644"
 
--- Returns a value of the response if it has the right type. The sandbox is not trusted.
-local function text_or_nil(value) return type(value) == "string" and value or nil end
-
-local function natural_or_nil(value)
-  return type(value) == "number" and value >= 0 and value < 2 ^ 63 and value % 1 == 0 and value or nil
-end
-
 local function file_info(item)
   if type(item) ~= "table" or type(item.path) ~= "string" then return nil end
-  local mode = natural_or_nil(item.mode)
+  local mode = fields.natural(item.mode)
   return {
-    path = item.path, type = text_or_nil(item.type), size = natural_or_nil(item.size),
-    owner = text_or_nil(item.owner), group = text_or_nil(item.group),
+    path = item.path, type = fields.text(item.type), size = fields.natural(item.size),
+    owner = fields.text(item.owner), group = fields.text(item.group),
     modified_at = time.parse(item.modified_at), created_at = time.parse(item.created_at),
     mode = mode and ("%04d"):format(mode) or nil,
   }
 end
 
 local function file_list(array)
+  if not fields.list(array) then return nil, "list of files" end
   local list = {}
   for i, item in ipairs(array) do
     list[i] = file_info(item)
@@ -278,7 +273,7 @@ function file_routes:replace_in_files(endpoint, changes, opts)
   if not text then return nil, err end
   local counts, object = {}, json.decode(text)
   for path, item in each(type(object) == "table" and object or {}) do
-    counts[path] = type(item) == "table" and natural_or_nil(item.replacedCount) or nil
+    counts[path] = type(item) == "table" and fields.natural(item.replacedCount) or nil
   end
   return counts
 end

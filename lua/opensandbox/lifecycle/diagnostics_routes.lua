@@ -1,5 +1,6 @@
 --- Diagnostics: the server's logs and events of one sandbox. Servers before 0.2.3 return 501.
 
+local fields = require "opensandbox.base.fields"
 local options = require "opensandbox.base.options"
 local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
 local time = require "opensandbox.base.time"
@@ -26,11 +27,12 @@ local diagnostics_routes = {}
 ---@field warnings string[] what the server could not read
 
 local function diagnostics(object)
-  if type(object.kind) ~= "string" or not (object.content or object.contentUrl) then return nil, "diagnostics" end
+  local content, content_url = fields.text(object.content), fields.text(object.contentUrl)
+  if type(object.kind) ~= "string" or not (content or content_url) then return nil, "diagnostics" end
   return {
-    kind = object.kind, scope = object.scope, content = object.content, content_url = object.contentUrl,
-    content_type = object.contentType, content_length = object.contentLength, expires_at = time.parse(object.expiresAt),
-    truncated = object.truncated == true, warnings = type(object.warnings) == "table" and object.warnings or {},
+    kind = object.kind, scope = fields.text(object.scope), content = content, content_url = content_url,
+    content_type = fields.text(object.contentType), content_length = fields.natural(object.contentLength),
+    expires_at = time.parse(object.expiresAt), truncated = object.truncated == true, warnings = fields.texts(object.warnings) or {},
   }
 end
 

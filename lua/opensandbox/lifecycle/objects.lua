@@ -1,6 +1,7 @@
 --- Objects of the lifecycle API: camelCase and RFC 3339 in its responses, snake_case and Unix seconds here.
 
 local each = require "opensandbox.base.each"
+local fields = require "opensandbox.base.fields"
 local headers = require "opensandbox.http.headers"
 local ports = require "opensandbox.lifecycle.ports"
 local time = require "opensandbox.base.time"
@@ -47,26 +48,26 @@ objects.EGRESS_PORT = ports.EGRESS
 ---@return opensandbox.SandboxInfo? info nil when it is not a sandbox
 ---@return string? missing
 function objects.sandbox_info(object)
-  if type(object) ~= "table" or type(object.id) ~= "string" or object.id == "" then return nil, "sandbox" end
-  local status = type(object.status) == "table" and object.status or {}
+  if type(object) ~= "table" or not url.is_segment(object.id) then return nil, "sandbox" end
+  local status = fields.object(object.status) or {}
   local metadata = {}
-  for name, value in each(type(object.metadata) == "table" and object.metadata or {}) do
+  for name, value in each(fields.object(object.metadata) or {}) do
     if name ~= objects.CREATE_LABEL and name ~= objects.POOL_LABEL then metadata[name] = value end
   end
   return {
     id = object.id,
-    state = type(status.state) == "string" and status.state or "Unknown",
-    reason = status.reason,
-    message = status.message,
+    state = fields.text(status.state) or "Unknown",
+    reason = fields.text(status.reason),
+    message = fields.text(status.message),
     last_transition_at = time.parse(status.lastTransitionAt),
     created_at = time.parse(object.createdAt),
     expires_at = time.parse(object.expiresAt),
     metadata = metadata,
-    image = type(object.image) == "table" and object.image.uri or nil,
-    snapshot_id = object.snapshotId,
-    entrypoint = object.entrypoint,
-    platform = object.platform,
-    extensions = object.extensions,
+    image = fields.object(object.image) and fields.text(object.image.uri),
+    snapshot_id = fields.text(object.snapshotId),
+    entrypoint = fields.texts(object.entrypoint),
+    platform = fields.object(object.platform),
+    extensions = fields.object(object.extensions),
     raw = object,
   }
 end

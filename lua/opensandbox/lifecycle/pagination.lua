@@ -2,11 +2,15 @@
 
 local deadline = require "opensandbox.loop.deadline"
 local each = require "opensandbox.base.each"
+local errors = require "opensandbox.base.errors"
+local fields = require "opensandbox.base.fields"
 local url = require "opensandbox.base.url"
 
 local pagination = {}
 
-local MAX_PAGES = 10000
+--- The number of pages after which a list is an error, because a part of it would look like the whole.
+pagination.MAX_PAGES = 10000
+
 local MAX_PAGE_SIZE = 200 -- the server refuses more
 
 --- Returns the value of the parameter that filters by metadata: one query value that is itself form-encoded.
@@ -29,7 +33,7 @@ end
 ---@return opensandbox.Error? err
 function pagination.all(client, request, query, filter, decode)
   local function decode_page(response)
-    if type(response.items) ~= "table" then return nil, "list" end
+    if not fields.list(response.items) then return nil, "list" end
     local items = {}
     for i, object in ipairs(response.items) do
       local item, missing = decode(object)
@@ -41,7 +45,7 @@ function pagination.all(client, request, query, filter, decode)
   end
   local list, seen, limit = {}, {}, deadline.new(filter.timeout)
   local page, page_size = filter.page, filter.page_size
-  for _ = 1, MAX_PAGES do
+  for _ = 1, pagination.MAX_PAGES do
     local parameters = { { "page", page }, { "pageSize", page_size } }
     for i, parameter in ipairs(query) do table.insert(parameters, i, parameter) end
     local path = request.path .. url.query(parameters)
@@ -55,14 +59,16 @@ function pagination.all(client, request, query, filter, decode)
         list[#list + 1] = item
       end
     end
-    if filter.page or not response.has_next then break end
+    if filter.page or not response.has_next then return list end
     if page_size then
       page = (page or 1) + 1
     else
       page, page_size = 1, MAX_PAGE_SIZE -- the default page was not enough, so the list starts again with large pages
     end
   end
-  return list
+  return nil, errors.new { kind = "protocol", code = "unexpected_response", op = request.op,
+    message = ("the list did not end after %d pages"):format(pagination.MAX_PAGES),
+    hint = page_size and page_size < MAX_PAGE_SIZE and "Use a larger page_size, or a filter" or "Use a filter" }
 end
 
 return pagination

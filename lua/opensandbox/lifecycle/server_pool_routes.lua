@@ -3,6 +3,7 @@
 
 local each = require "opensandbox.base.each"
 local errors = require "opensandbox.base.errors"
+local fields = require "opensandbox.base.fields"
 local options = require "opensandbox.base.options"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
@@ -37,7 +38,7 @@ local server_pool_routes = {}
 local known_capacity = { buffer_min = "natural", buffer_max = "natural", pool_min = "natural", pool_max = "natural" }
 
 local function pool_info(object)
-  if type(object) ~= "table" or type(object.name) ~= "string" then return nil, "pool" end
+  if type(object) ~= "table" or not url.is_segment(object.name) then return nil, "pool" end
   local capacity = type(object.capacitySpec) == "table" and object.capacitySpec or {}
   local status = type(object.status) == "table" and object.status or {}
   return {
@@ -49,7 +50,7 @@ local function pool_info(object)
 end
 
 local function pool_list(object)
-  if type(object.items) ~= "table" then return nil, "list of pools" end
+  if not fields.list(object.items) then return nil, "list of pools" end
   local list = {}
   for i, item in ipairs(object.items) do
     list[i] = pool_info(item)

@@ -3,6 +3,7 @@
 
 local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
+local fields = require "opensandbox.base.fields"
 local options = require "opensandbox.base.options"
 local pagination = require "opensandbox.lifecycle.pagination"
 local readiness = require "opensandbox.lifecycle.readiness"
@@ -29,11 +30,11 @@ local snapshot_routes = {}
 ---@field last_transition_at? number Unix seconds
 
 local function snapshot_info(object)
-  if type(object) ~= "table" or type(object.id) ~= "string" then return nil, "snapshot" end
-  local status = type(object.status) == "table" and object.status or {}
+  if type(object) ~= "table" or not url.is_segment(object.id) then return nil, "snapshot" end
+  local status = fields.object(object.status) or {}
   return {
-    id = object.id, sandbox_id = object.sandboxId, name = object.name,
-    state = type(status.state) == "string" and status.state or "Unknown", reason = status.reason, message = status.message,
+    id = object.id, sandbox_id = fields.text(object.sandboxId), name = fields.text(object.name),
+    state = fields.text(status.state) or "Unknown", reason = fields.text(status.reason), message = fields.text(status.message),
     created_at = time.parse(object.createdAt), last_transition_at = time.parse(status.lastTransitionAt),
   }
 end

@@ -3,6 +3,7 @@
 
 local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
+local fields = require "opensandbox.base.fields"
 local options = require "opensandbox.base.options"
 local pagination = require "opensandbox.lifecycle.pagination"
 local readiness = require "opensandbox.lifecycle.readiness"
@@ -35,17 +36,15 @@ local template_routes = {}
 ---@field updated_at? number Unix seconds
 ---@field raw table the decoded JSON object of the response
 
-local function table_or_nil(value) return type(value) == "table" and value or nil end
-
 local function template_info(object)
-  if type(object) ~= "table" or type(object.templateId) ~= "string" or object.templateId == "" then return nil, "template" end
-  local status, gate = table_or_nil(object.status) or {}, table_or_nil(object.readiness)
+  if type(object) ~= "table" or not url.is_segment(object.templateId) then return nil, "template" end
+  local status, gate = fields.object(object.status) or {}, fields.object(object.readiness)
   return {
-    id = object.templateId, image = object.image, publish = object.publish, format = object.format,
-    state = type(status.phase) == "string" and status.phase or "Unknown", message = status.message,
-    manifest_ref = status.manifestRef,
-    metadata = table_or_nil(object.metadata) or {}, entrypoint = table_or_nil(object.entrypoint), env = table_or_nil(object.env),
-    resource_limits = table_or_nil(object.resourceLimits),
+    id = object.templateId, image = fields.text(object.image), publish = fields.text(object.publish),
+    format = fields.text(object.format), state = fields.text(status.phase) or "Unknown", message = fields.text(status.message),
+    manifest_ref = fields.text(status.manifestRef),
+    metadata = fields.object(object.metadata) or {}, entrypoint = fields.texts(object.entrypoint), env = fields.object(object.env),
+    resource_limits = fields.object(object.resourceLimits),
     readiness = gate and { probe = gate.probe, warmup = gate.warmupSeconds } or nil,
     created_at = time.parse(object.createdAt), updated_at = time.parse(object.updatedAt), raw = object,
   }
