@@ -1,4 +1,4 @@
---- Whether a connection is used again.
+--- Checks whether a connection is used again.
 
 local programs = require "bench.programs"
 

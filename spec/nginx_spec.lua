@@ -15,7 +15,7 @@ local websocket = require "spec.hosts.websocket"
 describe("The core's notifier", function()
   local notifier, connection, readable, writable, bytes, ended
 
-  -- Whether so many bytes have come in all, and no more.
+  -- Returns whether exactly so many bytes have arrived.
   local function have_come(count)
     uv_loop.wait(function() return bytes >= count end, 5)
     uv_loop.sleep(0.02)

@@ -220,7 +220,7 @@ client:close()
 
 -- What was not tried
 
--- Whether a request was sent for a row of the table of operations.
+-- Returns whether a request was sent for a row of the table of operations.
 local function was_sent(row)
   local pattern = "^" .. (row.method .. " " .. row.at .. row.path):gsub("[%-%.]", "%%%0"):gsub("{[%w_]+}", "[^/]+") .. "$"
   for _, request in ipairs(requests) do
@@ -233,7 +233,7 @@ for _, row in ipairs(operations) do
     report(("%s %s was sent"):format(row.method, row.path), not was_sent(row) and "no step sends it" or nil)
   end
 end
--- Whether the table has a row for a route of the server.
+-- Returns whether the table has a row for a route of the server.
 local rows = {}
 for _, row in ipairs(operations) do rows[description:route(row.method, row.path)] = true end
 for _, route in ipairs(description:routes()) do

@@ -64,7 +64,7 @@ end
 
 local loading
 
---- Whether there is an nginx that can run Lua.
+--- Returns whether an nginx that runs Lua is installed.
 function nginx.installed()
   loading = loading or load_modules()
   return loading ~= nil

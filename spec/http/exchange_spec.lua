@@ -117,29 +117,47 @@ describe("the reader function of an upload that makes a call of its own", functi
   end)
 end)
 
+-- Starts a server whose responses do not end. /cut/ and /refused/: the first response to a path ends early. /cut/: the next one does not
+-- begin. /refused/ and every sandbox: the server returns 503 and names 20 s in Retry-After.
+local function start_endless_server()
+  return fault_server.start [[
+    local counts = {}
+    return function(request, connection)
+      counts[request.path] = (counts[request.path] or 0) + 1
+      local is_first, is_cut = counts[request.path] == 1, request.path:find("/cut/", 1, true)
+      local is_refused = request.path:find("/refused/", 1, true)
+      if request.path:find("/metrics/watch", 1, true) then
+        connection:start(200, { ["Content-Type"] = "text/event-stream" })
+      elseif request.path:find("/sandboxes/", 1, true) or (is_refused and not is_first) then
+        return connection:respond(503, { ["Content-Type"] = "application/json", ["Retry-After"] = "20" }, "{}")
+      elseif is_first or not is_cut then
+        connection:start(200, { ["Content-Length"] = "100" })
+        connection:chunk("some bytes")
+        if is_cut or is_refused then return connection:after(20, connection.close) end
+      end
+      connection:silence()
+    end
+  ]]
+end
+
+-- Checks that a wait in another task ends with an error of kind closed as soon as `close` was called. Returns the error.
+local function check_ends_wait(wait, close)
+  local waiting = opensandbox.spawn(wait)
+  opensandbox.sleep(0.2) -- past the first response of /cut/ and /refused/
+  assert.is_false(waiting:done())
+  local began = core.now()
+  close()
+  local value, err = waiting:wait(10)
+  assert.is_nil(value)
+  assert.equal("closed", err.kind, tostring(err))
+  assert.is_true(core.now() - began < 5)
+  return err
+end
+
 describe("a response that other code closes while it is read", function()
   local server, client
 
-  -- Sends some bytes of a response, and then nothing. /cut/: the first response to a path ends early, the next one does not begin.
-  setup(function()
-    server = fault_server.start [[
-      local counts = {}
-      return function(request, connection)
-        counts[request.path] = (counts[request.path] or 0) + 1
-        if request.path:find("/metrics/watch", 1, true) then
-          connection:start(200, { ["Content-Type"] = "text/event-stream" })
-        elseif request.path:find("/cut/", 1, true) and counts[request.path] > 1 then
-          return connection:silence()
-        else
-          connection:start(200, { ["Content-Length"] = "100" })
-          connection:chunk("some bytes")
-          if request.path:find("/cut/", 1, true) then return connection:after(20, connection.close) end
-        end
-        connection:silence()
-      end
-    ]]
-  end)
-
+  setup(function() server = start_endless_server() end)
   teardown(function() server:stop() end)
   before_each(function()
     client = opensandbox.new(server.url, "key", { timeout = 20, idle_timeout = 20, transfer_idle_timeout = 20 })
@@ -181,15 +199,8 @@ describe("a response that other code closes while it is read", function()
     for where, call in pairs(closings) do
       it(("ends the wait at once: %s, closed in %s"):format(what, where), function()
         local object, read = start()
-        local reading = opensandbox.spawn(read)
-        opensandbox.sleep(0.1) -- past the first response of /cut/
-        local began = core.now()
-        call(function() object:close() end)
-        local value, err = reading:wait(10)
-        assert.is_nil(value)
-        assert.equal("closed", err.kind, tostring(err))
+        local err = check_ends_wait(read, function() call(function() object:close() end) end)
         assert.is_nil(err.message:find("client", 1, true), err.message)
-        assert.is_true(core.now() - began < 5)
         assert.equal("closed", select(2, read()).kind)
       end)
     end
@@ -199,21 +210,7 @@ end)
 describe("a call between two requests, in another task", function()
   local server, client
 
-  setup(function()
-    server = fault_server.start [[
-      local counts = {}
-      return function(request, connection)
-        counts[request.path] = (counts[request.path] or 0) + 1
-        if request.path:find("/cut/", 1, true) and counts[request.path] == 1 then
-          connection:start(200, { ["Content-Length"] = "100" })
-          connection:chunk("some bytes")
-          return connection:after(20, connection.close)
-        end
-        connection:respond(503, { ["Content-Type"] = "application/json", ["Retry-After"] = "20" }, "{}")
-      end
-    ]]
-  end)
-
+  setup(function() server = start_endless_server() end)
   teardown(function() server:stop() end)
   before_each(function()
     client = opensandbox.new(server.url, "key", { timeout = 30, retry = { base_delay = 20, max_delay = 20, max_retry_after = 60 } })
@@ -228,32 +225,19 @@ describe("a call between two requests, in another task", function()
     end,
     ["a download that continues after a cut"] = function()
       opened = opened + 1
-      local reader = assert(client:download_file({ url = server.url .. "/cut/" .. opened, headers = {} }, "/file"))
+      local reader = assert(client:download_file({ url = server.url .. "/refused/" .. opened, headers = {} }, "/file"))
       return function() return reader:read(100) end, function() reader:close() end
     end,
   }
 
-  local function check(start, close, what)
-    local read, close_it = start()
-    local reading = opensandbox.spawn(read)
-    opensandbox.sleep(0.2)
-    assert.is_false(reading:done())
-    local began = core.now()
-    close(close_it)
-    local value, err = reading:wait(10)
-    assert.is_nil(value, what)
-    assert.equal("closed", err.kind, tostring(err))
-    assert.is_true(core.now() - began < 5, what)
-  end
-
   for what, start in pairs(waits) do
     it("ends when the client is closed: " .. what, function()
-      check(start, function() client:close() end, what)
+      check_ends_wait(start(), function() client:close() end)
     end)
   end
 
   it("ends when its object is closed: a download that continues after a cut", function()
-    check(waits["a download that continues after a cut"], function(close_it) close_it() end)
+    check_ends_wait(waits["a download that continues after a cut"]())
   end)
 end)
 

@@ -61,7 +61,7 @@ function Engine:container(name)
   end
 end
 
--- Whether a container has all of the labels: "name", or "name=value".
+-- Returns whether a container has all of the labels: "name", or "name=value".
 local function has_labels(container, wanted)
   local labels = container.config.Labels or {}
   for _, text in ipairs(wanted or {}) do

@@ -138,7 +138,7 @@ function Child:kill(signal)
   return self.handle:kill(signal)
 end
 
---- Whether the child has not exited yet.
+--- Returns whether the child still runs.
 function Child:running()
   if self.handle and not self.code then uv.run("nowait") end
   return self.code == nil

@@ -1,4 +1,4 @@
---- Whether a request means the same as a recorded one.
+--- Returns whether a request has the same meaning as a recorded request.
 --
 -- Bytes are not compared where the protocol leaves them open: the order of query parameters, percent-encoding, the
 -- order of keys and the spaces in JSON, the boundary of a multipart body.

@@ -25,7 +25,6 @@ local url = require "opensandbox.base.url"
 local execution = {}
 
 local DRAIN_TIMEOUT = 5                 -- seconds: execd keeps a stream open for 1 to 3 s after its end
-local MAX_EVENT_SIZE = 64 * 1024 * 1024 -- bytes
 local TIMEOUT_TOLERANCE = 0.98          -- execd's timer and its clock differ by a little
 
 local TOO_LONG_HINT = "Linux takes at most 128 KiB in one argument or variable: write the text to a file with files:write, or pass "
@@ -356,7 +355,7 @@ function execution.start(class, client, endpoint, request, opts, fields)
   self.client, self.endpoint, self.op, self.opts = client, endpoint, request.op, opts
   self.started_at, self.max_output = core.now(), max_output
   self.stdout, self.stderr = output_buffer.new(max_output), output_buffer.new(max_output)
-  request.method, request.may_repeat, request.max_event = "POST", false, MAX_EVENT_SIZE
+  request.method, request.may_repeat, request.max_event = "POST", false, call.MAX_EVENT_SIZE
   request.headers = { Accept = "text/event-stream" }
   request.idle_timeout = request.idle_timeout or opts.idle_timeout or client.http.timeouts.idle_timeout
   self.idle_timeout = request.idle_timeout

@@ -15,6 +15,7 @@ local utf8 = require "opensandbox.base.utf8"
 local call = {}
 
 call.MAX_BODY_SIZE = 64 * 1024 * 1024 -- bytes
+call.MAX_EVENT_SIZE = 64 * 1024 * 1024 -- bytes, of one event of a stream
 
 local idempotent = { GET = true, PUT = true, DELETE = true }
 

@@ -5,8 +5,6 @@ local json = require "opensandbox.base.json"
 
 local stream = {}
 
-local MAX_EVENT_SIZE = 64 * 1024 * 1024 -- bytes
-
 --- A stream of events, for example of `client:watch_metrics`.
 --- ```lua
 --- local stream = assert(client:watch_metrics(execd))
@@ -25,7 +23,7 @@ Stream.__name = "opensandbox.Stream"
 ---@return opensandbox.Stream? stream
 ---@return opensandbox.Error? err
 function stream.open(client, request, decode)
-  request.max_event, request.timeout = MAX_EVENT_SIZE, request.timeout or 0
+  request.max_event, request.timeout = call.MAX_EVENT_SIZE, request.timeout or 0
   local ex, err = call.open(client, request)
   if not ex then return nil, err end
   return setmetatable({ exchange = ex, decode = decode }, Stream)

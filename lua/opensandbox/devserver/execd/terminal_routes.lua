@@ -24,7 +24,7 @@ routes["POST /pty"] = function(call)
     })
     sandbox.terminals[session.id] = session
     if cwd then return response:json(201, { session_id = session.id }) end
-    -- execd goes on after this error: its answer has two values.
+    -- execd continues after this error, so that its response has two values.
     local message = "error creating pty session: error creating PTY session work directory: " .. problem
     response:json(500, { code = "RUNTIME_ERROR", message = message }, json.encode { session_id = session.id })
   end, { default = {}, prefix = FORMAT })
