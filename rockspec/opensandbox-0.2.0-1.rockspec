@@ -55,6 +55,7 @@ build = {
     ["opensandbox.base.json"] = "lua/opensandbox/base/json.lua",
     ["opensandbox.base.json_codec"] = "lua/opensandbox/base/json_codec.lua",
     ["opensandbox.base.lazy"] = "lua/opensandbox/base/lazy.lua",
+    ["opensandbox.base.luarocks"] = "lua/opensandbox/base/luarocks.lua",
     ["opensandbox.base.modes"] = "lua/opensandbox/base/modes.lua",
     ["opensandbox.base.numbers"] = "lua/opensandbox/base/numbers.lua",
     ["opensandbox.base.options"] = "lua/opensandbox/base/options.lua",

@@ -48,6 +48,7 @@ it("the development server names the package of luv where that is missing", func
     local code, _, err = run("bin/" .. command[1], { command[2] }, package.path, table.concat(core, ";"))
     assert.equal(1, code)
     assert.truthy(err:find("needs the Lua module luv: install it, on Debian and Ubuntu with 'apt-get", 1, true), err)
+    assert.truthy(err:find(("luarocks --lua-version %s install luv"):format(_VERSION:match "%d%.%d"), 1, true), err)
     assert.is_nil(err:find("traceback", 1, true), err)
   end
 end)

@@ -93,6 +93,16 @@ describe("a terminal of a sandbox", function()
     assert.equal(130, code_of("echo ready; exec sleep 100", "\3"))
   end)
 
+  it("ends the input of its command by Ctrl-D, which runs on", function()
+    local terminal = assert(sandbox:terminal { command = "stty -echo; echo ready; wc -l; echo after; exit 3" })
+    read_until(terminal, "ready\r\n")
+    assert.is_true(terminal:write "one\rtwo\r")
+    assert.is_true(terminal:write "\4")
+    assert.equal("2\r\nafter\r\n", (read_all(terminal):gsub("^ +", "")))
+    assert.equal(3, terminal:wait { timeout = 20 })
+    terminal:close()
+  end)
+
   it("receives signals that are sent to its command", function()
     local terminal = assert(sandbox:terminal {
       command = "trap 'echo got it; exit 9' TERM; echo ready; while :; do sleep 0.05; done",

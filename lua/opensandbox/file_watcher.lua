@@ -125,7 +125,7 @@ end
 -- Lists in a task of its own, which `close` cancels, because the sandbox may not answer for long.
 local function list_in_task(self)
   local current, err
-  self._listing = task.spawn_detached(function() current, err = list(self) end)
+  self._listing = task.spawn(function() current, err = list(self) end)
   local _, interruption = self._listing:join_own(OP)
   self._listing = nil
   return current, interruption or err

@@ -363,6 +363,7 @@ function Pool:fill(opts)
     if self._session.store.immediate then scheduler.expect(wait) end -- with another store, the count is a wait itself
     local counts, err = self._session:perform(op, "count")
     if not counts then return nil, err end
+    if own:is_closed() then return nil, dispatcher.closed_error(op) end -- it was closed during the count
     if counts.idle >= math.min(counts.min_idle, counts.max_size - counts.busy) then return true end
     if own.failures > failures and own:creating() == 0 then return nil, own.error end
     failures = math.min(failures, own.failures)

@@ -214,7 +214,8 @@ function Terminal:output()
   return setmetatable({ _stream = self._stream }, Outputs)
 end
 
---- Sends input, as from a keyboard: "\r" is the Enter key. Waits only while the terminal does not take it. Input is sent once: an error of
+--- Sends input, as from a keyboard: "\r" is the Enter key, and "\4" at the beginning of a line (Ctrl-D) ends the input of a program that
+--- reads lines. For input of any bytes with an end, use the option `stdin` of run or start. Waits only while the terminal does not take it. Input is sent once: an error of
 --- code `input_unsure`, of this or a later call, reports input that may not have arrived because a connection was cut. The terminal continues
 --- after each error whose `terminal_continues` is true.
 --- ```lua

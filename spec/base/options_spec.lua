@@ -38,6 +38,14 @@ describe("a time", function()
   end)
 end)
 
+describe("a text", function()
+  it("with a NUL byte is not said to be empty", function()
+    raises('the thing must be a string without NUL bytes, not "a\\000"', "nonempty string", "a\0")
+    raises('the thing must be a string without NUL bytes, not "echo \\000"', "command line", "echo \0")
+    raises('the thing must be a string that is not empty, not ""', "nonempty string", "")
+  end)
+end)
+
 describe("strings in a table", function()
   it("may be numbers, which become strings; what was given does not change", function()
     local given = { PORT = 8080, RATIO = 0.5, BIG = 2 ^ 40, NAME = "x" }

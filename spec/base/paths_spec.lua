@@ -20,7 +20,14 @@ describe("a path", function()
     end
   end)
 
+  it("of a directory for commands is refused with the way around it", function()
+    refused("option 'cwd' \"/a$b\" holds '$b', which execd would expand or drop; rename it, or change to it in the command itself",
+      paths.check_directory, "write", "/a$b")
+    assert.is_nil(paths.check_directory("run", nil))
+  end)
+
   it("must be a string that is not empty and holds no NUL", function()
+    refused('the path must be a string without NUL bytes, not "a\\000b"', paths.check, "write", "a\0b")
     for _, path in ipairs { "", "a\0b", 5, true, {} } do refused("the path must be", paths.check, "write", path) end
     refused("the path must be", paths.check, "write", nil)
     refused("the target must be", paths.check, "write", "", "the target")

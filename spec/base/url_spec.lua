@@ -1,5 +1,6 @@
 --- URLs: bases, escaping, endpoints without a scheme, and what is shown of them.
 
+local core = require "opensandbox.core"
 local url = require "opensandbox.base.url"
 
 describe("escaping", function()
@@ -123,5 +124,17 @@ describe("a URL that is shown", function()
   it("has no user and no password when it has no scheme, as a base may be given", function()
     assert.equal("h:80/x", url.redacted "user:secret@h:80/x")
     assert.equal("h/a@b", url.redacted "h/a@b")
+  end)
+end)
+
+describe("slashes at the end", function()
+  it("are removed, however many a server sends, and none elsewhere", function()
+    local before = core.now()
+    assert.equal("http://h/x", url.endpoint("h/x//", "http"))
+    assert.equal("http://h//x", url.endpoint("h//x", "http"))
+    assert.equal("http://h", url.endpoint("h" .. ("/"):rep(1000000), "http"))
+    local long = "h" .. ("/"):rep(1000000) .. "x"
+    assert.is_true(url.endpoint(long, "http") == "http://" .. long)
+    assert.is_true(core.now() - before < 5)
   end)
 end)

@@ -3,6 +3,7 @@
 -- OPENSANDBOX_TEST_CUTS and OPENSANDBOX_TEST_EXITS raise the numbers of both.
 
 local cutting_relay = require "spec.support.cutting_relay"
+local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 
@@ -132,6 +133,45 @@ describe("a terminal whose connections are cut", function()
     local bytes, err = terminal:read(30)
     assert.is_nil(bytes)
     assert.same({ "state", "sandbox_gone", "terminal:read" }, { err.kind, err.code, err.op })
+  end)
+end)
+
+describe("a terminal whose place execd keeps for a connection that was cut", function()
+  it("takes the place over, and that of no other client", function()
+    local server = fault_server.start [[
+      local CONNECTED = websocket.frame("text", '{"type":"connected","session_id":"x","mode":"pty"}')
+      return function(request, connection)
+        local json_type = { ["Content-Type"] = "application/json" }
+        if request.path == "/pty" then
+          state.token = request.body:match("033_(%x+)")
+          connection:respond(201, json_type, '{"session_id":"x"}')
+        elseif request.method == "DELETE" then
+          connection:respond(200, {}, "")
+        elseif not request.path:find("/ws", 1, true) then
+          connection:respond(200, json_type, '{"session_id":"x","running":true,"output_offset":30}')
+        elseif state.is_taken and not request.path:find("takeover=1", 1, true) then
+          connection:respond(409, json_type, '{"code":"ALREADY_CONNECTED","message":"already connected"}')
+        elseif state.is_taken then
+          websocket.accept(request, connection, { with = CONNECTED .. websocket.frame("binary", "\1back") })
+        else
+          state.is_taken = true
+          local mark = "\27_" .. state.token .. "\27\\"
+          websocket.accept(request, connection, { with = CONNECTED .. websocket.frame("binary", "\1" .. mark) })
+          connection:close()
+        end
+      end
+    ]]
+    local client = opensandbox.new(server.url, "k", { retry = false })
+    local handle = { id = "s", url = client.url, endpoints = { ["44772"] = { url = server.url, headers = {} } } }
+    local sandbox = assert(client:connect(handle, { wait = false }))
+    local terminal = assert(sandbox:terminal())
+    assert.equal("back", terminal:read(20))
+    local other, err = sandbox:terminal { id = terminal.id }
+    assert.is_nil(other)
+    assert.same({ "state", "ALREADY_CONNECTED" }, { err.kind, err.code })
+    terminal:close()
+    client:close()
+    server:stop()
   end)
 end)
 

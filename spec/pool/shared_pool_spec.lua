@@ -281,6 +281,22 @@ describe("Pools that share a store", function()
     nothing_left()
   end)
 
+  it("return an error from fill when they are closed while it counts", function()
+    local kept, on_update
+    local pool = new_pool(pool_stores.custom { name = "a variable", now = core.now, update = function(change)
+      if on_update then on_update() end
+      kept = change(kept) or kept
+      return true
+    end })
+    assert.is_true(pool:fill())
+    function on_update()
+      on_update = nil
+      pool:close()
+    end
+    fails("closed", "closed", pool:fill())
+    assert.is_nil(on_update)
+  end)
+
   it("raise for options that cannot be meant", function()
     for _, case in ipairs {
       { { store = {} }, "'store'" }, { { store = "redis" }, "'store'" }, { { lease = 0.5 }, "'lease'" },

@@ -15,7 +15,10 @@ function silencing_relay.start(port)
     local sent, problem = child:write(question .. "\n")
     local answer = sent and child:read_line(10)
     collectgarbage "restart"
-    return answer or error(("the relay does not answer %q: %s\n%s"):format(question, tostring(problem), child:stderr_text()), 0)
+    if answer then return answer end
+    local code, signal = child:stop()
+    error(("the relay does not answer %q (%s), exit code %s, signal %s\n%s"):format(question, tostring(problem), tostring(code),
+      tostring(signal), child:stderr_text()), 0)
   end
   return {
     open = function() return assert(tonumber((ask "open"))) end,

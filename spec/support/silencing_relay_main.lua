@@ -42,10 +42,11 @@ local function forward(pair, from, to, port)
 end
 
 local function accept(listener, port)
-  local pair = { client = uv.new_tcp(), server = uv.new_tcp() }
+  local pair = { client = uv.new_tcp() }
   listener:accept(pair.client)
   pairs_of[port][#pairs_of[port] + 1] = pair
   if modes[port] == "silent" then return end
+  pair.server = uv.new_tcp()
   pair.server:connect("127.0.0.1", server_port, function(problem)
     if problem then return close(pair) end
     if modes[port] == "silent" or pair.client:is_closing() then return end

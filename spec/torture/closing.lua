@@ -26,6 +26,7 @@ local temporary = require "spec.support.temporary"
 local is_full, only = arg[1] == "full", arg[2]
 
 local CONCURRENCY = 40     -- combinations at the same time
+local LOW_CONCURRENCY = 2  -- of those that block all others, in the full form
 local HANG_TIME = 90       -- seconds
 local CLIENT_TIMEOUT = 30  -- seconds: longer than a use may take, so that a wait that ends by its own limit is found
 local MAX_TIME = 12        -- seconds from the closing to the end of the use: each client that closes may hold up the others for two seconds
@@ -93,10 +94,10 @@ local function check_outcome(combination, c, result)
   if took > MAX_TIME then fail(where, "ended %.1f s after the closing: %s", took, tostring(err)) end
 end
 
-local function try(combination, number)
+local function try(combination)
   local use, closing, where, peer = combination.use, combination.closing, combination.name, combination.peer
   combinations = combinations + 1
-  local c = context(number, peer)
+  local c = context(combinations, peer)
   for _, name in ipairs(use.needs or {}) do assert(c[name]) end
   for _, name in ipairs(type(use.of) == "table" and use.of or { use.of }) do assert(c[name]) end
   if closing.object then assert(c[closing.object]) end
@@ -148,10 +149,13 @@ local function concerns(use, closing)
   return false
 end
 
-local chosen = {}
+local chosen, chosen_blocking = {}, {}
 
 local function choose(combination)
-  if not only or combination.name:find(only, 1, true) then chosen[#chosen + 1] = combination end
+  if only and not combination.name:find(only, 1, true) then return end
+  local place = combination.place
+  local list = is_full and place and place.blocks and combination.peer ~= "answers" and chosen_blocking or chosen
+  list[#list + 1] = combination
 end
 
 local function choose_wait(use_name, closing_name, peer, place_name)
@@ -239,17 +243,23 @@ local collecting = opensandbox.spawn(function()
 end)
 
 local began = core.now()
-try(chosen[1], 0) -- loads what is loaded when it is first used
+try(chosen[1] or chosen_blocking[1]) -- loads what is loaded when it is first used
 collectgarbage()
 local descriptors = procfs.descriptors()
-local done, problems = opensandbox.map(chosen, function(combination, number)
-  running[combination.name] = core.now()
-  local ok, problem = opensandbox.pcall(try, combination, number)
-  if not ok then fail(combination.name, "%s", tostring(problem)) end
-  running[combination.name] = nil
-  return true
-end, { concurrency = CONCURRENCY })
-if not done or problems then fail("all", "%s", tostring(select(2, next(problems or {})))) end
+
+local function try_all(list, concurrency)
+  local done, problems = opensandbox.map(list, function(combination)
+    running[combination.name] = core.now()
+    local ok, problem = opensandbox.pcall(try, combination)
+    if not ok then fail(combination.name, "%s", tostring(problem)) end
+    running[combination.name] = nil
+    return true
+  end, { concurrency = concurrency })
+  if not done or problems then fail("all", "%s", tostring(select(2, next(problems or {})))) end
+end
+
+try_all(chosen, CONCURRENCY)
+try_all(chosen_blocking, LOW_CONCURRENCY)
 collecting:cancel()
 
 local function waiting_coroutines()

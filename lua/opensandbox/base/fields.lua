@@ -1,6 +1,8 @@
 --- Fields of a decoded answer, in which a server can send any type. Each function returns the value if it has the documented type, else nil,
 --- so that callers can join texts and index tables without a check of their own.
 
+local numbers = require "opensandbox.base.numbers"
+
 local fields = {}
 
 ---@param value any
@@ -12,7 +14,7 @@ end
 ---@param value any
 ---@return integer? natural
 function fields.natural(value)
-  return type(value) == "number" and value >= 0 and value < 2 ^ 63 and value % 1 == 0 and value or nil
+  return numbers.is_natural(value) and value or nil
 end
 
 --- Returns the exit code of a command. Callers pass it to os.exit and write it with "%d", which raise for a number without an integer.

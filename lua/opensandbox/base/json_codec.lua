@@ -54,7 +54,8 @@ end
 
 local codec = vim_codec() or cjson_codec() or dkjson_codec()
 if not codec then
-  error("opensandbox needs lua-cjson or dkjson: install one with `luarocks install lua-cjson` (Debian and Ubuntu: lua-cjson)", 0)
+  error(("opensandbox needs lua-cjson or dkjson: install one with `%s` (Debian and Ubuntu: lua-cjson)"):format(
+    require("opensandbox.base.luarocks").install "lua-cjson"), 0)
 end
 
 return codec ---@type opensandbox.JsonCodec

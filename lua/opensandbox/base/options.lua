@@ -112,10 +112,18 @@ local function is_nonempty_string(value)
   return type(value) == "string" and value ~= "" and not value:find("%z")
 end
 
-types["nonempty string"] = simple(is_nonempty_string, "a string that is not empty")
+-- A string that is not empty. A NUL byte is named, because only its place in the value would show it otherwise.
+local function nonempty_string(expected)
+  return function(value)
+    if is_nonempty_string(value) then return value end
+    return nil, type(value) == "string" and value ~= "" and "a string without NUL bytes" or expected
+  end
+end
+
+types["nonempty string"] = nonempty_string "a string that is not empty"
 
 -- The caller has handled the list.
-types["command line"] = simple(is_nonempty_string, "a string that is not empty, or a list of a program and its arguments")
+types["command line"] = nonempty_string "a string that is not empty, or a list of a program and its arguments"
 
 types["function"] = simple(function(value)
   local meta = getmetatable(value)

@@ -13,12 +13,13 @@ end
 
 --- Checks a path for the file routes. A path that execd would expand is refused, because it would name another file. An empty path is
 --- refused, because it would name execd's own directory.
-function paths.check(op, path, what)
+---@param remedy? string
+function paths.check(op, path, what, remedy)
   options.argument(op, what or "the path", path, "nonempty string")
   local found = paths.expansion(path)
   if found then
-    options.raise(op, ("%s %q holds '%s', which execd would expand or drop; rename it, or reach it through a command"):format(
-      what or "the path", path, found))
+    options.raise(op, ("%s %q holds '%s', which execd would expand or drop; rename it, or %s"):format(
+      what or "the path", path, found, remedy or "reach it through a command"))
   end
   return path
 end
@@ -32,7 +33,7 @@ end
 
 --- Checks the directory in which a command will run, if one is given. The rules for paths apply.
 function paths.check_directory(op, cwd)
-  if cwd ~= nil then paths.check(op, cwd, "option 'cwd'") end
+  if cwd ~= nil then paths.check(op, cwd, "option 'cwd'", "change to it in the command itself") end
 end
 
 --- Returns an absolute path without ".", ".." and double slashes. Symlinks are not followed.

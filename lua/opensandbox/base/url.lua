@@ -72,6 +72,13 @@ function url.parse(text)
   return { scheme = scheme, userinfo = userinfo, host = host, port = port, path = path }
 end
 
+--- Returns a text without the slashes at its end. The pattern is linear in the length, unlike "/+$", because a server can send any number.
+---@param text string
+---@return string
+function url.trim_slashes(text)
+  return text:match("^(.*[^/])/*$") or ""
+end
+
 --- Returns the base URL of the lifecycle API: "/v1" is appended unless the path ends in it, and trailing slashes are removed.
 ---@param text string with or without a scheme
 ---@param default_scheme string
@@ -81,7 +88,7 @@ function url.normalize_base(text, default_scheme)
   if not text:find("://", 1, true) then text = default_scheme .. "://" .. text end
   local parsed, problem = url.parse(text)
   if not parsed then return nil, problem end
-  text = text:gsub("/+$", "")
+  text = url.trim_slashes(text)
   if not parsed.path:find("/v1/*$") then text = text .. "/v1" end
   return text, parsed
 end
@@ -96,7 +103,7 @@ function url.endpoint(text, scheme)
     if host and host:find(":", 1, true) then text = "[" .. host .. "]:" .. rest end
     text = scheme .. "://" .. text
   end
-  return (text:gsub("/+$", ""))
+  return url.trim_slashes(text)
 end
 
 --- Returns whether a text is a host as URLs have it: a name, an IPv4 address, or an IPv6 address in brackets.

@@ -1,6 +1,7 @@
 --- The arguments of the program: a parser of argparse with all subcommands, of which only the chosen one is loaded.
 
 local failure = require "opensandbox.cli.base.failure"
+local luarocks = require "opensandbox.base.luarocks"
 local output = require "opensandbox.cli.base.output"
 
 local arguments = {}
@@ -51,7 +52,7 @@ local EPILOG = "Server: OPEN_SANDBOX_DOMAIN and OPEN_SANDBOX_API_KEY, or --url a
   .. "125 if opensandbox failed itself."
 
 local INSTALL = "the Lua module argparse is missing, which reads the arguments: install it, on Debian and Ubuntu with "
-  .. "'apt-get install lua-argparse', elsewhere with 'luarocks install argparse'"
+  .. "'apt-get install lua-argparse', elsewhere with '" .. luarocks.install "argparse" .. "'"
 
 local function load_argparse()
   local ok, argparse = pcall(require, "argparse")

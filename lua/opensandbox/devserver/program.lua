@@ -4,7 +4,7 @@ local ok, uv = pcall(require, "luv")
 if not ok then
   if not tostring(uv):find("module 'luv' not found", 1, true) then error(uv, 0) end
   error("the development server needs the Lua module luv: install it, on Debian and Ubuntu with 'apt-get install lua-luv', "
-    .. "elsewhere with 'luarocks install luv'", 0)
+    .. ("elsewhere with '%s'"):format(require("opensandbox.base.luarocks").install "luv"), 0)
 end
 local devserver = require "opensandbox.devserver"
 local timer = require "opensandbox.devserver.base.timer"

@@ -247,7 +247,7 @@ function http_client.check_endpoint(op, endpoint)
   if type(endpoint) == "string" then
     local parsed, problem = url.parse(endpoint)
     if not parsed then options.raise(op, ("the endpoint %q is not a URL: %s"):format(url.redacted(endpoint), problem)) end
-    return { url = (endpoint:gsub("/+$", "")), headers = {} }
+    return { url = url.trim_slashes(endpoint), headers = {} }
   elseif type(endpoint) ~= "table" or type(endpoint.url) ~= "string" then
     options.raise(op, "the endpoint must be what discover_execd or get_endpoint returns, or a URL")
   end
