@@ -12,7 +12,8 @@ local SERVER = [==[
       return { id = "known", kind = "logs", status = { state = "Running", reason = odd, message = odd, lastTransitionAt = odd },
         createdAt = odd, expiresAt = odd, metadata = odd, image = { uri = odd }, snapshotId = odd, sandboxId = odd, name = odd,
         entrypoint = { odd }, platform = odd, extensions = odd, scope = odd, content = odd, contentUrl = odd, contentType = odd,
-        contentLength = odd, truncated = odd, warnings = { odd } }
+        contentLength = odd, truncated = odd, warnings = { odd }, running = false, exit_code = odd, error = odd, started_at = odd,
+        finished_at = odd }
     end
     if request.path:find("/endpoints/", 1, true) then return send { endpoint = request.headers.host .. "/execd" } end
     if request.path:find("[?]") or request.path:find("s$") then
@@ -27,6 +28,7 @@ local SERVER = [==[
 local COMMANDS = {
   { "ls" }, { "ls", "-o", "json" }, { "info", "known" }, { "info", "known", "-o", "json" }, { "diagnose", "known" },
   { "diagnose", "known", "-o", "json" }, { "snapshot", "ls" }, { "snapshot", "info", "known" }, { "port", "known", "80" },
+  { "status", "known", "id" }, { "status", "known", "id", "-o", "json" },
 }
 
 describe("opensandbox, where fields of answers are", function()

@@ -17,6 +17,13 @@ function fields.natural(value)
   return numbers.is_natural(value) and value or nil
 end
 
+--- Returns the exit code of a command. Callers pass it to os.exit and write it with "%d", which raise for a number without an integer.
+---@param value any
+---@return integer?
+function fields.exit_code(value)
+  return type(value) == "number" and value % 1 == 0 and value >= -2 ^ 31 and value < 2 ^ 32 and value or nil
+end
+
 ---@param value any
 ---@return table?
 function fields.object(value)

@@ -1,6 +1,7 @@
 --- Requests about a command by its id: its status, its log, and its end. The last argument of each adds fields to the request.
 
 local core = require "opensandbox.core"
+local fields = require "opensandbox.base.fields"
 local polling = require "opensandbox.loop.polling"
 local tables = require "opensandbox.base.tables"
 local time = require "opensandbox.base.time"
@@ -39,8 +40,8 @@ function command_requests.status(client, endpoint, id, extra)
     op = client.op or "get_command_status", method = "GET", path = "/command/status/" .. url.escape(id), decode = function(object)
       if type(object.running) ~= "boolean" then return nil, "status" end
       return {
-        id = object.id, command = object.content, running = object.running, error = object.error,
-        exit_code = type(object.exit_code) == "number" and object.exit_code % 1 == 0 and object.exit_code or nil,
+        id = fields.text(object.id), command = fields.text(object.content), running = object.running,
+        error = fields.text(object.error), exit_code = fields.exit_code(object.exit_code),
         started_at = time.parse(object.started_at), finished_at = time.parse(object.finished_at),
       }
     end,

@@ -8,6 +8,7 @@ local call = require "opensandbox.http.call"
 local capabilities = require "opensandbox.http.capabilities"
 local command_requests = require "opensandbox.execution.command_requests"
 local execution = require "opensandbox.execution.execution"
+local fields = require "opensandbox.base.fields"
 local isolated_errors = require "opensandbox.execution.isolated_errors"
 local isolated_script = require "opensandbox.execution.isolated_script"
 local json = require "opensandbox.base.json"
@@ -278,7 +279,8 @@ function isolated_run_routes:get_isolated_run(execd, id, run_id, opts)
   local request = { op = op, timeout = options.timeout(op, opts), method = "GET", path = run_path(op, id, run_id) }
   function request.decode(response)
     if type(response.running) ~= "boolean" then return nil, "status" end
-    return { id = run_id, session_id = id, running = response.running, exit_code = response.exit_code, error = response.error,
+    return { id = run_id, session_id = id, running = response.running,
+      exit_code = fields.exit_code(response.exit_code), error = fields.text(response.error),
       started_at = time.parse(response.started_at), finished_at = time.parse(response.finished_at) }
   end
   return isolated_errors.call(self, execd, BACKGROUND, request)
