@@ -25,6 +25,12 @@ function fields.exit_code(value)
 end
 
 ---@param value any
+---@return boolean?
+function fields.flag(value)
+  if type(value) == "boolean" then return value end
+end
+
+---@param value any
 ---@return table?
 function fields.object(value)
   return type(value) == "table" and value or nil

@@ -320,7 +320,8 @@ end
 
 -- Decodes a match. The ports that old sidecars return follow from the schemes and cannot be chosen.
 local function match_info(object)
-  return { hosts = object.hosts, schemes = object.schemes, methods = object.methods, paths = object.paths }
+  return { hosts = fields.texts(object.hosts), schemes = fields.texts(object.schemes), methods = fields.texts(object.methods),
+    paths = fields.texts(object.paths) }
 end
 
 --- Decodes a credential.
@@ -329,7 +330,7 @@ end
 ---@return string? missing
 function vault_objects.credential_info(object)
   if type(object) ~= "table" or type(object.name) ~= "string" then return nil, "credential" end
-  return { name = object.name, source_type = object.sourceType, revision = object.revision }
+  return { name = object.name, source_type = fields.text(object.sourceType), revision = fields.natural(object.revision) }
 end
 
 --- Decodes a binding.
@@ -338,10 +339,11 @@ end
 ---@return string? missing
 function vault_objects.binding_info(object)
   if type(object) ~= "table" or type(object.name) ~= "string" then return nil, "binding" end
-  local kind = type(object.auth) == "table" and object.auth or {}
-  return { name = object.name, revision = object.revision,
-    match = type(object.match) == "table" and match_info(object.match) or nil,
-    auth = { type = our_type_names[kind.type] or kind.type, name = kind.name } }
+  local kind = fields.object(object.auth) or {}
+  local type_name = fields.text(kind.type)
+  return { name = object.name, revision = fields.natural(object.revision),
+    match = fields.object(object.match) and match_info(object.match),
+    auth = { type = our_type_names[type_name] or type_name, name = fields.text(kind.name) } }
 end
 
 local function decode_all(list, decode)
@@ -361,7 +363,7 @@ end
 function vault_objects.vault_state(object)
   local credentials = decode_all(object.credentials, vault_objects.credential_info)
   local bindings = decode_all(object.bindings, vault_objects.binding_info)
-  if type(object.revision) ~= "number" or not credentials or not bindings then return nil, "state of a credential vault" end
+  if not fields.natural(object.revision) or not credentials or not bindings then return nil, "state of a credential vault" end
   return { revision = object.revision, credentials = credentials, bindings = bindings }
 end
 

@@ -49,7 +49,7 @@ local not_languages = { ["command"] = true, ["background-command"] = true }
 ---@return string? missing
 local function context_of(object)
   if not url.is_segment(object.id) or type(object.language) ~= "string" then return nil, "code context" end
-  return { id = object.id, language = object.language, cwd = object.cwd }
+  return { id = object.id, language = object.language, cwd = fields.text(object.cwd) }
 end
 
 local function context_path(op, id)

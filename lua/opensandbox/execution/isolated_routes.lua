@@ -53,8 +53,9 @@ function isolated_routes:get_isolation_capabilities(execd, opts)
   local request = { op = op, timeout = options.timeout(op, opts), method = "GET", path = "/v1/isolated/capabilities" }
   function request.decode(response)
     if type(response.available) ~= "boolean" then return nil, "capabilities" end
-    return { available = response.available, isolator = response.isolator, version = response.version, message = response.message,
-      setpriv_available = response.setpriv_available, userns_available = response.userns_available, raw = response }
+    return { available = response.available, isolator = fields.text(response.isolator), version = fields.text(response.version),
+      message = fields.text(response.message), setpriv_available = fields.flag(response.setpriv_available),
+      userns_available = fields.flag(response.userns_available), raw = response }
   end
   return isolated_errors.call(self, execd, "isolated", request)
 end
@@ -212,10 +213,11 @@ local function session_info(object, id)
   if not url.is_segment(id) or type(object.status) ~= "string" then return nil, "isolated session" end
   return {
     id = id, status = object.status, created_at = time.parse(object.created_at), last_run_at = time.parse(object.last_run_at),
-    idle_remaining = object.idle_remaining_seconds, max_idle = object.idle_timeout_seconds, workspace = object.workspace,
-    overlays = object.overlays, profile = object.profile, extra_writable = object.extra_writable, binds = object.binds,
-    share_net = object.share_net, env_passthrough = object.env_passthrough, uid = object.uid, gid = object.gid,
-    uid_mode = object.uid_mode, raw = object,
+    idle_remaining = fields.natural(object.idle_remaining_seconds), max_idle = fields.natural(object.idle_timeout_seconds),
+    workspace = fields.object(object.workspace), overlays = fields.list(object.overlays), profile = fields.text(object.profile),
+    extra_writable = fields.texts(object.extra_writable), binds = fields.list(object.binds), share_net = fields.flag(object.share_net),
+    env_passthrough = fields.object(object.env_passthrough), uid = fields.natural(object.uid), gid = fields.natural(object.gid),
+    uid_mode = fields.text(object.uid_mode), raw = object,
   }
 end
 

@@ -39,13 +39,13 @@ local known_capacity = { buffer_min = "natural", buffer_max = "natural", pool_mi
 
 local function pool_info(object)
   if type(object) ~= "table" or not url.is_segment(object.name) then return nil, "pool" end
-  local capacity = type(object.capacitySpec) == "table" and object.capacitySpec or {}
-  local status = type(object.status) == "table" and object.status or {}
+  local capacity, status = fields.object(object.capacitySpec) or {}, fields.object(object.status) or {}
   return {
     name = object.name, created_at = time.parse(object.createdAt),
-    capacity = { buffer_min = capacity.bufferMin, buffer_max = capacity.bufferMax, pool_min = capacity.poolMin,
-      pool_max = capacity.poolMax },
-    total = status.total, allocated = status.allocated, available = status.available, revision = status.revision,
+    capacity = { buffer_min = fields.natural(capacity.bufferMin), buffer_max = fields.natural(capacity.bufferMax),
+      pool_min = fields.natural(capacity.poolMin), pool_max = fields.natural(capacity.poolMax) },
+    total = fields.natural(status.total), allocated = fields.natural(status.allocated), available = fields.natural(status.available),
+    revision = fields.text(status.revision),
   }
 end
 
