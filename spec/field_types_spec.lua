@@ -7,11 +7,15 @@ local opensandbox = require "opensandbox"
 local SERVER = [==[
   local odd = json.decode('{"value":%s}').value
   return function(request, connection)
-    local function send(value) connection:respond(200, { ["Content-Type"] = "application/json" }, json.encode(value)) end
-    local isolated = { session_id = "s", available = true, status = "active", created_at = odd, last_run_at = odd,
-      idle_remaining_seconds = odd, idle_timeout_seconds = odd, workspace = odd, overlays = odd, profile = odd, extra_writable = odd,
-      binds = odd, share_net = odd, env_passthrough = odd, uid = odd, gid = odd, uid_mode = odd, isolator = odd, version = odd,
-      message = odd, setpriv_available = odd, userns_available = odd }
+    local function send(value)
+      connection:respond(200, { ["Content-Type"] = "application/json" }, json.encode(value))
+    end
+    local isolated = {
+      session_id = "s", available = true, status = "active", created_at = odd, last_run_at = odd,
+      idle_remaining_seconds = odd, idle_timeout_seconds = odd, workspace = odd, overlays = odd, profile = odd,
+      extra_writable = odd, binds = odd, share_net = odd, env_passthrough = odd, uid = odd, gid = odd, uid_mode = odd,
+      isolator = odd, version = odd, message = odd, setpriv_available = odd, userns_available = odd,
+    }
     local pool = { name = "p", createdAt = odd,
       capacitySpec = { bufferMin = odd, bufferMax = odd, poolMin = odd, poolMax = odd },
       status = { total = odd, allocated = odd, available = odd, revision = odd } }
@@ -27,13 +31,14 @@ local SERVER = [==[
 
 -- The types of the fields, by their names in the library.
 local types = {
-  created_at = "number", last_run_at = "number", idle_remaining = "number", max_idle = "number", workspace = "table", overlays = "table",
-  profile = "string", extra_writable = "table", binds = "table", share_net = "boolean", env_passthrough = "table", uid = "number",
-  gid = "number", uid_mode = "string", isolator = "string", version = "string", message = "string", setpriv_available = "boolean",
-  userns_available = "boolean", cwd = "string", buffer_min = "number", buffer_max = "number", pool_min = "number", pool_max = "number",
-  total = "number", allocated = "number", source_type = "string", hosts = "table", schemes = "table", methods = "table",
-  paths = "table", type = "string", id = "string", name = "string", language = "string", capacity = "table", match = "table",
-  auth = "table", status = "string", raw = "table",
+  created_at = "number", last_run_at = "number", idle_remaining = "number", max_idle = "number", workspace = "table",
+  overlays = "table", profile = "string", extra_writable = "table", binds = "table", share_net = "boolean",
+  env_passthrough = "table", uid = "number", gid = "number", uid_mode = "string", isolator = "string", version = "string",
+  message = "string", setpriv_available = "boolean", userns_available = "boolean", cwd = "string", buffer_min = "number",
+  buffer_max = "number", pool_min = "number", pool_max = "number", total = "number", allocated = "number",
+  source_type = "string", hosts = "table", schemes = "table", methods = "table", paths = "table", type = "string",
+  id = "string", name = "string", language = "string", capacity = "table", match = "table", auth = "table",
+  status = "string", raw = "table",
 }
 -- Two objects use one name.
 local available = { capabilities = "boolean", pool = "number" }

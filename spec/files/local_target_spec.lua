@@ -1,6 +1,8 @@
 --- What exists at the local target of a download stays what it is, and the right thing receives the bytes.
 
 local fixtures = require "spec.support.fixture"
+local local_target = require "opensandbox.files.local_target"
+local loop = require "opensandbox.loop"
 local process = require "spec.support.process"
 local read_file = require "spec.support.read_file"
 local temporary = require "spec.support.temporary"
@@ -266,6 +268,30 @@ describe("the target of a download", function()
     local ok, raised = pcall(files.download, files, "/work/file", path, { on_progress = function() error(reason) end })
     assert.same({ false, true }, { ok, raised == reason })
     assert.equal("old", read_file(real))
+    assert.same({}, leftovers(path))
+  end)
+end)
+
+describe("the temporary file of a download", function()
+  it("is removed when the host ends the coroutine in a pause of the copy", function()
+    local path = save(path_of("one"), "old")
+    assert(uv.fs_link(path, path .. "-other")) -- so that the bytes are copied
+    local sleep = loop.sleep
+    finally(function() loop.sleep = sleep end)
+    loop.sleep = coroutine.yield
+    local copying = coroutine.create(function()
+      local target = assert(local_target.open("files:download", path))
+      local part = assert(io.open(target.part, "wb"))
+      for _ = 1, 65 do assert(part:write(("x"):rep(1024 * 1024))) end
+      part:close()
+      assert.equal(1, #leftovers(path))
+      target:commit()
+    end)
+    assert(coroutine.resume(copying))
+    assert.equal("suspended", coroutine.status(copying))
+    copying = nil -- luacheck: ignore 311
+    collectgarbage()
+    collectgarbage()
     assert.same({}, leftovers(path))
   end)
 end)

@@ -215,9 +215,9 @@ local function session_info(object, id)
     id = id, status = object.status, created_at = time.parse(object.created_at), last_run_at = time.parse(object.last_run_at),
     idle_remaining = fields.natural(object.idle_remaining_seconds), max_idle = fields.natural(object.idle_timeout_seconds),
     workspace = fields.object(object.workspace), overlays = fields.list(object.overlays), profile = fields.text(object.profile),
-    extra_writable = fields.texts(object.extra_writable), binds = fields.list(object.binds), share_net = fields.flag(object.share_net),
-    env_passthrough = fields.object(object.env_passthrough), uid = fields.natural(object.uid), gid = fields.natural(object.gid),
-    uid_mode = fields.text(object.uid_mode), raw = object,
+    extra_writable = fields.texts(object.extra_writable), binds = fields.list(object.binds),
+    share_net = fields.flag(object.share_net), env_passthrough = fields.object(object.env_passthrough),
+    uid = fields.natural(object.uid), gid = fields.natural(object.gid), uid_mode = fields.text(object.uid_mode), raw = object,
   }
 end
 

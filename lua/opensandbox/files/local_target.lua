@@ -158,13 +158,14 @@ end
 ---@return true? ok
 ---@return opensandbox.Error? err
 function Target:commit()
+  local ok, err
   if self.is_copied then
-    self.state.part = nil
-    return copy_into(self.op, self.part, self.path)
+    ok, err = copy_into(self.op, self.part, self.path)
+  else
+    ok, err = local_target.install(self.op, self.part, self.path)
+    if not ok then os.remove(self.part) end
   end
-  local ok, err = local_target.install(self.op, self.part, self.path)
-  if not ok then os.remove(self.part) end
-  self.state.part = nil
+  self.state.part = nil -- not before: the host can end the coroutine in a pause of the copy
   return ok, err
 end
 

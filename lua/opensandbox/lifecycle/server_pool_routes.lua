@@ -44,8 +44,8 @@ local function pool_info(object)
     name = object.name, created_at = time.parse(object.createdAt),
     capacity = { buffer_min = fields.natural(capacity.bufferMin), buffer_max = fields.natural(capacity.bufferMax),
       pool_min = fields.natural(capacity.poolMin), pool_max = fields.natural(capacity.poolMax) },
-    total = fields.natural(status.total), allocated = fields.natural(status.allocated), available = fields.natural(status.available),
-    revision = fields.text(status.revision),
+    total = fields.natural(status.total), allocated = fields.natural(status.allocated),
+    available = fields.natural(status.available), revision = fields.text(status.revision),
   }
 end
 
