@@ -1,6 +1,7 @@
 --- Patterns of what to leave out: as git reads them.
 
 local ignore = require "opensandbox.files.ignore"
+local new_random = require "spec.support.random"
 
 -- "ignored", "kept" by a "!" or nil, for a path that ends in "/" when it is a directory.
 local function verdict(patterns, path)
@@ -96,16 +97,15 @@ describe("matching", function()
   end
 
   it("agrees with trying everything", function()
-    local seed = 7
+    local random = new_random(7)
     local function pick(characters)
-      seed = (seed * 16807) % 2147483647
-      local at = seed % #characters + 1
+      local at = random(#characters)
       return characters:sub(at, at)
     end
     for _ = 1, 3000 do
       local pattern, name = {}, {}
-      for i = 1, 1 + #pick "abcdefgh" * (seed % 6) do pattern[i] = pick "aab*?*" end
-      for i = 1, 1 + seed % 9 do name[i] = pick "aab" end
+      for i = 1, random(6) do pattern[i] = pick "aab*?*" end
+      for i = 1, random(9) do name[i] = pick "aab" end
       pattern, name = table.concat(pattern), table.concat(name)
       assert.equal(naive(pattern, name), verdict({ pattern }, name) == "ignored", pattern .. " on " .. name)
     end

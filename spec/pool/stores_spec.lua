@@ -2,6 +2,7 @@
 
 local core = require "opensandbox.core"
 local json = require "opensandbox.base.json"
+local new_random = require "spec.support.random"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
 local redis_client = require "spec.support.redis_client"
@@ -252,13 +253,9 @@ describe("The stores of pools", function()
       stores[name] = make()
       senders[name] = open(stores[name], 3, 8)
     end
-    local state = 7
-    local function random(n)
-      state = (state * 16807) % 2147483647
-      return state % n + 1
-    end
+    local random = new_random(7)
     local tokens, lifetime = {}, 1000
-    local function some_token() return tokens[random(#tokens)] or "none" end
+    local function some_token() return #tokens > 0 and tokens[random(#tokens)] or "none" end
     local makers = {
       function(token) return "acquire", { token = token, create = random(2) == 1, owner = "o" .. random(3) } end,
       function(token) return "fill", { token = token, owner = "o" .. random(3), coming = random(3) - 1 } end,

@@ -1,6 +1,7 @@
 --- Requests about a command by its id: its status, its log, and its end. The last argument of each adds fields to the request.
 
 local core = require "opensandbox.core"
+local execution = require "opensandbox.execution.execution"
 local fields = require "opensandbox.base.fields"
 local polling = require "opensandbox.loop.polling"
 local tables = require "opensandbox.base.tables"
@@ -142,10 +143,9 @@ end
 ---@return { exit_code?: integer, signal?: string, duration?: number, error?: table }
 function command_requests.outcome(status)
   local code = status.exit_code
-  local text = tostring(status.error or "")
   return {
     exit_code = code, duration = status.started_at and status.finished_at and status.finished_at - status.started_at or nil,
-    signal = code == -1 and (text:match("signal: (.+)") or "unknown") or nil,
+    signal = execution.signal(code, tostring(status.error or "")),
     error = code ~= 0 and { name = "CommandExecError", value = tostring(code), traceback = { status.error } } or nil,
   }
 end

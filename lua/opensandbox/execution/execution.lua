@@ -42,6 +42,14 @@ function execution.timed_out(exit_code, duration, timeout)
   return exit_code == -1 and timeout and duration >= timeout * TIMEOUT_TOLERANCE and true or nil
 end
 
+--- Returns the name of the signal that ended a process, if one did.
+---@param exit_code? integer
+---@param text string execd's reason: "signal: killed"
+---@return string?
+function execution.signal(exit_code, text)
+  return exit_code == -1 and (text:match("signal: (.+)") or "unknown") or nil
+end
+
 ---@class opensandbox.Execution
 ---@field client opensandbox.Client
 ---@field endpoint opensandbox.Endpoint|string of execd
@@ -136,9 +144,7 @@ function Execution:set_error(error_event)
   self.error_event = error_event
   local value = tostring(error_event.value)
   self.exit_code = value:find("^%-?%d%d?%d?%d?%d?%d?%d?%d?%d?%d?$") and tonumber(value) or nil
-  if self.exit_code == -1 then
-    self.signal = (error_event.traceback[1] or ""):match("signal: (.+)") or "unknown"
-  end
+  self.signal = execution.signal(self.exit_code, error_event.traceback[1] or "")
 end
 
 local function dispatch(self, event)
