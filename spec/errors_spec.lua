@@ -214,16 +214,22 @@ describe("an answer that is not what the route gives", function()
     end)
   end
 
-  -- The client of a server that answers every request with this body.
+  local echoing -- a server that answers every request with its header X-Body
+  setup(function()
+    echoing = fault_server.start [[
+      return function(request, connection)
+        connection:respond(200, { ["Content-Type"] = "application/json" }, request.headers["x-body"])
+      end
+    ]]
+  end)
+  teardown(function() echoing:stop() end)
+
+  -- Calls a function with a client of a server that answers every request with this body.
   local function answered(body, call)
-    local url = server.url .. "/x"
-    local one = fault_server.start(([[
-      return function(_, connection) connection:respond(200, { ["Content-Type"] = "application/json" }, %q) end
-    ]]):format(body))
+    local headers = { ["X-Body"] = body }
     client:close()
-    client = opensandbox.new(one.url, "", { retry = false })
-    local ok, value, err = pcall(call, client, one.url, url)
-    one:stop()
+    client = opensandbox.new(echoing.url, "", { retry = false, headers = headers })
+    local ok, value, err = pcall(call, client, { url = echoing.url, headers = headers })
     assert.is_true(ok, ("%s raised %s"):format(body, tostring(value)))
     return value, err
   end

@@ -32,7 +32,7 @@ local COMMANDS = {
 }
 
 describe("opensandbox, where fields of answers are", function()
-  for _, odd in ipairs { "{}", '[{"a":1}]', "[[]]", "5", "1e300", "true", '"text"' } do
+  for _, odd in ipairs { "{}", '[{"a":1}]', "1e300", "true" } do
     it(odd .. ", has no internal error", function()
       local server = fault_server.start(SERVER:format(odd))
       finally(function() server:stop() end)

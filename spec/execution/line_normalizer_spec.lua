@@ -45,7 +45,7 @@ describe("the text of lines", function()
   end)
 
   it("of a line without end is returned in parts that hold whole characters", function()
-    local line = ("\195\169\226\130\172\240\159\140\141x\255"):rep(300000)
+    local line = ("\195\169\226\130\172\240\159\140\141x\255"):rep(200000)
     local made, text, most = line_normalizer(), {}, 0
     for at = 1, #line, 99991 do
       local piece = made:feed(line:sub(at, at + 99990))
@@ -77,7 +77,7 @@ describe("the text of lines", function()
       end
       return best
     end
-    local short, long = measure(100), measure(800)
-    assert.is_true(long < short * 24 + 0.05, ("%g s for 100 pieces, %g s for 800"):format(short, long)) -- 64 times, were it the square
+    local short, long = measure(50), measure(400)
+    assert.is_true(long < short * 24 + 0.05, ("%g s for 50 pieces, %g s for 400"):format(short, long)) -- 64 times, were it the square
   end)
 end)

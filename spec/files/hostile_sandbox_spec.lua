@@ -137,11 +137,13 @@ local heads = {
   range_large = { "Content-Range", "bytes 0-1/" .. ("9"):rep(400) },
 }
 
+local MUCH = 50000 -- bytes, which take time
+
 describe("a hostile execd", function()
   for name, body in pairs(bodies) do
     it("that answers everything with " .. name .. " makes nothing raise", function()
       for head, headers in pairs(name == "log" and heads or { plain = {} }) do
-        for _, status in ipairs { 200, 206, 404, 500 } do
+        for _, status in ipairs(#body < MUCH and { 200, 206, 404, 500 } or { 200, 404 }) do
           say(body, status, headers)
           for method, call in pairs(calls) do
             local before = opensandbox.now()
