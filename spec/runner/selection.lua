@@ -4,6 +4,15 @@ local uv = require "luv"
 
 local selection = {}
 
+-- The files that take longest, for a tree in which nothing has run yet.
+local LONG = {
+  ["spec/files/directories_spec.lua"] = true, ["spec/files/hostile_sandbox_spec.lua"] = true, ["spec/hosts_spec.lua"] = true,
+  ["spec/leaks_spec.lua"] = true, ["spec/playground_spec.lua"] = true, ["spec/pool/kills_spec.lua"] = true,
+  ["spec/roundtrip/command_directories_spec.lua"] = true, ["spec/roundtrip/file_names_spec.lua"] = true,
+  ["spec/terminal_recordings_spec.lua"] = true, ["spec/devserver/isolated_recordings_spec.lua"] = true,
+  ["spec/devserver/terminal_recordings_spec.lua"] = true,
+}
+
 local function kind(path)
   local stat = uv.fs_stat(path)
   return stat and stat.type, stat and stat.size
@@ -76,7 +85,7 @@ end
 
 --- Divides files into runs: of their tests that run beside other files, and of those that run alone.
 --- @return table[] shared with `file`, `name` (for people, and for what it took) and `options` (of busted); those that took longest come
---- first, before them those that never ran, by size, because a long one that begins last would keep the others waiting
+--- first, before them those that never ran, the long ones and then by size, because a long one that begins last would keep the others waiting
 --- @return table[] alone the same, in the order of the files
 function selection.divide(files, seconds)
   local shared, alone, size = {}, {}, {}
@@ -92,6 +101,7 @@ function selection.divide(files, seconds)
   table.sort(shared, function(a, b)
     local left, right = seconds[a.name] or math.huge, seconds[b.name] or math.huge
     if left ~= right then return left > right end
+    if LONG[a.name] ~= LONG[b.name] then return LONG[a.name] == true end
     if size[a] ~= size[b] then return size[a] > size[b] end
     return a.name < b.name
   end)
