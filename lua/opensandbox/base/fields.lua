@@ -52,4 +52,18 @@ function fields.texts(value)
   return value
 end
 
+--- Decodes a list.
+---@param value any
+---@param decode fun(item: any): any returns nil for an item that is wrong
+---@return any[]? list nil if it is none, or if an item is wrong, because a part of a list would look like the whole
+function fields.decode_list(value, decode)
+  if not fields.list(value) then return nil end
+  local decoded = {}
+  for i, item in ipairs(value) do
+    decoded[i] = decode(item)
+    if not decoded[i] then return nil end
+  end
+  return decoded
+end
+
 return fields

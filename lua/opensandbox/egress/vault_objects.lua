@@ -346,14 +346,9 @@ function vault_objects.binding_info(object)
     auth = { type = our_type_names[type_name] or type_name, name = fields.text(kind.name) } }
 end
 
-local function decode_all(list, decode)
-  if list ~= nil and not fields.list(list) then return nil end
-  local decoded = {}
-  for i, object in ipairs(list or {}) do
-    decoded[i] = decode(object)
-    if not decoded[i] then return nil end
-  end
-  return decoded
+-- Decodes a list that may be absent when it is empty.
+local function decode_optional_list(list, decode)
+  return fields.decode_list(list == nil and {} or list, decode)
 end
 
 --- Decodes the state of the vault.
@@ -361,8 +356,8 @@ end
 ---@return opensandbox.VaultState? state
 ---@return string? missing
 function vault_objects.vault_state(object)
-  local credentials = decode_all(object.credentials, vault_objects.credential_info)
-  local bindings = decode_all(object.bindings, vault_objects.binding_info)
+  local credentials = decode_optional_list(object.credentials, vault_objects.credential_info)
+  local bindings = decode_optional_list(object.bindings, vault_objects.binding_info)
   if not fields.natural(object.revision) or not credentials or not bindings then return nil, "state of a credential vault" end
   return { revision = object.revision, credentials = credentials, bindings = bindings }
 end
@@ -372,8 +367,7 @@ end
 ---@return opensandbox.CredentialInfo[]? list
 ---@return string? missing
 function vault_objects.credential_list(object)
-  return type(object.credentials) == "table" and decode_all(object.credentials, vault_objects.credential_info) or nil,
-    "list of credentials"
+  return fields.decode_list(object.credentials, vault_objects.credential_info), "list of credentials"
 end
 
 --- Decodes a list of bindings.
@@ -381,7 +375,7 @@ end
 ---@return opensandbox.BindingInfo[]? list
 ---@return string? missing
 function vault_objects.binding_list(object)
-  return type(object.bindings) == "table" and decode_all(object.bindings, vault_objects.binding_info) or nil, "list of bindings"
+  return fields.decode_list(object.bindings, vault_objects.binding_info), "list of bindings"
 end
 
 return vault_objects

@@ -48,7 +48,9 @@ local not_languages = { ["command"] = true, ["background-command"] = true }
 ---@return opensandbox.CodeContext? context
 ---@return string? missing
 local function context_of(object)
-  if not url.is_segment(object.id) or type(object.language) ~= "string" then return nil, "code context" end
+  if type(object) ~= "table" or not url.is_segment(object.id) or type(object.language) ~= "string" then
+    return nil, "code context"
+  end
   return { id = object.id, language = object.language, cwd = fields.text(object.cwd) }
 end
 
@@ -120,13 +122,7 @@ function code_routes:list_code_contexts(execd, language, opts)
   local path = "/code/contexts" .. url.query { { "language", language } }
   return self.http:call_endpoint(execd, { op = op, timeout = options.timeout(op, opts),
     method = "GET", path = path, decode = function(array)
-    if not fields.list(array) then return nil, "list of code contexts" end
-    local contexts = {}
-    for i, item in ipairs(array) do
-      contexts[i] = type(item) == "table" and context_of(item) or nil
-      if not contexts[i] then return nil, "code contexts" end
-    end
-    return contexts
+    return fields.decode_list(array, context_of), "list of code contexts"
   end })
 end
 

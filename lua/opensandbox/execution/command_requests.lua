@@ -145,7 +145,7 @@ function command_requests.outcome(status)
   local code = status.exit_code
   return {
     exit_code = code, duration = status.started_at and status.finished_at and status.finished_at - status.started_at or nil,
-    signal = execution.signal(code, tostring(status.error or "")),
+    signal = execution.signal(code, status.error or ""),
     error = code ~= 0 and { name = "CommandExecError", value = tostring(code), traceback = { status.error } } or nil,
   }
 end

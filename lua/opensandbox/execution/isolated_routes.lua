@@ -209,6 +209,7 @@ end
 ---@return opensandbox.IsolatedSessionInfo? info
 ---@return string? missing
 local function session_info(object, id)
+  if type(object) ~= "table" then return nil, "isolated session" end
   id = id or object.session_id
   if not url.is_segment(id) or type(object.status) ~= "string" then return nil, "isolated session" end
   return {
@@ -233,13 +234,7 @@ function isolated_routes:list_isolated_sessions(execd, opts)
   local op = self.op or "list_isolated_sessions"
   local request = { op = op, timeout = options.timeout(op, opts), method = "GET", path = "/v1/isolated/sessions" }
   function request.decode(response)
-    if not fields.list(response.sessions) then return nil, "list of isolated sessions" end
-    local list = {}
-    for i, item in ipairs(response.sessions) do
-      list[i] = type(item) == "table" and session_info(item) or nil
-      if not list[i] then return nil, "isolated sessions" end
-    end
-    return list
+    return fields.decode_list(response.sessions, session_info), "list of isolated sessions"
   end
   return isolated_errors.call(self, execd, "isolated list", request)
 end

@@ -15,6 +15,7 @@ local coxpcall = require "opensandbox.loop.coxpcall"
 local deadlines = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local execution = require "opensandbox.execution.execution"
+local exit_code_of = require("opensandbox.base.fields").exit_code
 local json = require "opensandbox.base.json"
 local loop = require "opensandbox.loop"
 local shared_wait = require "opensandbox.loop.shared_wait"
@@ -133,7 +134,7 @@ function frames.connected(self)
 end
 
 function frames.exit(self, frame)
-  self.exit_frame = self.exit_frame or type(frame.exit_code) == "number" and frame.exit_code % 1 == 0 and frame.exit_code or -1
+  self.exit_frame = self.exit_frame or exit_code_of(frame.exit_code) or -1
 end
 
 function frames.pong(self)

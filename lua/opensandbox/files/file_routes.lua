@@ -44,13 +44,7 @@ local function file_info(item)
 end
 
 local function file_list(array)
-  if not fields.list(array) then return nil, "list of files" end
-  local list = {}
-  for i, item in ipairs(array) do
-    list[i] = file_info(item)
-    if not list[i] then return nil, "list of files" end
-  end
-  return list
+  return fields.decode_list(array, file_info), "list of files"
 end
 
 --- Returns the files below a directory whose base name matches a pattern: GET /files/search. Directories are not included.

@@ -50,13 +50,7 @@ local function pool_info(object)
 end
 
 local function pool_list(object)
-  if not fields.list(object.items) then return nil, "list of pools" end
-  local list = {}
-  for i, item in ipairs(object.items) do
-    list[i] = pool_info(item)
-    if not list[i] then return nil, "list of pools" end
-  end
-  return list
+  return fields.decode_list(object.items, pool_info), "list of pools"
 end
 
 local function pool_path(op, name)
