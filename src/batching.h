@@ -13,7 +13,7 @@
 #define OSB_BATCHING_WAIT 250e-6 /* seconds */
 
 typedef struct osb_batching {
-    unsigned row;    /* reads in a row that followed each other at once and brought few bytes */
+    unsigned row;    /* reads that followed each other at once and brought few bytes; each pause halves it */
     size_t received; /* bytes since the last read began */
     double read_at;  /* the time at which the last read ended */
 } osb_batching;

@@ -183,10 +183,18 @@ void osb_read_request(lua_State *L, osb_request *request)
 
 void osb_read_websocket_options(lua_State *L, osb_websocket_options *options)
 {
+    const char *channels;
+
     options->max_message = (size_t)number_field(L, TABLE, "max_message", 16.0 * 1024 * 1024, 1, OSB_MAX_BYTES);
     options->receive_high_water = (size_t)number_field(L, TABLE, "receive_high_water", 256.0 * 1024, 1, OSB_MAX_BYTES);
     options->send_high_water = (size_t)number_field(L, TABLE, "send_high_water", 256.0 * 1024, 1, OSB_MAX_BYTES);
     options->ping_interval = number_field(L, TABLE, "ping_interval", 40, 0, MAX_SECONDS);
     options->ping_timeout = number_field(L, TABLE, "ping_timeout", 20, 0, MAX_SECONDS);
     options->close_timeout = number_field(L, TABLE, "close_timeout", 5, 0, MAX_SECONDS);
+    options->channel_count = 0;
+    channels = string_field(L, TABLE, "channels", &options->channel_count);
+    if (options->channel_count > sizeof options->channels)
+        luaL_error(L, "there are at most %d channels", (int)sizeof options->channels);
+    if (channels)
+        memcpy(options->channels, channels, options->channel_count);
 }

@@ -13,6 +13,8 @@
  *   ping_interval       seconds without a byte of the server after which it is pinged; 0: never
  *   ping_timeout        seconds in which the server must send anything after a ping
  *   close_timeout       seconds that the closing handshake may take
+ *   channels            first bytes of binary messages of which several in a row, with the same first byte, are received as one, with the
+ *                       byte and the rest of all; default: none
  * `timeout` limits the time until the connection is open; idle_timeout has no effect.
  *
  * The result has the methods of any transfer. Its head has status 101 when the connection is open; any other status is a refusal, whose

@@ -21,7 +21,7 @@ int osb_websocket_init(osb_websocket *websocket, const osb_websocket_options *op
 
     memset(websocket, 0, sizeof *websocket);
     websocket->options = *options;
-    websocket->pong_length = -1;
+    websocket->pong_length = websocket->last_channel = -1;
     websocket->ping_at = websocket->answer_by = -1;
     osb_ws_reader_init(&websocket->reader, options->max_message, 0);
     if (osb_random(random, sizeof random))
@@ -222,19 +222,50 @@ int osb_websocket_can_send(const osb_websocket *websocket)
 
 /* Receiving. */
 
+/* Returns the channel of a message that may be continued, or -1. */
+static int channel_of(const osb_websocket *websocket, const osb_ws_message *message)
+{
+    const osb_websocket_options *options = &websocket->options;
+
+    if (message->type != OSB_WS_BINARY || message->length == 0)
+        return -1;
+    return memchr(options->channels, message->data[0], options->channel_count) ? (unsigned char)message->data[0] : -1;
+}
+
+/* Adds a message to the last one of the queue. */
+static int continue_last(osb_websocket *websocket, const osb_ws_message *message)
+{
+    record head;
+    char *last;
+
+    if (osb_buffer_append(&websocket->received, message->data + 1, message->length - 1))
+        return -1;
+    websocket->last_size += message->length - 1;
+    last = websocket->received.block->bytes + websocket->received.end - websocket->last_size;
+    memcpy(&head, last, sizeof head);
+    head.length += message->length - 1;
+    memcpy(last, &head, sizeof head);
+    return 0;
+}
+
 /* Queues a message for the owner. */
 static int queue_message(osb_websocket *websocket, const osb_ws_message *message)
 {
     record head = { message->type, message->length };
+    int channel = channel_of(websocket, message);
 
     if (websocket->discarded)
         return 0;
+    if (channel >= 0 && channel == websocket->last_channel)
+        return continue_last(websocket, message);
     if (osb_buffer_append(&websocket->received, &head, sizeof head))
         return -1;
     if (osb_buffer_append(&websocket->received, message->data, message->length)) {
         websocket->received.end -= sizeof head;
         return -1;
     }
+    websocket->last_channel = channel;
+    websocket->last_size = sizeof head + message->length;
     return 0;
 }
 
@@ -317,6 +348,8 @@ int osb_websocket_next(osb_websocket *websocket, osb_ws_message *message)
     message->data = osb_buffer_bytes(&websocket->received) + sizeof head;
     message->length = head.length;
     message->code = 0;
+    if (sizeof head + head.length == osb_buffer_size(&websocket->received))
+        websocket->last_channel = -1;
     return 1;
 }
 

@@ -10,6 +10,8 @@
 
 #include "websocket.h"
 
+enum { OSB_WEBSOCKET_MAX_CHANNELS = 8 };
+
 typedef struct osb_websocket_options {
     size_t max_message;        /* the longest message that is accepted, in bytes */
     size_t receive_high_water; /* bytes of messages queued at which receiving pauses, at least 1 */
@@ -17,6 +19,12 @@ typedef struct osb_websocket_options {
     double ping_interval;      /* seconds without a byte of the server after which it is pinged; 0: never */
     double ping_timeout;       /* seconds in which the server must send anything after a ping */
     double close_timeout;      /* seconds that the closing handshake may take */
+    /*
+     * First bytes of binary messages that continue each other: those that arrive in a row, with the same first byte, become one message
+     * with this byte and the rest of all. A peer that sends a stream in small messages costs its reader little more than one in large ones.
+     */
+    char channels[OSB_WEBSOCKET_MAX_CHANNELS];
+    size_t channel_count;
 } osb_websocket_options;
 
 typedef struct osb_websocket {
@@ -26,6 +34,8 @@ typedef struct osb_websocket {
 
     osb_ws_reader reader;
     osb_buffer received;    /* messages for the owner, each after its type and length */
+    int last_channel;       /* of the last of them; -1: it is not continued */
+    size_t last_size;       /* its bytes in the queue */
     int receive_paused;     /* bytes were refused because this queue is full */
     int discarded;          /* received messages are dropped */
     unsigned long removals; /* messages that the owner has removed */
@@ -77,7 +87,7 @@ osb_websocket_result osb_websocket_send(osb_websocket *websocket, osb_ws_type ty
 /* Begins the closing handshake; see osb_ws_write_close(). CLOSING also when it has begun. */
 osb_websocket_result osb_websocket_close(osb_websocket *websocket, int code, const char *reason, size_t length, double now);
 
-/* Finds the next message for the owner, which stays the next one until it is removed. Returns 0 when there is none. */
+/* Finds the next message for the owner, which stays the next one, and does not grow, until it is removed. Returns 0 when there is none. */
 int osb_websocket_next(osb_websocket *websocket, osb_ws_message *message);
 void osb_websocket_remove(osb_websocket *websocket);
 

@@ -2,8 +2,8 @@
  * A WebSocket connection between a model of its owner and a model of its server, in random steps: bytes of the server in random
  * pieces, messages both ways, pings, closes, pauses, a clock that jumps, and memory that runs out now and then.
  *
- * Messages must come out in the order in which they went in, each once and unchanged; the queues must keep their limits; every ping
- * must be answered, but for those that a later one has overtaken. To be run under the sanitizers.
+ * Messages must come out in the order in which they went in, each once and unchanged, those of a channel perhaps joined; the queues
+ * must keep their limits; every ping must be answered, but for those that a later one has overtaken. To be run under the sanitizers.
  *
  *     fuzz-websocket-connection [rounds [seed]]
  */
@@ -60,13 +60,17 @@ typedef struct round {
     double now;
 } round_state;
 
-/* The message with a number: its length and its bytes follow from it, so that neither end has to remember it. */
+/*
+ * The message with a number: its length and its bytes follow from it, so that neither end has to remember it. Several in a row begin with
+ * the same byte.
+ */
 static size_t message(unsigned number, char *bytes)
 {
-    size_t length = 4 + number * 37 % (MAX_MESSAGE - 4), i;
+    size_t length = 5 + number * 37 % (MAX_MESSAGE - 5), i;
 
-    memcpy(bytes, &number, 4);
-    for (i = 4; i < length; ++i)
+    bytes[0] = (char)(number / 5 % 4);
+    memcpy(bytes + 1, &number, 4);
+    for (i = 5; i < length; ++i)
         bytes[i] = (char)(number + i);
     return length;
 }
@@ -76,6 +80,25 @@ static void check_message(unsigned number, const char *bytes, size_t length)
     char expected[MAX_MESSAGE];
 
     CHECK(length == message(number, expected) && memcmp(bytes, expected, length) == 0, "a message was lost, doubled or altered");
+}
+
+/* Checks one or, on a channel, several messages that were joined. Returns their number. */
+static unsigned check_messages(unsigned number, const char *bytes, size_t length)
+{
+    char expected[MAX_MESSAGE];
+    size_t size = message(number, expected);
+    unsigned count = 1;
+
+    CHECK(length >= size && memcmp(bytes, expected, size) == 0, "a message was lost, doubled or altered");
+    while (size < length) {
+        size_t more = message(number + count, expected);
+        CHECK(bytes[0] == 1 || bytes[0] == 2, "messages were joined that are not of a channel");
+        CHECK(expected[0] == bytes[0], "messages of two channels were joined");
+        CHECK(length - size >= more - 1 && memcmp(bytes + size, expected + 1, more - 1) == 0, "a message was joined wrongly");
+        size += more - 1;
+        ++count;
+    }
+    return count;
 }
 
 /* The server's own memory never runs out. */
@@ -223,11 +246,16 @@ static void own_close(round_state *state)
 
 static void take_message(round_state *state)
 {
-    osb_ws_message next;
+    osb_ws_message next, again;
 
     if (!osb_websocket_next(&state->websocket, &next))
         return;
-    check_message(state->taken++, next.data, next.length);
+    if (!state->cut && random_number(4) == 0) { /* more arrives while it is taken */
+        again = next;
+        receive(state);
+        CHECK(osb_websocket_next(&state->websocket, &next) && next.length == again.length, "a message grew while it was taken");
+    }
+    state->taken += check_messages(state->taken, next.data, next.length);
     osb_websocket_remove(&state->websocket);
 }
 
@@ -243,7 +271,7 @@ static void tick(round_state *state)
 
 static void open_connection(round_state *state)
 {
-    static const osb_websocket_options options = { MAX_MESSAGE, HIGH_WATER, HIGH_WATER, 40, 20, 5 };
+    static const osb_websocket_options options = { MAX_MESSAGE, HIGH_WATER, HIGH_WATER, 40, 20, 5, "\1\2", 2 };
     char accept[OSB_WS_ACCEPT_LENGTH + 1], head[300];
 
     memset(state, 0, sizeof *state);

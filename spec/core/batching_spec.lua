@@ -5,8 +5,8 @@ local driving = require "spec.support.transfers"
 local uv = require "luv"
 local uv_loop = require "spec.support.uv_loop"
 
-local HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-local PIECE = "5\r\nhello\r\n"
+local HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+local PIECE = "hello"
 local WAIT = 250e-6 -- seconds, of batching.h
 local ROW = 16 -- reads before the first wait
 
@@ -48,10 +48,12 @@ describe("batching", function()
     return core.now() - began
   end
 
-  -- Reads many pieces. Returns the seconds of the first reads, and of those that batching may delay, both sorted.
-  local function read_pieces(transfer, bytes, pause)
+  -- Reads many pieces. `plan(index)` returns the bytes of a piece, and the milliseconds to wait before it. Returns the seconds of the first
+  -- reads, and of those that batching may delay, both sorted.
+  local function read_pieces(transfer, plan)
     local first, later = {}, {}
-    for index = 1, 5 * ROW do
+    for index = 1, 6 * ROW do
+      local bytes, pause = plan(index)
       if pause then uv.sleep(pause) end
       table.insert(index < ROW and first or later, read_piece(transfer, bytes))
     end
@@ -61,19 +63,31 @@ describe("batching", function()
   end
 
   it("waits before it reads a piece that follows many others at once", function()
-    local first, later = read_pieces(open_stream(), PIECE)
+    local first, later = read_pieces(open_stream(), function() return PIECE end)
     assert.is_true(first[1] < WAIT)
     assert.is_true(later[2 * ROW] >= WAIT, "most of the later reads wait")
   end)
 
+  it("goes on waiting after a pause now and then", function()
+    local _, later = read_pieces(open_stream(), function(index) return PIECE, index > 2 * ROW and index % ROW == 0 and 1 or nil end)
+    assert.is_true(later[3 * ROW] >= WAIT, "most of the later reads wait")
+  end)
+
   it("reads the pieces of a quiet stream at once", function()
-    local _, later = read_pieces(open_stream(), PIECE, 1)
-    assert.is_true(later[1] < WAIT)
+    local _, later = read_pieces(open_stream(), function() return PIECE, 1 end)
+    assert.is_true(later[2 * ROW] < WAIT)
+  end)
+
+  it("reads the pieces of a stream that becomes quiet at once", function()
+    local _, later = read_pieces(open_stream(), function(index) return PIECE, index > 2 * ROW and 1 or nil end)
+    assert.is_true(later[2 * ROW] < WAIT)
   end)
 
   it("reads at once what fills the buffer", function()
-    local _, later = read_pieces(open_stream(), ("%x\r\n%s\r\n"):format(20000, ("x"):rep(20000)))
-    assert.is_true(later[1] < WAIT)
+    local transfer, large, fastest = open_stream(), ("x"):rep(70000), math.huge
+    for _ = 1, 2 * ROW do read_piece(transfer, PIECE) end
+    for _ = 1, 6 do fastest = math.min(fastest, read_piece(transfer, large)) end -- the first one waits: it follows a small piece
+    assert.is_true(fastest < WAIT)
   end)
 
   it("does not wait while requests are answered one after the other", function()

@@ -232,6 +232,10 @@ describe("a request's table", function()
         assert.is_false(ok, name .. " = " .. tostring(value))
       end
     end
+    for _, channels in ipairs { 1, true, {}, "123456789" } do
+      local ok = pcall(multi.websocket, multi, { url = "http://127.0.0.1:1/", channels = channels })
+      assert.is_false(ok, tostring(channels))
+    end
     local part = { name = "a", filename = "b", reader = true }
     for _, size in ipairs { -2, 0 / 0, 1e17, "5" } do
       part.size = size

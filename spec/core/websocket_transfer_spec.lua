@@ -57,6 +57,14 @@ describe("a WebSocket", function()
         flood, state.log = connection, peer.log
       end
 
+      function routes.channels(request, connection)
+        local messages = { "\1one", "\1", "\1two", "\2three", "\1four", "\3five", "\3six", "", "\1seven", "\1eight" }
+        local frames = {}
+        for index, message in ipairs(messages) do frames[index] = websocket.frame("binary", message) end
+        frames[#frames + 1] = websocket.frame("text", "\1nine") .. websocket.frame("text", "\1ten") .. websocket.close_frame(1000)
+        websocket.accept(request, connection, { with = table.concat(frames) }).closed = true
+      end
+
       function routes.queue(_, connection) -- what the flood could not send yet
         connection:respond(200, {}, tostring(uv.stream_get_write_queue_size(flood.tcp)))
       end
@@ -420,6 +428,41 @@ describe("a WebSocket", function()
       assert.equal(3000000, size)
       assert.equal("complete", (transfer:outcome()))
       assert.same({ 1000, "done" }, { transfer:close_status() })
+    end)
+
+    it("receives several in a row with the same first byte as one, where the request names this byte as a channel", function()
+      local function messages(channels)
+        local transfer = open("/channels", { channels = channels })
+        assert.equal("complete", (finish(multi, transfer)))
+        local list = {}
+        for kind, bytes in function() return transfer:receive() end do list[#list + 1] = kind == "text" and { bytes } or bytes end
+        return list
+      end
+      local apart = { "\1one", "\1", "\1two", "\2three", "\1four", "\3five", "\3six", "", "\1seven", "\1eight", { "\1nine" },
+        { "\1ten" } }
+      assert.same(apart, messages(nil))
+      assert.same(apart, messages "")
+      assert.same(apart, messages "on")
+      local joined = { "\1onetwo", "\2three", "\1four", "\3five", "\3six", "", "\1seveneight", { "\1nine" }, { "\1ten" } }
+      assert.same(joined, messages "\1")
+      assert.same(joined, messages "\0\2\1\255")
+    end)
+
+    it("receives a stream of a channel whole, with pauses at flat memory", function()
+      local transfer = open("/flood", { channels = "0", receive_high_water = 65536 })
+      local size, longest = 0, 0
+      local kind, bytes = receive(transfer)
+      while kind do
+        if bytes:sub(1, 1) == "0" then longest = math.max(longest, #bytes) end
+        size = size + #bytes
+        multi:step(0) -- more arrives before the next one is taken
+        multi:step(0)
+        kind, bytes = receive(transfer)
+      end
+      assert.is_true(longest > 4095, "pieces were joined")
+      assert.is_true(longest <= 2 * 65536, longest .. " bytes")
+      assert.is_true(size <= 3000000 and size > 3000000 - 3000000 / 4095 - 1, "each piece brings all its bytes but the channel")
+      assert.equal("complete", (transfer:outcome()))
     end)
 
     it("stops receiving while nobody takes the messages, and loses none", function()

@@ -150,13 +150,16 @@ end
 ---@field timeout? opensandbox.Duration until it is open, default: the client's
 ---@field idle_timeout? opensandbox.Duration without a byte of execd after which it ends, default 60
 
+local OUTPUT_CHANNELS = "\1\2" -- stdout and stderr
+
 local connect_options = {
   since = "natural", takeover = "boolean", pipes = "boolean", viewer = "boolean", timeout = "seconds", idle_timeout = "seconds",
 }
 
 --- Opens a WebSocket to a terminal session: GET /pty/{id}/ws. This starts the command unless it runs.
 ---
---- Binary messages begin with their channel: 0 input, 1 stdout, 2 stderr, 3 output from before (after 8 bytes with its offset). Text messages
+--- Binary messages begin with their channel: 0 input, 1 stdout, 2 stderr, 3 output from before (after 8 bytes with its offset). Output of one
+--- channel that arrived in several messages is received as one. Text messages
 --- are JSON, and the first one is `{"type":"connected"}`. Through the server's proxy, a refusal is a connection that is closed at once with
 --- 1008 or 1011.
 --- ```lua
@@ -179,7 +182,7 @@ function pty_routes:connect_pty_session(execd, id, opts, news)
     { "pty", opts.pipes and "0" or nil }, { "mode", opts.viewer and "viewer" or nil },
   }
   local connection, err = self.http:open_websocket(execd, { op = op, path = session_path(op, id) .. "/ws" .. query,
-    timeout = opts.timeout, idle_timeout = opts.idle_timeout, news = news })
+    timeout = opts.timeout, idle_timeout = opts.idle_timeout, channels = OUTPUT_CHANNELS, news = news })
   if connection then return connection end
   if err.status == 401 then
     err.hint = err.hint .. ". Ingress gateways from before 15 June 2026 do not pass X-EXECD-ACCESS-TOKEN on with WebSockets: "

@@ -130,7 +130,7 @@ end
 ---@return string? bytes nil: there is none
 function Output:take()
   if self.size == 0 then return nil end
-  local text = table.concat(self.pieces)
+  local text = self.pieces[2] and table.concat(self.pieces) or self.pieces[1]
   self.pieces, self.size = {}, 0
   return text
 end

@@ -40,7 +40,7 @@ local BROKEN = { transport = true, http = true, stream = true, protocol = true }
 local core_fields = {
   "method", "url", "body", "parts", "boundary", "may_repeat", "sink", "sink_mode", "max_event", "high_water",
   "receive_buffer", "connect_timeout", "timeout", "idle_timeout",
-  "websocket", "max_message", "receive_high_water", "send_high_water", "ping_interval", "ping_timeout", "close_timeout",
+  "websocket", "max_message", "receive_high_water", "send_high_water", "ping_interval", "ping_timeout", "close_timeout", "channels",
 }
 
 --- Starts a request.

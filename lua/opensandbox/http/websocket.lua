@@ -31,7 +31,7 @@ Connection.__name = "opensandbox.WebSocket"
 
 --- Opens a connection. A refusal is an error as of any call: 401, 404 and 409 arrive with the server's code.
 ---@param http opensandbox.HttpClient
----@param request table prepared by it: op, method ("GET"), path and headers; and: timeout (seconds until it is open; default the client's), idle_timeout (seconds without a byte of the server after which the connection ends, default 60; the server is pinged before), close_timeout (seconds of the closing handshake, default 5), max_message (bytes, default 16 MiB), receive_high_water and send_high_water (bytes queued, default 256 KiB each), option_names (as for exchange.start), news (an opensandbox.SharedWait to use, which follows the new connection)
+---@param request table prepared by it: op, method ("GET"), path and headers; and: timeout (seconds until it is open; default the client's), idle_timeout (seconds without a byte of the server after which the connection ends, default 60; the server is pinged before), close_timeout (seconds of the closing handshake, default 5), max_message (bytes, default 16 MiB), receive_high_water and send_high_water (bytes queued, default 256 KiB each), channels (first bytes of binary messages of which several in a row, with the same first byte, are received as one), option_names (as for exchange.start), news (an opensandbox.SharedWait to use, which follows the new connection)
 ---@return opensandbox.WebSocket? connection
 ---@return opensandbox.Error? err
 function websocket.open(http, request)
