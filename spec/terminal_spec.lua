@@ -103,6 +103,21 @@ describe("a terminal of a sandbox", function()
     terminal:close()
   end)
 
+  it("receives an interrupt and a signal as soon as it is open", function()
+    -- The shell that starts the command needs time to read this environment.
+    local opts = { command = "exec sleep 20", env = { LONG = ("x"):rep(100000) } }
+    for _ = 1, 10 do
+      local terminal = assert(sandbox:terminal(opts))
+      assert.is_true(terminal:interrupt())
+      assert.equal(130, terminal:wait { timeout = 10 })
+      terminal:close()
+      terminal = assert(sandbox:terminal(opts))
+      assert.is_true(terminal:signal "SIGTERM")
+      assert.equal(143, terminal:wait { timeout = 10 })
+      terminal:close()
+    end
+  end)
+
   it("receives signals that are sent to its command", function()
     local terminal = assert(sandbox:terminal {
       command = "trap 'echo got it; exit 9' TERM; echo ready; while :; do sleep 0.05; done",

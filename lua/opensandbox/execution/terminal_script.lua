@@ -13,15 +13,16 @@ local shell = require "opensandbox.base.shell"
 
 local terminal_script = {}
 
--- The traps keep the shell alive when the terminal interrupts the command, which has the default actions. The shell's own messages about
--- that ("Killed") are not for the terminal. When the command has ended, its input that was not read is skipped: the client sends the token
--- when it has the exit code. A read fails at Ctrl-D, and always when the terminal is gone.
+-- The traps keep the shell alive when the terminal interrupts the command, which has the default actions. The process that becomes the command
+-- writes the first mark, so that no interrupt behind the mark is lost in the shell. The shell's own messages about an interrupt ("Killed") are
+-- not for the terminal. When the command has ended, its input that was not read is skipped: the client sends the token when it has the exit
+-- code. A read fails at Ctrl-D, and always when the terminal is gone.
 local SCRIPT = [[exec 2>/dev/null
 trap : HUP INT QUIT TERM
 stty cols COLUMNS rows ROWS
-printf '\033_TOKEN\033\\'
 case "${BASH:-}" in */bash) set -- "$BASH";; *) set -- sh;; esac
-env -- ENVIRONMENT "$@" ARGUMENTS 2>&1
+(printf '\033_TOKEN\033\\'
+exec env -- ENVIRONMENT "$@" ARGUMENTS 2>&1)
 c=$?
 stty icanon -echo
 printf '\033_TOKEN;%d\033\\' $c
