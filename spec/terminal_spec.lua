@@ -1,5 +1,6 @@
 --- Terminals of a sandbox: what their programs see, how they end, and what becomes of them.
 
+local core = require "opensandbox.core"
 local opensandbox = require "opensandbox"
 local Fixture = require "spec.support.fixture"
 local wait_until = require "spec.support.wait_until"
@@ -301,6 +302,30 @@ describe("a terminal of a sandbox", function()
       assert.is_nil(terminal)
       assert.same({ "timeout", "timeout", "sandbox:terminal" }, { err.kind, err.timeout_option, err.op })
     end)
+  end)
+
+  it("is read by code that never waits otherwise, which lets other tasks run, and can be cancelled", function()
+    local terminal = assert(sandbox:terminal { command = "echo ready; cat" })
+    local limit = core.now() + 20
+    local function poll(pattern)
+      local text = ""
+      while core.now() < limit and not text:find(pattern) do
+        local bytes, err = terminal:read(0)
+        if not bytes and err.kind ~= "timeout" then return err.kind end
+        text = text .. (bytes or "")
+      end
+      return text
+    end
+    assert.equal("ready\r\n", poll "\n")
+    assert.is_true(terminal:write "line\r")
+    assert.equal("line\r\nline\r\n", poll "\n.*\n")
+    local reason
+    local task = opensandbox.spawn(function() reason = poll "never" end)
+    opensandbox.sleep(0.02)
+    task:cancel()
+    task:wait()
+    assert.equal("cancelled", reason)
+    terminal:close()
   end)
 
   it("has time limits", function()

@@ -391,6 +391,7 @@ end
 function Stream:wait_until(op, options, attempt)
   local limit = options.limit or NO_LIMIT
   local outages, news = self.outages, self.news:expect()
+  local has_waited = false
   while true do
     receive(self)
     if #self.notices > 0 and not options.passive and not options.keeps_notices then
@@ -402,14 +403,17 @@ function Stream:wait_until(op, options, attempt)
     if self.outages > outages and not options.passive then return nil, for_op(op, self.outage) end
     err = options.needs_room and unread_error(self, op)
     if err then return nil, err end
-    if limit:has_passed() then return nil end
+    -- It waits once even if there is no time, because bytes arrive only while code waits.
+    if has_waited and limit:has_passed() then return nil end
     if self.outages == outages then ensure_attached(self, op) end
     local seconds = limit:remaining()
     if options.needs_room and self.full_since then
       seconds = limit:clamp(math.max(self.full_since + UNREAD_TIMEOUT - core.now(), 0))
     end
     local interruption, reason = self.news:wait(news, seconds)
+    if interruption == "refused" and limit.seconds == 0 then return nil end
     if interruption then return nil, loop.interrupted(op, interruption, reason) end
+    has_waited = true
     if self.connection then outages = self.outages end
   end
 end
