@@ -319,16 +319,22 @@ function Terminal:wait(opts)
     sandbox_id = self.sandbox.id }
 end
 
---- Disconnects and lets the terminal continue. This object is closed then.
+--- Disconnects and lets the terminal continue. This object is closed then, unless the command has ended, so that nothing continues.
 --- ```lua
---- local opts = terminal:detach()
+--- local opts = assert(terminal:detach())
 --- local same = assert(sandbox:terminal(opts)) -- in this or another process
 --- ```
----@return { id: string, since: integer } opts for sandbox:terminal, in any process, to continue with the first byte that was not read here
+---@return { id: string, since: integer }? opts for sandbox:terminal, in any process, to continue with the first byte that was not read here
+---@return opensandbox.Error? err code `terminal_ended`: the exit code, and output that was not read, are left in this object
 function Terminal:detach()
-  local opts = { id = self.id, since = self._stream.output:read_offset() }
+  local stream = self._stream
+  if stream.exit_code then
+    return nil, stream:error("terminal:detach", { kind = "state", code = "terminal_ended",
+      message = "the command of the terminal has ended", hint = "Read the rest of its output, and wait for its exit code, here" })
+  end
+  local opts = { id = self.id, since = stream.output:read_offset() }
   child_resource.base.detach(self)
-  self._stream:close()
+  stream:close()
   self._closed = true
   return opts
 end
