@@ -271,6 +271,7 @@ describe("the input of a command in the background", function()
     local command, err = assert(other:connect(handle, { wait = false })):start("cat", { stdin = true })
     assert.is_nil(command)
     assert.same({ "timeout", "sandbox:start" }, { err.kind, err.op })
+    assert.matches("^the script .* was not started in time: timeout of 0%.3 s", err.message) -- no command was started
     assert.matches("1%.0%.19", err.hint)
     other:close()
     local methods = {}

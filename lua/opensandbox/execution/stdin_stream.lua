@@ -98,8 +98,9 @@ local function script_error(self, op, problem)
     message = "the script that passes the input on " .. problem, hint = "The sandbox needs mkfifo, dd and cat" })
 end
 
--- Waits until `attempt` returns a value. A cut connection ends no wait: it is remembered.
-local function wait(self, op, limit, attempt)
+-- Waits until `attempt` returns a value. A cut connection ends no wait: it is remembered. `text` is that of the error when the time has
+-- passed, default: the command does not read.
+local function wait(self, op, limit, attempt, text)
   while true do
     local value, err = self.stream:wait_until(op, { limit = limit }, function()
       take_answers(self)
@@ -113,8 +114,8 @@ local function wait(self, op, limit, attempt)
     elseif value ~= nil or err then
       return value, err
     else
-      return nil, self.stream:error(op, errors.timeout_fields { code = "timeout", text = "the command does not read its input",
-        option = "timeout", seconds = limit.seconds, timer = "timeout" })
+      return nil, self.stream:error(op, errors.timeout_fields { code = "timeout", option = "timeout", seconds = limit.seconds,
+        text = text or "the command does not read its input", timer = "timeout" })
     end
   end
 end
@@ -299,9 +300,9 @@ function stdin_stream.open(sandbox, op, body)
   end)
   local limit = deadlines.new(client.http.timeouts.timeout)
   local path
-  path, err = wait(self, op, limit, function() return pipe.path end)
+  path, err = wait(self, op, limit, function() return pipe.path end, "the script that passes the input on was not started in time")
   if not path then
-    if err.kind == "timeout" then err.hint = "stdin = true needs execd 1.0.19 or newer" end
+    if err.kind == "timeout" then err.hint, err.cause = "stdin = true needs execd 1.0.19 or newer", stream.last_problem end
     self:abandon()
     return nil, err
   end
