@@ -66,6 +66,13 @@ describe("the files of exact output", function()
     wait_until(function() return assert(sandbox:run("ls /tmp | grep opensandbox-; :")).stdout == "" end, "a file is left")
   end)
 
+  it("are removed when the client is closed after the command", function()
+    local client = fixture:another_client()
+    assert(assert(client:connect(sandbox.id)):run("echo text", { capture = "exact" }))
+    client:close()
+    wait_until(function() return assert(sandbox:run("ls /tmp | grep opensandbox-; :")).stdout == "" end, "a file is left")
+  end)
+
   -- The moment of the cancellation decides whether the command creates its files after they were removed.
   for _, durable in ipairs { false, true } do
     it("are removed whenever the task is cancelled" .. (durable and ", of a durable run" or ""), function()

@@ -12,7 +12,7 @@ local output_buffer = require "opensandbox.execution.output_buffer"
 local paths = require "opensandbox.base.paths"
 local random = require "opensandbox.base.random"
 local tables = require "opensandbox.base.tables"
-local url = require "opensandbox.base.url"
+local temporary_files = require "opensandbox.files.temporary_files"
 
 local redirected_output = {}
 
@@ -66,12 +66,11 @@ end
 
 -- Removes the files without waiting.
 local function remove_files(client, endpoint, directories, base)
-  local query = {}
+  local files = {}
   for _, directory in ipairs(directories) do
-    for _, stream in ipairs(STREAMS) do query[#query + 1] = { "path", ("%s/%s.%s"):format(directory, base, stream) } end
+    for _, stream in ipairs(STREAMS) do files[#files + 1] = ("%s/%s.%s"):format(directory, base, stream) end
   end
-  local request = { op = client.op, method = "DELETE", path = "/files" .. url.query(query), may_repeat = true }
-  client.http:send_to_endpoint(endpoint, request)
+  temporary_files.remove(client, endpoint, files)
 end
 
 -- Makes the error for an output that cannot be downloaded. The result of the command is known.
