@@ -18,12 +18,12 @@ local url = require "opensandbox.base.url"
 ---@class (partial) opensandbox.Client
 local isolated_routes = {}
 
-local BASE = "/v1/isolated/session"
+local SESSION_ROUTE = "/v1/isolated/session"
 local MAX_DIRECTORIES = 16 -- of a session
 local DEFAULT_MODE = "rw" -- the shell and the files API see different files in an overlay, which is the server's default
 
 local function session_path(op, id)
-  return BASE .. "/" .. url.escape(options.path_segment(op, "the session id", id))
+  return SESSION_ROUTE .. "/" .. url.escape(options.path_segment(op, "the session id", id))
 end
 
 --- The isolation that a sandbox can have.
@@ -253,7 +253,7 @@ local function check_overlays(self, op, execd, info)
 end
 
 local function create_session(self, op, execd, body)
-  local request = { op = op, method = "POST", path = BASE, json = body }
+  local request = { op = op, method = "POST", path = SESSION_ROUTE, json = body }
   function request.decode(response)
     if not url.is_segment(response.session_id) then return nil, "session id" end
     return { id = response.session_id, created_at = time.parse(response.created_at) }

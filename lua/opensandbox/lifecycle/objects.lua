@@ -3,7 +3,6 @@
 local each = require "opensandbox.base.each"
 local fields = require "opensandbox.base.fields"
 local headers = require "opensandbox.http.headers"
-local ports = require "opensandbox.lifecycle.ports"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
@@ -15,10 +14,6 @@ objects.CREATE_LABEL = "opensandbox-lua-create"
 
 --- The metadata key of the sandboxes of a pool that several processes share: its value names the place in the pool. Users do not see it.
 objects.POOL_LABEL = "opensandbox-lua-pool"
-
---- The ports of the two services of a sandbox.
-objects.EXECD_PORT = ports.EXECD
-objects.EGRESS_PORT = ports.EGRESS
 
 --- What the server knows about a sandbox.
 --- ```lua

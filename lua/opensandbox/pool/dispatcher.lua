@@ -42,7 +42,6 @@ local MAX_CONCURRENT_CREATES = 8  -- for the reserve; every waiting request has 
 local INITIAL_BACKOFF = 0.5       -- seconds without a create for the reserve after a failure
 local MAX_BACKOFF = 60            -- seconds
 local BACKOFF_FACTOR = 2
-local NEVER = math.huge           -- seconds
 local MAX_TICK = 1                -- seconds between two passes of a shared pool
 local TICKS_PER_LEASE = 8
 local MAX_STORE_POLL = 0.5        -- seconds between two passes of a shared pool in which requests wait
@@ -287,7 +286,7 @@ local function pass(self)
   ok, err = self:reap()
   if ok then ok, err, wait = serve(self) end
   if ok then ok, err, fill_wait = fill_reserve(self) end
-  return ok, err, math.min(wait or NEVER, fill_wait or NEVER)
+  return ok, err, math.min(wait or math.huge, fill_wait or math.huge)
 end
 
 --- Returns the seconds between two passes of a shared pool in which nothing happens.
@@ -332,7 +331,7 @@ local function schedule(self, wait)
   if not self:is_closed() and lacks and is_backing_off(self) and self:creating() == 0 then
     wait = math.min(wait, self.backoff_end:remaining())
   end
-  if wait < NEVER then pass_after(self, wait) end
+  if wait < math.huge then pass_after(self, wait) end
 end
 
 -- Runs passes until nothing has changed during the last one.
@@ -349,7 +348,7 @@ local function run_passes(self)
     self.next_reap = core.now() + self.session.lease / 2
     self.queue:fail_until(self:creating(), err)
   end
-  schedule(self, wait or NEVER)
+  schedule(self, wait or math.huge)
   scheduler.wake_all(self.watchers)
 end
 

@@ -32,7 +32,7 @@ local NO_BUBBLEWRAP = "bwrap is not in use: the server was started with --isolat
   .. "machine"
 
 local routes = {}
-local BASE = "/v1/isolated/session"
+local SESSION = "/v1/isolated/session"
 
 local function invalid(call, message)
   call.response:fail(400, "INVALID_REQUEST_BODY", message)
@@ -180,7 +180,7 @@ local function environment(sandbox, passthrough)
   return env
 end
 
-routes["POST " .. BASE] = function(call)
+routes["POST " .. SESSION] = function(call)
   call:json_body("object", function(body)
     local sandbox = call.sandbox
     if not sandbox.newest_execd then body.overlays = nil end -- older ones ignore what they do not know
@@ -238,7 +238,7 @@ end
 
 -- Adds a route below a session. Its handler receives the session.
 local function route(method, path, handler)
-  routes[("%s %s/{session}%s"):format(method, BASE, path)] = function(call)
+  routes[("%s %s/{session}%s"):format(method, SESSION, path)] = function(call)
     local session = call.sandbox.isolated.by_id[call.parameters.session]
     if not session then return not_found(call) end
     handler(call, session)
@@ -301,8 +301,8 @@ run_route("/logs", function(call, run)
 end)
 
 -- execd has these two only as names.
-routes[("GET %s/{session}/diff"):format(BASE)] = function(call) unsupported(call, "diff not implemented yet (phase 2)") end
-routes[("POST %s/{session}/commit"):format(BASE)] = function(call) unsupported(call, "commit not implemented yet (phase 2)") end
+routes[("GET %s/{session}/diff"):format(SESSION)] = function(call) unsupported(call, "diff not implemented yet (phase 2)") end
+routes[("POST %s/{session}/commit"):format(SESSION)] = function(call) unsupported(call, "commit not implemented yet (phase 2)") end
 
 for name, handler in each(isolated_file_routes) do
   local method, path = name:match("^(%u+) (.*)$")
