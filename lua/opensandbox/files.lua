@@ -139,8 +139,8 @@ end
 local append_options = { on_progress = "function", timeout = "seconds" }
 
 --- Appends to a file, which is created with its directories if it is missing: POST /files/upload of a temporary file, and one command that
---- appends it. What other processes append is not overwritten. The bytes are sent once: after an error, none or some of them may have been
---- appended.
+--- appends it. Bytes that other processes append are not overwritten. The bytes are sent once: after an error, none or some of them may
+--- have been appended.
 --- ```lua
 --- assert(sandbox.files:append("/work/log", "one line\n"))
 --- ```

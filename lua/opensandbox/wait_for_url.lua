@@ -11,9 +11,9 @@ local wait_for_url = {}
 local DEFAULT_TIMEOUT = 30   -- seconds
 local DEFAULT_INTERVAL = 0.1 -- seconds
 local MAX_INTERVAL = 1       -- seconds, to which the default interval grows
-local MAX_BODY = 4096        -- bytes that are read of an answer
+local MAX_BODY = 4096        -- bytes of a response that are read
 
---- What `wait_for_url` waits for, and how long.
+--- The options of `sandbox:wait_for_url`.
 --- ```lua
 --- assert(sandbox:wait_for_url(8080, "/health", { status = 204, timeout = "2m", interval = 0.5 }))
 --- ```

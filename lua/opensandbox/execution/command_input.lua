@@ -1,7 +1,7 @@
 --- The standard input of a command: the option `stdin`.
 --
 -- The standard input of execd's commands is empty. So the bytes are uploaded to a temporary file in the sandbox, from which the
--- command reads. The file is removed afterwards, whatever the outcome.
+-- command reads. The file is removed afterwards, also after a failure.
 --
 -- The file is /tmp/NAME for execd. A development server without isolation has another /tmp, which is the TMPDIR of its commands.
 

@@ -85,7 +85,7 @@ Execution.__index = Execution
 --- The base class, for methods that extend those of a class.
 execution.base = Execution
 
---- What runs, as a noun in error messages.
+--- The noun for the process in error messages.
 Execution.noun = "command"
 
 --- Returns the text that an output event stands for.

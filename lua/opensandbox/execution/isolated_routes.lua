@@ -35,7 +35,7 @@ end
 ---@field available boolean isolated sessions are possible
 ---@field isolator? string "bwrap"
 ---@field version? string of the isolator
----@field message? string what is missing
+---@field message? string names the missing part
 ---@field setpriv_available? boolean whether uid and gid can be given
 ---@field userns_available? boolean whether uid_mode can be "userns"
 ---@field raw table the server's response
@@ -320,7 +320,7 @@ function isolated_routes:delete_isolated_session_request(execd, id)
   return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = session_path(op, id), may_repeat = true })
 end
 
---- Deletes a session, and stops what runs in it: DELETE /v1/isolated/session/{id}. One that does not exist is a success.
+--- Deletes a session, and stops its processes: DELETE /v1/isolated/session/{id}. The call succeeds if it does not exist.
 --- ```lua
 --- assert(client:delete_isolated_session(execd, id))
 --- ```

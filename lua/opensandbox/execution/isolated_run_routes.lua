@@ -26,7 +26,7 @@ local function session_path(op, id, rest)
   return "/v1/isolated/session/" .. url.escape(options.path_segment(op, "the session id", id)) .. rest
 end
 
---- What a run in an isolated session did.
+--- The result of a run in an isolated session.
 --- ```lua
 --- local result = assert(isolated:run("exit 3"))
 --- print(result.exit_code, result.session_ended) --> 3    true

@@ -4,9 +4,9 @@
 -- the pipe. The script is a terminal session with pipes. execd has no message for the end of input, and every byte of it is data, so the
 -- script decodes frames: a line with the number of bytes, and these bytes. The number 0 is the end.
 --
--- The script answers each frame with a line when the pipe has taken it. That limits what is on its way, and it makes the stream exact: after
--- a connection was cut, the client asks the script, which answers in order, and sends the frames again that were not answered before. execd
--- passes a message on as a whole or not at all.
+-- The script answers each frame with a line when the pipe has taken it. That limits the frames under way, and it makes the stream exact:
+-- after a connection was cut, the client asks the script, which answers in order, and sends the frames again that were not answered before.
+-- execd passes a message on as a whole or not at all.
 
 local command_input = require "opensandbox.execution.command_input"
 local coxpcall = require "opensandbox.loop.coxpcall"

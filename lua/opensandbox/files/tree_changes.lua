@@ -1,4 +1,4 @@
---- Transfers of what has changed in a directory, and deletes of what the source does not have: `only_changed` and `delete_extra`.
+--- Transfers of changed files of a directory, and deletes of files that the source does not have: `only_changed` and `delete_extra`.
 --
 -- One command in the sandbox lists the entries, and the size and the CRC of each file. A file with the same size and CRC on both sides is
 -- not transferred. The command's output is text, so that names with control characters and names that are not UTF-8 cannot be compared:
@@ -229,7 +229,7 @@ local function delete_local(job, entries, remote)
       local ok, problem = os.remove(path)
       if ok then
         deleted = deleted + 1
-      elseif entry.kind ~= "directory" then -- one that holds ignored entries stays
+      elseif entry.kind ~= "directory" then -- a directory that holds ignored entries stays
         return nil, errors.local_file(job.op, path, problem)
       end
     end

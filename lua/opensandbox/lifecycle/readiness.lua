@@ -141,7 +141,7 @@ function readiness.wait(client, op, id, limit, opts)
   local wait = setmetatable({
     client = client:for_op(op), op = op, id = id, limit = limit, option = opts.option or "timeout", on_state = opts.on_state,
     ready = opts.ready, needs_ping = opts.ping ~= false, resumes = opts.resumes, given_info = opts.info, given_execd = opts.execd,
-    info = nil,  -- the last one that was received
+    info = nil,  -- of the last response
     execd = nil, -- the endpoint that answered
     cause = nil, -- the last failure that can pass
     is_reached = false, -- the ping has succeeded, and the user's check has not
@@ -151,7 +151,7 @@ function readiness.wait(client, op, id, limit, opts)
   return nil, err or wait:timeout_error()
 end
 
--- Waits until what `wait.get(timeout)` returns is in the state `wait.wanted`.
+-- Waits until the object that `wait.get(timeout)` returns is in the state `wait.wanted`.
 -- wait: noun ("the snapshot"); final(info): the error for a state that is never followed by the wanted one, or nil; code and sandbox_id of the
 -- timeout; delays for polling.poll
 local function wait_for_state(client, op, limit, wait)

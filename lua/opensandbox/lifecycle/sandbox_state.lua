@@ -1,4 +1,4 @@
---- What the state of a sandbox means for a call that needs a running one: errors of kind `state` with the remedy.
+--- The errors of calls that need a running sandbox, explained by the state of the sandbox: errors of kind `state` with the remedy.
 
 local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"

@@ -1,9 +1,9 @@
 --- The dispatcher of a pool: serves the requests of this process, and the reserve of idle sandboxes, from the pool's store.
 --
--- One *pass* at a time sends to the store what has changed, and asks it for what is wanted. A store that never waits is used at once, in
+-- One *pass* at a time sends the changes to the store, and asks it for sandboxes. A store that never waits is used at once, in
 -- the code that has caused the change; any other one in a background task. Tasks and the hooks of sandboxes refer to the dispatcher through
--- a weak reference, so that a pool that nobody holds is collected together with its idle sandboxes. A shared pool is held by its sandboxes
--- in use, whose leases it renews.
+-- a weak reference, so that a pool without other references is collected together with its idle sandboxes. A shared pool is held by its
+-- sandboxes in use, whose leases it renews.
 
 local acquire_queue = require "opensandbox.pool.acquire_queue"
 local backoffs = require "opensandbox.loop.backoff"
@@ -31,7 +31,7 @@ local parts = lazy.modules { orphans = "opensandbox.pool.orphans" }
 ---@field failures integer failed creates since the last success
 ---@field error? opensandbox.Error of the last failed create
 ---@field closed boolean
----@field client_closed boolean what is left is for the other processes to delete
+---@field client_closed boolean the other processes delete the rest
 local Dispatcher = {}
 Dispatcher.__index = Dispatcher
 
@@ -277,7 +277,7 @@ local function fill_reserve(self)
   end
 end
 
--- Sends what has changed, and serves requests and the reserve. Returns the seconds until the next pass that something waits for.
+-- Sends the changes, and serves requests and the reserve. Returns the seconds until the next pass that something waits for.
 local function pass(self)
   local ok, err = self.holdings:flush(OP)
   if ok and self.is_shared and not self.client_closed then ok, err = self.holdings:renew(OP) end
@@ -376,7 +376,7 @@ function Dispatcher:stop()
   if self.is_shared then self:reconcile() end -- the leases of sandboxes in use are renewed until they are released
 end
 
---- Cancels the creates under way, which delete what they have created.
+--- Cancels the creates under way, which delete their sandboxes.
 function Dispatcher:cancel_creates()
   if self:is_ours() then self.creates:cancel() end
 end

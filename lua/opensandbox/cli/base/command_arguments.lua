@@ -10,7 +10,7 @@ local values = require "opensandbox.cli.base.values"
 local command_arguments = {}
 
 local STDIN = 0
-local INPUT_NOTE_DELAY = 3        -- seconds without input after which we explain for what we wait
+local INPUT_NOTE_DELAY = 3        -- seconds without input after which we explain that we wait for input
 local MAX_OUTPUT = 1024           -- bytes of a command's output kept in memory: it is printed as it arrives
 local MAX_EXACT_OUTPUT = 2 ^ 30   -- bytes of a command's output with --exact, which is printed at the end
 

@@ -1,4 +1,4 @@
---- The parameters of a tool: their JSON schema, and the check of what a client sends.
+--- The parameters of a tool: their JSON schema, and the check of the values that a client sends.
 --
 -- A parameter is { name, kind, description, required = true, default =, fields = }, where `fields` are the parameters of each entry of a list
 -- of kind "entries", or of an "object".
@@ -62,7 +62,7 @@ function parameters.schema(list)
   return { type = "object", properties = properties, required = required }
 end
 
--- Returns nil, or what is wrong with one value.
+-- Returns nil, or the problem of one value.
 local function problem_of(parameter, value, where)
   local name, kind = where .. parameter[1], KINDS[parameter[2]]
   if value == nil then return parameter.required and ("%s is missing"):format(name) or nil end

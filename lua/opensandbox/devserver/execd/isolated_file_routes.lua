@@ -1,6 +1,6 @@
 --- The files API of an isolated session. It serves the session's directories only, and differs from the sandbox's in many details.
 --
--- A handler receives the session's directories (mounts.lua). Their method `relative` returns the one that contains a path.
+-- A handler receives the session's directories (mounts.lua). Their method `relative` returns the directory that contains a path.
 
 local uv = require "luv"
 local each = require "opensandbox.base.each"

@@ -99,7 +99,7 @@ local function given(text)
   return text ~= "" and text or nil
 end
 
--- Returns what is wrong with the body of a creation, apart from what this server can do.
+-- Returns the problem of the body of a creation. It does not check whether this server has the features.
 local function problem_of(body)
   local problem = type_problem(body)
   if problem then return problem end
@@ -127,7 +127,7 @@ local function problem_of(body)
   end
 end
 
--- Returns the place of a path that a session is to be given; nil and what is wrong with it.
+-- Returns the place of a path that a session is to be given; nil and its problem.
 local function allowed_place(sandbox, path)
   local place, code = sandbox.paths:resolve(path)
   if not place or not uv.fs_stat(place.path) then
@@ -140,7 +140,7 @@ local function allowed_place(sandbox, path)
   return nil, "not in allowlist"
 end
 
--- Returns the options of the shell that the body asks for; nil and what is wrong.
+-- Returns the options of the shell that the body asks for; nil and the problem.
 local function shell_options(sandbox, body)
   local options = { binds = {}, writable = {}, profile = given(body.profile) or "strict", share_net = body.share_net }
   for _, path in ipairs(body.extra_writable or {}) do
@@ -161,7 +161,7 @@ local function shell_options(sandbox, body)
   return options
 end
 
--- Returns what the body wants and this server does not have.
+-- Returns the feature that the body asks for and this server does not have.
 local function missing_for(sandbox, body, directories)
   for _, one in ipairs(directories) do
     if one.path == "/" and one.mode ~= "ro" then return "the development server mounts nothing on /" end
@@ -183,7 +183,7 @@ end
 routes["POST " .. SESSION] = function(call)
   call:json_body("object", function(body)
     local sandbox = call.sandbox
-    if not sandbox.newest_execd then body.overlays = nil end -- older ones ignore what they do not know
+    if not sandbox.newest_execd then body.overlays = nil end -- older ones ignore unknown members
     local problem = problem_of(body)
     if problem then return invalid(call, problem) end
     local directories

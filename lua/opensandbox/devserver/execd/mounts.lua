@@ -14,7 +14,7 @@ local MAX_MOUNTS = 16
 local MODES = { rw = true, overlay = true, ro = true }
 local FIELDS = { { "path", "string" }, { "mode", "string" }, { "persist", "boolean" } }
 
--- Returns what is wrong with one overlay of a request.
+-- Returns the problem of one overlay of a request.
 local function overlay_problem(overlay, index, seen)
   local where = ("overlays[%d]"):format(index - 1)
   if type(overlay) ~= "table" then return go_json.value_problem(overlay, "model.OverlaySpec") end

@@ -1,4 +1,4 @@
---- The routes about a sandbox that does not work: the log of its entrypoint, and what became of it.
+--- The routes about a sandbox that does not work: the log of its entrypoint, and its events.
 
 local uv = require "luv"
 local each = require "opensandbox.base.each"
