@@ -346,8 +346,13 @@ function Client:close()
   groups[#groups + 1] = self.cleanup
   local all_ended = true
   for _, group in ipairs(groups) do all_ended = group:join(deadline) and all_ended end
-  -- The time is over, this code cannot wait in the loop, or a task has failed for want of memory.
-  if not all_ended or self.resources:is_pending() then self.resources:close_blocking(deadline) end
+  local is_pending = not all_ended or self.resources:is_pending()
+  if is_pending and deadline:has_passed() then
+    self.resources:repeat_requests(deadline)
+    self.cleanup:join(deadlines.new(owned_resource.LAST_DELETE_TIMEOUT))
+  elseif is_pending then -- this code cannot wait in the loop, or a task has failed for want of memory
+    self.resources:close_blocking(deadline)
+  end
   self.http:close(deadline:remaining())
   self.resources:abandon()
 end

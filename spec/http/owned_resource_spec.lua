@@ -25,6 +25,7 @@ local SERVER = [[
     elseif request.method == "DELETE" then
       deletes[name] = (deletes[name] or 0) + 1
       if name == "mute" then return connection:silence() end
+      if name == "mute-first" and deletes[name] == 1 then return connection:silence() end
       if name == "busy" then return connection:respond(503, { ["Retry-After"] = "25" }, "") end
       if name == "refused" then return connection:respond(403, JSON, '{"code":"NO","message":"no"}') end
       if deletes[name] <= tonumber(name:match("%-(%d+)") or 0) then return connection:reset() end
@@ -186,6 +187,33 @@ describe("closing a client", function()
     began = core.now()
     client:close() -- once more does nothing
     assert.is_true(core.now() - began < 1)
+  end)
+
+  it("takes no longer beside others, and does not hold up the loop, when the server does not answer", function()
+    local clients, closes = {}, {}
+    for i = 1, 10 do
+      clients[i] = opensandbox.new(server.url .. "/mute", "")
+      assert(clients[i]:create { image = "x", wait = false })
+    end
+    local began, longest = core.now(), 0
+    for i, one in ipairs(clients) do closes[i] = opensandbox.spawn(function() one:close() end) end
+    local last = core.now()
+    wait_until(function()
+      longest, last = math.max(longest, core.now() - last), core.now()
+      for _, closing in ipairs(closes) do
+        if not closing:done() then return false end
+      end
+      return true
+    end, "the clients are not closed")
+    local taken = core.now() - began
+    assert.is_true(taken > 1.8 and taken < 3, ("it took %.2f s"):format(taken))
+    assert.is_true(longest < 0.15, ("nothing else ran for %.2f s"):format(longest))
+  end)
+
+  it("sends its last requests on other connections than those that do not answer", function()
+    create("mute-first", { retry = false })
+    client:close()
+    assert.equal(2, server:state()["mute-first/sandboxes/s1"])
   end)
 
   it("refuses the creates that begin meanwhile", function()

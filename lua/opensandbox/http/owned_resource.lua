@@ -131,6 +131,22 @@ function OwnedResources:close()
   scheduler.wake_all(self.sleepers)
 end
 
+-- Ends the creates under way. Returns when that is done, or the deadline has come.
+local function settle_creates(self, deadline)
+  for _, create in ipairs(tables.keys(self.creates)) do pcall(create.settle_blocking, create, deadline) end -- memory may run out
+end
+
+--- Sends a second request for each resource, because the response to the first one may never come. Does not wait: the tasks are in the
+--- client's cleanup group.
+---@param deadline opensandbox.Deadline of the close, which has passed
+function OwnedResources:repeat_requests(deadline)
+  settle_creates(self, deadline)
+  for _, resource in ipairs(members_of(self)) do
+    resource.task = nil
+    resource:delete()
+  end
+end
+
 -- Returns whether a status answers a DELETE for good, because a repetition would not change it.
 local function is_final(status)
   return status < 500 and status ~= 429 and status ~= 408
@@ -165,7 +181,7 @@ end
 ---@param deadline opensandbox.Deadline
 function OwnedResources:close_blocking(deadline)
   self.closing = true
-  for _, create in ipairs(tables.keys(self.creates)) do pcall(create.settle_blocking, create, deadline) end -- memory may run out
+  settle_creates(self, deadline)
   -- An object that became known at the last moment is deleted, too.
   if deadline:has_passed() then deadline = deadlines.new(owned_resource.LAST_DELETE_TIMEOUT) end
   while not deadline:has_passed() and delete_all_blocking(self, deadline) do
