@@ -94,12 +94,12 @@ end
 local function select_changed(job, remote)
   local changed, unchanged = {}, 0
   for _, entry in ipairs(job.entries) do
-    local there = remote.entries[entry.name]
-    local is_same, err = is_same_file(job, job.from .. "/" .. entry.name, entry, there)
+    local remote_entry = remote.entries[entry.name]
+    local is_same, err = is_same_file(job, job.from .. "/" .. entry.name, entry, remote_entry)
     if err then return nil, err end
     if is_same then
       unchanged = unchanged + 1
-    elseif not (entry.kind == "directory" and there and there.kind == "directory") then
+    elseif not (entry.kind == "directory" and remote_entry and remote_entry.kind == "directory") then
       changed[#changed + 1] = entry
     end
   end
@@ -117,8 +117,8 @@ end
 local function run_with_names(job, command, names, after)
   local words = {}
   for i, name in ipairs(names) do words[i] = helper_commands.quoted_path(job.to .. "/" .. name) end
-  for _, some in ipairs(helper_commands.join_within_limit(words, " ")) do
-    local ok, err = helper_commands.run(job.target, job, command .. " -- " .. some .. (after or ""), "delete_failed",
+  for _, batch in ipairs(helper_commands.join_within_limit(words, " ")) do
+    local ok, err = helper_commands.run(job.target, job, command .. " -- " .. batch .. (after or ""), "delete_failed",
       "a file in the sandbox could not be deleted", { ignores_output = true })
     if not ok then return nil, err end
   end
@@ -129,8 +129,8 @@ end
 local function remove_conflicts(job, remote)
   local names = {}
   for _, entry in ipairs(job.entries) do
-    local there = remote.entries[entry.name]
-    if there and (there.kind == "directory") ~= (entry.kind == "directory") then names[#names + 1] = entry.name end
+    local remote_entry = remote.entries[entry.name]
+    if remote_entry and (remote_entry.kind == "directory") ~= (entry.kind == "directory") then names[#names + 1] = entry.name end
   end
   return run_with_names(job, "rm -rf", names)
 end

@@ -15,7 +15,7 @@ local output = {}
 local STDOUT, STDERR = 1, 2
 local MAX_NOTE = 4000 -- bytes
 
-local COLORS = { bold = "1", red = "31", green = "32", yellow = "33", dim = "2" }
+local COLORS = { bold = "1", red = "31", green = "32", yellow = "33" }
 
 -- Returns whether a stream can show colors, see https://no-color.org.
 local function is_colored(fd)

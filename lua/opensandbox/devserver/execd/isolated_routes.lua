@@ -163,8 +163,8 @@ end
 
 -- Returns the feature that the body asks for and this server does not have.
 local function missing_for(sandbox, body, directories)
-  for _, one in ipairs(directories) do
-    if one.path == "/" and one.mode ~= "ro" then return "the development server mounts nothing on /" end
+  for _, directory in ipairs(directories) do
+    if directory.path == "/" and directory.mode ~= "ro" then return "the development server mounts nothing on /" end
   end
   if body.uid_mode == "userns" then return "requested uid mode is unavailable: userns" end
   if sandbox.strategy:refuses(body.uid, body.gid) then return "requested uid mode is unavailable: setpriv" end

@@ -38,8 +38,8 @@ end
 local function is_hidden(list, index)
   local path = list[index].place.inside
   for before = 1, index - 1 do
-    local one = list[before]
-    if one.mode == "overlay" and path:sub(1, #one.place.inside + 1) == one.place.inside .. "/" then return true end
+    local mount = list[before]
+    if mount.mode == "overlay" and path:sub(1, #mount.place.inside + 1) == mount.place.inside .. "/" then return true end
   end
   return false
 end
