@@ -2,7 +2,7 @@
 --
 --     lua5.4 examples/grade.lua submissions/* [-- check command]
 --
--- Prints a line for each, then what the checks of those that failed said. Exits with 0 when all passed.
+-- Prints a line for each, then the output of the failed checks. Exits with 0 when all passed.
 
 local opensandbox = require "opensandbox"
 

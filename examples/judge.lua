@@ -51,7 +51,7 @@ assert(#cases > 0, "there is no case: a file NAME.in, and NAME.out beside it")
 
 local client = opensandbox.new()
 
--- Returns what is wrong with a result, or nil.
+-- Returns the problem of a result, or nil.
 local function fault(result, expected)
   if result.timed_out then return ("no end in %g s"):format(TIME_LIMIT) end
   if result.exit_code ~= 0 then return "failed with " .. (result.signal or result.exit_code) end

@@ -4,7 +4,7 @@
 -- have them), `at` where they are served: "/v1" and "" on the lifecycle server, "endpoint" at an endpoint of a sandbox. A row is
 -- { method, path, call }: the path as it is described, and a function of the client and the endpoint that sends the request, with
 -- `operations.ID` for whatever is named in braces, `operations.PORT` for ports and `operations.USER` for uid and gid; or
--- { method, path, left = "reason" } for what the client leaves out on purpose.
+-- { method, path, left = "reason" } for an operation that the client omits on purpose.
 
 local ID = "0b9d5c1e-7a42-4f6b-9d3e-1c5a8e2f4b60"
 local PORT = 8080

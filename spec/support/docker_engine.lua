@@ -1,4 +1,4 @@
---- A stand-in for the API of a container engine: it has what the real lifecycle server calls, and starts nothing.
+--- A stand-in for the API of a container engine: it has the routes that the real lifecycle server calls, and starts nothing.
 --
 -- Every image exists. A container has a state, and it changes as requests say. The host ports of an egress sidecar answer like the
 -- sidecar: the server waits for that, and passes network policies on to it.
