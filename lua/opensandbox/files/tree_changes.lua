@@ -14,7 +14,7 @@ local utf8 = require "opensandbox.base.utf8"
 
 local tree_changes = {}
 
-local EXIT_NO_DIRECTORY = 66      -- exit code of our script
+local EXIT_NOT_A_DIRECTORY = 66   -- exit code of our script
 local MAX_NAMES_SIZE = 64 * 1024  -- bytes of the names in one archive command
 local REPLACEMENT = "\239\191\189" -- U+FFFD, which stands for a byte that is not UTF-8
 
@@ -67,10 +67,10 @@ local function list_remote(job, path)
       hint = "Install findutils and coreutils, or busybox, in the image, or omit the options" }
   end
   local result
-  result, err = helper_commands.run(job.target, job, LIST_SCRIPT:format(helper_commands.quoted_path(path), EXIT_NO_DIRECTORY),
+  result, err = helper_commands.run(job.target, job, LIST_SCRIPT:format(helper_commands.quoted_path(path), EXIT_NOT_A_DIRECTORY),
     "list_failed", "the directory in the sandbox could not be listed")
   if not result then
-    if err.result and err.result.exit_code == EXIT_NO_DIRECTORY then return false end
+    if err.result and err.result.exit_code == EXIT_NOT_A_DIRECTORY then return false end
     return nil, err
   end
   if result.stdout_dropped > 0 then

@@ -8,6 +8,12 @@ local json = require "opensandbox.base.json"
 
 local parameters = {}
 
+--- The parameter that names the sandbox of a tool.
+parameters.SANDBOX_ID = { "sandbox_id", "string", "Id of the sandbox.", required = true }
+
+--- The official server needs this parameter for sandboxes that it did not create. This server connects to any sandbox.
+parameters.CONNECT = { "connect_if_missing", "boolean", "Accepted for compatibility; the sandbox is always connected to." }
+
 local strings = { type = "string" }
 
 local function is_list(value)
