@@ -8,6 +8,7 @@
 
 local coxpcall = require "opensandbox.loop.coxpcall"
 local errors = require "opensandbox.base.errors"
+local finalizer = require "opensandbox.base.finalizer"
 local output_buffer = require "opensandbox.execution.output_buffer"
 local paths = require "opensandbox.base.paths"
 local random = require "opensandbox.base.random"
@@ -100,10 +101,16 @@ function redirected_output.wrap(run, client, endpoint)
     local base = "opensandbox-" .. random.hex(12)
     body.command = REDIRECTION:gsub("NAME", base) .. body.command
     local directories = directories_of(opts.env and opts.env.TMPDIR or "") -- until the command has reported it
-    -- A command that is stopped may create the files after they were removed, so they are removed again when it runs no more.
-    local own_opts = tables.merge(opts, { redirected = true, after_stop = function()
+    local is_removed = false
+    local function remove()
+      is_removed = true
       remove_files(client, endpoint, directories, base)
-    end })
+    end
+    local files = { remove = remove, finalizer = finalizer(function() -- for a host that ends the coroutine
+      if not is_removed then remove() end
+    end) }
+    -- A command that is stopped may create the files after they were removed, so they are removed again when it runs no more.
+    local own_opts = tables.merge(opts, { redirected = true, after_stop = remove })
     own_opts.on_stdout, own_opts.on_stderr = nil, nil
     local ok, result, err = coxpcall.pcall(run, body, own_opts)
     local known = ok and (result or err.result)
@@ -116,7 +123,7 @@ function redirected_output.wrap(run, client, endpoint)
     elseif known then
       known.stdout = "" -- it was the report
     end
-    remove_files(client, endpoint, directories, base)
+    files.remove()
     if not ok then error(value, 0) end
     return value, err
   end
