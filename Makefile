@@ -195,7 +195,7 @@ help:
 # Parts of the core by themselves, under the sanitizers: on the inputs of spec/fuzz/ and on random ones, cut at random places, and the
 # set of transfers and a WebSocket connection beside models of them.
 FUZZED = body event_stream output_event response
-SANITIZED = -std=gnu99 -g -O1 $(WARNINGS) -Werror -fsanitize=address,undefined -fno-sanitize-recover=undefined -Isrc -o $@ $(filter %.c,$^)
+SANITIZED = -std=gnu99 -g -O1 -fno-omit-frame-pointer $(WARNINGS) -Werror -fsanitize=address,undefined -fno-sanitize-recover=undefined -Isrc -o $@ $(filter %.c,$^)
 
 fuzz: $(FUZZED:%=build/fuzz-%) build/fuzz-transfer_set build/fuzz-websocket build/fuzz-websocket-connection
 	@set -e; for name in $(FUZZED); do build/fuzz-$$name spec/fuzz/$$name; done

@@ -17,7 +17,7 @@ end
 
 --- Writes the picture. The colours follow the reader's dark or light background.
 ---@param path string
----@param names string[] what is compared
+---@param names string[] of the compared programs
 ---@param rows table[] `title`, `unit` and `values` by the place in `names`; a value may be missing
 function chart.write(path, names, rows)
   local parts, y = {}, HEADER

@@ -1,5 +1,5 @@
---- In nginx: what its event loop adds to a command, and what a hundred commands at once cost the other requests of their worker. With
---- the thread that tells nginx when there is something to do, and without it, looking at intervals; they take turns.
+--- In nginx: the time that its event loop adds to a command, and the cost of a hundred commands at once for the other requests of their
+--- worker. With the thread that notifies nginx, and without it, polling at intervals; they take turns.
 
 local core = require "opensandbox.core"
 local json = require "opensandbox.base.json"

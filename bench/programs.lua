@@ -44,7 +44,7 @@ function programs.server()
 end
 
 --- Starts a development server whose files are in memory, where the system has a directory for that: ext4 makes files slowly for seconds
---- after many were removed, at the cost of whoever comes next.
+--- after many were removed, at the cost of the next program.
 ---@param grace number
 ---@return table server as of process.devserver
 ---@return string? directory in memory
@@ -68,7 +68,7 @@ function programs.ours(work, ...)
   return programs.figures { process.lua(), "bench/work.lua", work, ... }
 end
 
---- Runs curl quietly. Gives the seconds its one transfer took as curl tells them, and those of the whole process.
+--- Runs curl quietly. Returns the seconds of its one transfer, as curl reports them, and those of the whole process.
 function programs.curl(...)
   local lines, seconds = run { "curl", "-sS", "--fail", "-w", "\n%{time_total}\n", ... }
   return tonumber(lines[#lines]), seconds
@@ -88,7 +88,7 @@ local function shell_seconds(line)
   return total
 end
 
---- The processor seconds, user and system, of a program: to 10 ms, as the shell tells them.
+--- The processor seconds, user and system, of a program: to 10 ms, as the shell reports them.
 function programs.processor(argv)
   local lines = run { "sh", "-c", '"$@" || exit 1; times', "sh", (table.unpack or unpack)(argv) } -- luacheck: ignore 113 143
   return shell_seconds(lines[#lines])

@@ -1,4 +1,4 @@
---- Speed and memory, beside other programs: run.lua [part ...]. Ours and the other take turns, 5 rounds each unless a part says
+--- Speed and memory, beside other programs: run.lua [part ...]. Ours and the other take turns, 5 rounds each unless a part sets
 --- otherwise; a bound is for the best of them.
 
 local report = require("bench.report").new()

@@ -31,7 +31,7 @@ function Scratch:remove()
   uv.fs_rmdir(self.directory)
 end
 
---- Calls `action` with a scratch directory and removes it whatever happens.
+--- Calls `action` with a scratch directory, and removes it also after an error.
 local function with(action)
   local scratch = new()
   local ok, problem = pcall(action, scratch)

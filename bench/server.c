@@ -48,7 +48,7 @@ struct connection {
   size_t filled;       /* bytes waiting in out */
 };
 
-/* What the head of a request says. */
+/* The facts in the head of a request. */
 struct request {
   char method[16];
   char target[4096];
@@ -277,7 +277,7 @@ static int command(struct connection *c, const char *body)
     if (put_event(c, event) < 0 || flush(c) < 0) return -1;
   }
   if (count < 0 && put_event(c, "{\"type\":\"stdout\",\"text\":\"hello\",\"timestamp\":1795469296015}") < 0) return -1;
-  /* The clock is read last before the bytes leave, so that a client on this machine can tell how long they took. */
+  /* The clock is read last before the bytes leave, so that a client on this machine can measure their time. */
   clock_gettime(CLOCK_MONOTONIC, &ended);
   snprintf(event, sizeof event,
            "{\"type\":\"execution_complete\",\"execution_time\":2,\"timestamp\":1795469296016,\"monotonic\":%ld.%09ld}",

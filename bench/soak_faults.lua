@@ -1,8 +1,8 @@
 --- A soak with faults: soak_faults.lua [minutes], default 5. Tasks use sandboxes in every way, while the server is killed and comes back,
 -- connections are cut, the server's disk is full, and this process has no descriptors left.
 --
--- A call may fail, with an error that says what happened. It must not give a wrong result, raise an error, or outlive its time limit. At
--- the end nothing may stay behind: no sandbox, process or descriptor, and no memory.
+-- A call may fail, with an error that describes the failure. It must not return a wrong result, raise an error, or outlive its time limit.
+-- At the end nothing may stay behind: no sandbox, process or descriptor, and no memory.
 
 local core = require "opensandbox.core"
 local opensandbox = require "opensandbox"

@@ -1,4 +1,4 @@
---- Many tasks in one thread: what one that waits costs, and what each request costs while many others wait for their responses.
+--- Many tasks in one thread: the cost of a waiting task, and of each request while many others wait for their responses.
 
 local process = require "spec.support.process"
 local programs = require "bench.programs"

@@ -93,7 +93,7 @@ end
 
 local work = {}
 
--- The first tasks of a process also pay for what is there once: buffers, and code to be compiled.
+-- The first tasks of a process also pay for things that exist once: buffers, and code to be compiled.
 function work.sleepers(count)
   cancel { opensandbox.spawn(opensandbox.sleep, LONG) }
   waiting(count, function() return opensandbox.sleep(LONG) end)

@@ -1,6 +1,6 @@
 --- A terminal beside a plain socket: terminal_work.lua URL KEY KEYS BYTES. Prints lines "name=value".
 --
--- The plain socket sends ready frames, and does not decode what it receives: it counts the bytes.
+-- The plain socket sends ready frames, and counts the received bytes without decoding them.
 
 local core = require "opensandbox.core"
 local opensandbox = require "opensandbox"
@@ -24,7 +24,7 @@ local client = opensandbox.new(url, key)
 local sandbox = assert(client:create { image = "any" })
 local execd = assert(client:discover_execd(sandbox.id))
 
--- The terminal: a function that sends a key, and one that waits for `count` bytes.
+-- The terminal: a function that sends a key, and a function that waits for `count` bytes.
 local function ours(command)
   local terminal = assert(sandbox:terminal { command = command })
   local function receive(count)

@@ -2,13 +2,13 @@
 --
 --     lua5.4 examples/grade.lua submissions/* [-- check command]
 --
--- Prints a line for each, then what the checks of those that failed said. Exits with 0 when all passed.
+-- Prints a line for each, then the output of the failed checks. Exits with 0 when all passed.
 
 local opensandbox = require "opensandbox"
 
 local IMAGE = os.getenv("IMAGE") or "python:3.12"
 local TIME_LIMIT = tonumber(os.getenv("TIME_LIMIT")) or 20 -- seconds for a check
-local AT_ONCE = 4              -- sandboxes
+local CONCURRENCY = 4          -- sandboxes
 local SHOWN = 2000             -- bytes of a failed check's output
 
 local submissions, check = {}, { "python3", "-m", "unittest", "-v" }
@@ -40,7 +40,7 @@ local function grade(directory)
   return result, err
 end
 
-local results, errors = opensandbox.map(submissions, grade, { concurrency = AT_ONCE })
+local results, errors = opensandbox.map(submissions, grade, { concurrency = CONCURRENCY })
 
 local passed = 0
 for i, directory in ipairs(submissions) do

@@ -10,7 +10,7 @@ local opensandbox = require "opensandbox"
 
 local IMAGE = os.getenv("IMAGE") or "python:3.12"
 local TIME_LIMIT = tonumber(os.getenv("TIME_LIMIT")) or 2 -- seconds for a case
-local AT_ONCE = 4                -- sandboxes
+local CONCURRENCY = 4            -- sandboxes
 local MAX_OUTPUT = 1024 * 1024   -- bytes of an output
 
 local arguments, command = {}, { "python3" }
@@ -51,7 +51,7 @@ assert(#cases > 0, "there is no case: a file NAME.in, and NAME.out beside it")
 
 local client = opensandbox.new()
 
--- Returns what is wrong with a result, or nil.
+-- Returns the problem of a result, or nil.
 local function fault(result, expected)
   if result.timed_out then return ("no end in %g s"):format(TIME_LIMIT) end
   if result.exit_code ~= 0 then return "failed with " .. (result.signal or result.exit_code) end
@@ -86,7 +86,7 @@ local function judge(program)
   return verdict
 end
 
-local verdicts, errors = opensandbox.map(arguments, judge, { concurrency = AT_ONCE })
+local verdicts, errors = opensandbox.map(arguments, judge, { concurrency = CONCURRENCY })
 
 local best = true
 for i, program in ipairs(arguments) do

@@ -1,4 +1,4 @@
--- A whole workflow: create a sandbox, watch a command run, upload a program, run it, fetch what it made, throw the sandbox away.
+-- A whole workflow: create a sandbox, watch a command run, upload a program, run it, download its result, delete the sandbox.
 --
 --     make demo                              (starts the development server if no server is named)
 --     OPEN_SANDBOX_DOMAIN=https://sandboxes.example.com OPEN_SANDBOX_API_KEY=... make demo

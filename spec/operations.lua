@@ -4,7 +4,7 @@
 -- have them), `at` where they are served: "/v1" and "" on the lifecycle server, "endpoint" at an endpoint of a sandbox. A row is
 -- { method, path, call }: the path as it is described, and a function of the client and the endpoint that sends the request, with
 -- `operations.ID` for whatever is named in braces, `operations.PORT` for ports and `operations.USER` for uid and gid; or
--- { method, path, left = "reason" } for what the client leaves out on purpose.
+-- { method, path, left = "reason" } for an operation that the client omits on purpose.
 
 local ID = "0b9d5c1e-7a42-4f6b-9d3e-1c5a8e2f4b60"
 local PORT = 8080
@@ -43,7 +43,7 @@ local function isolated(client, endpoint) return client:isolated_endpoint(endpoi
 
 local SERVER_ROUTED = "server 1.1.1 does not have it, and its shape was not seen; the same is reached at the sandbox's egress API"
 local PROXIED = "get_endpoint gives its URL, for any HTTP client"
-local NEVER = "it always answers 503 NOT_SUPPORTED"
+local NOT_IMPLEMENTED = "it always answers 503 NOT_SUPPORTED"
 local TEXT_ONLY = "text for people, replaced by the diagnostics with a scope"
 local UNRELEASED = "in no released execd"
 
@@ -173,8 +173,8 @@ local groups = {
     { "GET", "/v1/isolated/session/{sessionId}", function(client, execd) client:get_isolated_session(execd, ID) end },
     { "DELETE", "/v1/isolated/session/{sessionId}", function(client, execd) client:delete_isolated_session(execd, ID) end },
     { "POST", "/v1/isolated/session/{sessionId}/run", function(client, execd) client:run_isolated(execd, ID, "true") end },
-    { "GET", "/v1/isolated/session/{sessionId}/diff", left = NEVER },
-    { "POST", "/v1/isolated/session/{sessionId}/commit", left = NEVER },
+    { "GET", "/v1/isolated/session/{sessionId}/diff", left = NOT_IMPLEMENTED },
+    { "POST", "/v1/isolated/session/{sessionId}/commit", left = NOT_IMPLEMENTED },
     file_rows("/v1/isolated/session/{sessionId}", isolated),
   },
 

@@ -30,7 +30,7 @@ void osb_buffer_free(osb_buffer *buffer)
     memset(buffer, 0, sizeof *buffer);
 }
 
-/* Moves what is queued to a new block of at least `wanted` bytes. */
+/* Moves the queued bytes to a new block of at least `wanted` bytes. */
 static int grow(osb_buffer *buffer, size_t wanted)
 {
     size_t used = osb_buffer_size(buffer);

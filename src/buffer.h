@@ -1,8 +1,8 @@
 /*
  * A byte queue: bytes are appended at the end and consumed from the front. It keeps them in one contiguous block, so that a parser
- * can read what is queued without copying it.
+ * can read them without a copy.
  *
- * A block can be held: its bytes then stay where they are, whatever happens to the buffer. A caller holds the block while it
+ * A block can be held: its bytes then stay where they are, even if the buffer is changed or freed. A caller holds the block while it
  * passes queued bytes to code that may change or free the buffer.
  */
 #ifndef OSB_BUFFER_H

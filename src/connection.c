@@ -60,7 +60,7 @@ static curl_socket_t on_open_socket(void *argument, curlsocktype purpose, struct
 #if LIBCURL_VERSION_NUM >= 0x075000
 /*
  * Called before the request is sent. Newer versions of libcurl reuse a connection without checking it when it was idle for a
- * moment only. If the server has closed it meanwhile, the request would be lost, and it may be one that must not be sent twice.
+ * moment only. If the server has closed it meanwhile, the request would be lost, and some requests must not be sent twice.
  */
 static int on_prerequest(void *argument, char *address, char *local_address, int port, int local_port)
 {
@@ -78,7 +78,7 @@ static int on_prerequest(void *argument, char *address, char *local_address, int
         return CURL_PREREQFUNC_OK;
     idle.fd = fd;
     idle.events = POLLIN;
-    connection->is_stale = poll(&idle, 1, 0) > 0; /* nobody expects bytes on an idle connection: it is the end, or as bad */
+    connection->is_stale = poll(&idle, 1, 0) > 0; /* no bytes are expected on an idle connection: it is the end, or as bad */
     return connection->is_stale ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 #endif
@@ -106,7 +106,7 @@ CURLcode osb_connection_watch(osb_connection *connection, CURL *easy)
     return code;
 }
 
-/* What is known afterwards. */
+/* Facts about the connection, after libcurl has used it. */
 
 /* The port in the URL, or 0. */
 static int url_port(const osb_connection *connection)

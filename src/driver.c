@@ -98,10 +98,10 @@ void osb_driver_step(osb_multi *multi, double seconds)
     multi->now = osb_now();
     if (resume_paused(multi))
         seconds = 0;
-    end_unwatched(multi); /* before waiting for a socket that nobody watches */
+    end_unwatched(multi); /* before waiting for a socket that is not watched */
     next = osb_driver_timeout(multi);
     osb_multi_perform(multi, next >= 0 && next < seconds ? next : seconds);
-    /* Sockets before clocks: what arrived while the caller was busy must not be called late. */
+    /* Sockets before clocks: bytes that arrived while the caller was busy must not count as late. */
     collect_completed(multi);
     check_quiet(multi);
     end_unwatched(multi);

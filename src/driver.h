@@ -3,7 +3,7 @@
  * to wake up at (osb_driver_timeout), and one function to call then (osb_driver_step). No thread, no callback into the caller: results
  * are left in the transfers' queues.
  *
- * After a fork the child drops what it inherited, without touching the parent's connections, and starts anew with its first request.
+ * After a fork the child drops the inherited handles, without touching the parent's connections, and starts anew with its first request.
  */
 #ifndef OSB_DRIVER_H
 #define OSB_DRIVER_H
@@ -13,7 +13,7 @@
 /* Starts a request: see osb_transfer_start(). */
 osb_transfer *osb_driver_request(osb_multi *multi, const osb_request *request);
 
-/* Moves what can be moved, and waits at most `seconds` for something to move. */
+/* Moves the bytes that can be moved, and waits at most `seconds` for some to come. */
 void osb_driver_step(osb_multi *multi, double seconds);
 
 /* Returns the seconds until osb_driver_step() should be called even though the descriptor is quiet; -1: there is no such need. */

@@ -60,7 +60,7 @@ osb_event_status osb_event_stream_next(osb_event_stream *stream, osb_event *even
 /* Removes the event that was found. */
 void osb_event_stream_remove(osb_event_stream *stream);
 
-/* Removes bytes of the input unread. What was known of its beginning is no longer true then. */
+/* Removes bytes of the input unread. The state that was derived from them is dropped, too. */
 void osb_event_stream_skip(osb_event_stream *stream, size_t length);
 
 /* Returns 1 while another event may be found without feeding more bytes. An event that is too large counts. */

@@ -30,7 +30,7 @@ int osb_lua_websocket(lua_State *L);
 /* Checks the arguments of such a call, and prepares the stack for the functions below. */
 void osb_begin_request(lua_State *L);
 
-/* Reads the request table at index 2. What the request points to stays as long as the table at index 3, which receives it. */
+/* Reads the request table at index 2. The table at index 3 receives the values to which the request points, and keeps them alive. */
 void osb_read_request(lua_State *L, osb_request *request);
 void osb_read_websocket_options(lua_State *L, osb_websocket_options *options);
 

@@ -7,8 +7,8 @@
  * array of "Name: value", `parts` (with a `boundary`) an array of { name =, filename =, type =, data = | path = | reader = true, size = }.
  * The table is checked, not interpreted: which values make sense is the Lua layer's business.
  *
- * Reading a field can run Lua (__index), which can do anything, also to the table. What the request points to is therefore kept in
- * another table, at index 3.
+ * Reading a field can run Lua (__index), which can do anything, also to the table. The values to which the request points are therefore
+ * kept in another table, at index 3.
  */
 
 enum { TABLE = 2, KEPT = 3 };

@@ -185,7 +185,7 @@ static int write_all(int fd, const char *bytes, size_t size)
     return 0;
 }
 
-/* core.write(fd, bytes) -> true; nil, message, errno's name: "EPIPE" if nobody reads any more. It causes no SIGPIPE. */
+/* core.write(fd, bytes) -> true; nil, message, errno's name: "EPIPE" if the reader has closed it. It causes no SIGPIPE. */
 static int write_bytes(lua_State *L)
 {
     int fd = (int)luaL_checkinteger(L, 1), failed, problem;

@@ -32,7 +32,7 @@ void osb_begin_request(lua_State *L)
     osb_check_multi(L, 1);
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 2);
-    lua_newtable(L); /* what the request points to */
+    lua_newtable(L); /* for the values to which the request points */
 }
 
 int osb_lua_request(lua_State *L)

@@ -2,9 +2,9 @@
  * A multi: libcurl's multi handles with their connection pools, the descriptors that they wait for, their timers, and the set of
  * transfers that run over them. driver.h makes it move.
  *
- * libcurl compares a new request with every connection to the same host, and walks through all of them to remove one. So that what a
- * request costs does not depend on how many others wait, a multi has several handles, each for a bounded number of transfers: shards.
- * Few transfers all run in the first.
+ * libcurl compares a new request with every connection to the same host, and walks through all of them to remove one. A multi has
+ * several handles, shards, each for a bounded number of transfers, so that the cost of a request does not depend on the number of others
+ * that wait. Few transfers all run in the first.
  *
  * A multi is reference counted: transfers hold it, so that it may be closed in any order.
  */
@@ -65,7 +65,7 @@ void osb_multi_drop_handles(osb_multi *multi);
 /* Starts an easy handle, whose CURLINFO_PRIVATE is its osb_member. Returns its shard, or NULL when memory runs out. */
 osb_shard *osb_multi_start(osb_multi *multi, CURL *easy);
 
-/* Frees an easy handle, and closes its connection if that is busy. `shard` is NULL for one that was not started. */
+/* Frees an easy handle, and closes its connection if that is busy. `shard` is NULL for a handle that was not started. */
 void osb_multi_stop(osb_shard *shard, CURL *easy);
 
 /* Starts an easy handle once more, over a fresh connection. */

@@ -9,7 +9,7 @@ typedef struct osb_notifier osb_notifier;
 
 enum { OSB_NOTIFIER_PATH_SIZE = 108 }; /* of a unix-domain address */
 
-/* Listens on a socket in a directory of its own that nobody else can enter. Returns NULL with errno when that fails. */
+/* Listens on a socket in a directory of its own, which other users cannot enter. Returns NULL with errno when that fails. */
 osb_notifier *osb_notifier_new(void);
 
 /* Returns the path to connect to, shorter than OSB_NOTIFIER_PATH_SIZE; empty once the connection is accepted. */

@@ -45,7 +45,7 @@ osb_outcome osb_outcome_of(CURLcode code)
         return OSB_PROXY_FAILED;
     case CURLE_COULDNT_CONNECT:
         return OSB_CONNECT_FAILED;
-    case CURLE_OPERATION_TIMEDOUT: /* the connect timeout is the only one that libcurl knows of */
+    case CURLE_OPERATION_TIMEDOUT: /* libcurl knows of no other timeout than the connect timeout */
         return OSB_CONNECT_TIMEOUT;
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_PEER_FAILED_VERIFICATION:

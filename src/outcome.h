@@ -4,7 +4,7 @@
 
 #include "curl_api.h"
 
-/* The names in outcome.c are what Lua sees. */
+/* Lua receives the names in outcome.c. */
 typedef enum osb_outcome {
     OSB_RUNNING = 0,
     OSB_COMPLETE,        /* the whole response has arrived, whatever its status; a WebSocket was closed by a close frame */
@@ -37,7 +37,7 @@ const char *osb_outcome_message(osb_outcome outcome);
 /* Returns the outcome that a result of libcurl's means. */
 osb_outcome osb_outcome_of(CURLcode code);
 
-/* Returns 1 for an outcome of what comes before a request is sent. */
+/* Returns 1 for the outcome of a failure before the request was sent. */
 int osb_outcome_is_before_sending(osb_outcome outcome);
 
 #endif

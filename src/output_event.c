@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* Moves `*at` past `expected`, if that is what comes. */
+/* Moves `*at` past `expected`, if the text continues with that. */
 static int skip(const char **at, const char *end, const char *expected, size_t length)
 {
     if ((size_t)(end - *at) < length || memcmp(*at, expected, length) != 0)

@@ -53,7 +53,7 @@ int osb_poller_is_inherited(const osb_poller *poller)
     return poller->process != osb_process();
 }
 
-/* What a child changes in an inherited set, it changes for its parent. */
+/* A change of an inherited set by the child is a change for its parent. */
 static int refuse_inherited(const osb_poller *poller)
 {
     if (!osb_poller_is_inherited(poller))

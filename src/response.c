@@ -109,7 +109,7 @@ osb_received osb_response_header(osb_response *response, const char *line, size_
 
 /*
  * Returns 1 when the queue holds at least `mark` bytes. An event that is longer than the mark must still arrive: where events are
- * read, only a queue counts that holds a whole line, or the beginning of one that is too long for any event.
+ * read, only a queue counts that holds a whole line, or the beginning of a line that is too long for any event.
  */
 static int is_full(const osb_response *response, size_t mark)
 {
@@ -125,7 +125,7 @@ osb_received osb_response_body(osb_response *response, const char *bytes, size_t
         return OSB_RECEIVED;
     if (response->encoded && response->status < 300)
         return refuse(response, "the body is compressed, although no compression was asked for");
-    if (response->encoded) /* the status says what went wrong; a body that nobody can read would hide it */
+    if (response->encoded) /* the status describes the failure; an error about the unreadable body would hide it */
         return OSB_RECEIVED;
     if (response->sink.fd >= 0) {
         if (osb_sink_write(&response->sink, bytes, length))

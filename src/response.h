@@ -16,18 +16,18 @@ typedef struct osb_response {
     size_t head_size;        /* bytes of all heads and trailers so far */
     size_t head_lines;
     long status;             /* 0 until the head is complete */
-    int may_switch;          /* a status of 101 is final: what follows is another protocol */
+    int may_switch;          /* a status of 101 is final: the following bytes are of another protocol */
     osb_event_stream events; /* its input is the queue of the body's bytes */
     size_t high_water;       /* bytes queued at which the body pauses */
     int paused;              /* a piece of the body was refused because the queue is full */
-    int discarded;           /* nobody reads the body */
+    int discarded;           /* the body is received, and not kept */
     int encoded;             /* the body is compressed, although no compression was asked for */
     int64_t received;        /* bytes of the body */
     osb_sink sink;           /* where the body goes, if not into the queue */
     const char *problem;     /* why the response was refused */
 } osb_response;
 
-/* What became of bytes that were passed to a response. */
+/* The fate of bytes that were passed to a response. */
 typedef enum osb_received {
     OSB_RECEIVED,
     OSB_RECEIVED_HEAD,  /* the head is complete with these */
@@ -51,7 +51,7 @@ osb_received osb_response_body(osb_response *response, const char *bytes, size_t
 /* No more bytes come. Returns 0, or -1 when the sink could not be completed. */
 int osb_response_end(osb_response *response);
 
-/* From now on nobody reads the body. */
+/* Discards the body, also the queued bytes. */
 void osb_response_discard(osb_response *response);
 
 /* Returns 1 when the body is paused and the queue has room again. */

@@ -1,7 +1,7 @@
 /*
  * Keeps SIGPIPE away from the host. libcurl suppresses the signal on plain sockets, but OpenSSL writes without that flag, and with
  * CURLOPT_NOSIGNAL libcurl does not change the signal's action, which belongs to the host. So the signal is blocked in this thread
- * around calls that may write, and one that came meanwhile is taken.
+ * around calls that may write, and a signal that came meanwhile is taken.
  */
 #ifndef OSB_SIGPIPE_H
 #define OSB_SIGPIPE_H

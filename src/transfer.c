@@ -13,7 +13,7 @@ static void mark_changed(osb_transfer *transfer)
     osb_transfer_set_mark(&transfer->multi->set, &transfer->member, OSB_CHANGED);
 }
 
-/* Returns what libcurl expects for `length` bytes that were passed to the response. */
+/* Returns the number that libcurl expects for `length` bytes that were passed to the response. */
 static size_t received(osb_transfer *transfer, osb_received result, size_t length)
 {
     transfer->last_activity = transfer->multi->now;

@@ -41,7 +41,7 @@ typedef struct osb_transfer {
 #define OSB_TRANSFER(set_member) ((osb_transfer *)(void *)(set_member))
 
 /*
- * Starts a request. Returns NULL when memory runs out; any other failure is the transfer's outcome. What osb_request points to is
+ * Starts a request. Returns NULL when memory runs out; any other failure is the transfer's outcome. The strings of osb_request are
  * copied, except the strings of parts, which must stay until the transfer is freed.
  */
 osb_transfer *osb_transfer_start(osb_multi *multi, const osb_request *request);

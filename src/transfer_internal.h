@@ -1,4 +1,4 @@
-/* What transfer.c, transfer_flow.c and the driver share. */
+/* The common part of transfer.c, transfer_flow.c and the driver. */
 #ifndef OSB_TRANSFER_INTERNAL_H
 #define OSB_TRANSFER_INTERNAL_H
 

@@ -10,7 +10,7 @@
 #include "clock_heap.h"
 #include "list.h"
 
-/* What a member can be marked as. The marked ones are taken in the order in which they were marked. */
+/* The marks of members. Marked members are taken in the order in which they were marked. */
 typedef enum osb_mark {
     OSB_CHANGED,   /* it has news for its owner */
     OSB_RESUMABLE, /* it runs and is paused, and can go on */
@@ -25,7 +25,7 @@ typedef struct osb_member {
     osb_node marks[OSB_MARKS];
     osb_clock clock;
     int detached; /* it has no owner who would ask for news */
-    int socket;   /* the one that libcurl waits for; -1: it waits for none */
+    int socket;   /* on which libcurl waits; -1: on none */
     int wait_on_close;
 } osb_member;
 
@@ -46,20 +46,20 @@ void osb_transfer_set_free(osb_transfer_set *set);
 /* Gives a zeroed member its id. It does not run yet, but can have news. */
 void osb_transfer_set_enrol(osb_transfer_set *set, osb_member *member);
 
-/* Adds a member to those that run. Returns 0, or -1 when memory runs out. */
+/* Adds a member to the running ones. Returns 0, or -1 when memory runs out. */
 int osb_transfer_set_add(osb_transfer_set *set, osb_member *member);
 
-/* Removes a member from those that run, if it is one. It can still have news. */
+/* Removes a member from the running ones, if it is among them. It can still have news. */
 void osb_transfer_set_remove(osb_transfer_set *set, osb_member *member);
 
-/* Makes a running member one without an owner. */
+/* Takes the owner from a running member. */
 void osb_transfer_set_detach(osb_transfer_set *set, osb_member *member, int wait_on_close);
 
-/* Return the running member that started first, and the one that started after a running member; or NULL. */
+/* Return the running member that started first, and the next one in this order; or NULL. */
 osb_member *osb_transfer_set_first(const osb_transfer_set *set);
 osb_member *osb_transfer_set_next(const osb_transfer_set *set, const osb_member *member);
 
-/* Marks a member, once until it is taken. News of a detached member and other marks of one that does not run are ignored. */
+/* Marks a member, once until it is taken. News of a detached member and other marks of a member that does not run are ignored. */
 void osb_transfer_set_mark(osb_transfer_set *set, osb_member *member, osb_mark mark);
 void osb_transfer_set_unmark(osb_member *member, osb_mark mark);
 

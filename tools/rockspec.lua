@@ -1,4 +1,4 @@
--- Writes the rockspec of the version in lua/opensandbox/version.lua, from the one that installs the newest sources: `make rockspec`.
+-- Writes the rockspec of the version in lua/opensandbox/version.lua, from the rockspec that installs the newest sources: `make rockspec`.
 
 local version = dofile("lua/opensandbox/version.lua")
 

@@ -20,4 +20,4 @@ while not task:done() do
 end
 listener:close()
 client:close()
-task:wait() -- raises what the task raised
+task:wait() -- raises the error that the task raised

@@ -1,11 +1,11 @@
---- POST /execute?language=python3: runs the posted code in a sandbox of its own and streams what happens as server-sent events.
+--- POST /execute?language=python3: runs the posted code in a sandbox of its own and streams its output as server-sent events.
 --
 --     event: stdout          data: "text\n"                         as it comes
 --     event: stderr          data: "text\n"
 --     event: exit            data: {"code":0,"seconds":0.1}         "timed_out":true when the time limit ended it
 --     event: failure         data: "why there is no exit code"
 --
--- The sandbox is killed at the end, whatever happens; a client that hangs up ends it at once.
+-- The sandbox is killed at the end, also after an error. It is killed at once when the client closes the connection.
 
 local cjson = require "cjson"
 local opensandbox = require "opensandbox"

@@ -1,6 +1,6 @@
 --- GET /terminal: a shell in a sandbox of its own, over one WebSocket.
 --
---     binary messages                          bytes: what is typed, and the output of the terminal
+--     binary messages                          bytes: the typed keys, and the output of the terminal
 --     {"type":"resize","cols":80,"rows":24}    from the page: the size of its terminal, at the beginning and after changes
 --     {"type":"exit","code":0}                 to the page: the shell has ended with this exit code
 --     {"type":"error","message":"..."}         to the page: what went wrong. The terminal continues unless the WebSocket is closed
@@ -43,7 +43,7 @@ function Page:send_error(message)
   return self:send("text", cjson.encode { type = "error", message = message })
 end
 
--- Logs an error of the library, which may name hosts that are nobody's business, and sends other words to the page. Returns the close code.
+-- Logs an error of the library, which may name internal hosts, and sends other words to the page. Returns the close code.
 function Page:fail(message, err)
   ngx.log(ngx.ERR, tostring(err))
   self:send_error(message)

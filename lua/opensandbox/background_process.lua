@@ -69,6 +69,13 @@ local function end_of(status)
     signal = outcome.signal }
 end
 
+-- Returns the error when the time limit has passed before the process has ended.
+local function timeout_error(self, limit, facts)
+  facts.option, facts.seconds, facts.sandbox_id = "timeout", limit.seconds, self.sandbox.id
+  facts.text, facts.hint = ("the %s has not ended"):format(self._noun), self._timeout_hint
+  return errors.timeout(facts)
+end
+
 local wait_options = { timeout = "seconds" }
 
 --- Waits until it has ended. If the wait ends first, the process continues.
@@ -90,8 +97,7 @@ function BackgroundProcess:wait(opts)
   end)
   local ran_out = err and err.kind == "timeout" and limit:has_passed()
   if ended or (err and not ran_out) then return ended, err end
-  return nil, errors.timeout { op = op, code = "wait_timeout", option = "timeout", seconds = opts.timeout,
-    text = ("the %s has not ended"):format(self._noun), hint = self._timeout_hint, sandbox_id = self.sandbox.id, cause = err }
+  return nil, timeout_error(self, limit, { op = op, code = "wait_timeout", cause = err })
 end
 
 --- Output of a process in the background, or its end.
@@ -179,8 +185,7 @@ function BackgroundProcess:events_for(op, opts)
     status = function() return self:_status(op, { timeout = limit:remaining() }) end,
   }
   return setmetatable({ _finished = false, _log = log, _limit = limit, _timeout_error = function(cause)
-    return errors.timeout { op = op, code = "follow_timeout", option = "timeout", seconds = opts.timeout,
-      text = ("the %s has not ended"):format(self._noun), hint = self._timeout_hint, sandbox_id = self.sandbox.id, cause = cause }
+    return timeout_error(self, limit, { op = op, code = "follow_timeout", cause = cause })
   end }, Events)
 end
 

@@ -29,7 +29,7 @@ local parts = lazy.modules { sandbox_state = "opensandbox.lifecycle.sandbox_stat
 ---@field identity_endpoint fun(self: opensandbox.Client, execd: opensandbox.Endpoint|string, uid: integer, gid: integer): opensandbox.Endpoint
 ---@field pool fun(self: opensandbox.Client, opts: opensandbox.PoolOpts): opensandbox.Pool
 ---@field http opensandbox.HttpClient internal: sends requests
----@field resources opensandbox.OwnedResources internal: what the client must delete
+---@field resources opensandbox.OwnedResources internal: the objects that the client must delete
 ---@field cleanup opensandbox.TaskGroup internal: background tasks that closing the client waits for
 ---@field op? string internal: the method that the user called, see Client:for_op
 local Client = {}
@@ -160,7 +160,7 @@ local DEFAULT_MAX_OUTPUT = 16 * 1024 * 1024 -- bytes
 ---@field on_retry? fun(retry: opensandbox.RetryFacts) called before a call is tried again
 ---@field loop? string|table the event loop of this Lua state: "plain", "uv", "ngx", "cqueues", "socket", "copas" or an adapter; default: detected
 
---- What `on_request` receives.
+--- The table that `on_request` receives.
 --- ```lua
 --- local client = opensandbox.new(url, key, { on_request = function(request)
 ---   print(request.op, request.method, request.url, request.sandbox_id, request.destination)
@@ -175,7 +175,7 @@ local DEFAULT_MAX_OUTPUT = 16 * 1024 * 1024 -- bytes
 ---@field destination string "server", or "sandbox" for a request to a sandbox's endpoint, which the sandbox can read
 ---@field headers table<string, string> empty: headers to add, for example traceparent; those that the library sets itself win
 
---- What `on_retry` receives.
+--- The table that `on_retry` receives.
 --- ```lua
 --- local client = opensandbox.new(url, key, { on_retry = function(retry) print(retry.attempt, retry.delay, retry.error) end })
 --- ```
@@ -225,7 +225,7 @@ local function retry_policy(given)
   return retry.policy(options.check("new", given, retry.option_types))
 end
 
--- Checks the options about where the key goes, and under what name. Returns the parsed origins.
+-- Checks the options about the receivers of the key, and about its header. Returns the parsed origins.
 local function key_origins(op, opts)
   if opts.key_header and not headers.is_name(opts.key_header) then
     options.raise(op, ("option 'key_header': %q is not a header name"):format(opts.key_header))

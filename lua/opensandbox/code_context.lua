@@ -12,7 +12,7 @@ local tables = require "opensandbox.base.tables"
 --- ```
 ---@class opensandbox.Code: opensandbox.ChildResource
 ---@field id string sandbox:code(language, { id = }) attaches to it, in any process
----@field language string what it runs: "python", "bash" ...
+---@field language string of the code: "python", "bash" ...
 local Code = child_resource.class { __name = "opensandbox.Code", _op_prefix = "code", _noun = "code context",
   _delete = "delete_code_context" }
 

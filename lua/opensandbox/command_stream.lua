@@ -19,7 +19,7 @@ local task_group = require "opensandbox.loop.task_group"
 local OP = "sandbox:stream"
 local MAX_QUEUED = 256 * 1024    -- bytes of text that wait for the reader
 local EVENT_SIZE = 64            -- bytes that an event counts beside its text, because many lines are empty
-local KEPT_OUTPUT = 64 * 1024    -- bytes of each stream that an error's `result` has
+local MAX_OUTPUT = 64 * 1024     -- bytes of each stream that an error's `result` has
 local STOP_TIMEOUT = 2           -- seconds that `close` waits for the request that stops the command
 
 -- One run of a command, which the stream and its task share.
@@ -220,7 +220,7 @@ function command_stream.new(sandbox, opts, prepare)
   run.execute = prepare(OP, tables.merge(opts, {
     on_stdout = function(text) run:put { type = "stdout", text = text } end,
     on_stderr = function(text) run:put { type = "stderr", text = text } end,
-    max_output = KEPT_OUTPUT,
+    max_output = MAX_OUTPUT,
   }))
   sandbox.client:add_close_listener(run)
   return setmetatable({ _run = run, _sandbox_id = sandbox.id, _finished = false,

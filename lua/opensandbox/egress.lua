@@ -42,7 +42,7 @@ local function is_about_request(err)
   return err.kind ~= "transport" and err.kind ~= "timeout" and not (err.kind == "http" and (err.status >= 500 or err.status == 404))
 end
 
--- Calls a client method of the sidecar, or the one of the server that does the same, within the `timeout` of the options.
+-- Calls a client method of the sidecar, or the server's method that does the same, within the `timeout` of the options.
 local function call(self, op, opts, of_sidecar, of_server, ...)
   local sandbox, limit, sidecar_err = self._sandbox, deadline.new(options.timeout(op, opts)), nil
   if not self._uses_server then

@@ -1,8 +1,9 @@
 --- The changes in a directory of a sandbox, one by one: `sandbox.files:watch()`.
 --
--- execd does not report changes, so they are polled: one command each time lists what exists, and sends the list only if its checksum has
--- changed. Two lists that differ are the changes. What is created and deleted between two polls is not seen, nor is a change that keeps
--- size, mode and modification time. Nothing runs between two polls, so nothing has to be stopped when the iteration is left early.
+-- execd does not report changes, so they are polled: one command each time lists the existing files, and sends the list only if its
+-- checksum has changed. Two lists that differ are the changes. A file that is created and deleted between two polls is not seen, nor is a
+-- change that keeps size, mode and modification time. Nothing runs between two polls, so nothing has to be stopped when the iteration is
+-- left early.
 
 local class = require "opensandbox.base.class"
 local deadline = require "opensandbox.loop.deadline"
@@ -77,7 +78,7 @@ Watcher.__name = "opensandbox.FileWatcher"
 
 local file_watcher = {}
 
--- Lists what exists. Returns nil without an error if nothing has changed.
+-- Lists the existing files. Returns nil without an error if nothing has changed.
 local function list(self)
   local target = self._target
   local script = LIST_SCRIPT:format(self._word, helper_commands.quoted(self._sum))
@@ -199,7 +200,7 @@ Watcher.__close = Watcher.close
 
 local watch_options = { interval = "seconds", timeout = "seconds" }
 
--- Finds the path and what is there now.
+-- Finds the path and its present files.
 local function start(self, path)
   local available, err = helper_commands.available_programs(self._target, helper_commands.plain_job(self._target, OP))
   if not available then return err end

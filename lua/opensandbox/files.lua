@@ -79,9 +79,9 @@ local function send(self, op, file, opts)
   file.mode, file.owner, file.group = opts.mode, opts.owner, opts.group
   local upload_opts, target = { on_progress = opts.on_progress, timeout = opts.timeout }, within(self, opts.timeout)
   local path = file.path
-  local function upload(one)
-    if opts.verify then return parts.verification.upload(target, op, one, upload_opts, path) end
-    return call(target, op, "upload_files", { one }, upload_opts)
+  local function upload(to_send)
+    if opts.verify then return parts.verification.upload(target, op, to_send, upload_opts, path) end
+    return call(target, op, "upload_files", { to_send }, upload_opts)
   end
   if check_path(self, op, path) then return parts.literal_paths.upload(target, op, file, upload) end
   return upload(file)
@@ -139,8 +139,8 @@ end
 local append_options = { on_progress = "function", timeout = "seconds" }
 
 --- Appends to a file, which is created with its directories if it is missing: POST /files/upload of a temporary file, and one command that
---- appends it. What other processes append is not overwritten. The bytes are sent once: after an error, none or some of them may have been
---- appended.
+--- appends it. Bytes that other processes append are not overwritten. The bytes are sent once: after an error, none or some of them may
+--- have been appended.
 --- ```lua
 --- assert(sandbox.files:append("/work/log", "one line\n"))
 --- ```
@@ -294,17 +294,17 @@ function Files:remove(path, opts)
   if type(path) == "string" then path = { path } end
   path = options.argument(op, "the paths", path, "string list")
   local plain, literal = {}, {}
-  for _, one in ipairs(path) do
-    local list = check_path(self, op, one) and literal or plain
-    list[#list + 1] = one
+  for _, entry in ipairs(path) do
+    local list = check_path(self, op, entry) and literal or plain
+    list[#list + 1] = entry
   end
   local target = within(self, opts.timeout)
   if #plain > 0 or #literal == 0 then
     local ok, err = call(target, op, opts.recursive and "delete_directories" or "delete_files", plain)
     if not ok then return nil, err end
   end
-  for _, one in ipairs(literal) do
-    local ok, err = parts.literal_paths.remove(target, op, one, opts.recursive)
+  for _, entry in ipairs(literal) do
+    local ok, err = parts.literal_paths.remove(target, op, entry, opts.recursive)
     if not ok then return nil, err end
   end
   return true

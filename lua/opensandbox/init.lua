@@ -16,8 +16,8 @@ local lazy = require "opensandbox.base.lazy"
 
 -- Files that are loaded when a field below first needs them.
 local parts = lazy.modules {
-  objects = "opensandbox.lifecycle.objects",
   pool_stores = "opensandbox.pool",
+  ports = "opensandbox.lifecycle.ports",
   presets = "opensandbox.egress.presets",
   shell = "opensandbox.base.shell",
   task = "opensandbox.loop.task",
@@ -25,8 +25,8 @@ local parts = lazy.modules {
 
 -- The fields that are made when they are first read.
 local FIELDS = {
-  EXECD_PORT = function() return parts.objects.EXECD_PORT end,
-  EGRESS_PORT = function() return parts.objects.EGRESS_PORT end,
+  EXECD_PORT = function() return parts.ports.EXECD end,
+  EGRESS_PORT = function() return parts.ports.EGRESS end,
   egress = function() -- network policies
     return { presets = parts.presets.known, only = parts.presets.only, none = parts.presets.none }
   end,

@@ -8,6 +8,7 @@ local finalizer = require "opensandbox.base.finalizer"
 local lazy = require "opensandbox.base.lazy"
 local objects = require "opensandbox.lifecycle.objects"
 local options = require "opensandbox.base.options"
+local ports = require "opensandbox.lifecycle.ports"
 local tables = require "opensandbox.base.tables"
 
 -- Files that are loaded when a method first needs them.
@@ -132,19 +133,19 @@ end
 ---@return opensandbox.Endpoint? endpoint
 ---@return opensandbox.Error? err
 function Sandbox:execd_endpoint(op, limit)
-  return endpoint_for(self, op, objects.EXECD_PORT, limit)
+  return endpoint_for(self, op, ports.EXECD, limit)
 end
 
 --- Internal: returns the endpoint of execd if it is known already. Does not wait.
 ---@return opensandbox.Endpoint?
 function Sandbox:known_execd()
-  return self._endpoints[objects.EXECD_PORT]
+  return self._endpoints[ports.EXECD]
 end
 
 --- Internal: sets the endpoint of execd, which is known from elsewhere.
 ---@param endpoint? opensandbox.Endpoint
 function Sandbox:remember_execd(endpoint)
-  remember(self, objects.EXECD_PORT, endpoint)
+  remember(self, ports.EXECD, endpoint)
 end
 
 --- Internal: calls a client method with the endpoint of execd.
@@ -162,7 +163,7 @@ end
 -- Returns the endpoint of the egress sidecar. The server reports with it whether there is one.
 local function egress_endpoint(self, op, limit)
   local endpoint, err
-  if self.origin ~= objects.TEMPLATE_ORIGIN then endpoint, err = endpoint_for(self, op, objects.EGRESS_PORT, limit) end
+  if self.origin ~= objects.TEMPLATE_ORIGIN then endpoint, err = endpoint_for(self, op, ports.EGRESS, limit) end
   if self.origin ~= objects.TEMPLATE_ORIGIN then return endpoint, err end
   return nil, errors.new { kind = "state", code = "no_sidecar", op = op, sandbox_id = self.id,
     message = "a sandbox that was made from a template has no egress sidecar, and so no credential vault" }
@@ -283,7 +284,7 @@ end
 ---@field timeout? opensandbox.Duration execd kills the command then; default: none
 ---@field uid? integer the user to run as; default: execd's
 ---@field gid? integer needs uid
----@field stdin? true the input is what command:write sends, up to command:close_stdin; it also ends when the object is collected; default: empty
+---@field stdin? true the input is sent by command:write, up to command:close_stdin; it also ends when the object is collected; default: empty
 ---@field shell? boolean false: starts a list without a shell
 
 local start_options = {
@@ -518,7 +519,7 @@ function Sandbox:resume(opts)
   self._endpoints = {}
   local info, execd = parts.readiness.wait(self.client, op, self.id, limit, { resumes = true })
   if not info then return nil, execd end
-  remember(self, objects.EXECD_PORT, execd)
+  remember(self, ports.EXECD, execd)
   return true
 end
 

@@ -2,8 +2,8 @@
 --
 -- The places of a pool are in a store, see pool/rules.lua, and pool/dispatcher.lua serves calls of `acquire` from it. Without the option
 -- `store` that is a private one, and the pool deletes its idle sandboxes when it is closed or collected. With it, the pools of several
--- processes share their places: an idle sandbox belongs to nobody, and is taken by its handle. Each process holds its other places by a
--- lease that it renews, so that the others delete what a dead process leaves behind.
+-- processes share their places: an idle sandbox belongs to no process, and is taken by its handle. Each process holds its other places by a
+-- lease that it renews, so that the others delete the sandboxes of a dead process.
 --
 -- The requests of a process are served in the order in which they came. A sandbox is used once. It counts towards `max_size` until it is
 -- deleted.
@@ -72,7 +72,7 @@ local FOREVER = 1e9               -- seconds: the lease in a private store
 ---@field max_creates_per_second? number default: no limit
 ---@field check? fun(sandbox: opensandbox.Sandbox): any, any called with each idle sandbox that is to be handed out; nil and an error, or a raised one, discard it
 ---@field store? opensandbox.PoolStore of opensandbox.pool_stores: shares the pool with all that use this store; min_idle, max_size and max_creates_per_second are then for all of them together, as the last program with new ones has them. The pool renews leases until it is closed, so that it keeps the event loop of a host from ending before
----@field lease? opensandbox.Duration after which the others delete what a process held that has died, default 60, at least 1; a process must wait in this library, or in its event loop, at least four times in that
+---@field lease? opensandbox.Duration after which the others delete the sandboxes of a process that has died, default 60, at least 1; a process must wait in this library, or in its event loop, at least four times in that
 ---@field store_timeout? opensandbox.Duration after which a store that does not answer is an error, default 5
 ---@field on_state? fun(info: opensandbox.SandboxInfo) see CreateOpts
 ---@field keep_alive? opensandbox.Duration|false see CreateOpts

@@ -5,8 +5,8 @@
 local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
 local headers = require "opensandbox.http.headers"
-local objects = require "opensandbox.lifecycle.objects"
 local options = require "opensandbox.base.options"
+local ports = require "opensandbox.lifecycle.ports"
 local tables = require "opensandbox.base.tables"
 local url = require "opensandbox.base.url"
 
@@ -22,7 +22,7 @@ local url = require "opensandbox.base.url"
 
 local sandbox_reference = {}
 
-local EXECD_PORT = ("%d"):format(objects.EXECD_PORT) -- because the keys of JSON objects are strings
+local EXECD_PORT = ("%d"):format(ports.EXECD) -- because the keys of JSON objects are strings
 
 --- Returns a table that refers to the sandbox, which can be written as JSON. It keeps nothing alive: a sandbox that was created here is
 --- deleted with its object, unless that is detached.

@@ -1,4 +1,4 @@
---- The client methods that make Sandbox objects, and the one that deletes many sandboxes: `client:create`, `connect`, `sandboxes` and
+--- The client methods that make Sandbox objects, and the method that deletes many sandboxes: `client:create`, `connect`, `sandboxes` and
 -- `kill_all`.
 
 local coxpcall = require "opensandbox.loop.coxpcall"

@@ -65,7 +65,7 @@ function Vault:patch(changes, opts)
   return call(self, "vault:patch", opts, "patch_credential_vault", changes)
 end
 
---- Deletes it: DELETE /credential-vault. The call succeeds when there is none.
+--- Deletes the vault: DELETE /credential-vault. The call succeeds when there is none.
 --- ```lua
 --- assert(sandbox.vault:delete())
 --- ```

@@ -10,7 +10,7 @@ local wait_for = {}
 
 local DEFAULT_TIMEOUT = 30    -- seconds
 local DEFAULT_INTERVAL = 0.1  -- seconds
-local REPORT_GRACE = 1        -- seconds that execd gets, after the timeout, to report that it ended the command
+local GRACE_PERIOD = 1        -- seconds that execd gets, after the timeout, to report that it ended the command
 local EXIT_NO_PROGRAMS, EXIT_NO_TABLES = 3, 4 -- exit codes of the script
 
 -- Not every sleep accepts a fraction.
@@ -56,7 +56,7 @@ local function wait_until(sandbox, op, script, opts, timeout_error)
   local limit = deadline.new(timeout)
   local interval = numbers.format(math.max(opts.interval or DEFAULT_INTERVAL, 0.001), "%.3f")
   local command = script .. POLL_SCRIPT:format(interval, EXIT_NO_PROGRAMS)
-  local result, err = sandbox:call_execd_within(op, { timeout = timeout + REPORT_GRACE }, "run_command", command,
+  local result, err = sandbox:call_execd_within(op, { timeout = timeout + GRACE_PERIOD }, "run_command", command,
     { timeout = timeout })
   if not result then return nil, err.kind == "timeout" and limit:has_passed() and limit:error(op, err) or err end
   if result.exit_code == 0 then return true end

@@ -51,7 +51,7 @@ end
 --- local line = assert(sandbox:wait_for_log(command, "listening on port (%d+)"))
 --- ```
 ---@param self opensandbox.Sandbox
----@param command opensandbox.Command|string what sandbox:start returns, or its id
+---@param command opensandbox.Command|string the object of sandbox:start, or its id
 ---@param pattern string a pattern of Lua, for one line
 ---@param opts? opensandbox.WaitForLogOpts
 ---@return string? line the line that matched, without its end; of a line of more than 8 KiB the piece

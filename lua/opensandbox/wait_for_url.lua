@@ -8,14 +8,12 @@ local sandbox_state = require "opensandbox.lifecycle.sandbox_state"
 
 local wait_for_url = {}
 
-local DEFAULT_TIMEOUT = 30      -- seconds
-local DEFAULT_INTERVAL = 0.1    -- seconds
-local MAX_INTERVAL = 1          -- seconds, to which the default interval grows
-local MAX_REQUEST_SHARE = 1 / 3 -- of the whole time limit, so that one request that hangs leaves time for another
-local MIN_REQUEST_TIMEOUT = 1   -- seconds
-local MAX_BODY = 4096           -- bytes that are read of an answer
+local DEFAULT_TIMEOUT = 30   -- seconds
+local DEFAULT_INTERVAL = 0.1 -- seconds
+local MAX_INTERVAL = 1       -- seconds, to which the default interval grows
+local MAX_BODY = 4096        -- bytes of a response that are read
 
---- What `wait_for_url` waits for, and how long.
+--- The options of `sandbox:wait_for_url`.
 --- ```lua
 --- assert(sandbox:wait_for_url(8080, "/health", { status = 204, timeout = "2m", interval = 0.5 }))
 --- ```
@@ -72,7 +70,7 @@ function wait_for_url.wait(self, port, path, opts)
   local limit, client = deadline.new(timeout), self.client:for_op(op)
   local endpoint, last, last_text
   local function check()
-    local seconds, err, status = limit:clamp(math.max(timeout * MAX_REQUEST_SHARE, MIN_REQUEST_TIMEOUT)), nil, nil
+    local seconds, err, status = limit:request_timeout(), nil, nil
     if not endpoint then
       endpoint, err = self:call_server(op, limit, "get_endpoint", port)
       if err and sandbox_state.is_absence(err) then err = sandbox_state.gone(op, self.id, err) end

@@ -83,7 +83,7 @@ describe("the annotations", function()
       "\nfunction Sandbox:added(x)\nend\n\nfunction Sandbox:__close()")
     missed("is not in opensandbox.wait_for", sandbox, 'wait_for_port = "port"', 'wait_for_port = "harbour"')
     missed("opensandbox.SandboxInfo has no document", "lua/opensandbox/lifecycle/objects.lua",
-      "--- What the server knows about a sandbox.\n", "")
+      "--- The server's facts about a sandbox.\n", "")
     missed('"cut" has no document', "lua/opensandbox/base/errors.lua",
       '"cut" # stream: the response ended before it was complete', '"cut"')
   end)

@@ -66,6 +66,25 @@ describe("the files of exact output", function()
     wait_until(function() return assert(sandbox:run("ls /tmp | grep opensandbox-; :")).stdout == "" end, "a file is left")
   end)
 
+  it("are removed when the client is closed after the command", function()
+    local client = fixture:another_client()
+    assert(assert(client:connect(sandbox.id)):run("echo text", { capture = "exact" }))
+    client:close()
+    wait_until(function() return assert(sandbox:run("ls /tmp | grep opensandbox-; :")).stdout == "" end, "a file is left")
+  end)
+
+  it("are removed when the host ends the coroutine in the download", function()
+    local running = coroutine.create(function()
+      sandbox:run("echo text", { capture = "exact", on_stdout = coroutine.yield })
+    end)
+    assert.same({ true, "text\n" }, { coroutine.resume(running) })
+    assert.equal("suspended", coroutine.status(running))
+    running = nil -- luacheck: ignore 311
+    collectgarbage()
+    collectgarbage()
+    wait_until(function() return assert(sandbox:run("ls /tmp | grep opensandbox-; :")).stdout == "" end, "a file is left")
+  end)
+
   -- The moment of the cancellation decides whether the command creates its files after they were removed.
   for _, durable in ipairs { false, true } do
     it("are removed whenever the task is cancelled" .. (durable and ", of a durable run" or ""), function()

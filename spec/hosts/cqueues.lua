@@ -40,7 +40,7 @@ function own.wrapped()
   sandbox.client:close()
 end
 
--- A callback raises in a coroutine of the controller: loop() gives the error, the others and the next loop() go on.
+-- A callback raises in a coroutine of the controller: loop() returns the error, and the others and the next loop() continue.
 function own.failing()
   local sandbox = runner.sandbox()
   local failed, outputs = false, {}

@@ -1,6 +1,6 @@
---- A host that nobody has heard of, and the adapter that somebody wrote for it.
+--- A host that the library does not know, and the user's adapter for it.
 --
--- Its threads yield a function that tells whether they can go on; it asks them all again and again, every millisecond.
+-- Its threads yield a function that returns whether they can continue. The host calls all of them every millisecond.
 
 local opensandbox = require "opensandbox"
 local scheduler = require "opensandbox.loop.scheduler"

@@ -1,5 +1,5 @@
---- What neovim_spec.lua runs in a real Neovim: the scenario that $SCENARIO names. Each ends with `finish`, which writes what it saw as one
--- line of JSON and quits; an error is written instead.
+--- The scenarios that neovim_spec.lua runs in a real Neovim; $SCENARIO names one of them. Each ends with `finish`, which writes its
+-- observations as one line of JSON and quits; an error is written instead.
 
 -- luacheck: globals vim
 
@@ -31,7 +31,7 @@ local function finish(seen)
   vim.cmd "qa!"
 end
 
--- Calls `fn`; what it raises ends the scenario.
+-- Calls `fn`. An error that it raises ends the scenario.
 local function try(fn, ...)
   local ok, problem = xpcall(fn, debug.traceback, ...)
   if not ok then finish { problem = problem } end
@@ -319,7 +319,7 @@ local function type_keys(keys)
   end)
 end
 
--- Returns what the buffer of the current window shows, without the spaces at the ends of its lines.
+-- Returns the text of the buffer of the current window, without the spaces at the ends of its lines.
 local function screen()
   local lines = {}
   for i, line in ipairs(vim.api.nvim_buf_get_lines(0, 0, -1, false)) do lines[i] = line:gsub("%s+$", "") end

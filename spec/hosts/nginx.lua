@@ -34,7 +34,7 @@ local PROGRAMS = { "nginx", "openresty", "/usr/sbin/nginx", "/usr/local/openrest
 
 local program
 
--- What `nginx -V` says, or nil when there is no nginx.
+-- Returns the output of `nginx -V`, or nil when there is no nginx.
 local function configuration()
   for _, candidate in ipairs(PROGRAMS) do
     local ok, child = pcall(process.start, { argv = { candidate, "-V" } })
@@ -118,7 +118,7 @@ end
 local Server = {}
 Server.__index = Server
 
---- One request; gives the response of spec/support/http_client.lua.
+--- Sends one request. Returns the response of spec/support/http_client.lua.
 function Server:get(path, options)
   options = options or {}
   options.url = self.url .. path

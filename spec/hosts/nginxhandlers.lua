@@ -56,7 +56,7 @@ function shared.timer()
   ngx.say(text)
 end
 
---- What each phase was told that cannot wait.
+--- The error of each phase that cannot wait.
 function shared.refusals()
   local found = {}
   for _, phase in ipairs(seen:get_keys(0)) do found[phase] = seen:get(phase) end
@@ -108,7 +108,7 @@ end
 
 local beating
 
---- Beats every 5 ms until it is told to be still. Answers with the milliseconds by which the latest beat was late because of this
+--- Beats every 5 ms until a request stops it. Answers with the milliseconds by which the latest beat was late because of this
 --- process: no more than the processor time it had used meanwhile, for the rest was the machine's doing.
 function shared.beat()
   local latest = 0

@@ -1,4 +1,4 @@
---- What spec/hosts/pool_nginx.conf runs in nginx: each worker uses a shared pool until it is told to stop.
+--- The handlers of spec/hosts/pool_nginx.conf: each worker of nginx uses a shared pool until a request stops it.
 
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"

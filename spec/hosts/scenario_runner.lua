@@ -1,5 +1,5 @@
 --- What the programs of the hosts have in common. Each is started as `program scenario url key [loop]`, runs that scenario in its loop while a
--- heartbeat of the loop's own is measured, and prints what was seen as lines of `name=value`.
+-- heartbeat of the loop's own is measured, and prints the observations as lines of `name=value`.
 
 local opensandbox = require "opensandbox"
 local websocket = require "spec.hosts.websocket"
@@ -15,7 +15,7 @@ local url, key = arg[2], arg[3]
 local options = arg[4] and { loop = arg[4] } or {}
 local seen, last, latest = {}, nil, 0
 
--- Scenarios: called where code can wait, they put into `seen` what they saw.
+-- Scenarios: called where code can wait, they put their observations into `seen`.
 local scenarios = {}
 
 function runner.client()
@@ -56,7 +56,7 @@ function scenarios.clients()
   seen.outputs, seen.seconds, seen.slowest = table.concat(results, " "), opensandbox.now() - began, slowest
 end
 
--- A generator of the user's, inside code that can wait, calls us: what it yields is its own.
+-- A generator of the user's, inside code that can wait, calls us: its yields are its own.
 function scenarios.generator()
   local sandbox = runner.sandbox()
   local yielded = {}
@@ -174,7 +174,7 @@ function runner.block(start, finish)
   runner.over = true
 end
 
---- Prints what was seen.
+--- Prints the observations.
 function runner.report()
   seen.late, seen.over = latest, runner.over
   if seen.ended then seen.ended_after = opensandbox.now() - seen.ended end

@@ -1,9 +1,9 @@
 --- The workflow that runs, unchanged, in every host: create a sandbox, write and read a file, run fifty commands at once, cancel one,
 --- use a terminal, write a command's input, kill the sandbox. It must be called where a host lets code wait: in a task, a light thread, a coroutine of the host's.
 --
--- Gives what it saw: `text` (of the file), `outputs`, `seconds` (wall time of the fifty), `slowest` (the longest of them), `cancelled`
--- (the kind of the error that a cancelled run gave), `stopped` (whether that command was gone from the sandbox afterwards),
--- `terminal` (the output of a terminal, without line ends, and its exit code), `sorted` (what a command made of its input).
+-- Returns its observations: `text` (of the file), `outputs`, `seconds` (wall time of the fifty), `slowest` (the longest of them),
+-- `cancelled` (the kind of the error that a cancelled run returned), `stopped` (whether that command was gone from the sandbox afterwards),
+-- `terminal` (the output of a terminal, without line ends, and its exit code), `sorted` (the output of a command for its input).
 
 local COMMANDS = 50
 

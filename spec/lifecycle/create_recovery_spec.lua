@@ -12,7 +12,7 @@ local wait_until = require "spec.support.wait_until"
 require("opensandbox.loop").use("spec", "plain") -- the helpers have loaded luv
 
 local CREATE_DELAY = 0.3 -- seconds
-local PATIENCE = 1.4     -- seconds after which the library soon stops waiting for the response
+local WAIT_TIME = 1.4    -- seconds after which the library soon stops waiting for the response
 local TRIES = 10
 
 -- Runs in a process of its own. Each mode interrupts a create after some time. The script prints the time of the interruption.
@@ -113,7 +113,7 @@ describe("a create under way", function()
     for _, first in ipairs(started) do
       local run = first
       for _ = 2, TRIES do
-        if run.seconds < PATIENCE then break end
+        if run.seconds < WAIT_TIME then break end
         run = start(run.mode, seconds)
         finish(run)
       end

@@ -1,4 +1,4 @@
---- Odd names and values, and the ways in which a sandbox is reached with them: what the specs of round trips have in common.
+--- Odd names and values, and the ways in which a sandbox is reached with them: the common part of the specs of round trips.
 
 local Fixture = require "spec.support.fixture"
 local luassert = require "luassert"
@@ -35,7 +35,7 @@ odd.DIRECTLY, odd.PROXIED, odd.ISOLATED = "directly", "through the server's prox
 
 local requests = 0
 
--- A client of the fixture's server and what a test needs of the sandbox through it.
+-- A client of the fixture's server, and the objects of the sandbox that a test needs through it.
 local function reach(fixture, use_server_proxy)
   local client = fixture:another_client {
     use_server_proxy = use_server_proxy, on_request = function() requests = requests + 1 end,

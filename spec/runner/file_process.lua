@@ -112,7 +112,7 @@ function FileProcess:exited(code, signal)
   local result = count(read_all(self.directory .. "/events"))
   result.run, result.seconds = self.run, (uv.hrtime() - self.began) / 1e9
   local fault = self:fault(result, code, signal)
-  if signal ~= 0 then uv.kill(-self.pid, "sigterm") end -- for what the process would have stopped
+  if signal ~= 0 then uv.kill(-self.pid, "sigterm") end -- for processes that it would have stopped
   local deadline = uv.hrtime() + GRACE_PERIOD * 1e9
   self.timer:start(0, POLL_INTERVAL, function()
     local left = uv.kill(-self.pid, 0) == 0 and members(self.pid) or {}

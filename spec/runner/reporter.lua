@@ -1,4 +1,4 @@
---- busted's helper in the process of one spec file: it reports to the runner what happens, one event a line.
+--- busted's helper in the process of one spec file: it reports events to the runner, one a line.
 --
 -- The runner names a file in OPENSANDBOX_TEST_EVENTS. Each line is an event and a text: "start NAME", "success SECONDS", "failure SECONDS",
 -- "error", "pending REASON", and "end", which is missing when the process ended before its tests did.

@@ -33,7 +33,7 @@ local function start(...)
   local argv = { process.lua(), "spec/run.lua", ... }
   argv[#argv + 1] = directory
   local env = process.module_paths()
-  env.TMPDIR = directory -- so that what the runner leaves there is noticed
+  env.TMPDIR = directory -- so that files that the runner leaves there are noticed
   return process.start { argv = argv, env = env }
 end
 

@@ -36,8 +36,8 @@ end
 --- @param options table `command`, `directory`, `limit`, `preload` as in file_process.lua; `jobs`; `retry`: whether a run in which something
 --- failed is made a second time, alone
 --- @param on_result fun(result: table, is_retry: boolean) called when a run has ended
---- @return table[] results of the runs; of one that was made twice, the second
---- @return integer? signal the number of the one that interrupted the suite
+--- @return table[] results of the runs; of a run that was made twice, the second
+--- @return integer? signal the number of the signal that interrupted the suite
 function suite.run(shared, alone, options, on_result)
   local state = { processes = {}, started = 0 }
   local handles = {}

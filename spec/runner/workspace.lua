@@ -1,4 +1,4 @@
---- The directory in which a suite keeps what it needs while it runs, and each spec file has its TMPDIR.
+--- The directory in which a suite keeps its files while it runs, and each spec file has its TMPDIR.
 --
 -- It is in memory where that works: file systems on disks can take most of a test's time for thousands of files that live a moment.
 

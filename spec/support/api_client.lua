@@ -6,7 +6,7 @@ local http_client = require "spec.support.http_client"
 local Api = {}
 Api.__index = Api
 
---- @param server as `process.devserver` gives it
+--- @param server as `process.devserver` returns it
 local function new(server)
   return setmetatable({ server = server }, Api)
 end
@@ -35,7 +35,7 @@ function Api:try_create(changes)
   return self:call("POST", "/v1/sandboxes", body)
 end
 
---- Makes a sandbox and gives what the server says of it.
+--- Makes a sandbox and returns the server's description of it.
 function Api:create(changes)
   local answer = self:try_create(changes)
   assert(answer.status == 202, answer.body)

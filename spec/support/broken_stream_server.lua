@@ -1,8 +1,8 @@
---- An execd whose event streams break: it replays a recorded command and does to its stream what the URL says.
+--- An execd whose event streams break: it replays a recorded command with the fault that the URL names.
 --
 --     /{recording}/{fault}/{position}/{output_files}/{number}/command
 --
--- `fault`: what happens after `position` bytes of the recorded body:
+-- `fault`, which follows `position` bytes of the recorded body:
 --   whole     nothing: all of it comes
 --   chunk     the connection ends inside a chunk that was promised
 --   eof       the stream ends as if it were complete

@@ -1,4 +1,4 @@
---- One connection of the test servers: what a handler can do to its client.
+--- One connection of the test servers: the operations of a handler on its client.
 --
 -- Everything that writes or ends the connection goes through one queue, so `drip` followed by `close` closes after the
 -- last byte. A method on a connection that is gone does nothing: a handler need not know whether its client is there.
@@ -112,7 +112,7 @@ function Connection:respond(status, headers, body)
   return self:done()
 end
 
---- Sends the head of a chunked response (or, with a Content-Length among the headers, of one that is not).
+--- Sends the head of a chunked response (or, with a Content-Length among the headers, of a response with that length).
 function Connection:start(status, headers)
   local list = http_message.pairs(headers)
   self.chunked = not http_message.find(list, "content-length")
@@ -154,13 +154,13 @@ function Connection:silence()
   return self
 end
 
---- Closes in the ordinary way: what was sent arrives, then the end of the stream.
+--- Closes in the ordinary way: the sent bytes arrive, then the end of the stream.
 function Connection:close()
   self:enqueue(function()
     self:gone_by("server")
     self.tcp:shutdown(function()
       if self.tcp:is_closing() then return end
-      -- A socket closed with unread bytes sends a reset, which would destroy what the client has not read yet.
+      -- A socket closed with unread bytes sends a reset, which would destroy bytes that the client has not read yet.
       self.tcp:read_stop()
       self.tcp:read_start(function(problem, data)
         if (problem or not data) and not self.tcp:is_closing() then self.tcp:close() end

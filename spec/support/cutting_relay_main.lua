@@ -8,7 +8,7 @@ local config = assert(json.decode(io.read("*l")))
 local random = new_random(config.seed)
 local cuts = 0
 
--- Closes both sides, with the rest of what was forwarded, or with a reset.
+-- Closes both sides, with the rest of the forwarded bytes, or with a reset.
 local function cut(pair)
   if pair.is_cut then return end
   pair.is_cut = true

@@ -1,4 +1,4 @@
---- A stand-in for the API of a container engine: it has what the real lifecycle server calls, and starts nothing.
+--- A stand-in for the API of a container engine: it has the routes that the real lifecycle server calls, and starts nothing.
 --
 -- Every image exists. A container has a state, and it changes as requests say. The host ports of an egress sidecar answer like the
 -- sidecar: the server waits for that, and passes network policies on to it.
@@ -16,7 +16,7 @@ local url = require "opensandbox.base.url"
 local API_VERSION = "1.43"
 local ADDRESS = "127.0.0.1"
 local STARTED_AT = "2026-01-01T00:00:00.000000000Z"
-local NEVER = "0001-01-01T00:00:00Z"
+local ZERO_TIME = "0001-01-01T00:00:00Z"
 local SIDECAR_LABEL = "opensandbox.io/egress-sidecar-for"
 
 local function answer(connection, status, value)
@@ -43,8 +43,8 @@ local function inspected(container)
     Path = "tail", Args = json.array {},
     State = {
       Status = container.state, Running = container.state == "running" or container.state == "paused",
-      Paused = container.state == "paused", StartedAt = container.state == "created" and NEVER or STARTED_AT, FinishedAt = NEVER,
-      ExitCode = 0, Error = "", OOMKilled = false,
+      Paused = container.state == "paused", StartedAt = container.state == "created" and ZERO_TIME or STARTED_AT,
+      FinishedAt = ZERO_TIME, ExitCode = 0, Error = "", OOMKilled = false,
     },
     NetworkSettings = { IPAddress = ADDRESS, Networks = { bridge = { IPAddress = ADDRESS } }, Ports = {} },
   }

@@ -1,4 +1,4 @@
---- Sandboxes of a development server, spoken to without the library's own client; and what is compared of an answer.
+--- Sandboxes of a development server, used without the library's own client; and the compared parts of a response.
 
 local json = require "opensandbox.base.json"
 local api_client = require "spec.support.api_client"
@@ -36,7 +36,7 @@ function Sandbox:send(method, path, body, options)
   })
 end
 
---- The same in another process, beside what the test does: a child with `wait` and `output`.
+--- The same in another process, while the test continues: a child with `wait` and `output`.
 function Sandbox:begin(method, path, body)
   local argv = { "curl", "-s", "-N", "-X", method, "http://" .. self.endpoint.endpoint .. path }
   for name, value in pairs(self.endpoint.headers) do
@@ -50,7 +50,7 @@ function Sandbox:begin(method, path, body)
   return process.start { argv = argv }
 end
 
---- The events of a stream without pings; what is not an event has no type.
+--- The events of a stream without pings; an item that is no event has no type.
 function execd_client.events(text)
   local list = {}
   for line in text:gmatch("[^\n]+") do

@@ -1,4 +1,4 @@
---- A plain HTTP/1.1 client for tests that look at what a server sends, down to its chunks and their times.
+--- A plain HTTP/1.1 client for tests that check the bytes of a server, down to its chunks and their times.
 --
 -- It shares nothing with the library's own client: no libcurl, no connection reuse, no redirects, and a response that
 -- ends early is reported, with everything that did arrive.
@@ -120,10 +120,10 @@ end
 -- @param options `url`, `method`, `headers` (map or pairs), `body` (string, or an array of strings to send it chunked),
 -- `timeout` (seconds, 10), `on_chunk(text, ms)` (returns false to hang up), `raw` (bytes to send instead of a request)
 -- @treturn[1] table `status`, `reason`, `headers`, `raw_headers`, `body`, `chunks` ({ms, text}...), `head_ms`,
--- `end_ms`, `informational`; where it applies `cut` (the peer closed early; `cut_by` says how), `aborted`, `trailers`
+-- `end_ms`, `informational`; where it applies `cut` (the peer closed early; `cut_by` names the way), `aborted`, `trailers`
 -- @treturn[2] nil
 -- @treturn[2] string what went wrong
--- @treturn[2] table what had arrived until then, if the head had
+-- @treturn[2] table the response as far as it had arrived, if the head had
 function http_client.request(options)
   local host, port, path = split(options.url)
   local method = options.method or (options.body and "POST" or "GET")

@@ -23,7 +23,7 @@ function http_message.head(text)
 end
 
 --- Headers given as a map or as an array of pairs, as an array of pairs. A map's come in the order of their names, so
--- that what is sent does not depend on the hash order.
+-- that the sent bytes do not depend on the hash order.
 function http_message.pairs(headers)
   if not headers then return {} end
   if headers[1] then return headers end
@@ -33,7 +33,7 @@ function http_message.pairs(headers)
   return list
 end
 
---- The first value of a header in an array of pairs, whatever the case of its name.
+--- The first value of a header in an array of pairs. The case of its name does not matter.
 function http_message.find(list, name)
   for _, pair in ipairs(list) do
     if pair[1]:lower() == name then return tostring(pair[2]) end
@@ -58,7 +58,7 @@ Body.__index = Body
 
 --- A reader of a message body.
 -- @param headers the head's map
--- @param default what a body without length and chunks is: "none" (requests) or "close" (responses)
+-- @param default the kind of a body without length and chunks: "none" (requests) or "close" (responses)
 -- @param on_data called with each piece and, for a chunked body, whether it ends its chunk
 function http_message.body(headers, default, on_data)
   local self = setmetatable({ on_data = on_data, done = false, trailers = {} }, Body)
@@ -74,7 +74,7 @@ function http_message.body(headers, default, on_data)
   return self
 end
 
--- One step of a chunked body; returns the position after what it used, or nil when it needs more bytes.
+-- One step of a chunked body; returns the position after the used bytes, or nil when it needs more bytes.
 local steps = {}
 
 local function line_at(buffer, position)
@@ -117,7 +117,7 @@ function steps.trailer(self, buffer, position)
 end
 
 --- Reads from a buffer.
--- @treturn number the position after the last byte that was used; `self.done` says whether the body is complete
+-- @treturn number the position after the last byte that was used; `self.done` is true when the body is complete
 function Body:feed(buffer, position)
   while not self.done do
     if self.kind == "chunked" then

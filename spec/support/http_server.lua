@@ -92,7 +92,7 @@ function Connection:read_head()
   return true
 end
 
--- Calls the handler for the head, and tells a client that waits for it to send the body.
+-- Calls the handler for the head. A client that waits for "100 Continue" receives that before its body is read.
 function Connection:serve_head()
   local handler, request = self.server.handler, self.request
   if handler.on_headers then self.server:guard(self, handler.on_headers, request, self) end
@@ -110,7 +110,7 @@ function Connection:read_body()
   return true
 end
 
--- Serves as much of what has arrived as can be served now.
+-- Serves the requests that have arrived, as far as possible now.
 function Connection:advance()
   if self.advancing then return end
   self.advancing = true

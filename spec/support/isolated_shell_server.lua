@@ -77,7 +77,7 @@ local SOURCE = [[
     return self.run
   end
 
-  -- A line is read when a run waits for it: what comes between two runs is read by the next.
+  -- A line is read when a run waits for it: a line that comes between two runs is read by the next run.
   function Session:read(bytes)
     self.buffer = self.buffer .. bytes
     while self.run do

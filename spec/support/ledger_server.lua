@@ -30,7 +30,7 @@ local SOURCE = [[
     connection:after(CREATE_MS, function() answer(connection, 202, info(id)) end)
   end
 
-  -- Of all that live, or of one that has the label which the query names.
+  -- Of all living sandboxes, or of the sandbox with the label that the query names.
   local function list(query, connection)
     local label = query:match("opensandbox%%-lua%%-pool%%%%3D(%%x+)")
     local items = {}

@@ -11,7 +11,7 @@ end
 -- @tparam string content_type with the boundary
 -- @treturn[1] {table,...} with `name`, `filename`, `headers` (text) and `body`
 -- @treturn[2] nil
--- @treturn[2] string what is wrong with it
+-- @treturn[2] string its problem
 function multipart.parse(body, content_type)
   local boundary = parameter(content_type, "boundary")
   if not boundary then return nil, "no boundary" end

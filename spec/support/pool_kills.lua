@@ -1,5 +1,5 @@
---- Kills processes that share a pool at random, by SIGKILL, and checks afterwards what the pool promises: no sandbox is given to two, none
---- stays behind for longer than the lease of its dead holder, and there are never more than max_size.
+--- Kills processes that share a pool at random, by SIGKILL, and checks afterwards the promises of the pool: no sandbox is given to two,
+--- none stays behind for longer than the lease of its dead holder, and there are never more than max_size.
 
 local core = require "opensandbox.core"
 local ledger_server = require "spec.support.ledger_server"
@@ -78,7 +78,7 @@ local function nginx_workers(settings, env)
   return self
 end
 
--- Reads what was added to the logs. Returns a function that returns all events so far: { kind, id, time, pid },
+-- Reads the new lines of the logs. Returns a function that returns all events so far: { kind, id, time, pid },
 -- and a list of the errors.
 local function log_reader(path)
   local offset, events, errors = 0, {}, {}
@@ -120,7 +120,7 @@ local function follow(holder, takeovers, deleted, claims, deaths)
   return longest, deleted - takeovers[#takeovers].time
 end
 
--- Returns what the logs and the ledger show.
+-- Returns the facts that the logs and the ledger show.
 local function examine(events, ledger, deaths)
   local report = { acquisitions = 0, given_twice = 0, left_by_dead = 0, taken_over = 0, longest_lost = 0, slowest_delete = 0 }
   local holders, takeovers, claims, id_of = {}, {}, {}, {}
@@ -179,7 +179,7 @@ function pool_kills.run(settings)
     end
   end
   local seconds = core.now() - began
-  -- At last all die at once, and one that comes later cleans up.
+  -- At last all die at once, and a process that comes later cleans up.
   local client, pool
   if settings.store ~= "redis" then
     workers.server:ask("/stop")

@@ -31,7 +31,7 @@ function pool_worker.log(path, pid)
   return function(kind, text) write(kind, text, ("%.6f %d"):format(core.now(), pid)) end
 end
 
---- Makes a store that records in a log what this process takes over.
+--- Makes a store that records in a log the places that this process takes over.
 ---@param store opensandbox.PoolStore
 ---@param log fun(kind: string, text: string)
 ---@return opensandbox.PoolStore

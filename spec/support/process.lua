@@ -2,7 +2,7 @@
 --
 -- A child's standard input is a pipe that only the test process holds. Programs started here are expected to end when
 -- it ends, so that none of them outlives a test run that crashed. Standard error goes to an unlinked file instead of a
--- pipe: a talkative child can never block because nobody reads it.
+-- pipe, so that a child with much output never blocks.
 
 local uv = require "luv"
 local uv_loop = require "spec.support.uv_loop"
@@ -97,7 +97,7 @@ function Child:read_line(timeout)
   return nil, self.ended
 end
 
---- Everything the child has written on its standard output and nobody has read yet.
+--- Returns the unread bytes of the child's standard output.
 function Child:output()
   local text = self.buffer
   self.buffer = ""

@@ -1,4 +1,4 @@
---- What the kernel says about a process: open descriptors, children, memory. Linux only; nil elsewhere.
+--- The kernel's facts about a process: open descriptors, children, memory. Linux only; nil elsewhere.
 
 local uv = require "luv"
 local names = require "opensandbox.devserver.base.list_directory"
@@ -54,7 +54,7 @@ function procfs.running(argv)
   return found
 end
 
---- Resident memory of a process (default: this one), in KiB; nil where it says nothing: without /proc, or under a sanitizer,
+--- Resident memory of a process (default: this one), in KiB; nil where it is not known: without /proc, or under a sanitizer,
 -- which keeps freed memory for a while.
 -- @treturn table `current` and `peak`
 function procfs.rss(pid)

@@ -14,7 +14,7 @@ local function copy_into(target, source)
   return target
 end
 
--- The environment of the program: a server, and nothing of this process that changes what is printed.
+-- The environment of the program: a server, and nothing of this process that changes the output.
 local function environment(server, changes)
   local env = process.module_paths()
   env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY = server and server.url or false, server and server.key or false
@@ -71,7 +71,7 @@ function program.check(server, arguments, options)
   return result.out
 end
 
---- Runs it with a standard output that nobody reads.
+--- Runs it with a standard output whose reader has closed it.
 -- @return { code, signal, err }
 function program.run_unread(server, arguments, env)
   local ends = assert(uv.pipe({}, {}))
@@ -139,7 +139,7 @@ end
 -- @return code, signal, text
 function Terminal:wait()
   assert(uv_loop.wait(function() return self.code end, TIMEOUT), "the program does not end: " .. self.text)
-  uv_loop.sleep(0.05) -- what the kernel still holds
+  uv_loop.sleep(0.05) -- for bytes that the kernel still holds
   return self.code, self.signal, self.text
 end
 

@@ -59,7 +59,7 @@ function RawSocket:wait_end(seconds)
   return uv_loop.wait(function() return self.ended end, seconds or 10)
 end
 
---- Removes bytes from what was received, and returns them.
+--- Removes bytes from the received ones, and returns them.
 function RawSocket:take(count)
   local taken = self.received:sub(1, count)
   self.received = self.received:sub(count + 1)

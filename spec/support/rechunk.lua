@@ -7,7 +7,7 @@ local new_random = require "spec.support.random"
 
 local rechunk = {}
 
--- Functions that give the length of the next piece.
+-- Functions that return the length of the next piece.
 local function lengths(how, total)
   if how == "whole" then return function() return total end end
   if how == "bytes" then return function() return 1 end end

@@ -177,7 +177,7 @@ end
 
 --- Plays a scenario: recordings in their order. Returns the differences as text, "" when there are none.
 ---@param steps table[] name of the recording, and the options of `play`; a function instead of a step is called. Further options:
---- `change(expected, actual, answer)` alters what is compared; `repeat_until(actual)`: the request is repeated until this is true
+--- `change(expected, actual, answer)` alters the compared values; `repeat_until(actual)`: the request is repeated until this is true
 ---@return string
 function RecordedClient:differences(steps)
   local found = {}

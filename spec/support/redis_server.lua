@@ -11,7 +11,7 @@ local redis_server = { PACKAGES = "redis-tools, or redis-server (Debian's names)
 -- One program is all of Redis's programs, by the name under which it is called. Debian has it in redis-tools, which starts no service.
 local function program() return find_program("redis-server", "valkey-server", "redis-check-rdb") end
 
---- Returns whether there is a Redis, and what a client needs.
+--- Returns whether there is a Redis, and the modules that a client needs.
 ---@return boolean
 function redis_server.installed()
   return program() ~= nil and (pcall(require, "socket"))

@@ -4,7 +4,7 @@
 --     local base = server:base("execd/command-echo")    -- http://127.0.0.1:PORT/execd/command-echo
 --
 -- A client with that base URL that makes the recorded request gets the recorded answer; any other request gets a 599
--- which says what was expected and what came. Several recordings can share a base, separated by "+"
+-- which names the expected request and the received one. Several recordings can share a base, separated by "+"
 -- (`execd/command-background+status-unknown`): the first one that matches answers.
 
 local server_process = require "spec.support.server_process"

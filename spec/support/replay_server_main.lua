@@ -51,7 +51,7 @@ local function at(connection, ms, callback)
   connection:after(ms, callback)
 end
 
--- The response is over: what keeps the connection usable, and what a body shorter or longer than announced does to it.
+-- Ends the response. The connection stays usable, unless the body is shorter or longer than announced.
 local function finish(connection, response, chunked, announced)
   if response.truncated then return end
   if chunked then

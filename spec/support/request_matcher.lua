@@ -27,7 +27,7 @@ local function path_parts(target)
   return table.concat(segments, "/"), table.concat(parameters, " & ")
 end
 
--- Decoded, {} and [] are the same empty table; here they must differ, so empty arrays get an item nobody sends.
+-- Decoded, {} and [] are the same empty table; here they must differ, so empty arrays get an item that no request contains.
 local function mark_empty_arrays(text)
   local parts, position = {}, 1
   while true do

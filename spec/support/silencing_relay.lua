@@ -1,4 +1,5 @@
---- A relay before a server. Each of its ports forwards connections until it is changed: then it is silent, or gives all requests the same answer.
+--- A relay before a server. Each of its ports forwards connections until it is changed: then it is silent, or sends the same response to
+--- all requests.
 
 local process = require "spec.support.process"
 

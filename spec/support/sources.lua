@@ -27,7 +27,7 @@ function sources.read(directory)
   return texts
 end
 
---- Returns the code of a text: without comments, and without what is in strings if `keep_strings` is not set. Lines stay lines.
+--- Returns the code of a text: without comments, and without the contents of strings if `keep_strings` is not set. Lines stay lines.
 ---@param text string
 ---@param keep_strings? boolean
 ---@return string

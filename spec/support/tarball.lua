@@ -39,7 +39,7 @@ end
 
 tarball.trailer = ("\0"):rep(1024)
 
---- A whole archive of what `entry` and `header` gave.
+--- Returns a whole archive of the results of `entry` and `header`.
 function tarball.archive(...)
   return table.concat { ... } .. tarball.trailer
 end

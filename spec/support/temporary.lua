@@ -42,7 +42,7 @@ function temporary.names(directory)
   return list
 end
 
---- Removes what is at a path, a directory with all that is in it; what its mode protects, too.
+--- Removes a file, or a directory with its contents, also if their modes protect them.
 function temporary.remove(path)
   local stat = uv.fs_lstat(path)
   if not stat then return end

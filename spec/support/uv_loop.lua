@@ -1,7 +1,7 @@
 --- Waiting on the event loop from a synchronous test.
 --
 -- The tests are plain sequential code; the helpers that talk to other processes use luv. Its default loop is run only
--- inside these functions, and whoever opened a handle closes it with `close`, so between two calls of a helper nothing
+-- inside these functions, and the code that opened a handle closes it with `close`, so between two calls of a helper nothing
 -- is left on the loop. They must not be called from inside a callback of the loop.
 
 local uv = require "luv"
@@ -46,22 +46,22 @@ function uv_loop.wait(done, seconds, begin)
   local late = false
   local timer = uv.new_timer()
   uv.update_time()   -- the loop last looked at the clock when it last ran, which may be long ago
-  -- It repeats because `run` looks at the timers first and may then wait for other events, for ever if there is no timer.
+  -- It repeats because `run` checks the timers first and may then wait for other events, for ever if there is no timer.
   timer:start(math.floor(math.max(seconds, 0) * 1000), 20, function() late = true end)
   while not late and not done() do uv.run("once") end
   uv_loop.close(timer, guard)
   return done() and true or false
 end
 
---- Lets the loop run for some time, for tests that must give another process a moment.
+--- Lets the loop run for some time, for tests that must let another process run for a moment.
 function uv_loop.sleep(seconds)
   uv_loop.wait(function() return false end, seconds)
 end
 
---- Runs the loop until `done()` is true, and returns what it returned; raises at the caller's line when that takes too long. It asks again
+--- Runs the loop until `done()` is true, and returns its results; raises at the caller's line when that takes too long. It asks again
 --- and again, also for what brings no event to this loop.
 -- @param done
--- @param what (optional) what is waited for
+-- @param what (optional) the awaited event
 -- @param seconds (20)
 function uv_loop.wait_until(done, what, seconds)
   seconds = seconds or 20

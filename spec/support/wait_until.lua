@@ -6,10 +6,10 @@ local opensandbox = require "opensandbox"
 local MAX_WAIT = 20       -- seconds
 local POLL_INTERVAL = 0.005 -- seconds
 
---- Lets all clients and tasks go on until `done()` is true, and returns what it returned; raises at the caller's line when that takes too
+--- Lets all clients and tasks run until `done()` is true, and returns its results; raises at the caller's line when that takes too
 --- long.
 ---@param done fun(): any
----@param why? string | fun(): string what did not happen
+---@param why? string | fun(): string the event that did not happen
 return function(done, why)
   local deadline = core.now() + MAX_WAIT
   while true do

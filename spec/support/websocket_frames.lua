@@ -42,7 +42,7 @@ local function big_endian(number, count)
 end
 
 --- Writes a frame.
--- @param opcode a name, or a number for one that is reserved
+-- @param opcode a name, or a number for a reserved opcode
 -- @param payload
 -- @param options `fin` (false: more fragments follow), `reserved` (0 to 7: the reserved bits), `mask` (four bytes), `length` (what
 -- the header says instead of the payload's length), `length_bytes` (0, 2 or 8: the form of that field)

@@ -33,7 +33,7 @@ local function check_class(add, class)
   end
 end
 
---- Returns what is missing, one text each.
+--- Returns the missing parts, one text each.
 ---@param self reference.Model
 ---@param list reference.Page[]
 ---@return string[]

@@ -11,7 +11,7 @@ local reference = {}
 --- Makes the reference.
 ---@param texts table<string, string> the files of the library, by path
 ---@return table<string, string> files of doc/, by path
----@return string[] problems what the annotations lack
+---@return string[] problems the missing parts of the annotations
 ---@return reference.Model model
 ---@return reference.Page[] pages
 function reference.make(texts)

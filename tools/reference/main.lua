@@ -1,4 +1,4 @@
--- Writes the reference: `make doc`. Reports what the annotations lack, and fails then.
+-- Writes the reference: `make doc`. Reports missing parts of the annotations, and fails then.
 
 local reference = require "tools.reference.init"
 

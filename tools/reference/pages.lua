@@ -1,7 +1,7 @@
 --- The pages of the reference: which classes and methods stand on which page, and in which order.
 --
 -- The classes that a page leads to stand on the first page that names them. A class with methods that no page names gets a page of its own,
--- so that what is added to the library is in the reference without a change here.
+-- so that an addition to the library is in the reference without a change here.
 
 local model = require "tools.reference.model"
 

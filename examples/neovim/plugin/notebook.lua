@@ -35,7 +35,7 @@ local function blocks_of(buffer)
   return blocks
 end
 
--- Shows a text below a block, in the place of what was shown there before.
+-- Shows a text below a block, and replaces the earlier one.
 local function show(buffer, mark, text, highlight)
   if not vim.api.nvim_buf_is_valid(buffer) then return end
   local position = vim.api.nvim_buf_get_extmark_by_id(buffer, namespace, mark, {})

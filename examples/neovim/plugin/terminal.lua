@@ -38,7 +38,7 @@ local function delete_sandbox()
   end)
 end
 
--- Returns the size that Neovim gives to a terminal: that of the largest window, or nil if no window shows it.
+-- Returns the size of a terminal in Neovim: that of the largest window, or nil if no window shows it.
 local function size_of(buffer)
   local cols, rows = 0, 0 ---@type number, number
   for _, window in ipairs(vim.fn.win_findbuf(buffer)) do
@@ -108,7 +108,7 @@ local function run(view, command)
   local exit_code
   if terminal then
     view.terminal = terminal
-    send(view) -- what was typed before
+    send(view) -- the keys that were typed before
     repeat exit_code, err = terminal:wait() until exit_code or not warn(err)
     view.terminal = nil
     terminal:close()

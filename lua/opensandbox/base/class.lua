@@ -14,7 +14,7 @@ local MIN_SUGGESTED = 4 -- bytes: shorter names are near to too many others
 local function results_of(_, ...) return ... end
 
 -- Wraps a method so that it raises if its first argument is not an object of the class. The object is referenced until the method has
--- returned, because the finalizer of an object that nobody else holds could otherwise delete what the method works on.
+-- returned, because the finalizer of an object without other references could otherwise delete what the method works on.
 local function wrapped(Class, name, key, method)
   return function(self, ...)
     if type(self) ~= "table" or not self[Class] then

@@ -10,7 +10,7 @@ local numbers = require "opensandbox.base.numbers"
 -- Files that are loaded with the first error.
 local parts = lazy.modules { printable = "opensandbox.base.printable" }
 
---- What kind of failure an error is about: `err.kind`.
+--- The kind of a failure: `err.kind`.
 --- ```lua
 --- local result, err = sandbox:run("make test")
 --- if not result and err.kind == "stream" then io.write(err.result.stdout) end
@@ -20,13 +20,13 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "timeout" # a time limit ran out; `timeout_option` names the option
 ---| "http" # the server refused the request; `status` and `code` say why
 ---| "stream" # the response broke off, and the result could not be proved; `result` holds the output that arrived
----| "protocol" # the response is not what an OpenSandbox server sends
+---| "protocol" # no OpenSandbox server sends such a response
 ---| "state" # the sandbox, a file or this machine is not in the state that the call needs
 ---| "cancelled" # the task was cancelled
 ---| "closed" # the object or the client is closed
 
---- What has failed: `err.code`. The codes in lower case are the library's, with their kinds. Those in upper case are the server's and execd's,
---- which have more of them than these.
+--- The code of a failure: `err.code`. The codes in lower case are the library's, with their kinds. Those in upper case are the server's and
+--- execd's, which have more of them than these.
 --- ```lua
 --- local sandbox, err = client:connect(id)
 --- if not sandbox and err.code == "sandbox_gone" then sandbox = assert(client:create { image = "python:3.12" }) end
@@ -78,7 +78,7 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "not_paused" # timeout: the sandbox was not paused in time
 ---| "not_ready" # timeout: no command could run in time, or the snapshot was not Ready in time
 ---| "other_server" # state: the handle belongs to a sandbox of another server
----| "output_differs" # stream: the stored output of a command differs from what had arrived
+---| "output_differs" # stream: the stored output of a command differs from the output that had arrived
 ---| "output_lost" # stream: a part of the output is lost. The command ended, and `result.exit_code` is known; a terminal continues
 ---| "output_unread" # state: the terminal's command waits because its output is not read
 ---| "outside_workspace" # state: a path outside of the directories of an isolated session
@@ -111,7 +111,7 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "terminal_ended" # state: the command of the terminal has ended
 ---| "timeout" # timeout: the call was not finished within the option `timeout_option`
 ---| "tls_failed" # transport: TLS failed. Check the certificate, or the option `tls`
----| "unexpected_response" # protocol: the response does not hold what it must hold
+---| "unexpected_response" # protocol: a required part of the response is missing, or has the wrong type
 ---| "unsafe_archive" # state: the sandbox's archive holds a name that would leave the target directory. Nothing is written there
 ---| "unsupported" # state: this version of the server or of execd does not have the feature
 ---| "verify_failed" # state: the checksums of a transfer differ
@@ -131,8 +131,8 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---| "SESSION_NOT_FOUND" # state: the isolated session has ended, or never existed
 ---| "RUNTIME_ERROR" # http: execd could not do it; the message has the system's reason
 
---- What a failed call returns after nil. `tostring` makes one line of it, and `..` joins it to strings. The texts may change between
---- versions; the fields do not.
+--- The error that a failed call returns after nil. `tostring` makes one line of it, and `..` joins it to strings. The texts may change
+--- between versions; the fields do not.
 --- ```lua
 --- local result, err = sandbox:run("make test", { timeout = 600 })
 --- if not result then
@@ -147,9 +147,9 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 --- end
 --- ```
 ---@class opensandbox.Error
----@field kind opensandbox.ErrorKind what kind of failure it is
+---@field kind opensandbox.ErrorKind the kind of failure
 ---@field code opensandbox.ErrorCode|string the server's code, else one of the library
----@field message string what happened
+---@field message string a description of the failure
 ---@field op string the method that the caller called: `create_sandbox`, `sandbox:run`, `files:read` ...
 ---@field status? integer the HTTP status
 ---@field url? string the request's method and URL, without credentials and query: "GET http://..."
@@ -162,7 +162,7 @@ local parts = lazy.modules { printable = "opensandbox.base.printable" }
 ---@field command_id? string for a command: execd's id of it
 ---@field retryable boolean true if the same call may succeed later, without harm
 ---@field retry_after? number seconds the server asks to wait
----@field hint? string what to do about it
+---@field hint? string the remedy
 ---@field result? opensandbox.CommandResult for a command: the output that had arrived
 ---@field session_ended? boolean for a run in an isolated session: the session has ended with it
 ---@field terminal_continues? boolean of a terminal: input or output may be lost, but the terminal continues. The error is returned once
@@ -208,7 +208,7 @@ function errors.new(fields)
 end
 
 --- Makes the fields of an error of kind `timeout`: the rule for its text and its hint.
----@param facts table code; text (what did not happen); option (the name of the caller's option); seconds (its value); hint (instead of the general one); any other field of an error
+---@param facts table code; text (the event that did not happen); option (the name of the caller's option); seconds (its value); hint (instead of the general one); any other field of an error
 ---@return table fields for errors.new
 function errors.timeout_fields(facts)
   local fields = {}
@@ -254,7 +254,7 @@ function errors.is_absence(err)
   return err.status == 404 and err.code ~= "HTTP_404"
 end
 
---- Returns the result of a call that deletes something. The call succeeds for what does not exist any more.
+--- Returns the result of a call that deletes something. The call succeeds if the object does not exist any more.
 ---@param _ any the response
 ---@param err? opensandbox.Error
 ---@return true? ok

@@ -5,7 +5,7 @@
 
 local numbers = {}
 
--- What stands between the digits of a fraction. It is a point in LuaJIT, whose conversions ignore the locale.
+-- The decimal separator of the locale. It is a point in LuaJIT, whose conversions ignore the locale.
 local function decimal_separator()
   return (("%.1f"):format(0.5):match("^0(.-)5$")) or "."
 end

@@ -87,7 +87,7 @@ local function describe(value)
   return (kind == "nil" or kind == "boolean") and tostring(value) or "a " .. kind
 end
 
--- The types of options and arguments. Each function returns the value to use, or nil, the description of what was expected, and perhaps
+-- The types of options and arguments. Each function returns the value to use, or nil, the description of the expected value, and perhaps
 -- the culprit: { entry, value } if one entry of a table is wrong, { found } to describe the value in other words.
 local types = {}
 

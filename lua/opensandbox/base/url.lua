@@ -83,7 +83,7 @@ end
 ---@param text string with or without a scheme
 ---@param default_scheme string
 ---@return string? base
----@return table|string parsed of url.parse, or what is wrong
+---@return table|string parsed of url.parse, or the problem
 function url.normalize_base(text, default_scheme)
   if not text:find("://", 1, true) then text = default_scheme .. "://" .. text end
   local parsed, problem = url.parse(text)

@@ -132,12 +132,12 @@ local function build(wanted)
     local members = {}
     for _, entry in ipairs(group[2]) do
       local name, summary = entry[1], entry[2]
-      local one = parser:command(name):summary(summary):description(sentence(summary))
-      members[#members + 1] = one
+      local subparser = parser:command(name):summary(summary):description(sentence(summary))
+      members[#members + 1] = subparser
       if wanted(name) then
-        set_ends(one, "opensandbox " .. name)
+        set_ends(subparser, "opensandbox " .. name)
         commands[name] = load_command(name)
-        declare(one, name, commands[name])
+        declare(subparser, name, commands[name])
       end
     end
     parser:group(group[1], (table.unpack or unpack)(members)) -- luacheck: std max

@@ -22,7 +22,7 @@ local parts = lazy.modules { error_text = "opensandbox.cli.base.error_text" }
 
 local cli = {}
 
--- Prints what a subcommand raised, or the reading of the arguments, which has no name and no command. Returns the exit code.
+-- Prints an error that a subcommand raised, or that the arguments caused: then there is no name and no command. Returns the exit code.
 local function report(value, name, command)
   local prefix = name and name .. ": " or ""
   local exit = command and command.runs_command and failure.EXIT.CANNOT_RUN or failure.EXIT.FAILED

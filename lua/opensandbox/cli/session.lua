@@ -45,7 +45,7 @@ end
 ---@param command table
 ---@param context table args, name
 ---@return boolean ok
----@return any value the exit code, or what was raised
+---@return any value the exit code, or the raised error
 function session.run(command, context)
   setmetatable(context, Context)
   event_loop.use()

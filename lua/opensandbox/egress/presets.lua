@@ -9,7 +9,7 @@ local options = require "opensandbox.base.options"
 
 local presets = {}
 
---- Network policies: what `opensandbox.egress` holds.
+--- Ready-made network policies: `opensandbox.egress`.
 --- ```lua
 --- local some = opensandbox.egress.only("pypi", "github", "internal.example.com")
 --- local no_host = opensandbox.egress.none()

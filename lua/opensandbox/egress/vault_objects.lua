@@ -37,7 +37,7 @@ local vault_objects = {}
 ---@field name string its own name
 ---@field hosts? string[] short for match = { hosts = ... }: host names or `*.suffix`; the policy must allow each of them by a rule
 ---@field match? opensandbox.CredentialMatch the requests that it is for
----@field auth opensandbox.CredentialAuth what is added to them
+---@field auth opensandbox.CredentialAuth the authentication that is added to them
 
 --- The requests that a binding is for.
 --- ```lua
@@ -49,7 +49,7 @@ local vault_objects = {}
 ---@field methods? string[] default GET, POST, PUT, PATCH, DELETE
 ---@field paths? string[] default "/*"
 
---- What is added to a request.
+--- The authentication that is added to a request.
 --- ```lua
 --- local bearer = { type = "bearer", credential = "token" }
 --- local api_key = { type = "api_key", name = "X-Api-Key", credential = "token" }
@@ -143,8 +143,8 @@ local function texts(op, what, value)
   return json.array(list)
 end
 
--- What is collected while a request is converted: its secrets; and the names of its credentials, unless a binding may also refer to
--- credentials that the vault has already.
+-- The facts that are collected while a request is converted: its secrets; and the names of its credentials, unless a binding may also refer
+-- to credentials that the vault has already.
 local function new_context(names_are_known)
   return { secrets = {}, names = names_are_known and {} or nil }
 end

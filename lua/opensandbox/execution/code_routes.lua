@@ -42,7 +42,7 @@ local not_languages = { ["command"] = true, ["background-command"] = true }
 --- ```
 ---@class opensandbox.CodeContext
 ---@field id string its name, for `sandbox:code(language, { id = })`
----@field language string what its kernel runs
+---@field language string of its kernel
 ---@field cwd? string the directory that it was created with
 
 ---@return opensandbox.CodeContext? context
@@ -191,7 +191,7 @@ function code_routes:interrupt_code(execd, id, opts)
   return true
 end
 
---- What code did.
+--- The result of code.
 --- ```lua
 --- local result = assert(code:run("import math; math.sqrt(2)"))
 --- print(result.text, result.execution_count, result.duration, result.stdout, result.stderr)
@@ -203,8 +203,8 @@ end
 ---@field text? string the text of the last result
 ---@field results table<string, any>[] each by MIME type: "text/plain", "text/html" ...; images and other binary types as bytes, JSON as tables
 ---@field execution_count? integer the kernel's number for this run
----@field stdout string what it printed
----@field stderr string what it printed as errors
+---@field stdout string the printed text
+---@field stderr string the text printed to stderr
 ---@field stdout_dropped integer bytes left out in the middle because of max_output
 ---@field stderr_dropped integer the same for `stderr`
 ---@field error? table { name, value, traceback } when the code failed

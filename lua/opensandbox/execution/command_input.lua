@@ -1,7 +1,7 @@
 --- The standard input of a command: the option `stdin`.
 --
 -- The standard input of execd's commands is empty. So the bytes are uploaded to a temporary file in the sandbox, from which the
--- command reads. The file is removed afterwards, whatever the outcome.
+-- command reads. The file is removed afterwards, also after a failure.
 --
 -- The file is /tmp/NAME for execd. A development server without isolation has another /tmp, which is the TMPDIR of its commands.
 
@@ -10,7 +10,7 @@ local finalizer = require "opensandbox.base.finalizer"
 local options = require "opensandbox.base.options"
 local random = require "opensandbox.base.random"
 local shell = require "opensandbox.base.shell"
-local url = require "opensandbox.base.url"
+local temporary_files = require "opensandbox.files.temporary_files"
 
 local command_input = {}
 
@@ -62,12 +62,11 @@ end
 local function with_file(client, endpoint, input, mode, run)
   local name = ".opensandbox-" .. random.hex(12) .. ".stdin"
   local path = "/tmp/" .. name
-  local request = { op = client.op, method = "DELETE", path = "/files" .. url.query { { "path", path } }, may_repeat = true }
   local is_removed = false
   local function remove()
     if is_removed then return end
     is_removed = true
-    client.http:send_to_endpoint(endpoint, request, true)
+    temporary_files.remove(client, endpoint, { path })
   end
   local upload = { remove = remove, finalizer = finalizer(remove) } -- the finalizer is for a host that ends the coroutine
   local ok, value, err = coxpcall.pcall(function()

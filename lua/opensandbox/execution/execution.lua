@@ -24,8 +24,8 @@ local url = require "opensandbox.base.url"
 
 local execution = {}
 
-local DRAIN_TIMEOUT = 5                 -- seconds: execd keeps a stream open for 1 to 3 s after its end
-local TIMEOUT_TOLERANCE = 0.98          -- execd's timer and its clock differ by a little
+local DRAIN_TIMEOUT = 5        -- seconds: execd keeps a stream open for 1 to 3 s after its end
+local TIMEOUT_TOLERANCE = 0.98 -- execd's timer and its clock differ by a little
 
 local TOO_LONG_HINT = "Linux takes at most 128 KiB in one argument or variable: write the text to a file with files:write, or pass "
   .. "it as the standard input (option stdin)"
@@ -33,13 +33,21 @@ local TOO_LONG_HINT = "Linux takes at most 128 KiB in one argument or variable: 
 --- Seconds that execd gets, after the timeout of a process, to kill the process and to report that.
 execution.SERVER_TIMEOUT_GRACE = 10
 
+--- Returns whether a process has run for its whole timeout.
+---@param duration number seconds, from execd
+---@param timeout? number seconds; nil: no limit
+---@return boolean
+function execution.has_used_timeout(duration, timeout)
+  return timeout ~= nil and duration >= timeout * TIMEOUT_TOLERANCE
+end
+
 --- Returns whether a process was ended by its timeout. execd reports that as any other SIGKILL.
 ---@param exit_code? integer
 ---@param duration number seconds
 ---@param timeout? number seconds
 ---@return true?
 function execution.timed_out(exit_code, duration, timeout)
-  return exit_code == -1 and timeout and duration >= timeout * TIMEOUT_TOLERANCE and true or nil
+  return exit_code == -1 and execution.has_used_timeout(duration, timeout) or nil
 end
 
 --- Returns the name of the signal that ended a process, if one did.
@@ -77,7 +85,7 @@ Execution.__index = Execution
 --- The base class, for methods that extend those of a class.
 execution.base = Execution
 
---- What runs, as a noun in error messages.
+--- The noun for the process in error messages.
 Execution.noun = "command"
 
 --- Returns the text that an output event stands for.

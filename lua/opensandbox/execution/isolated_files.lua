@@ -165,9 +165,9 @@ function methods.file_info(self, endpoint, list)
     local info = found and found[location.path]
     if not found and is_link_refused(err) then
       -- The error does not name the path, so each path is asked for separately.
-      local one, problem = file_routes.file_info(self, endpoint, location.path)
-      info = one and one[location.path]
-      if not one and is_link_refused(problem) then info = entry_of(self, endpoint, location) end
+      local by_path, problem = file_routes.file_info(self, endpoint, location.path)
+      info = by_path and by_path[location.path]
+      if not by_path and is_link_refused(problem) then info = entry_of(self, endpoint, location) end
       if not info then return nil, explain(problem or err) end
     end
     infos[location.given] = info and tidy(info)
@@ -249,9 +249,9 @@ function methods.search_files(self, endpoint, dir, pattern)
   local location, err = locate(op, endpoint, dir)
   if not location then return nil, err end
   local found, by_path = {}, {}
-  for _, one in ipairs(patterns_of(op, pattern)) do
+  for _, expanded in ipairs(patterns_of(op, pattern)) do
     local list
-    list, err = file_routes.search_files(self, endpoint, location.path, one)
+    list, err = file_routes.search_files(self, endpoint, location.path, expanded)
     if not list then return nil, explain(err) end
     for _, info in ipairs(list) do
       if location.mount and info.path:sub(1, 1) ~= "/" then info.path = paths.clean(location.mount.path .. "/" .. info.path) end
@@ -343,9 +343,9 @@ function methods.move_files(self, endpoint, moves)
   local op = self.op or "move_files"
   options.argument(op, "the moves", moves, "table")
   if #moves == 0 then options.raise(op, "the list of moves must not be empty") end
-  for i, one in ipairs(moves) do
-    options.argument(op, "move " .. i, one, "table")
-    local ok, err = move_one(self, op, endpoint, options.check(op, one, { from = "nonempty string", to = "nonempty string" }))
+  for i, move in ipairs(moves) do
+    options.argument(op, "move " .. i, move, "table")
+    local ok, err = move_one(self, op, endpoint, options.check(op, move, { from = "nonempty string", to = "nonempty string" }))
     if not ok then return nil, err end
   end
   return true

@@ -18,12 +18,12 @@ local url = require "opensandbox.base.url"
 ---@class (partial) opensandbox.Client
 local isolated_routes = {}
 
-local BASE = "/v1/isolated/session"
+local SESSION_ROUTE = "/v1/isolated/session"
 local MAX_DIRECTORIES = 16 -- of a session
 local DEFAULT_MODE = "rw" -- the shell and the files API see different files in an overlay, which is the server's default
 
 local function session_path(op, id)
-  return BASE .. "/" .. url.escape(options.path_segment(op, "the session id", id))
+  return SESSION_ROUTE .. "/" .. url.escape(options.path_segment(op, "the session id", id))
 end
 
 --- The isolation that a sandbox can have.
@@ -35,7 +35,7 @@ end
 ---@field available boolean isolated sessions are possible
 ---@field isolator? string "bwrap"
 ---@field version? string of the isolator
----@field message? string what is missing
+---@field message? string names the missing part
 ---@field setpriv_available? boolean whether uid and gid can be given
 ---@field userns_available? boolean whether uid_mode can be "userns"
 ---@field raw table the server's response
@@ -253,7 +253,7 @@ local function check_overlays(self, op, execd, info)
 end
 
 local function create_session(self, op, execd, body)
-  local request = { op = op, method = "POST", path = BASE, json = body }
+  local request = { op = op, method = "POST", path = SESSION_ROUTE, json = body }
   function request.decode(response)
     if not url.is_segment(response.session_id) then return nil, "session id" end
     return { id = response.session_id, created_at = time.parse(response.created_at) }
@@ -320,7 +320,7 @@ function isolated_routes:delete_isolated_session_request(execd, id)
   return self.http:endpoint_request(execd, { op = op, method = "DELETE", path = session_path(op, id), may_repeat = true })
 end
 
---- Deletes a session, and stops what runs in it: DELETE /v1/isolated/session/{id}. One that does not exist is a success.
+--- Deletes a session, and stops its processes: DELETE /v1/isolated/session/{id}. The call succeeds if it does not exist.
 --- ```lua
 --- assert(client:delete_isolated_session(execd, id))
 --- ```

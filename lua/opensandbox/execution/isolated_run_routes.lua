@@ -20,14 +20,13 @@ local url = require "opensandbox.base.url"
 local isolated_run_routes = {}
 
 local GRACE_PERIOD = 2 -- seconds that execd gets, beyond a run's timeout, to report the end of the run
-local TIMEOUT_TOLERANCE = 0.98 -- execd's timer and its clock differ by a little
 local BACKGROUND = "isolated background"
 
 local function session_path(op, id, rest)
   return "/v1/isolated/session/" .. url.escape(options.path_segment(op, "the session id", id)) .. rest
 end
 
---- What a run in an isolated session did.
+--- The result of a run in an isolated session.
 --- ```lua
 --- local result = assert(isolated:run("exit 3"))
 --- print(result.exit_code, result.session_ended) --> 3    true
@@ -58,7 +57,7 @@ local function outcome_of_problem(self, result)
   local text = tostring(self.error_event.value)
   local exited = has_shell_exited(text)
   local timeout = self.opts.timeout and math.ceil(self.opts.timeout)
-  if text == "context deadline exceeded" or (exited and timeout and result.duration >= timeout * TIMEOUT_TOLERANCE) then
+  if text == "context deadline exceeded" or (exited and execution.has_used_timeout(result.duration, timeout)) then
     result.timed_out, result.session_ended, result.exit_code, result.signal = true, true, -1, "interrupt"
     return result
   end

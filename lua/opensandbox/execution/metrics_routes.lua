@@ -44,7 +44,7 @@ local MIB = 1048576                  -- bytes
 local MAX_COUNT = 2 ^ 32             -- processors, percent, or MiB
 local LAST_INSTANT = 253402300799    -- Unix seconds: the end of the year 9999
 
--- Returns a number of the sandbox, nil for one that no machine has: callers calculate with it, and write it as a date.
+-- Returns a number of the sandbox, or nil for an impossible one, because callers calculate with it, and write it as a date.
 local function plausible(value, highest)
   return type(value) == "number" and value >= 0 and value <= highest and value or nil
 end

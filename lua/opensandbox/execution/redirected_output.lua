@@ -8,11 +8,12 @@
 
 local coxpcall = require "opensandbox.loop.coxpcall"
 local errors = require "opensandbox.base.errors"
+local finalizer = require "opensandbox.base.finalizer"
 local output_buffer = require "opensandbox.execution.output_buffer"
 local paths = require "opensandbox.base.paths"
 local random = require "opensandbox.base.random"
 local tables = require "opensandbox.base.tables"
-local url = require "opensandbox.base.url"
+local temporary_files = require "opensandbox.files.temporary_files"
 
 local redirected_output = {}
 
@@ -66,12 +67,11 @@ end
 
 -- Removes the files without waiting.
 local function remove_files(client, endpoint, directories, base)
-  local query = {}
+  local files = {}
   for _, directory in ipairs(directories) do
-    for _, stream in ipairs(STREAMS) do query[#query + 1] = { "path", ("%s/%s.%s"):format(directory, base, stream) } end
+    for _, stream in ipairs(STREAMS) do files[#files + 1] = ("%s/%s.%s"):format(directory, base, stream) end
   end
-  local request = { op = client.op, method = "DELETE", path = "/files" .. url.query(query), may_repeat = true }
-  client.http:send_to_endpoint(endpoint, request)
+  temporary_files.remove(client, endpoint, files)
 end
 
 -- Makes the error for an output that cannot be downloaded. The result of the command is known.
@@ -101,10 +101,16 @@ function redirected_output.wrap(run, client, endpoint)
     local base = "opensandbox-" .. random.hex(12)
     body.command = REDIRECTION:gsub("NAME", base) .. body.command
     local directories = directories_of(opts.env and opts.env.TMPDIR or "") -- until the command has reported it
-    -- A command that is stopped may create the files after they were removed, so they are removed again when it runs no more.
-    local own_opts = tables.merge(opts, { redirected = true, after_stop = function()
+    local is_removed = false
+    local function remove()
+      is_removed = true
       remove_files(client, endpoint, directories, base)
-    end })
+    end
+    local files = { remove = remove, finalizer = finalizer(function() -- for a host that ends the coroutine
+      if not is_removed then remove() end
+    end) }
+    -- A command that is stopped may create the files after they were removed, so they are removed again when it runs no more.
+    local own_opts = tables.merge(opts, { redirected = true, after_stop = remove })
     own_opts.on_stdout, own_opts.on_stderr = nil, nil
     local ok, result, err = coxpcall.pcall(run, body, own_opts)
     local known = ok and (result or err.result)
@@ -117,7 +123,7 @@ function redirected_output.wrap(run, client, endpoint)
     elseif known then
       known.stdout = "" -- it was the report
     end
-    remove_files(client, endpoint, directories, base)
+    files.remove()
     if not ok then error(value, 0) end
     return value, err
   end

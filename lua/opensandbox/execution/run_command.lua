@@ -19,7 +19,8 @@ local tables = require "opensandbox.base.tables"
 
 local run_command = {}
 
---- What a command did. A command that a signal ended has the `exit_code` -1 and a `signal`; one that its `timeout` ended has `timed_out`, too.
+--- The result of a command. If a signal ended the command, the `exit_code` is -1, and `signal` is set. If its `timeout` ended the command,
+--- `timed_out` is set, too.
 --- ```lua
 --- local result = assert(sandbox:run("make test", { timeout = 60 }))
 --- if result.timed_out then print("stopped after 60 s") end

@@ -19,7 +19,7 @@ local session_routes = {}
 
 -- Seconds that execd gets, after the timeout of a run, to report that it killed the shell. They are few, because execd never
 -- reports that if a background process keeps the output open.
-local SERVER_TIMEOUT_GRACE = 2
+local GRACE_PERIOD = 2
 
 local function session_path(op, id)
   return "/session/" .. url.escape(options.path_segment(op, "the session id", id))
@@ -93,7 +93,7 @@ end
 
 function SessionExecution:on_timeout(err)
   err.message = ("not finished in time: timeout of %s s ran out, and %d s later the command's output was still open"):format(
-    numbers.format(self.opts.timeout), SERVER_TIMEOUT_GRACE)
+    numbers.format(self.opts.timeout), GRACE_PERIOD)
   err.hint = "execd kills the shell alone. A process that the command started may keep the output open. Redirect the output "
     .. "of background processes"
 end
@@ -142,7 +142,7 @@ function session_routes:run_in_session(execd, id, given, opts)
   local timeout, input = opts.timeout, command_input.check(op, opts.stdin)
   local function run(command)
     return execution.start(SessionExecution, self, execd, {
-      op = op, path = path, timeout = timeout and timeout + SERVER_TIMEOUT_GRACE or 0,
+      op = op, path = path, timeout = timeout and timeout + GRACE_PERIOD or 0,
       json = { command = command, cwd = opts.cwd, timeout = timeout and math.ceil(timeout * 1000) or nil },
     }, opts)
   end

@@ -4,9 +4,9 @@
 -- the pipe. The script is a terminal session with pipes. execd has no message for the end of input, and every byte of it is data, so the
 -- script decodes frames: a line with the number of bytes, and these bytes. The number 0 is the end.
 --
--- The script answers each frame with a line when the pipe has taken it. That limits what is on its way, and it makes the stream exact: after
--- a connection was cut, the client asks the script, which answers in order, and sends the frames again that were not answered before. execd
--- passes a message on as a whole or not at all.
+-- The script answers each frame with a line when the pipe has taken it. That limits the frames under way, and it makes the stream exact:
+-- after a connection was cut, the client asks the script, which answers in order, and sends the frames again that were not answered before.
+-- execd passes a message on as a whole or not at all.
 
 local command_input = require "opensandbox.execution.command_input"
 local coxpcall = require "opensandbox.loop.coxpcall"
@@ -16,8 +16,8 @@ local finalizer = require "opensandbox.base.finalizer"
 local paths = require "opensandbox.base.paths"
 local random = require "opensandbox.base.random"
 local shell = require "opensandbox.base.shell"
+local temporary_files = require "opensandbox.files.temporary_files"
 local terminal_stream = require "opensandbox.execution.terminal_stream"
-local url = require "opensandbox.base.url"
 
 local stdin_stream = {}
 
@@ -256,13 +256,11 @@ end
 
 -- Removes the pipe of a script that was deleted before the command opened the pipe. execd kills a script, which cannot remove anything then.
 -- The script may have made the pipe without having reported its path: execd expands TMPDIR as the script does.
-local function remove_pipe(http, execd, pipe)
+local function remove_pipe(client, execd, pipe)
   if pipe.is_open then return end
-  local query = { { "path", "/tmp/" .. pipe.name }, { "path", "$TMPDIR/" .. pipe.name } }
   local path = pipe.path or ""
-  if path:sub(-#pipe.name - 1) == "/" .. pipe.name and not paths.expansion(path) then query[2][2] = path end
-  local request = { op = "delete_files", method = "DELETE", path = "/files" .. url.query(query), may_repeat = true }
-  http:send_to_endpoint(execd, request, true)
+  local is_safe = path:sub(-#pipe.name - 1) == "/" .. pipe.name and not paths.expansion(path)
+  temporary_files.remove(client, execd, { "/tmp/" .. pipe.name, is_safe and path or "$TMPDIR/" .. pipe.name })
 end
 
 --- Makes the input of a command, and changes the command so that it reads this input.
@@ -287,7 +285,7 @@ function stdin_stream.open(sandbox, op, body)
   end)
   resource.best_effort = true
   function resource.on_release() -- must not refer to the input, whose finalizer deletes the resource
-    if not sandbox:is_killed() then remove_pipe(client.http, sandbox:known_execd() or execd, pipe) end
+    if not sandbox:is_killed() then remove_pipe(client, sandbox:known_execd() or execd, pipe) end
   end
   function resource.parent_is_owned() return sandbox:owned_resource() ~= nil end
   self.resource = resource

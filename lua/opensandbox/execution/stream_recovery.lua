@@ -14,10 +14,10 @@ local polling = require "opensandbox.loop.polling"
 
 -- Polls the status until the command has ended. Gives up when the server has not answered for `idle_timeout` seconds.
 local function last_status(self, deadline)
-  local client, patience = self.client, self.idle_timeout
+  local client, idle_timeout = self.client, self.idle_timeout
   local last_response_at = core.now()
   local registered_by = self.started_at + command_requests.REGISTRATION_TIMEOUT
-  local extra = { timeout = math.min(patience, client.http.timeouts.timeout), on_abandon = function() self:stop_remote() end }
+  local extra = { timeout = math.min(idle_timeout, client.http.timeouts.timeout), on_abandon = function() self:stop_remote() end }
   return polling.poll(self.op, { deadline = deadline, owner = self }, function()
     local status, err = command_requests.status(client, self.endpoint, self.id, extra)
     if status then
@@ -26,7 +26,7 @@ local function last_status(self, deadline)
     end
     local may_change = err.retryable
     if command_requests.is_unknown_command(err) then may_change = core.now() < registered_by end
-    if not may_change or core.now() - last_response_at > patience then return nil, err end
+    if not may_change or core.now() - last_response_at > idle_timeout then return nil, err end
   end)
 end
 

@@ -1,8 +1,8 @@
 --- Variables for all later commands of a sandbox. execd reads them, before each command, from the file that $EXECD_ENVS names there.
 --
 -- The file has lines `NAME=value`. The execd of server 1.1.1 understands quotes and escapes; an older one takes a value as it stands and
--- replaces `$NAME` in it. So another command compares what execd has made of each line. If a value is wrong, the file is restored and
--- the other form is tried.
+-- replaces `$NAME` in it. So another command compares the values that execd has read from the lines. If a value is wrong, the file is
+-- restored and the other form is tried.
 
 local capabilities = require "opensandbox.http.capabilities"
 local deadline = require "opensandbox.loop.deadline"

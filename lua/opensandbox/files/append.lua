@@ -49,7 +49,7 @@ return function(target, op, path, file, upload)
   local function remove()
     if is_removed then return end
     is_removed = true
-    temporary_files.remove(target, endpoint, temporary)
+    temporary_files.remove(target.client, endpoint, { temporary })
   end
   local guard = { remove = remove, finalizer = finalizer(remove) } -- the finalizer is for a host that ends the coroutine
   local ok, value, problem = coxpcall.pcall(append, target, op, path, temporary, file, upload)

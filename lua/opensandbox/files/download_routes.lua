@@ -110,7 +110,7 @@ local function save(self, endpoint, path, to, opts, extra)
     err.message = ("%s: %s"):format(to, err.message)
     return nil, err
   end
-  -- The core has closed the file. What it has written is complete up to its size.
+  -- The core has closed the file. The written bytes are complete up to the file's size.
   stream.extra = { on_abandon = extra.on_abandon }
   stream.position = select(2, core.stat(to)) or 0
   err = stream:resume(err)

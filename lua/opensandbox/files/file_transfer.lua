@@ -217,7 +217,7 @@ local function resolve_links(job, entries)
   end
   if #asked == 0 then return true end
   local output = temporary_files.path(job.target, ".links")
-  job:defer(function() temporary_files.remove(job.target, job.endpoint, output) end)
+  job:defer(function() temporary_files.remove(job.target.client, job.endpoint, { output }) end)
   for _, names in ipairs(helper_commands.join_within_limit(words, " ")) do
     local script = LSTAT_SCRIPT:format(names, helper_commands.quoted_path(output))
     local result, err = helper_commands.run(job.target, job, script, "link_failed",

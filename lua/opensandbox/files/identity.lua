@@ -82,8 +82,8 @@ function identity.identity_endpoint(self, execd, uid, gid)
 end
 
 --- Returns the files of the sandbox as another user sees them: GET, POST and DELETE /v1/filesystem/{uid}/{gid}/... of execd. New files
---- belong to that user, and what it may not do is an error. Nothing is sent. An execd before 1.1.1 has no such routes: the first call
---- that needs one returns an error of kind `state` with the code `unsupported`.
+--- belong to that user, and an operation that it may not do is an error. Nothing is sent. An execd before 1.1.1 has no such routes: the
+--- first call that needs one returns an error of kind `state` with the code `unsupported`.
 --- ```lua
 --- assert(sandbox.files:as(1000, 1000):write("/home/user/a.txt", "some bytes"))
 --- ```

@@ -72,7 +72,7 @@ local function create_alias(target, op, path, is_created)
   local function remove()
     if is_removed then return end
     is_removed = true
-    temporary_files.remove_link(target, endpoint, alias)
+    temporary_files.remove_link(target.client, endpoint, alias)
   end
   return { path = alias, remove = remove, finalizer = finalizer(remove) }
 end

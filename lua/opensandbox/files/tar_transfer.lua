@@ -66,7 +66,7 @@ function tar_transfer.upload(job)
   local archive, path = archive_of(job), temporary_files.path(job.target, ".tar")
   local is_unpacked = false
   job:defer(function()
-    if not is_unpacked then temporary_files.remove(job.target, job.endpoint, path) end
+    if not is_unpacked then temporary_files.remove(job.target.client, job.endpoint, { path }) end
   end)
   local ok, err = job:call("upload_files",
     { { path = path, content = archive.content, size = archive.size, mode = "0600" } }, {
@@ -264,7 +264,7 @@ function tar_transfer.download(job)
   if job.target.pipe then
     ok, remote_sum = check_remote(job)
   else
-    job:defer(function() temporary_files.remove(job.target, job.endpoint, path) end)
+    job:defer(function() temporary_files.remove(job.target.client, job.endpoint, { path }) end)
     ok, remote_sum = pack_remote(job, path)
   end
   if not ok then return nil, remote_sum end

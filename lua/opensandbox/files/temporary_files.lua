@@ -16,27 +16,29 @@ function temporary_files.path(target, suffix)
 end
 
 -- Sends the request without waiting. Closing the client waits for it.
-local function delete(target, endpoint, route, path)
-  target.client.http:send_to_endpoint(endpoint, {
-    op = "delete_files", method = "DELETE", path = route .. url.query { { "path", path } }, may_repeat = false,
+local function delete(client, endpoint, route, paths)
+  local query = {}
+  for i, path in ipairs(paths) do query[i] = { "path", path } end
+  client.http:send_to_endpoint(endpoint, {
+    op = client.op or "delete_files", method = "DELETE", path = route .. url.query(query), may_repeat = true,
   }, true)
 end
 
---- Removes a file without waiting, also when the task was cancelled: DELETE /files.
----@param target opensandbox.FileTarget
----@param endpoint opensandbox.Endpoint of the target
----@param path string
-function temporary_files.remove(target, endpoint, path)
-  delete(target, endpoint, "/files", path)
+--- Removes files without waiting, also when the task was cancelled: DELETE /files. Missing files are ignored.
+---@param client opensandbox.Client
+---@param endpoint opensandbox.Endpoint|string
+---@param paths string[]
+function temporary_files.remove(client, endpoint, paths)
+  delete(client, endpoint, "/files", paths)
 end
 
 --- Removes a symlink without waiting: DELETE /directories, because DELETE /files leaves a symlink to a directory or to a missing
 --- file.
----@param target opensandbox.FileTarget
----@param endpoint opensandbox.Endpoint of the target
+---@param client opensandbox.Client
+---@param endpoint opensandbox.Endpoint
 ---@param path string
-function temporary_files.remove_link(target, endpoint, path)
-  delete(target, endpoint, "/directories", path)
+function temporary_files.remove_link(client, endpoint, path)
+  delete(client, endpoint, "/directories", { path })
 end
 
 return temporary_files

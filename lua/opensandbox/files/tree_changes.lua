@@ -1,4 +1,4 @@
---- Transfers of what has changed in a directory, and deletes of what the source does not have: `only_changed` and `delete_extra`.
+--- Transfers of changed files of a directory, and deletes of files that the source does not have: `only_changed` and `delete_extra`.
 --
 -- One command in the sandbox lists the entries, and the size and the CRC of each file. A file with the same size and CRC on both sides is
 -- not transferred. The command's output is text, so that names with control characters and names that are not UTF-8 cannot be compared:
@@ -14,7 +14,7 @@ local utf8 = require "opensandbox.base.utf8"
 
 local tree_changes = {}
 
-local EXIT_NO_DIRECTORY = 66      -- exit code of our script
+local EXIT_NOT_A_DIRECTORY = 66   -- exit code of our script
 local MAX_NAMES_SIZE = 64 * 1024  -- bytes of the names in one archive command
 local REPLACEMENT = "\239\191\189" -- U+FFFD, which stands for a byte that is not UTF-8
 
@@ -67,10 +67,10 @@ local function list_remote(job, path)
       hint = "Install findutils and coreutils, or busybox, in the image, or omit the options" }
   end
   local result
-  result, err = helper_commands.run(job.target, job, LIST_SCRIPT:format(helper_commands.quoted_path(path), EXIT_NO_DIRECTORY),
+  result, err = helper_commands.run(job.target, job, LIST_SCRIPT:format(helper_commands.quoted_path(path), EXIT_NOT_A_DIRECTORY),
     "list_failed", "the directory in the sandbox could not be listed")
   if not result then
-    if err.result and err.result.exit_code == EXIT_NO_DIRECTORY then return false end
+    if err.result and err.result.exit_code == EXIT_NOT_A_DIRECTORY then return false end
     return nil, err
   end
   if result.stdout_dropped > 0 then
@@ -94,12 +94,12 @@ end
 local function select_changed(job, remote)
   local changed, unchanged = {}, 0
   for _, entry in ipairs(job.entries) do
-    local there = remote.entries[entry.name]
-    local is_same, err = is_same_file(job, job.from .. "/" .. entry.name, entry, there)
+    local remote_entry = remote.entries[entry.name]
+    local is_same, err = is_same_file(job, job.from .. "/" .. entry.name, entry, remote_entry)
     if err then return nil, err end
     if is_same then
       unchanged = unchanged + 1
-    elseif not (entry.kind == "directory" and there and there.kind == "directory") then
+    elseif not (entry.kind == "directory" and remote_entry and remote_entry.kind == "directory") then
       changed[#changed + 1] = entry
     end
   end
@@ -117,8 +117,8 @@ end
 local function run_with_names(job, command, names, after)
   local words = {}
   for i, name in ipairs(names) do words[i] = helper_commands.quoted_path(job.to .. "/" .. name) end
-  for _, some in ipairs(helper_commands.join_within_limit(words, " ")) do
-    local ok, err = helper_commands.run(job.target, job, command .. " -- " .. some .. (after or ""), "delete_failed",
+  for _, batch in ipairs(helper_commands.join_within_limit(words, " ")) do
+    local ok, err = helper_commands.run(job.target, job, command .. " -- " .. batch .. (after or ""), "delete_failed",
       "a file in the sandbox could not be deleted", { ignores_output = true })
     if not ok then return nil, err end
   end
@@ -129,8 +129,8 @@ end
 local function remove_conflicts(job, remote)
   local names = {}
   for _, entry in ipairs(job.entries) do
-    local there = remote.entries[entry.name]
-    if there and (there.kind == "directory") ~= (entry.kind == "directory") then names[#names + 1] = entry.name end
+    local remote_entry = remote.entries[entry.name]
+    if remote_entry and (remote_entry.kind == "directory") ~= (entry.kind == "directory") then names[#names + 1] = entry.name end
   end
   return run_with_names(job, "rm -rf", names)
 end
@@ -229,7 +229,7 @@ local function delete_local(job, entries, remote)
       local ok, problem = os.remove(path)
       if ok then
         deleted = deleted + 1
-      elseif entry.kind ~= "directory" then -- one that holds ignored entries stays
+      elseif entry.kind ~= "directory" then -- a directory that holds ignored entries stays
         return nil, errors.local_file(job.op, path, problem)
       end
     end

@@ -2,7 +2,7 @@
 
 local tree_count = {}
 
---- What `upload_dir` and `download_dir` have transferred.
+--- The numbers of files and bytes that `upload_dir` or `download_dir` has transferred.
 --- ```lua
 --- local count = assert(sandbox.files:upload_dir(".", "/work"))
 --- print(count.files, count.directories, count.symlinks, count.bytes, count.skipped, count.unchanged, count.deleted)

@@ -60,7 +60,7 @@ end
 ---@param op string
 ---@param file opensandbox.FileUpload
 ---@param opts table as for upload_files
----@param path string what the user calls the file; a command finds it there, because a command need not see where a symlink of execd leads
+---@param path string as the user wrote it; a command finds it there, because a command need not see where a symlink of execd leads
 ---@return true? ok
 ---@return opensandbox.Error? err
 function verification.upload(target, op, file, opts, path)

@@ -47,7 +47,7 @@ end
 
 --- Makes the error for a response that does not have the form of its route.
 ---@param ex opensandbox.Exchange
----@param text string what is wrong
+---@param text string describes the problem
 ---@return opensandbox.Error
 function call.unexpected_response(ex, text)
   local encoding = ex.headers["content-encoding"]
@@ -139,7 +139,8 @@ local function no_time_error(request)
   return retry.set_retryable(errors.new(fields), true)
 end
 
--- Shortens the time limit of a request to what is left to the view of the HTTP client that sends it. Returns an error if nothing is left.
+-- Shortens the time limit of a request to the time that is left to the view of the HTTP client that sends it. Returns an error if nothing
+-- is left.
 local function limit_time(http, request)
   local left = http.limit and http.limit:remaining()
   local own = request.timeout or 0

@@ -1,5 +1,5 @@
---- Requests that create an object on a server. When nobody waits for the response any more, the request continues in the background, and
---- the object that it creates is deleted.
+--- Requests that create an object on a server. When the caller waits no longer for the response, the request continues in the background,
+--- and the object that it creates is deleted.
 --
 -- A caller stops waiting in one of three ways. Its task is cancelled, or its coroutine ends: the exchange reports that to `on_abandon`. The
 -- client is closed: see continue_in_background. The Lua state closes, or the host drops the coroutine: a finalizer waits for the response.
@@ -144,7 +144,7 @@ end
 ---@field best_effort? boolean the object ends with its sandbox, so that one attempt to delete it is enough
 ---@field find_request? fun(): table makes the prepared request that finds the object if the response is lost; its `decode` returns a list: the object, or nothing. With this, the caller owns the resource of an object that was created, until it releases that
 
---- Has the object of a request deleted when nobody waits for the response.
+--- Has the object of a request deleted when the caller waits no longer for the response.
 ---@param client opensandbox.Client
 ---@param request table for a plain call, with `decode`; gets the hooks that this needs
 ---@param delete_request fun(created: any): table? makes the prepared request that deletes the object; gets the result of `decode`

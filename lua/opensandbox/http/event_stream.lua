@@ -19,7 +19,7 @@ Stream.__name = "opensandbox.Stream"
 --- Opens a stream.
 ---@param client opensandbox.Client
 ---@param request table prepared, as for call.open
----@param decode fun(event: table): any, string? returns the value for the JSON object of an event, or nil and what is wrong
+---@param decode fun(event: table): any, string? returns the value for the JSON object of an event, or nil and the problem
 ---@return opensandbox.Stream? stream
 ---@return opensandbox.Error? err
 function stream.open(client, request, decode)

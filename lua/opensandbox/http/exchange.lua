@@ -228,7 +228,7 @@ end
 function Exchange:wait_for_progress()
   local called_user, err, pause = self:send_body_chunks()
   if err then return err end
-  -- A reader function can make calls of its own. What happened to this transfer meanwhile will not be reported again.
+  -- A reader function can make calls of its own. News of this transfer that came meanwhile will not be reported again.
   if called_user and not pause then return nil end
   self.wait.seconds = pause
   local interruption, reason = loop.wait(self.wait)
@@ -356,7 +356,7 @@ function Exchange:frame()
   end
 end
 
--- Continues other code that waits for the transfer, because the core reports nothing more about one that was closed or detached.
+-- Continues other code that waits for the transfer, because the core reports nothing more about a closed or detached transfer.
 local function wake_others(self)
   self.is_closed = true
   local wait = self.wait

@@ -92,13 +92,13 @@ function HttpClient:within(limit)
   return setmetatable({ limit = limit }, { __index = self })
 end
 
---- Returns the time limit of a call that names none: what is left to the view, or the client's option `timeout`.
+--- Returns the time limit of a call that names none: the time that is left to the view, or the client's option `timeout`.
 ---@return number seconds
 function HttpClient:default_timeout()
   return self.limit and self.limit:remaining() or self.timeouts.timeout
 end
 
--- Sets the time limit of a request that has none. An error then names the whole time of the view, and not what was left of it.
+-- Sets the time limit of a request that has none. An error then names the whole time of the view, and not the rest of it.
 local function set_timeout(self, request)
   if request.timeout then return end
   request.timeout, request.budget = self:default_timeout(), self.limit and self.limit.seconds
@@ -129,7 +129,7 @@ function HttpClient:notify_activity(ex)
   if listener then listener:on_activity(ex) end
 end
 
--- Returns what all hooks of the user receive about a request.
+-- Returns the facts that all hooks of the user receive about a request.
 local function facts_of(request)
   return { op = request.op, method = request.method, url = url.redacted(request.url), sandbox_id = request.sandbox_id,
     destination = request.to_endpoint and "sandbox" or "server" }
@@ -230,7 +230,7 @@ local function same_origin(a, b)
   return a and b and a.scheme == b.scheme and a.host:lower() == b.host:lower() and a.port == b.port
 end
 
--- Returns whether an endpoint is a proxy of the lifecycle server, or one that the user has named.
+-- Returns whether an endpoint is a proxy of the lifecycle server, or a proxy that the user has named.
 local function receives_key(self, endpoint)
   local parsed = endpoint.proxied and url.parse(endpoint.url)
   for _, origin in ipairs(self._key_origins) do

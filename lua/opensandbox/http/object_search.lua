@@ -49,7 +49,7 @@ function ObjectSearch:begin()
   return self.create_runs and RESPONSE_DELAY or nil
 end
 
---- Decides what follows a request that has found nothing.
+--- Decides about the next request after a request that has found nothing.
 ---@param err? opensandbox.Error nil: the server has answered with an empty list
 ---@return number? seconds until the next request; nil: the search ends
 ---@return boolean? is_absent the object was not created

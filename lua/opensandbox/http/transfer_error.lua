@@ -1,4 +1,4 @@
---- What a failed transfer of the core means to the caller: the kind, text and hint of the error.
+--- The error for a failed transfer of the core: its kind, text and hint.
 
 local errors = require "opensandbox.base.errors"
 local find_proxy = require("opensandbox.http.proxy").of

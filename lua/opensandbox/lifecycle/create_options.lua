@@ -9,7 +9,7 @@ local tables = require "opensandbox.base.tables"
 
 local create_options = {}
 
---- What a sandbox is created with.
+--- The options of a new sandbox.
 --- ```lua
 --- local sandbox = assert(client:create {
 ---   image = "python:3.12", image_auth = { username = "robot", password = password }, entrypoint = { "sleep", "infinity" },
@@ -35,7 +35,7 @@ local create_options = {}
 ---@field resource_limits? table<string, string> default cpu = "1", memory = "2Gi"
 ---@field resource_requests? table<string, string> Kubernetes only; servers before 0.2.1 use the limits instead
 ---@field network_policy? opensandbox.NetworkPolicy the hosts that it can reach, for example opensandbox.egress.only("pypi", "my.host.example")
----@field platform? { os: string, arch: string } what it must run on
+---@field platform? { os: string, arch: string } the platform that it needs
 ---@field volumes? table[] as the API describes them, keys in snake_case
 ---@field secure_access? boolean requests to its ports need a token, which endpoints then carry as a header
 ---@field credential_proxy? boolean|table true: the sidecar can add credentials to its requests, see sandbox.vault; needs a network_policy

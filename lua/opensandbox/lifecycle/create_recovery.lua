@@ -1,8 +1,8 @@
 --- Creates a sandbox so that none is left behind: POST /sandboxes.
 --
 -- The request is never sent twice, because the server cannot know that both are the same. Every create carries a unique label.
--- If its response is lost, or if nobody waits for it, the sandbox is searched by that label in the background. The caller waits for the
--- search as long as its time limit allows. A sandbox that is found later has no owner, and is deleted.
+-- If its response is lost, or if the caller waits no longer, the sandbox is searched by that label in the background. The caller waits for
+-- the search as long as its time limit allows. A sandbox that is found later has no owner, and is deleted.
 
 local create_options = require "opensandbox.lifecycle.create_options"
 local create_rollback = require "opensandbox.http.create_rollback"
@@ -38,7 +38,7 @@ local function find_request(http, label)
   return http:lifecycle_request(request)
 end
 
--- Returns what to do about a create from a template that the server refused, or nil. A server without templates
+-- Returns the hint for a create from a template that the server refused, or nil. A server without templates
 -- reports that options are missing, because templates set them.
 local function template_hint(err)
   if err.code:find("TEMPLATE_NOT_FOUND", 1, true) then

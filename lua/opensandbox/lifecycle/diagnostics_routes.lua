@@ -17,14 +17,14 @@ local diagnostics_routes = {}
 --- ```
 ---@class opensandbox.Diagnostics
 ---@field kind string "logs" or "events"
----@field scope string what they are about
+---@field scope string their subject
 ---@field content? string the text, if the response contains it
 ---@field content_url? string where the text can be fetched, if the response does not contain it
 ---@field content_type? string the MIME type of the text
 ---@field content_length? integer bytes
 ---@field expires_at? number Unix seconds: when the URL becomes invalid
 ---@field truncated boolean the text is not complete
----@field warnings string[] what the server could not read
+---@field warnings string[] about sources that the server could not read
 
 local function diagnostics(object)
   local content, content_url = fields.text(object.content), fields.text(object.contentUrl)

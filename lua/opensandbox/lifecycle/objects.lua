@@ -3,7 +3,6 @@
 local each = require "opensandbox.base.each"
 local fields = require "opensandbox.base.fields"
 local headers = require "opensandbox.http.headers"
-local ports = require "opensandbox.lifecycle.ports"
 local time = require "opensandbox.base.time"
 local url = require "opensandbox.base.url"
 
@@ -16,11 +15,7 @@ objects.CREATE_LABEL = "opensandbox-lua-create"
 --- The metadata key of the sandboxes of a pool that several processes share: its value names the place in the pool. Users do not see it.
 objects.POOL_LABEL = "opensandbox-lua-pool"
 
---- The ports of the two services of a sandbox.
-objects.EXECD_PORT = ports.EXECD
-objects.EGRESS_PORT = ports.EGRESS
-
---- What the server knows about a sandbox.
+--- The server's facts about a sandbox.
 --- ```lua
 --- local info = assert(sandbox:info())
 --- print(info.id, info.state, info.reason, info.message, info.last_transition_at, info.created_at, info.expires_at)
@@ -39,7 +34,7 @@ objects.EGRESS_PORT = ports.EGRESS
 ---@field image? string the image that it was created from
 ---@field snapshot_id? string the snapshot that it was restored from
 ---@field entrypoint? string[] the command that keeps it running
----@field platform? { os: string, arch: string } what it runs on, if the create asked for it
+---@field platform? { os: string, arch: string } its platform, if the create asked for one
 ---@field extensions? table<string, string> those of the create
 ---@field raw table the decoded JSON object of the response
 
@@ -86,7 +81,7 @@ end
 ---@field sandbox_id string the sandbox that it belongs to
 ---@field proxied boolean requests pass through the lifecycle server's proxy
 ---@field literal_paths? boolean internal: its file routes use every path unchanged, as those of isolated sessions do
----@field origin? string what the sandbox was made from, as far as the server reports it: "template"
+---@field origin? string "template" if the sandbox was made from a template, as far as the server reports it
 
 --- The origin of a sandbox that was made from a template. Such a sandbox has no egress sidecar.
 objects.TEMPLATE_ORIGIN = "template"
@@ -107,8 +102,8 @@ function objects.endpoint(object, scheme, hosts)
   return { url = base, host = parsed.host, port = parsed.port, headers = to_send }
 end
 
---- Returns whether a JSON object carries metadata. What is deleted because it matches a filter is checked with this first: a request can
---- lose its query on its way, and then the server lists the sandboxes of others.
+--- Returns whether a JSON object carries metadata. Objects that are deleted because they match a filter are checked with this first,
+--- because a request can lose its query on its way, and then the server lists the sandboxes of others.
 ---@param object any decoded JSON
 ---@param metadata? table<string, string>
 ---@return boolean

@@ -18,9 +18,7 @@ readiness.BUILD_TIMEOUT = 900 -- of a snapshot or a template; the server's own l
 
 local INITIAL_BUILD_DELAY = 0.05 -- seconds
 local MAX_BUILD_DELAY = 2        -- seconds
-local PING_TIMEOUT = 2        -- seconds: a paused container accepts connections and never responds
-local MAX_REQUEST_SHARE = 1 / 3 -- of the whole time limit, so that one request that hangs leaves time for another
-local MIN_REQUEST_TIMEOUT = 1 -- seconds
+local PING_TIMEOUT = 2           -- seconds: a paused container accepts connections and never responds
 
 -- Statuses that do not change by waiting. 404 and 5xx change while a sandbox starts.
 local refusals = { [400] = true, [401] = true, [403] = true, [405] = true, [422] = true, [501] = true }
@@ -36,12 +34,6 @@ end
 local Wait = {}
 Wait.__index = Wait
 
--- Seconds for the next request.
-function Wait:request_timeout()
-  local limit = self.limit
-  return limit:clamp(math.max(limit.seconds * MAX_REQUEST_SHARE, MIN_REQUEST_TIMEOUT))
-end
-
 -- Remembers a failure that can pass. The time limit cuts off the last request, so an
 -- earlier failure is more informative.
 function Wait:remember(err)
@@ -55,7 +47,7 @@ function Wait:get_info()
     self.given_info = nil
     return info
   end
-  local info, err = self.client:get_sandbox(self.id, { timeout = self:request_timeout() })
+  local info, err = self.client:get_sandbox(self.id, { timeout = self.limit:request_timeout() })
   if info then return info end
   if sandbox_state.is_absence(err) then return nil, sandbox_state.gone(self.op, self.id, err) end
   if not err.retryable then return nil, err end
@@ -66,7 +58,7 @@ end
 function Wait:ping(execd)
   local ok, err
   if not execd then
-    execd, err = self.client:discover_execd(self.id, { timeout = self:request_timeout() })
+    execd, err = self.client:discover_execd(self.id, { timeout = self.limit:request_timeout() })
     if not execd then return nil, err end
   end
   ok, err = self.client:ping(execd, { timeout = self.limit:clamp(PING_TIMEOUT) })
@@ -149,7 +141,7 @@ function readiness.wait(client, op, id, limit, opts)
   local wait = setmetatable({
     client = client:for_op(op), op = op, id = id, limit = limit, option = opts.option or "timeout", on_state = opts.on_state,
     ready = opts.ready, needs_ping = opts.ping ~= false, resumes = opts.resumes, given_info = opts.info, given_execd = opts.execd,
-    info = nil,  -- the last one that was received
+    info = nil,  -- of the last response
     execd = nil, -- the endpoint that answered
     cause = nil, -- the last failure that can pass
     is_reached = false, -- the ping has succeeded, and the user's check has not
@@ -159,7 +151,7 @@ function readiness.wait(client, op, id, limit, opts)
   return nil, err or wait:timeout_error()
 end
 
--- Waits until what `wait.get(timeout)` returns is in the state `wait.wanted`.
+-- Waits until the object that `wait.get(timeout)` returns is in the state `wait.wanted`.
 -- wait: noun ("the snapshot"); final(info): the error for a state that is never followed by the wanted one, or nil; code and sandbox_id of the
 -- timeout; delays for polling.poll
 local function wait_for_state(client, op, limit, wait)

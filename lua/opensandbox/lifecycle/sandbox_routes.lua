@@ -9,6 +9,7 @@ local json = require "opensandbox.base.json"
 local objects = require "opensandbox.lifecycle.objects"
 local options = require "opensandbox.base.options"
 local pagination = require "opensandbox.lifecycle.pagination"
+local ports = require "opensandbox.lifecycle.ports"
 local readiness = require "opensandbox.lifecycle.readiness"
 local requests = require "opensandbox.lifecycle.sandbox_requests"
 local time = require "opensandbox.base.time"
@@ -253,7 +254,7 @@ end
 ---@return opensandbox.Endpoint? execd
 ---@return opensandbox.Error? err
 function sandbox_routes:discover_execd(id, opts)
-  return self:for_op(self.op or "discover_execd"):get_endpoint(id, objects.EXECD_PORT, opts)
+  return self:for_op(self.op or "discover_execd"):get_endpoint(id, ports.EXECD, opts)
 end
 
 --- Returns the endpoint of a sandbox's egress API: GET /sandboxes/{id}/endpoints/18080. Only a sandbox that was created with a
@@ -266,7 +267,7 @@ end
 ---@return opensandbox.Endpoint? egress
 ---@return opensandbox.Error? err
 function sandbox_routes:discover_egress(id, opts)
-  return self:for_op(self.op or "discover_egress"):get_endpoint(id, objects.EGRESS_PORT, opts)
+  return self:for_op(self.op or "discover_egress"):get_endpoint(id, ports.EGRESS, opts)
 end
 
 --- The options of `client:wait_ready`.

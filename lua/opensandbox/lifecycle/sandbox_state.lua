@@ -1,4 +1,4 @@
---- What the state of a sandbox means for a call that needs a running one: errors of kind `state` with the remedy.
+--- The errors of calls that need a running sandbox, explained by the state of the sandbox: errors of kind `state` with the remedy.
 
 local core = require "opensandbox.core"
 local errors = require "opensandbox.base.errors"
@@ -7,9 +7,9 @@ local sandbox_requests = require "opensandbox.lifecycle.sandbox_requests"
 
 local sandbox_state = {}
 
-local QUESTION_TIMEOUT = 5        -- seconds: the answer only improves an error
-local MIN_QUESTION_TIMEOUT = 0.75 -- seconds, if the time of the call is over already: no call outlives its time limit by a second
-local MAX_ANSWER_AGE = 1 -- seconds
+local LOOKUP_TIMEOUT = 5        -- seconds: the answer only improves an error
+local MIN_LOOKUP_TIMEOUT = 0.75 -- seconds, if the time of the call is over already: no call outlives its time limit by a second
+local MAX_LOOKUP_AGE = 1        -- seconds
 
 local final_states = { Failed = true, Terminated = true, Stopping = true }
 local idle_states = { Paused = true, Pausing = true }
@@ -72,28 +72,28 @@ local function may_be_down(err)
   return is_gateway and gateway_statuses[err.status]
 end
 
--- The last answers of servers, by HTTP client and sandbox id: { at, info, problem }. Many calls may fail at the same time.
-local answers = setmetatable({}, { __mode = "k" })
+-- The last lookups, by HTTP client and sandbox id: { at, info, problem }. Many calls may fail at the same time.
+local lookups = setmetatable({}, { __mode = "k" })
 
--- Looks a sandbox up, or returns an answer that is new enough. A sandbox that ran or was paused is always looked up again, because it can
+-- Looks a sandbox up, or returns the last lookup if it is new enough. A sandbox that ran or was paused is always looked up again, because it can
 -- have been deleted or resumed since then.
 local function look_up(client, request)
-  local by_id = answers[client.http] or {}
-  local answer = by_id[request.sandbox_id]
-  local can_differ = answer and answer.info and not final_states[answer.info.state]
-  if not answer or can_differ or core.now() - answer.at > MAX_ANSWER_AGE then
+  local by_id = lookups[client.http] or {}
+  local lookup = by_id[request.sandbox_id]
+  local can_differ = lookup and lookup.info and not final_states[lookup.info.state]
+  if not lookup or can_differ or core.now() - lookup.at > MAX_LOOKUP_AGE then
     local info, problem = client.http:call(request)
-    answer = { at = core.now(), info = info, problem = problem }
-    answers[client.http] = { [request.sandbox_id] = answer } -- the others are soon too old
+    lookup = { at = core.now(), info = info, problem = problem }
+    lookups[client.http] = { [request.sandbox_id] = lookup } -- the others are soon too old
   end
-  return answer.info, answer.problem
+  return lookup.info, lookup.problem
 end
 
 --- Explains an error of a call to a sandbox's endpoint by the state of the sandbox: GET /sandboxes/{id}.
 ---@param client opensandbox.Client
 ---@param op string the method that the user called
 ---@param err opensandbox.Error
----@param shielded? boolean a cancelled task may wait for the answer, as for that of the call
+---@param shielded? boolean a cancelled task may wait for the response, as for that of the call
 ---@param seconds number that the call has left
 ---@return opensandbox.Error err of kind `state` when the sandbox is gone, paused or failed, with the given error as its cause; else the given one
 function sandbox_state.explain(client, op, err, shielded, seconds)
@@ -102,7 +102,7 @@ function sandbox_state.explain(client, op, err, shielded, seconds)
   local request = sandbox_requests.get(op, id)
   request.shielded, request.decode = shielded, objects.sandbox_info
   if err.kind == "timeout" then seconds = 0 end
-  request.timeout = math.max(MIN_QUESTION_TIMEOUT, math.min(seconds, QUESTION_TIMEOUT))
+  request.timeout = math.max(MIN_LOOKUP_TIMEOUT, math.min(seconds, LOOKUP_TIMEOUT))
   local info, problem = look_up(client, request)
   local explanation
   if problem and problem.kind == "cancelled" then

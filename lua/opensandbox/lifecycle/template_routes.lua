@@ -22,11 +22,11 @@ local template_routes = {}
 ---@class opensandbox.TemplateInfo
 ---@field id string its name, for `client:create { template_id = }`
 ---@field image string the image that it is built from
----@field publish string where the server puts what it builds
+---@field publish string where the server puts the built files
 ---@field format? string "native" or "overlaybd"
 ---@field state string `Pending`, `Building`, `Succeeded`, `Failed`: an open set
 ---@field message? string why it has failed
----@field manifest_ref? string where the server has put it, for one that is Succeeded
+---@field manifest_ref? string where the server has put it, if the state is Succeeded
 ---@field metadata table<string, string> that of the create
 ---@field entrypoint? string[] the command that keeps its sandboxes running
 ---@field env? table<string, string> environment variables of its sandboxes
@@ -64,7 +64,7 @@ end
 --- ```
 ---@class opensandbox.TemplateOpts
 ---@field image string the image that it is built from
----@field publish string where the server puts what it builds: "s3://BUCKET/PATH"
+---@field publish string where the server puts the built files: "s3://BUCKET/PATH"
 ---@field resource_limits? table<string, string> cpu, memory and disk of its sandboxes; default "1", "512Mi", "2Gi"
 ---@field entrypoint? string[] default: a command that only waits
 ---@field env? table<string, string> names of letters, digits and `_`

@@ -65,7 +65,7 @@ end
 ---@param fn function
 ---@param ... any its arguments
 ---@return boolean ok
----@return any ... the results of the function, or what it raised
+---@return any ... the results of the function, or the raised error
 function coxpcall.pcall(fn, ...)
   if needs_coroutine and coxpcall.running() then return without_trace(in_coroutine(fn, ...)) end
   return pcall(fn, ...)

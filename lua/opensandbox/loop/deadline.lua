@@ -10,6 +10,9 @@ Deadline.__index = Deadline
 
 local deadline = {}
 
+local MAX_REQUEST_SHARE = 1 / 3 -- of the whole time
+local MIN_REQUEST_TIMEOUT = 1   -- seconds
+
 --- The seconds that are left of a limit that has passed. They are more than 0, because 0 means no limit. A request with so little time is not
 --- sent.
 deadline.NO_TIME = 1e-6
@@ -31,6 +34,13 @@ end
 ---@return number
 function Deadline:clamp(seconds)
   return math.min(self:remaining() or seconds, seconds)
+end
+
+--- Returns the time limit of one request of several, at most the seconds that are left. It is a part of the whole time, so that a request
+--- that hangs leaves time for another one.
+---@return number seconds
+function Deadline:request_timeout()
+  return self:clamp(math.max(self.seconds * MAX_REQUEST_SHARE, MIN_REQUEST_TIMEOUT))
 end
 
 --- Makes the error that replaces a result after the time has run out.

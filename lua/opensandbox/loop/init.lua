@@ -130,7 +130,7 @@ function loop.sleep(op, seconds, shielded, owner)
   if interruption then return loop.interrupted(op, interruption, reason) end
 end
 
---- Called when the host has ended the coroutine of a waiter, which will never continue. The owner of its wait abandons what it waits for.
+--- Called when the host has ended the coroutine of a waiter, which will never continue. The owner of its wait abandons the operation.
 ---@param waiter opensandbox.Waiter
 function loop.abandon(waiter)
   local wait = scheduler.unpark(waiter)

@@ -25,7 +25,7 @@
 ---@field registry? table the table in which the waiter is found during the wait
 ---@field key? any its key in that table
 ---@field shielded? boolean a cancelled task may wait here, because the call deletes or stops something
----@field checked_at? integer set by scheduler.expect and by the scheduler: the number of changes after which the code checks for itself whether what it waits for has happened
+---@field checked_at? integer set by scheduler.expect and by the scheduler: the number of changes after which the code checks for itself whether the awaited event has happened
 ---@field owner? table its method `abandon` is called if the host ends the coroutine during the wait
 
 local core = require "opensandbox.core"
@@ -40,7 +40,7 @@ local transports = setmetatable({}, { __mode = "k" })
 local watched = setmetatable({}, { __mode = "k" }) -- by transport: { poller, fd }, the poller that watches the descriptor
 local timers = new_timers()
 local first, last -- of the list of waiters that the next step resumes; a list needs no memory to grow
-local changes = 0 -- number of moments at which code that is about to wait may have missed what it waits for
+local changes = 0 -- number of moments at which code that is about to wait may have missed the event
 local parked = 0 -- number of waiters, without those that block
 local poller
 
@@ -139,7 +139,7 @@ function scheduler.has_work()
   return false
 end
 
---- Ends the wait of a waiter, because what it waits for has happened. The host is notified once, even if this is called several times.
+--- Ends the wait of a waiter, because the awaited event has happened. The host is notified once, even if this is called several times.
 ---@param waiter? opensandbox.Waiter nil: no code waits yet; code that is about to wait checks again if its wait is one of `expect`
 function scheduler.wake(waiter)
   changes = changes + 1
@@ -177,8 +177,8 @@ function scheduler.unpark(waiter)
   return wait
 end
 
---- Makes a wait for what is reported once. The code checks from now on, before each wait, whether it has happened already, and continues
--- with another check whenever the wait ends.
+--- Makes a wait for an event that is reported once. The code checks from now on, before each wait, whether it has happened already, and
+-- continues with another check whenever the wait ends.
 ---@param wait opensandbox.Wait
 ---@return opensandbox.Wait wait
 function scheduler.expect(wait)

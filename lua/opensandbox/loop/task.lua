@@ -19,8 +19,8 @@ local scheduler = require "opensandbox.loop.scheduler"
 ---@field waiter? opensandbox.Waiter internal: of the task's own coroutine, while its function runs
 ---@field on_end? fun(task: opensandbox.Task) internal
 ---@field ended? boolean internal
----@field results? table internal: what the function returned, with its number `n`
----@field failure? { value: any } internal: what the function raised
+---@field results? table internal: the results of the function, with their number `n`
+---@field failure? { value: any } internal: the error that the function raised
 ---@field unhandled? { text?: string } internal: the report of an error for which no code waits yet
 ---@field cancelling? boolean internal
 ---@field cancel_delivered? boolean internal: a wait has reported the cancellation
@@ -118,7 +118,7 @@ end
 
 --- Starts a function that does not work for the caller: it continues when the host ends the caller's coroutine.
 ---@param fn fun()
----@param on_end fun(task: opensandbox.Task) called when the task has ended, for whatever reason
+---@param on_end fun(task: opensandbox.Task) called when the task has ended, also if it failed or was cancelled
 ---@return opensandbox.Task
 function task.spawn_detached(fn, on_end)
   return start(true, on_end, fn)

@@ -36,7 +36,7 @@ end
 ---@param at number the time when it is due
 function Timers:add(entry, at)
   local position = self.count + 1
-  entry.at, entry.position = at, false -- what needs memory comes first
+  entry.at, entry.position = at, false -- the step that needs memory comes first
   self[position] = entry
   entry.position, self.count = position, position
   sift_up(self, entry, position)

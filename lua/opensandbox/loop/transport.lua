@@ -35,7 +35,7 @@ function Transport:start(request)
   return self.multi:request(request)
 end
 
---- Moves the data of this transport only, waiting at most `seconds`, and wakes nobody. For code that cannot wait in the loop.
+--- Moves the data of this transport only, waiting at most `seconds`, and wakes no waiter. For code that cannot wait in the loop.
 ---@param seconds number
 function Transport:step(seconds)
   self.multi:step(seconds)

@@ -1,9 +1,9 @@
 --- The dispatcher of a pool: serves the requests of this process, and the reserve of idle sandboxes, from the pool's store.
 --
--- One *pass* at a time sends to the store what has changed, and asks it for what is wanted. A store that never waits is used at once, in
+-- One *pass* at a time sends the changes to the store, and asks it for sandboxes. A store that never waits is used at once, in
 -- the code that has caused the change; any other one in a background task. Tasks and the hooks of sandboxes refer to the dispatcher through
--- a weak reference, so that a pool that nobody holds is collected together with its idle sandboxes. A shared pool is held by its sandboxes
--- in use, whose leases it renews.
+-- a weak reference, so that a pool without other references is collected together with its idle sandboxes. A shared pool is held by its
+-- sandboxes in use, whose leases it renews.
 
 local acquire_queue = require "opensandbox.pool.acquire_queue"
 local backoffs = require "opensandbox.loop.backoff"
@@ -31,7 +31,7 @@ local parts = lazy.modules { orphans = "opensandbox.pool.orphans" }
 ---@field failures integer failed creates since the last success
 ---@field error? opensandbox.Error of the last failed create
 ---@field closed boolean
----@field client_closed boolean what is left is for the other processes to delete
+---@field client_closed boolean the other processes delete the rest
 local Dispatcher = {}
 Dispatcher.__index = Dispatcher
 
@@ -42,7 +42,6 @@ local MAX_CONCURRENT_CREATES = 8  -- for the reserve; every waiting request has 
 local INITIAL_BACKOFF = 0.5       -- seconds without a create for the reserve after a failure
 local MAX_BACKOFF = 60            -- seconds
 local BACKOFF_FACTOR = 2
-local NEVER = math.huge           -- seconds
 local MAX_TICK = 1                -- seconds between two passes of a shared pool
 local TICKS_PER_LEASE = 8
 local MAX_STORE_POLL = 0.5        -- seconds between two passes of a shared pool in which requests wait
@@ -278,7 +277,7 @@ local function fill_reserve(self)
   end
 end
 
--- Sends what has changed, and serves requests and the reserve. Returns the seconds until the next pass that something waits for.
+-- Sends the changes, and serves requests and the reserve. Returns the seconds until the next pass that something waits for.
 local function pass(self)
   local ok, err = self.holdings:flush(OP)
   if ok and self.is_shared and not self.client_closed then ok, err = self.holdings:renew(OP) end
@@ -287,7 +286,7 @@ local function pass(self)
   ok, err = self:reap()
   if ok then ok, err, wait = serve(self) end
   if ok then ok, err, fill_wait = fill_reserve(self) end
-  return ok, err, math.min(wait or NEVER, fill_wait or NEVER)
+  return ok, err, math.min(wait or math.huge, fill_wait or math.huge)
 end
 
 --- Returns the seconds between two passes of a shared pool in which nothing happens.
@@ -332,7 +331,7 @@ local function schedule(self, wait)
   if not self:is_closed() and lacks and is_backing_off(self) and self:creating() == 0 then
     wait = math.min(wait, self.backoff_end:remaining())
   end
-  if wait < NEVER then pass_after(self, wait) end
+  if wait < math.huge then pass_after(self, wait) end
 end
 
 -- Runs passes until nothing has changed during the last one.
@@ -349,7 +348,7 @@ local function run_passes(self)
     self.next_reap = core.now() + self.session.lease / 2
     self.queue:fail_until(self:creating(), err)
   end
-  schedule(self, wait or NEVER)
+  schedule(self, wait or math.huge)
   scheduler.wake_all(self.watchers)
 end
 
@@ -377,7 +376,7 @@ function Dispatcher:stop()
   if self.is_shared then self:reconcile() end -- the leases of sandboxes in use are renewed until they are released
 end
 
---- Cancels the creates under way, which delete what they have created.
+--- Cancels the creates under way, which delete their sandboxes.
 function Dispatcher:cancel_creates()
   if self:is_ours() then self.creates:cancel() end
 end

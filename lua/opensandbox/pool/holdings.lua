@@ -1,4 +1,4 @@
---- The places of a pool that this process holds, see rules.lua: renews their leases, and sends what is to be recorded about them.
+--- The places of a pool that this process holds, see rules.lua: renews their leases, and sends the changes to be recorded.
 --
 -- A change is recorded here at once, and stays here until the store has answered it, so that an outage of the store loses none.
 

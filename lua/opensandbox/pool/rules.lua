@@ -1,9 +1,9 @@
 --- The rules of a pool that several processes share: every change of its places, as one atomic step.
 --
--- A place is a sandbox of the pool, or one that is being created. It counts towards `max_size`. A place is "idle", or a process holds it:
--- "creating", or "busy" (in use, or being deleted). A holding has a token that is never used again, and ends at a time, its lease, unless
--- it is renewed. An idle place changes its token when it is taken. So a step that is repeated, because its response was lost, has the same
--- result, and a late step of a former holder finds no place.
+-- A place is a sandbox of the pool, or a sandbox that is being created for it. It counts towards `max_size`. A place is "idle", or a
+-- process holds it: "creating", or "busy" (in use, or being deleted). A holding has a token that is never used again, and ends at a time,
+-- its lease, unless it is renewed. An idle place changes its token when it is taken. So a step that is repeated, because its response was
+-- lost, has the same result, and a late step of a former holder finds no place.
 --
 -- The rules are a text because Redis runs them, too: there they are a part of the script. They use Lua 5.1 without its libraries, and reach
 -- the data through the functions of `db`:

@@ -1,7 +1,7 @@
 --- A store for the pools of all workers of one nginx: a dictionary of `ngx.shared`, which outlives each worker and every reload.
 --
 -- The dictionary has no step that reads and writes, so an entry of it is a lock. The lock names its holder, because a worker can die
--- while it holds the lock: the others then remove it. The holder of the lock never waits, so that nobody waits long.
+-- while it holds the lock: the others then remove it. The holder of the lock never waits, so that no worker waits long.
 
 local core = require "opensandbox.core"
 local deadlines = require "opensandbox.loop.deadline"
@@ -11,7 +11,7 @@ local text_store = require "opensandbox.pool.text_store"
 
 local shared_dict_store = {}
 
-local LOCK_LIFETIME = 60   -- seconds until nginx removes a lock, if nobody else does
+local LOCK_LIFETIME = 60   -- seconds until nginx removes a lock, if no worker does
 local LOCK_TIMEOUT = 5     -- seconds that a step waits for the lock
 local POLL_INTERVAL = 0.002 -- seconds
 local NO_SUCH_PROCESS = 3  -- errno ESRCH

@@ -17,7 +17,7 @@ StoreSession.__index = StoreSession
 
 local store_session = {}
 
--- What every response contains, unless the store is empty.
+-- The fields that every response contains, unless the store is empty.
 local NUMBERS = { "idle", "busy", "creating", "min_idle", "max_size", "rate" }
 
 -- The kinds of errors, by their code.
@@ -85,7 +85,7 @@ local function send(self, op, request)
   return response
 end
 
--- Records what every response contains.
+-- Records the fields that every response contains.
 local function note(self, response)
   self.counts = response
   if self.epoch and response.epoch ~= self.epoch then self.was_emptied = true end

@@ -10,8 +10,8 @@ local values = require "opensandbox.cli.base.values"
 local command_arguments = {}
 
 local STDIN = 0
-local INPUT_NOTE_DELAY = 3        -- seconds without input after which we explain for what we wait
-local KEPT_OUTPUT = 1024          -- bytes of a command's output kept in memory: it is printed as it arrives
+local INPUT_NOTE_DELAY = 3        -- seconds without input after which we explain that we wait for input
+local MAX_OUTPUT = 1024           -- bytes of a command's output kept in memory: it is printed as it arrives
 local MAX_EXACT_OUTPUT = 2 ^ 30   -- bytes of a command's output with --exact, which is printed at the end
 
 -- The numbers of signals, by the names that execd reports.
@@ -104,7 +104,7 @@ function command_arguments.run(sandbox, args, env)
   if args.exact then
     opts.capture, opts.max_output = "exact", MAX_EXACT_OUTPUT
   else
-    opts.on_stdout, opts.on_stderr, opts.max_output = output.write, output.write_error, KEPT_OUTPUT
+    opts.on_stdout, opts.on_stderr, opts.max_output = output.write, output.write_error, MAX_OUTPUT
   end
   local result = check(sandbox:run(command_arguments.command(args.command), opts))
   if args.exact then

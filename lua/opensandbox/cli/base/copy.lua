@@ -32,7 +32,7 @@ end
 ---@param sandbox opensandbox.Sandbox
 ---@param from string local path
 ---@param to string
----@param opts { on_progress?: function, gitignore?: boolean } gitignore: leave out what the .gitignore files of a directory name
+---@param opts { on_progress?: function, gitignore?: boolean } gitignore: omit the files that the .gitignore files of a directory name
 function copy.upload(sandbox, from, to, opts)
   local kind, problem = copy.local_kind(from)
   if kind ~= "file" and kind ~= "directory" then

@@ -6,7 +6,7 @@ local DEFAULT_SERVER = "^%u+ http://localhost:8080/" -- the request line of a ca
 
 local NO_SERVER_HINT = "Name a server with --url or OPEN_SANDBOX_DOMAIN, or start a development server here with 'opensandbox dev'"
 
--- Phrases of the library's hints, and what the user of the program can write instead.
+-- Phrases of the library's hints, and the texts for the user of the program.
 local PHRASES = {
   { "OPEN_SANDBOX_DOMAIN, or the first argument of opensandbox.new", "--url or OPEN_SANDBOX_DOMAIN" },
   { "OPEN_SANDBOX_API_KEY, or the second argument of opensandbox.new", "--key or OPEN_SANDBOX_API_KEY" },

@@ -12,7 +12,7 @@ failure.EXIT = {
   TIMEOUT = 124,         -- a time limit of the user ran out, as with timeout(1)
   CANNOT_RUN = 125,      -- `run`, `exec` and `shell`: opensandbox failed itself, so this is no code of the command
   SIGNAL = 128,          -- and the number of the signal that ended the command or this program
-  CLOSED_OUTPUT = 141,   -- nobody reads the output any more
+  CLOSED_OUTPUT = 141,   -- the reader of the output has closed it
 }
 
 ---@class opensandbox.cli.Failure
@@ -46,7 +46,7 @@ function failure.is(value)
 end
 
 --- Returns the text of an error that the library raised about an argument, without the position in its source and without the method.
----@param value any what was raised
+---@param value any the raised error
 ---@return string? problem nil for any other error
 function failure.argument_problem(value)
   if type(value) ~= "string" then return nil end

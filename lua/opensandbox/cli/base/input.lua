@@ -9,7 +9,7 @@ local STDIN = 0
 
 --- Waits for input and reads it. Other tasks run meanwhile. A failure is raised, and so is the error of a cancelled task.
 ---@param seconds? number the longest wait, default: no limit
----@param when_closed? string what to return when there is no standard input; default: that is a failure
+---@param when_closed? string the text to return when there is no standard input; default: that is a failure
 ---@return string? bytes "" at the end; nil when the time has passed
 function input.read(seconds, when_closed)
   local bytes, err, name = event_loop.read(STDIN, seconds)

@@ -1,4 +1,4 @@
---- What the program prints: results on standard output, as a table or as JSON; everything else on standard error.
+--- The output of the program: results on standard output, as a table or as JSON; everything else on standard error.
 
 local core = require "opensandbox.core"
 local failure = require "opensandbox.cli.base.failure"
@@ -15,7 +15,7 @@ local output = {}
 local STDOUT, STDERR = 1, 2
 local MAX_NOTE = 4000 -- bytes
 
-local COLORS = { bold = "1", red = "31", green = "32", yellow = "33", dim = "2" }
+local COLORS = { bold = "1", red = "31", green = "32", yellow = "33" }
 
 -- Returns whether a stream can show colors, see https://no-color.org.
 local function is_colored(fd)
@@ -28,7 +28,8 @@ local function paint(fd, color, text)
   return ("\27[%sm%s\27[0m"):format(COLORS[color], text)
 end
 
---- Writes bytes to standard output. If nobody reads them any more, the program exits as if SIGPIPE had ended it, after it has cleaned up.
+--- Writes bytes to standard output. If their reader has closed the pipe, the program exits as if SIGPIPE had ended it, after it has cleaned
+--- up.
 ---@param bytes string
 function output.write(bytes)
   local ok, problem, name = core.write(STDOUT, bytes)

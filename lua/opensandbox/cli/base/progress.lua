@@ -20,7 +20,7 @@ local function line(name, done, total, seconds)
   return ("%s [%s] %3d%%  %s  %s"):format(name, bar, math.floor(part * 100), show.bytes(done), rate)
 end
 
---- Does some work, and shows how far it is. The bar is removed at its end, whatever that is.
+--- Does some work, and shows how far it is. The bar is removed when the work has ended or failed.
 ---@param name string
 ---@param work fun(on_progress?: fun(done: number, total?: number))
 function progress.show(name, work)

@@ -62,7 +62,7 @@ function Keys:send()
       self.has_failed = true
       return
     end
-    if not sent then output.write(BELL) end -- these keys are lost: what came before them may be, and they could mean something else then
+    if not sent then output.write(BELL) end -- these keys are lost, because earlier ones may be, and they could mean something else then
   end
 end
 
@@ -82,7 +82,7 @@ function Keys:finish()
   self.task:cancel()
 end
 
--- Sends what is typed, until Ctrl-P Ctrl-Q. A Ctrl-P waits for the next key, which decides what it means. Returns whether it was detached.
+-- Sends the typed keys, until Ctrl-P Ctrl-Q. A Ctrl-P waits for the next key, which decides its meaning. Returns whether it was detached.
 local function send_keys(terminal)
   local typed = setmetatable({ terminal = terminal, waiting = "", task = nil, has_failed = false }, Keys)
   local held = ""
@@ -103,7 +103,7 @@ local function send_keys(terminal)
   end
 end
 
--- Connects the two terminals. Returns the exit code, or nil and what terminal:detach() returned.
+-- Connects the two terminals. Returns the exit code, or nil and the results of terminal:detach().
 local function connect(terminal)
   local detached
   local keys = opensandbox.spawn(function()

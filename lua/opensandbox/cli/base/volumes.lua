@@ -10,7 +10,7 @@ local volumes = {}
 ---@field to string path in the sandbox
 ---@field mode "rw"|"ro"|"out" both ways, only in, only back
 
---- Checks that what will be copied in exists, before a sandbox is created.
+--- Checks that the files to copy in exist, before a sandbox is created.
 ---@param list opensandbox.cli.Volume[]
 function volumes.check(list)
   for _, volume in ipairs(list) do
@@ -26,14 +26,14 @@ end
 --- Copies in.
 ---@param sandbox opensandbox.Sandbox
 ---@param list opensandbox.cli.Volume[]
----@param gitignore? boolean leave out what .gitignore files name
+---@param gitignore? boolean omit the files that .gitignore files name
 function volumes.upload(sandbox, list, gitignore)
   for _, volume in ipairs(list) do
     if volume.mode ~= "out" then copy.upload(sandbox, volume.from, volume.to, { gitignore = gitignore }) end
   end
 end
 
---- Copies back what has changed. A file that the command deleted in the sandbox stays here.
+--- Copies changed files back. A file that the command deleted in the sandbox stays here.
 ---@param sandbox opensandbox.Sandbox
 ---@param list opensandbox.cli.Volume[]
 function volumes.download(sandbox, list)

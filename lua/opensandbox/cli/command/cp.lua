@@ -9,7 +9,7 @@ local progress = require "opensandbox.cli.base.progress"
 
 local cp = { example = "opensandbox cp ./src SANDBOX:/work/src", has_no_result = true }
 
-local CHUNK = 65536 -- bytes
+local CHUNK_SIZE = 65536 -- bytes
 
 function cp.declare(parser)
   parser:argument("from", "A local path, SANDBOX:PATH, or - for standard input."):argname "FROM"
@@ -54,10 +54,10 @@ local function download(sandbox, from, to)
     end)
   end
   local reader = check(sandbox.files:open(from))
-  local bytes, err = reader:read(CHUNK)
+  local bytes, err = reader:read(CHUNK_SIZE)
   while bytes do
     output.write(bytes)
-    bytes, err = reader:read(CHUNK)
+    bytes, err = reader:read(CHUNK_SIZE)
   end
   if err then error(err, 0) end
 end

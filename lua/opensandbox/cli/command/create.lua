@@ -31,7 +31,7 @@ function create.run(context)
   else
     output.write(sandbox.id .. "\n")
   end
-  sandbox:detach() -- last: a sandbox whose id nobody received is deleted
+  sandbox:detach() -- last: a sandbox whose id was not printed is deleted
 end
 
 return create

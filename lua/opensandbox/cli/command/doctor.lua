@@ -1,4 +1,4 @@
---- `opensandbox doctor`: what is installed, which server answers, and what the key may do. It changes nothing.
+--- `opensandbox doctor`: shows the installed parts, the server that answers, and the rights of the key. It changes nothing.
 
 local core = require "opensandbox.core"
 local error_text = require "opensandbox.cli.base.error_text"
@@ -47,7 +47,7 @@ local function check_installation(add)
   check_devserver(add)
 end
 
--- Checks the server without a key, then what the key may do. The routes only read.
+-- Checks the server without a key, then the rights of the key. The routes only read.
 local function check_server(add, client)
   add("server", "ok", client.url)
   local healthy, err = client:health()

@@ -3,10 +3,10 @@
 local check = require "opensandbox.cli.base.check"
 local json = require "opensandbox.base.json"
 local opensandbox = require "opensandbox"
+local tool_parameters = require "opensandbox.cli.mcp.parameters"
 local utf8 = require "opensandbox.base.utf8"
 
-local ID = { "sandbox_id", "string", "Id of the sandbox.", required = true }
-local CONNECT = { "connect_if_missing", "boolean", "Accepted for compatibility; the sandbox is always connected to." }
+local ID, CONNECT = tool_parameters.SANDBOX_ID, tool_parameters.CONNECT
 
 local MAX_OUTPUT = 64 * 1024 -- bytes of each stream: a model reads the result
 

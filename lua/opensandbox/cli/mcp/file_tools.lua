@@ -4,10 +4,10 @@ local base64 = require "opensandbox.base.base64"
 local check = require "opensandbox.cli.base.check"
 local failure = require "opensandbox.cli.base.failure"
 local json = require "opensandbox.base.json"
+local tool_parameters = require "opensandbox.cli.mcp.parameters"
 local utf8 = require "opensandbox.base.utf8"
 
-local ID = { "sandbox_id", "string", "Id of the sandbox.", required = true }
-local CONNECT = { "connect_if_missing", "boolean", "Accepted for compatibility; the sandbox is always connected to." }
+local ID, CONNECT = tool_parameters.SANDBOX_ID, tool_parameters.CONNECT
 local ENCODING = { "encoding", "string", "utf-8, or base64 for bytes.", default = "utf-8" }
 
 local MAX_READ = 1024 * 1024 -- bytes: a model reads the result

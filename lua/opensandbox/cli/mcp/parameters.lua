@@ -1,4 +1,4 @@
---- The parameters of a tool: their JSON schema, and the check of what a client sends.
+--- The parameters of a tool: their JSON schema, and the check of the values that a client sends.
 --
 -- A parameter is { name, kind, description, required = true, default =, fields = }, where `fields` are the parameters of each entry of a list
 -- of kind "entries", or of an "object".
@@ -7,6 +7,12 @@ local each = require "opensandbox.base.each"
 local json = require "opensandbox.base.json"
 
 local parameters = {}
+
+--- The parameter that names the sandbox of a tool.
+parameters.SANDBOX_ID = { "sandbox_id", "string", "Id of the sandbox.", required = true }
+
+--- The official server needs this parameter for sandboxes that it did not create. This server connects to any sandbox.
+parameters.CONNECT = { "connect_if_missing", "boolean", "Accepted for compatibility; the sandbox is always connected to." }
 
 local strings = { type = "string" }
 
@@ -62,7 +68,7 @@ function parameters.schema(list)
   return { type = "object", properties = properties, required = required }
 end
 
--- Returns nil, or what is wrong with one value.
+-- Returns nil, or the problem of one value.
 local function problem_of(parameter, value, where)
   local name, kind = where .. parameter[1], KINDS[parameter[2]]
   if value == nil then return parameter.required and ("%s is missing"):format(name) or nil end

@@ -10,7 +10,7 @@ local output = require "opensandbox.cli.base.output"
 local rpc = {}
 
 local MAX_LINE = 64 * 1024 * 1024 -- bytes
-local LAST_WAIT = 1 -- seconds that requests get after the end of the input
+local GRACE_PERIOD = 1 -- seconds that requests get after the end of the input
 
 --- Codes of errors.
 rpc.ERROR = { PARSE = -32700, INVALID_REQUEST = -32600, UNKNOWN_METHOD = -32601, INVALID_PARAMS = -32602, INTERNAL = -32603,
@@ -100,7 +100,7 @@ local function finish(self)
   local tasks = {}
   for _, task in each(self.running) do tasks[#tasks + 1] = task end
   for _, task in ipairs(tasks) do
-    if not task:done() then opensandbox.pcall(task.wait, task, LAST_WAIT) end
+    if not task:done() then opensandbox.pcall(task.wait, task, GRACE_PERIOD) end
     if not task:done() then task:cancel() end
   end
 end

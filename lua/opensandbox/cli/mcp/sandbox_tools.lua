@@ -2,13 +2,12 @@
 
 local check = require "opensandbox.cli.base.check"
 local json = require "opensandbox.base.json"
+local tool_parameters = require "opensandbox.cli.mcp.parameters"
 local sandbox_table = require "opensandbox.cli.base.sandbox_table"
 
 local plain = sandbox_table.plain
 
-local ID = { "sandbox_id", "string", "Id of the sandbox.", required = true }
--- The official server needs it for sandboxes that it did not create; this one connects to any.
-local CONNECT = { "connect_if_missing", "boolean", "Accepted for compatibility; the sandbox is always connected to." }
+local ID, CONNECT = tool_parameters.SANDBOX_ID, tool_parameters.CONNECT
 
 local CREATE = {
   { "image", "string", "Image, for example python:3.12.", required = true },

@@ -15,7 +15,7 @@ function sandboxes.new(client, keeps)
   return setmetatable({ client = client, keeps = keeps, by_id = {}, contexts = {} }, Sandboxes)
 end
 
---- Creates one.
+--- Creates a sandbox.
 ---@param opts opensandbox.CreateOpts
 ---@return opensandbox.Sandbox
 function Sandboxes:create(opts)
@@ -25,7 +25,7 @@ function Sandboxes:create(opts)
   return sandbox
 end
 
---- Returns one by its id. Nothing is sent.
+--- Returns a sandbox by its id. Nothing is sent.
 ---@param id string
 ---@return opensandbox.Sandbox
 function Sandboxes:get(id)
@@ -36,7 +36,7 @@ function Sandboxes:get(id)
   return sandbox
 end
 
---- Waits until commands can run in one, and returns it.
+--- Waits until commands can run in a sandbox, and returns it.
 ---@param id string
 ---@param seconds? number
 ---@return opensandbox.Sandbox
@@ -45,7 +45,7 @@ function Sandboxes:connect(id, seconds)
   return self.by_id[id]
 end
 
---- Deletes one.
+--- Deletes a sandbox.
 ---@param id string
 function Sandboxes:kill(id)
   local sandbox = self.by_id[id]

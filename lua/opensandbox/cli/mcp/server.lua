@@ -1,5 +1,5 @@
---- The methods of the Model Context Protocol: the list of tools, their calls, and what comes before them. Until 2025 a session begins with a
---- handshake; since 2026-07-28 each request names its revision instead, and the server is discovered.
+--- The methods of the Model Context Protocol: the list of tools, their calls, and the handshake before them. Until 2025 a session begins
+--- with a handshake; since 2026-07-28 each request names its revision instead, and the server is discovered.
 
 local each = require "opensandbox.base.each"
 local failure = require "opensandbox.cli.base.failure"
@@ -11,7 +11,7 @@ local tables = require "opensandbox.base.tables"
 
 local server = {}
 
--- The revisions of the protocol that begin with a handshake. They differ in what we do not use.
+-- The revisions of the protocol that begin with a handshake. They differ in features that we do not use.
 local VERSIONS = { ["2024-11-05"] = true, ["2025-03-26"] = true, ["2025-06-18"] = true, ["2025-11-25"] = true }
 local LATEST = "2025-11-25"
 

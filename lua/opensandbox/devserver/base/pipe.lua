@@ -50,7 +50,7 @@ function Reader:resume()
   self.poll:start("r", safe_callback.wrap(function() self:_read() end))
 end
 
---- Reads what has been written so far.
+--- Reads the bytes that have been written so far.
 function Reader:drain()
   -- A pipe holds no more. A process that writes on must not keep the server here.
   local limit = self.received + 2 * CAPACITY

@@ -16,7 +16,7 @@ Pty.__index = Pty
 ---@param rows integer
 ---@param on_data fun(data: string)
 ---@return table? pty
----@return integer|string fd for the process, to be closed by the caller after the process has been started; else what is wrong
+---@return integer|string fd for the process, to be closed by the caller after the process has been started; else the problem
 local function open(path, columns, rows, on_data)
   local master, slave = core.open_pty(path)
   if not master then return nil, slave end
@@ -40,12 +40,12 @@ end
 function Pty:resume()
   if self.handle:is_closing() then return end
   self.handle:read_start(safe_callback.wrap(function(_, data)
-    -- A read fails when no process has the terminal open. Whoever started the process knows its end by other means.
+    -- A read fails when no process has the terminal open. The caller that started the process notices its end by other means.
     if data then self.on_data(data) end
   end))
 end
 
---- Reads what has been written so far.
+--- Reads the bytes that have been written so far.
 function Pty:drain()
   local received = 0
   while received < CAPACITY do

@@ -11,7 +11,7 @@ local MAX_DELAY = 2 ^ 50 -- milliseconds; libuv adds this to its clock, and the 
 local Timer = {}
 Timer.__index = Timer
 
---- Calls `callback` once after a delay. Replaces what was started before.
+--- Calls `callback` once after a delay. Replaces the earlier callback.
 ---@param milliseconds number
 ---@param callback fun()
 ---@param on_error? fun() called when the callback raises
@@ -21,7 +21,7 @@ function Timer:start(milliseconds, callback, on_error)
   self.handle:start(delay, 0, safe_callback.wrap(callback, on_error))
 end
 
---- Calls `callback` after each interval. Replaces what was started before.
+--- Calls `callback` after each interval. Replaces the earlier callback.
 ---@param milliseconds integer
 ---@param callback fun()
 ---@param on_error? fun() called when the callback raises

@@ -1,4 +1,4 @@
---- Network policies: their rules, how changes are merged into them, and what they allow.
+--- Network policies: their rules, how changes are merged into them, and the traffic that they allow.
 --
 -- A policy is `{ default = "allow" | "deny" | ..., rules = { { action, target }... } }`; the first rule that matches decides. As in
 -- the real sidecar, almost nothing is checked: not the names of targets, and not the default.
@@ -14,7 +14,7 @@ local function trim(text)
   return text:match("^%s*(.-)%s*$")
 end
 
--- Returns a rule as it is stored; nil and what is wrong with it.
+-- Returns a rule as it is stored; nil and its problem.
 local function read_rule(given)
   if type(given) ~= "table" then return nil, "json: cannot unmarshal value into Go struct field of type policy.EgressRule" end
   local action, target = given.action or "", given.target or ""

@@ -19,7 +19,7 @@ Egress.__index = Egress
 ---@param given? table the network policy of the sandbox; without one there is no sidecar
 ---@param credential_proxy? table the member of that name of the request
 ---@return table? sidecar
----@return string? problem what is wrong with the policy
+---@return string? problem of the policy
 local function new(given, credential_proxy)
   if not given then return nil end
   local current, problem = policy.read(given)
@@ -204,7 +204,7 @@ for _, kind in ipairs { "credentials", "bindings" } do
   end
 end
 
--- The sidecar's own proxy reads the values from this route, which nobody else may use.
+-- The sidecar's own proxy reads the values from this route, which no other program may use.
 routes["GET /credential-vault/_active"] = function(call) call:fail(403, "forbidden") end
 
 local all = router.new(routes)

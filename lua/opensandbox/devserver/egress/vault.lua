@@ -42,7 +42,7 @@ local function catch(fn)
   return nil, result.refusal, result.is_decoding
 end
 
--- Raises what Go's decoder reports, with the words of the route before it.
+-- Raises the message of Go's decoder, with the words of the route before it.
 local function refuse_json(message, ...)
   error({ refusal = "json: " .. message:format(...), is_decoding = true }, 0)
 end
@@ -197,7 +197,7 @@ local function sorted(map)
   return items
 end
 
---- Returns what a binding needs and a policy does not allow; nil when the policy allows everything.
+--- Returns the message about a host that a binding needs and a policy does not allow; nil when the policy allows all.
 function Vault:uncovered(current)
   for _, binding in ipairs(sorted(self.bindings)) do
     for _, host in ipairs(binding.match.hosts) do
@@ -286,7 +286,7 @@ function Vault:patched(given, current)
   return vault, problem, is_decoding, conflict
 end
 
---- Returns what the API shows: no values, and not which binding uses which credential.
+--- Returns the part that the API shows: no values, and not which binding uses which credential.
 function Vault:state()
   local credentials, bindings = json.array {}, json.array {}
   for index, item in ipairs(sorted(self.credentials)) do

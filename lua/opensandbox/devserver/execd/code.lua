@@ -1,4 +1,4 @@
---- The code routes: contexts that keep what code has defined, and running code in them.
+--- The code routes: contexts that keep the variables of code, and running code in them.
 --
 -- The streams are like those of execd with its Jupyter kernels: `execution_complete` is neither the end nor a proof of success. It is
 -- sent when a kernel first reports that it is idle, which happens soon, also while the code still runs.

@@ -83,7 +83,7 @@ local function start_problem(program, code)
   return ("fork/exec %s: %s"):format(program, errno.text(code))
 end
 
--- Returns the arguments that run a request's shell command or its program, and the path that messages name; nil and what is wrong.
+-- Returns the arguments that run a request's shell command or its program, and the path that messages name; nil and the problem.
 local function arguments(sandbox, request, env)
   local strategy = sandbox.strategy
   if not request.argv then
@@ -111,7 +111,7 @@ end
 -- resolved path
 ---@return table? command its `files` are its output files in the order stdout, stderr
 ---@return string? problem why it cannot be started
----@return string? id the one that it would have had
+---@return string? id that it would have had
 function Commands:start(request)
   local sandbox, strategy = self.sandbox, self.sandbox.strategy
   local id = random.hex(16)

@@ -66,7 +66,7 @@ end
 --- Returns the range of lines of a request.
 ---@param call table
 ---@return integer? offset nil when no lines are wanted
----@return integer|string|nil limit; without an offset what is wrong with the request
+---@return integer|string|nil limit; without an offset the problem of the request
 function file_response.line_range(call)
   local offset, limit = call:parameter("offset") or "", call:parameter("limit") or ""
   if offset == "" and limit == "" then return nil end

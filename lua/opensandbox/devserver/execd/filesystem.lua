@@ -97,7 +97,7 @@ end
 function filesystem.open(path, flags, mode)
   local fd, message, code = uv.fs_open(path, OPEN_FLAGS[flags], mode)
   local stat
-  if fd then stat = uv.fs_fstat(fd) elseif code == "ENXIO" then stat = uv.fs_stat(path) end -- ENXIO: nobody reads the pipe
+  if fd then stat = uv.fs_fstat(fd) elseif code == "ENXIO" then stat = uv.fs_stat(path) end -- ENXIO: the pipe has no reader
   if not stat or stat.type ~= "fifo" then return fd, message, code end
   if fd then uv.fs_close(fd) end
   return nil, "the file is a named pipe", PIPE
@@ -111,7 +111,7 @@ function filesystem.is_pipe(problem)
 end
 
 --- Creates a directory and its missing parents.
----@return table|false|nil first the place of the topmost one that was created, false when there was none to create
+---@return table|false|nil first the place of the topmost created directory, false when there was none to create
 ---@return table? problem
 function filesystem.make_all(sandbox, path, mode)
   local stat, place = filesystem.stat(sandbox, path)

@@ -33,7 +33,7 @@ local function described(value, kind)
   return type_name(value)
 end
 
---- Returns what is wrong with the types of a body's members; nil when they are right.
+--- Returns the problem of the types of a body's members; nil when they are right.
 ---@param body table
 ---@param structure string the name that execd has for such a body
 ---@param fields table[] a name, a kind (string, boolean, object, int, int64, uint32, list and map of strings, any_list), and the name of

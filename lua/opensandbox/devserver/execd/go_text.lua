@@ -2,6 +2,9 @@
 
 local go_text = {}
 
+--- Go's zero time, for an instant that is not known.
+go_text.ZERO_TIME = "0001-01-01T00:00:00Z"
+
 --- Writes an instant: up to nine digits of a fraction, without trailing zeros.
 ---@param seconds? number since 1970
 ---@param nanoseconds? integer the fraction; that of `seconds`, in microseconds, when it is absent

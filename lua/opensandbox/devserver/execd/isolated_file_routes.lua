@@ -1,6 +1,6 @@
 --- The files API of an isolated session. It serves the session's directories only, and differs from the sandbox's in many details.
 --
--- A handler receives the session's directories (mounts.lua). Their method `relative` returns the one that contains a path.
+-- A handler receives the session's directories (mounts.lua). Their method `relative` returns the directory that contains a path.
 
 local uv = require "luv"
 local each = require "opensandbox.base.each"
@@ -13,7 +13,6 @@ local json = require "opensandbox.base.json"
 local upload = require "opensandbox.devserver.execd.upload"
 local workspaces = require "opensandbox.devserver.execd.workspace"
 
-local NEVER = "0001-01-01T00:00:00Z" -- Go's zero time
 local TYPES = { directory = "directory", link = "symlink" }
 local DEFAULT_FILE_MODE, DEFAULT_DIRECTORY_MODE = 420, 493 -- 0644, 0755
 local MAX_FILE_SIZE = 256 * 1024 * 1024 -- of a file whose content is replaced
@@ -24,7 +23,7 @@ local join = workspaces.join
 local function describe(path, stat)
   return {
     path = path, type = TYPES[stat.type] or "file", size = stat.size, mode = tonumber(("%o"):format(stat.mode % 512)),
-    modified_at = go_text.instant(stat.mtime.sec, stat.mtime.nsec), created_at = NEVER, owner = "", group = "",
+    modified_at = go_text.instant(stat.mtime.sec, stat.mtime.nsec), created_at = go_text.ZERO_TIME, owner = "", group = "",
   }
 end
 

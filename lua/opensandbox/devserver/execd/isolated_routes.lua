@@ -32,7 +32,7 @@ local NO_BUBBLEWRAP = "bwrap is not in use: the server was started with --isolat
   .. "machine"
 
 local routes = {}
-local BASE = "/v1/isolated/session"
+local SESSION = "/v1/isolated/session"
 
 local function invalid(call, message)
   call.response:fail(400, "INVALID_REQUEST_BODY", message)
@@ -99,7 +99,7 @@ local function given(text)
   return text ~= "" and text or nil
 end
 
--- Returns what is wrong with the body of a creation, apart from what this server can do.
+-- Returns the problem of the body of a creation. It does not check whether this server has the features.
 local function problem_of(body)
   local problem = type_problem(body)
   if problem then return problem end
@@ -127,7 +127,7 @@ local function problem_of(body)
   end
 end
 
--- Returns the place of a path that a session is to be given; nil and what is wrong with it.
+-- Returns the place of a path that a session is to be given; nil and its problem.
 local function allowed_place(sandbox, path)
   local place, code = sandbox.paths:resolve(path)
   if not place or not uv.fs_stat(place.path) then
@@ -140,7 +140,7 @@ local function allowed_place(sandbox, path)
   return nil, "not in allowlist"
 end
 
--- Returns the options of the shell that the body asks for; nil and what is wrong.
+-- Returns the options of the shell that the body asks for; nil and the problem.
 local function shell_options(sandbox, body)
   local options = { binds = {}, writable = {}, profile = given(body.profile) or "strict", share_net = body.share_net }
   for _, path in ipairs(body.extra_writable or {}) do
@@ -161,10 +161,10 @@ local function shell_options(sandbox, body)
   return options
 end
 
--- Returns what the body wants and this server does not have.
+-- Returns the feature that the body asks for and this server does not have.
 local function missing_for(sandbox, body, directories)
-  for _, one in ipairs(directories) do
-    if one.path == "/" and one.mode ~= "ro" then return "the development server mounts nothing on /" end
+  for _, directory in ipairs(directories) do
+    if directory.path == "/" and directory.mode ~= "ro" then return "the development server mounts nothing on /" end
   end
   if body.uid_mode == "userns" then return "requested uid mode is unavailable: userns" end
   if sandbox.strategy:refuses(body.uid, body.gid) then return "requested uid mode is unavailable: setpriv" end
@@ -180,10 +180,10 @@ local function environment(sandbox, passthrough)
   return env
 end
 
-routes["POST " .. BASE] = function(call)
+routes["POST " .. SESSION] = function(call)
   call:json_body("object", function(body)
     local sandbox = call.sandbox
-    if not sandbox.newest_execd then body.overlays = nil end -- older ones ignore what they do not know
+    if not sandbox.newest_execd then body.overlays = nil end -- older ones ignore unknown members
     local problem = problem_of(body)
     if problem then return invalid(call, problem) end
     local directories
@@ -238,7 +238,7 @@ end
 
 -- Adds a route below a session. Its handler receives the session.
 local function route(method, path, handler)
-  routes[("%s %s/{session}%s"):format(method, BASE, path)] = function(call)
+  routes[("%s %s/{session}%s"):format(method, SESSION, path)] = function(call)
     local session = call.sandbox.isolated.by_id[call.parameters.session]
     if not session then return not_found(call) end
     handler(call, session)
@@ -301,8 +301,8 @@ run_route("/logs", function(call, run)
 end)
 
 -- execd has these two only as names.
-routes[("GET %s/{session}/diff"):format(BASE)] = function(call) unsupported(call, "diff not implemented yet (phase 2)") end
-routes[("POST %s/{session}/commit"):format(BASE)] = function(call) unsupported(call, "commit not implemented yet (phase 2)") end
+routes[("GET %s/{session}/diff"):format(SESSION)] = function(call) unsupported(call, "diff not implemented yet (phase 2)") end
+routes[("POST %s/{session}/commit"):format(SESSION)] = function(call) unsupported(call, "commit not implemented yet (phase 2)") end
 
 for name, handler in each(isolated_file_routes) do
   local method, path = name:match("^(%u+) (.*)$")

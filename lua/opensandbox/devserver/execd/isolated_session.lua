@@ -142,7 +142,7 @@ function Session:close(problem, callback)
   self.problem = problem or CLOSED
   self:_begin_closing()
   self.shell:signal("sigint")
-  -- A shell that handles the interrupt has a moment for its output, as long as somebody waits for it.
+  -- A shell that handles the interrupt has a moment for its output, as long as a client waits for it.
   if not (self.current and self.problem == TIMED_OUT) then return self.shell:kill() end
   timer.after(KILL_DELAY, function() self.shell:kill() end)
 end

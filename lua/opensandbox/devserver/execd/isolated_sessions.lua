@@ -16,8 +16,8 @@ end
 
 function Sessions:_remove(session)
   self.by_id[session.id] = nil
-  for index, one in ipairs(self.list) do
-    if one == session then table.remove(self.list, index) end
+  for index, member in ipairs(self.list) do
+    if member == session then table.remove(self.list, index) end
   end
   if not self.list[1] and self.collector then
     self.collector:close()

@@ -14,7 +14,7 @@ local MAX_MOUNTS = 16
 local MODES = { rw = true, overlay = true, ro = true }
 local FIELDS = { { "path", "string" }, { "mode", "string" }, { "persist", "boolean" } }
 
--- Returns what is wrong with one overlay of a request.
+-- Returns the problem of one overlay of a request.
 local function overlay_problem(overlay, index, seen)
   local where = ("overlays[%d]"):format(index - 1)
   if type(overlay) ~= "table" then return go_json.value_problem(overlay, "model.OverlaySpec") end
@@ -58,11 +58,11 @@ end
 ---@return string? problem
 function mounts.prepare(sandbox, list)
   local prepared = {}
-  for index, one in ipairs(list) do
-    local path = sandbox.paths:clean(one.path)
+  for index, mount in ipairs(list) do
+    local path = sandbox.paths:clean(mount.path)
     local made, problem = filesystem.make_all(sandbox, path, MODE_0755)
     if made == nil then return nil, problem.message end
-    prepared[index] = { place = sandbox.paths:resolve(path), mode = one.mode, persist = one.persist }
+    prepared[index] = { place = sandbox.paths:resolve(path), mode = mount.mode, persist = mount.persist }
   end
   return prepared
 end
@@ -75,9 +75,9 @@ function Mounts:_containing(path)
   local found = self.list[1]
   local best = -1
   if path:sub(1, 1) ~= "/" then return found end
-  for _, one in ipairs(self.list) do
-    local root = one.root:gsub("/$", "")
-    if #root > best and (path .. "/"):sub(1, #root + 1) == root .. "/" then found, best = one, #root end
+  for _, directory in ipairs(self.list) do
+    local root = directory.root:gsub("/$", "")
+    if #root > best and (path .. "/"):sub(1, #root + 1) == root .. "/" then found, best = directory, #root end
   end
   return found
 end
@@ -92,7 +92,7 @@ function Mounts:relative(path)
 end
 
 function Mounts:close()
-  for _, one in ipairs(self.list) do one:close() end
+  for _, directory in ipairs(self.list) do directory:close() end
 end
 
 --- Makes the directories of a session. The first one is `first`.
@@ -102,13 +102,13 @@ end
 ---@return table
 function mounts.new(sandbox, list, options)
   local self = setmetatable({ list = {} }, Mounts)
-  for index, one in ipairs(list) do
+  for index, mount in ipairs(list) do
     -- Changes in memory are not seen by the files API, which does not add any either.
-    local mode = one.persist == false and "ro" or one.mode
+    local mode = mount.persist == false and "ro" or mount.mode
     self.list[index] = workspace.new(sandbox, {
-      place = one.place, mode = mode, id = options.id, number = index, uid = options.uid, gid = options.gid,
+      place = mount.place, mode = mode, id = options.id, number = index, uid = options.uid, gid = options.gid,
     })
-    one.overlay = self.list[index].directory
+    mount.overlay = self.list[index].directory
   end
   self.first = self.list[1]
   return self

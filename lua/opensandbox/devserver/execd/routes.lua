@@ -41,7 +41,7 @@ local FIELDS = {
   { "uid", "uint32" }, { "gid", "uint32" }, { "envs", "map" },
 }
 
--- Returns what is wrong with the body of POST /command. `argv` is a feature of the execd of September 2026.
+-- Returns the problem of the body of POST /command. `argv` is a feature of the execd of September 2026.
 local function problem_of(body)
   local wrong = go_json.type_problem(body, REQUEST, FIELDS)
   if wrong then return FORMAT .. wrong end

@@ -1,4 +1,4 @@
---- What the routes that run something share: the directory they run in, and running a command.
+--- The common part of the routes that run something: the working directory, and running a command.
 
 local uv = require "luv"
 local errno = require "opensandbox.devserver.base.errno"
@@ -8,7 +8,7 @@ local filesystem = require "opensandbox.devserver.execd.filesystem"
 
 local run_request = {}
 
---- Returns the working directory of a request as a resolved path; nil and what is wrong with it.
+--- Returns the working directory of a request as a resolved path; nil and its problem.
 ---@param sandbox table
 ---@param cwd? string default `/`
 ---@return table? place

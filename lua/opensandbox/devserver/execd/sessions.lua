@@ -130,36 +130,36 @@ function Session:run(command, directory, timeout, stream)
     or (not stat or stat.type ~= "directory") and ("chdir %s: no such file or directory"):format(directory)
   if problem then return stream:fail("error running in session. start bash: " .. problem) end
 
-  local one = setmetatable({
+  local run = setmetatable({
     session = self, stream = stream, lines = events.records("stdout"), left = {}, start_time = uv.hrtime(), timer = timer.new(),
   }, Run)
   local output, state
-  one.output, output = pipe.reader(function(data) one:_output(data) end)
-  one.state, state = pipe.reader(function(data) one.left[#one.left + 1] = data end)
+  run.output, output = pipe.reader(function(data) run:_output(data) end)
+  run.state, state = pipe.reader(function(data) run.left[#run.left + 1] = data end)
   local script = self:_script(directory, command)
   local code
-  one.send_signal, code = strategy:spawn(sandbox.container, {
+  run.send_signal, code = strategy:spawn(sandbox.container, {
     argv = { strategy.shell, "--noprofile", "--norc", "/dev/fd/" .. SCRIPT }, env = self.env, cwd = place,
     stdout = output, stderr = output, pipes = { state, script },
     on_exit = function(...)
-      one.status = { ... }
-      one:_settle()
+      run.status = { ... }
+      run:_settle()
     end,
   })
   for _, fd in ipairs { output, state, script } do uv.fs_close(fd) end
-  if not one.send_signal then
-    one.output:close()
-    one.state:close()
-    one.timer:close()
+  if not run.send_signal then
+    run.output:close()
+    run.state:close()
+    run.timer:close()
     return stream:fail(("error running in session. start bash: fork/exec %s: %s"):format(strategy.shell, errno.text(code)))
   end
-  self.runs[one] = true
+  self.runs[run] = true
   -- Only bash is killed. While a child of it has the pipe open, the stream stays open.
-  local function kill() if not one.status then one.send_signal("sigkill", true) end end
+  local function kill() if not run.status then run.send_signal("sigkill", true) end end
   local limit = (timeout or 0) > 0 and math.min(timeout, MAX_RUN_TIME) or MAX_RUN_TIME
-  one.timer:start(limit, function()
-    if one.status then return end
-    one.problem = "timeout after " .. go_text.duration(limit)
+  run.timer:start(limit, function()
+    if run.status then return end
+    run.problem = "timeout after " .. go_text.duration(limit)
     kill()
   end)
   stream.on_gone = kill
@@ -188,7 +188,7 @@ function Sessions:close(id)
   local session = self.by_id[id]
   if not session then return false end
   self.by_id[id] = nil
-  for one in each(session.runs) do one:close() end
+  for run in each(session.runs) do run:close() end
   return true
 end
 
@@ -196,7 +196,7 @@ end
 function Sessions:close_all()
   for id, session in each(self.by_id) do
     self:close(id)
-    for _, one in ipairs(tables.keys(session.runs)) do one:abandon() end
+    for _, run in ipairs(tables.keys(session.runs)) do run:abandon() end
   end
 end
 

@@ -23,7 +23,7 @@ local function answer(status, code, message)
   return { status = status, code = code, message = message }
 end
 
--- Returns the answer to an error of the file system; for a named pipe one that is not sent.
+-- Returns the answer to an error of the file system; for a named pipe an answer that is not sent.
 local function failed(problem, words)
   if filesystem.is_pipe(problem) then return { is_unanswered = true } end
   return answer(500, "RUNTIME_ERROR", (words and words .. " " or "") .. problem.message)
@@ -98,7 +98,7 @@ function Upload:clean()
   end
 end
 
--- Returns what is wrong with the parts as a whole.
+-- Returns the problem of the parts as a whole.
 function Upload:check(complete)
   if self.problem then return self.problem end
   if not complete then return answer(400, "INVALID_FILE", "multipart form is empty") end

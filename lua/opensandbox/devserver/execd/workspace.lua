@@ -52,7 +52,8 @@ local function split(path)
   return "", path
 end
 
---- Returns the path of a request relative to the workspace. Every absolute path lies below the workspace, also one that does not name it.
+--- Returns the path of a request relative to the workspace. Every absolute path lies below the workspace, also a path that does not name
+--- it.
 ---@param path string
 ---@return string? relative "" for the workspace itself
 ---@return table? problem
@@ -163,7 +164,7 @@ function Workspace:find(relative)
   return stat, path
 end
 
---- Returns the entries of a directory in byte order, each with `name` and `stat`; nil for what is no directory.
+--- Returns the entries of a directory in byte order, each with `name` and `stat`; nil if it is not a directory.
 function Workspace:entries(relative)
   if self.upper and self:_is_removed(relative) then return nil end
   local directories, names, list = {}, {}, {}

@@ -67,7 +67,7 @@ function Exchange:request_head()
   return table.concat(lines, "\r\n") .. "\r\n\r\n"
 end
 
--- libuv queues what is written before the connection is established.
+-- libuv queues bytes that are written before the connection is established.
 function Exchange:send_request()
   local request, socket = self.request, self.socket
   socket:write(self:request_head())
@@ -99,7 +99,7 @@ function Exchange:switch(headers)
   return false
 end
 
--- Sends the client what the program has sent.
+-- Sends the client the bytes that the program has sent.
 function Exchange:pass_on()
   local data, response = self.input, self.response
   self.input = ""

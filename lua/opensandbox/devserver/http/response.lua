@@ -110,8 +110,8 @@ function Response:fail(status, code, message)
   self:json(status, { code = code, message = message })
 end
 
---- Switches the connection to another protocol: sends a response with the status 101, and passes on what the client sends. Bytes are
--- then sent with `put`, and `abort` closes the connection.
+--- Switches the connection to another protocol: sends a response with the status 101, and passes on the bytes that the client sends. Bytes
+-- are then sent with `put`, and `abort` closes the connection.
 ---@param headers { [1]: string, [2]: string }[]
 ---@param on_data fun(data: string)
 ---@param on_end fun() called once, when the connection has ended

@@ -1,4 +1,4 @@
---- The server's side of a WebSocket. It behaves like the library that execd uses, down to its texts and to what it does not do: after a
+--- The server's side of a WebSocket. It behaves like the library that execd uses, down to its texts and its omissions: after a
 -- closing handshake that the client began, the TCP connection stays open until the client closes it.
 
 local core = require "opensandbox.core"

@@ -1,6 +1,6 @@
 --- Command lines that run a program with limited rights.
 
--- What programs run by root may still do, so that they can install and build things, and cannot undo the isolation.
+-- The capabilities that programs run by root keep, so that they can install and build things, and cannot undo the isolation.
 local each = require "opensandbox.base.each"
 
 local CAPABILITIES = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+net_bind_service,+sys_chroot"

@@ -38,20 +38,20 @@ end
 local function is_hidden(list, index)
   local path = list[index].place.inside
   for before = 1, index - 1 do
-    local one = list[before]
-    if one.mode == "overlay" and path:sub(1, #one.place.inside + 1) == one.place.inside .. "/" then return true end
+    local mount = list[before]
+    if mount.mode == "overlay" and path:sub(1, #mount.place.inside + 1) == mount.place.inside .. "/" then return true end
   end
   return false
 end
 
--- Adds the arguments for the session's directories. Returns the script that mounts what bubblewrap cannot, or nil.
+-- Adds the arguments for the session's directories. Returns the script for the mounts that bubblewrap cannot make, or nil.
 local function add_mounts(add, given, is_root)
   local list, steps = {}, {}
   for index, mount in ipairs(given) do list[index] = mount end
   table.sort(list, function(a, b) return #a.place.inside < #b.place.inside end) -- those above first
   for index, mount in ipairs(list) do
     local stage, inside, option = STAGE:format(index), mount.place.inside, mount.mode == "rw" and "--bind" or "--ro-bind"
-    -- The overlay hides a bind mount, because it cannot be mounted on a directory of a read-only one that it reads from.
+    -- The overlay hides a bind mount, because it cannot be mounted on a directory of a read-only mount that it reads from.
     if inside ~= "/" then add(option, mount.place.path, inside) end
     if mount.mode == "overlay" then
       if mount.overlay then add("--bind", mount.overlay, stage) else add("--dir", stage) end
@@ -66,7 +66,7 @@ local function add_mounts(add, given, is_root)
 end
 
 --- Opens a shell.
----@param strategy table the one of bubblewrap
+---@param strategy table of bubblewrap
 ---@param container table of the sandbox
 ---@param options table `argv`, `env`, `uid`, `gid`, `stdin`, `output` (descriptors); `mounts` (`place`; `mode`: "rw", "ro"
 -- or "overlay"; `overlay`: a directory of this machine with `upper` and `work`, nil for changes in memory); `profile`, `binds` (`source` and `dest` places, `readonly`),

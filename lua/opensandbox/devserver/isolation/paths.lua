@@ -89,15 +89,15 @@ function Paths:resolve(path, keep_last)
       -- The server is no process of the sandbox, so the sandbox's first process stands for it.
       if name == "self" and #done == 1 and done[1] == "proc" and self.mounts() ~= "" then name = "1" end
       done[#done + 1] = name
-      local here = self:_host(done)
-      local target = (#waiting > 0 or not keep_last) and uv.fs_readlink(here)
+      local host_path = self:_host(done)
+      local target = (#waiting > 0 or not keep_last) and uv.fs_readlink(host_path)
       if target then
         links = links + 1
         if links > MAX_LINKS then return nil, "ELOOP" end
         if target:sub(1, 1) == "/" then done = {} else done[#done] = nil end
         push(target)
       elseif #waiting > 0 then
-        local stat, _, code = uv.fs_lstat(here)
+        local stat, _, code = uv.fs_lstat(host_path)
         if not stat and code ~= "ENOENT" then return nil, code end
         if stat and stat.type ~= "directory" then return nil, "ENOTDIR" end
       end

@@ -1,4 +1,4 @@
---- The lifecycle API at `/` and at `/v1`: authorization, the way to the routes and to the proxy, and what the routes share.
+--- The lifecycle API at `/` and at `/v1`: authorization, the way to the routes and to the proxy, and the common part of the routes.
 
 local each = require "opensandbox.base.each"
 local gateway = require "opensandbox.devserver.lifecycle.gateway"

@@ -1,4 +1,4 @@
---- The body of POST /sandboxes: its model, and what a server on one machine refuses.
+--- The body of POST /sandboxes: its model, and the values that a server on one machine refuses.
 
 local each = require "opensandbox.base.each"
 local labels = require "opensandbox.devserver.lifecycle.labels"
@@ -85,7 +85,7 @@ local function invalid(message, ...)
   return validation.refusal(400, "SANDBOX::INVALID_PARAMETER", message:format(...))
 end
 
--- Returns what breaks a rule of the model about several members.
+-- Returns the violation of a rule of the model about several members.
 local function model_problem(body)
   if body.templateId then
     local found = {}
@@ -179,7 +179,7 @@ local function volumes_refusal(volumes)
   end
 end
 
--- Returns the refusal of what this server, like one on Docker, does not do.
+-- Returns the refusal of a feature that this server, like a server on Docker, does not have.
 local function refusal_of(body, has_templates)
   if body.templateId and not has_templates then
     return validation.refusal(400, "DOCKER::INVALID_ENTRYPOINT", "Entrypoint must contain at least one command.")

@@ -1,4 +1,4 @@
---- The routes about a sandbox that does not work: the log of its entrypoint, and what became of it.
+--- The routes about a sandbox that does not work: the log of its entrypoint, and its events.
 
 local uv = require "luv"
 local each = require "opensandbox.base.each"
@@ -10,7 +10,6 @@ local MAX_LOG_SIZE = 1024 * 1024
 local TEXT = "text/plain; charset=utf-8"
 local RULE = ("="):rep(72)
 local THIN_RULE = ("-"):rep(40)
-local NEVER = "0001-01-01T00:00:00Z"
 
 -- Returns the end of the entrypoint's log, and whether something before it is left out.
 local function log_of(sandbox)
@@ -59,7 +58,7 @@ local function inspection_of(sandbox)
     { "Image", request.image and request.image.uri or "snapshot " .. request.snapshotId }, { "Status", container_state(sandbox) },
     { "Running", exit and "False" or "True" }, { "Paused", sandbox.paused and "True" or "False" }, { "OOMKilled", "False" },
     { "Exit Code", exit and exit.code or 0 }, { "Started At", go_text.instant(sandbox.started) },
-    { "Finished At", exit and go_text.instant(exit.at) or NEVER },
+    { "Finished At", exit and go_text.instant(exit.at) or go_text.ZERO_TIME },
   }) .. "\n\nNetwork:\n  the one of this machine\n\nFiles:\n  " .. sandbox.root .. "\n"
 end
 

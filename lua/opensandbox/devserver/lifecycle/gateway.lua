@@ -87,8 +87,8 @@ end
 
 -- Rewrites a path as the real service does: it is decoded, and the result is read as a part of a URL. So "%3F" begins a query,
 -- everything after "%23" is lost, and "%25" stands for a percent sign that is decoded once more.
----@return string? path nil for one that is refused
----@return string query the one in the path; without a path what is wrong
+---@return string? path nil for a refused path
+---@return string query of the path; without a path the problem
 local function normalize_forwarded_path(path)
   local decoded = url.unescape(path)
   local bad = decoded:find("[%z\1-\31\127]")
@@ -137,7 +137,7 @@ end
 ---@param store table
 ---@param id string of the sandbox, which may be unknown
 ---@param port string
----@param path string the one for the service at the port
+---@param path string for the service at the port
 ---@param request table
 ---@param response table
 function gateway.proxy_websocket(store, id, port, path, request, response)
@@ -156,7 +156,7 @@ end
 --- not forwarded.
 ---@param sandbox table
 ---@param port integer
----@param path string the one for the service at the port
+---@param path string for the service at the port
 ---@param request table
 ---@param response table
 function gateway.proxy(sandbox, port, path, request, response)

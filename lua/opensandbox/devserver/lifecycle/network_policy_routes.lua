@@ -35,13 +35,13 @@ end
 -- patch for a target counts.
 local function merged(old, patch)
   local rules, position = {}, {}
-  for index, one in ipairs(old) do
-    rules[index], position[one.target] = one, index
+  for index, given in ipairs(old) do
+    rules[index], position[given.target] = given, index
   end
   local seen = {}
-  for _, one in ipairs(patch) do
-    local index = position[one.target] or #rules + 1
-    if not seen[one.target] then rules[index], position[one.target], seen[one.target] = one, index, true end
+  for _, given in ipairs(patch) do
+    local index = position[given.target] or #rules + 1
+    if not seen[given.target] then rules[index], position[given.target], seen[given.target] = given, index, true end
   end
   return rules
 end
@@ -64,8 +64,8 @@ end
 
 -- Returns the refusal of an action that is neither "allow" nor "deny".
 local function refusal_of(body)
-  for _, one in ipairs(body.egress or body) do
-    if type(one) == "table" and not policy.rules { one } then
+  for _, given in ipairs(body.egress or body) do
+    if type(given) == "table" and not policy.rules { given } then
       return validation.refusal(400, "GENERAL::UNKNOWN_ERROR", "networkPolicy rule action must be allow or deny.")
     end
   end

@@ -43,7 +43,7 @@ local function snapshot_of(call, request)
   end
 end
 
--- Adds to a request what its template sets. Returns whether the template can be used. Else the request is answered here.
+-- Adds to a request the members that its template sets. Returns whether the template can be used. Else the request is answered here.
 local function apply_template(call, request)
   local template = call.templates:get(request.templateId)
   if not template or template.phase ~= "Succeeded" then
@@ -223,7 +223,7 @@ local check_event = check.model {
   { "sandboxId", check.string }, { "image", check.string },
 }
 
--- Telemetry of client libraries. The route exists under /v1 only, and ignores what it receives.
+-- Telemetry of client libraries. The route exists under /v1 only, and ignores the body.
 routes["POST /metrics/events"] = function(call)
   if call.mount == "" then return call.response:json(404, { detail = "Not Found" }) end
   call:body(check_event, function() call.response:empty(204) end)

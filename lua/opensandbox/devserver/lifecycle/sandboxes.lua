@@ -162,7 +162,7 @@ function Store:_make(request, parts)
   local directory = self.directory .. "/" .. id
   local root = directory .. "/root"
   self.count, self.existing = self.count + 1, self.existing + 1
-  -- The official code interpreter waits until somebody listens at Jupyter's port. This server stands for Jupyter.
+  -- The official code interpreter waits until a program listens at Jupyter's port. This server stands for Jupyter.
   local jupyter = { JUPYTER_PORT = ("%d"):format(self.gateway_port) }
   local environment = tables.merge(strategy:environment(root), jupyter, { OPENSANDBOX_ID = id }, request.env)
   local created = clock.now()
@@ -190,7 +190,7 @@ function Store:_make(request, parts)
   return sandbox
 end
 
--- Starts the entrypoint of a sandbox. `callback` receives what is wrong when that fails.
+-- Starts the entrypoint of a sandbox. `callback` receives the problem when that fails.
 function Store:_start(sandbox, callback)
   local log = assert(uv.fs_open(sandbox.directory .. "/entrypoint.log", "a", 384))
   self.strategy:open(sandbox.container, {

@@ -32,7 +32,7 @@ local function description(template)
   }
 end
 
--- Returns what the server refuses in a body of the right shape.
+-- Returns the problem for which the server refuses a body of the right shape.
 local function refusal_of(spec)
   for key, value in each(spec.metadata or {}) do
     local refusal = labels.refusal(key, value)

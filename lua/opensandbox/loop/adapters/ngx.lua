@@ -38,7 +38,8 @@ local driver -- while one runs
 local Waiter = {}
 Waiter.__index = Waiter
 
--- The driver sends what this thread has just started. If every thread stepped the scheduler, many requests at once would delay the worker.
+-- The driver sends the request that this thread has just started. If every thread stepped the scheduler, many requests at once would delay
+-- the worker.
 function Waiter:suspend()
   suspended[self] = true
   while not self.woken do

@@ -22,7 +22,7 @@ local standalone = { name = "plain" }
 local MAX_WAIT = 60 -- seconds
 
 local waiters = setmetatable({}, { __mode = "kv" }) -- by coroutine, which keeps its waiter while it runs
-local TOKEN = {} -- what only a task and the scheduler pass to each other
+local TOKEN = {} -- a value that only a task and the scheduler pass to each other
 
 local Waiter = {}
 Waiter.__index = Waiter
@@ -39,7 +39,7 @@ end
 
 function Waiter:resume()
   local ok, problem = coroutine.resume(self.coroutine, TOKEN)
-  -- The function catches its errors itself. What is raised before or after it, for want of memory, ends its task here.
+  -- The function catches its errors itself. An error that is raised before or after it, because memory runs out, ends its task here.
   if not ok and self.task and coroutine.status(self.coroutine) == "dead" then self.task:fail(problem) end
 end
 
