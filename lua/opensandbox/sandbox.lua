@@ -284,7 +284,7 @@ end
 ---@field timeout? opensandbox.Duration execd kills the command then; default: none
 ---@field uid? integer the user to run as; default: execd's
 ---@field gid? integer needs uid
----@field stdin? true the input is sent by command:write, up to command:close_stdin; it also ends when the object is collected; default: empty
+---@field stdin? true the input is sent by command:write, up to command:close_stdin; it also ends when the object is collected, without the input that the command has not been given yet; default: empty
 ---@field shell? boolean false: starts a list without a shell
 
 local start_options = {

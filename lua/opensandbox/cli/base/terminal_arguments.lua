@@ -150,7 +150,8 @@ function terminal_arguments.run(sandbox, opts)
     if not may_run(code) then error(code, 0) end
     output.write_error("\n")
     output.note(error_text.of(code), "red")
-    leave_running(sandbox, terminal:detach().id, "the terminal may still run")
+    terminal:detach()
+    leave_running(sandbox, terminal.id, "the terminal may still run")
     failure.raise(failure.EXIT.CANNOT_RUN)
   end
   if detached then
