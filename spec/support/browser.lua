@@ -11,6 +11,7 @@ local websocket_client = require "spec.support.websocket_client"
 local browser = {}
 
 local STARTUP_TIMEOUT = 60 -- seconds
+local MAX_NAVIGATIONS = 5
 
 --- Returns the path of the program, or nil.
 function browser.program()
@@ -52,9 +53,15 @@ function Page:wait(expression, seconds)
   error("it does not become true: " .. expression .. "\n" .. tostring(self:evaluate("document.body.innerText")), 2)
 end
 
---- Leaves the page for another address.
+--- Leaves the page for another address. The browser gives an address up when it believes that the machine's network has changed: then this
+--- tries again.
 function Page:go(url)
-  self:call("Page.navigate", { url = url })
+  local problem
+  for _ = 1, MAX_NAVIGATIONS do
+    problem = self:call("Page.navigate", { url = url }).errorText
+    if problem ~= "net::ERR_NETWORK_CHANGED" then break end
+  end
+  assert(not problem, problem)
   self:wait(("location.href === %q && document.readyState === 'complete'"):format(url))
 end
 
@@ -102,13 +109,15 @@ function browser.open(url, width, height)
     uv.update_time()
   until port or uv.now() > deadline
   assert(port, child:stderr_text())
-  local response = assert(http_client.request { url = ("http://127.0.0.1:%d/json/new?%s"):format(port, url), method = "PUT" })
+  local response = assert(http_client.request { url = ("http://127.0.0.1:%d/json/new"):format(port), method = "PUT" })
   local target = assert(json.decode(response.body))
   local path = target.webSocketDebuggerUrl:match("^ws://[^/]+(/.*)$")
   local connection = websocket_client.connect(port, path, { headers = { Host = "127.0.0.1:" .. port } })
   local self = setmetatable({ child = child, directory = directory, connection = connection, number = 0 }, Page)
-  self:wait("document.readyState === 'complete' && location.href !== 'about:blank'")
-  return self
+  local ok, problem = pcall(self.go, self, url)
+  if ok then return self end
+  self:close()
+  error(problem, 0)
 end
 
 return browser
