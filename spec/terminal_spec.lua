@@ -309,6 +309,17 @@ describe("a terminal of a sandbox", function()
       assert.is_true(terminal:close())
     end)
 
+    it("when its command has ended and the client that is attached closes at once", function()
+      local terminal = assert(sandbox:terminal { command = "read x" })
+      local other_client = fixture:another_client()
+      local other = assert(other_client:connect(sandbox.id))
+      local again = assert(other:terminal(assert(terminal:detach())))
+      assert.is_true(again:write "\r")
+      assert.equal(0, again:wait { timeout = 20 })
+      other_client:close()
+      assert.is_nil(state(terminal))
+    end)
+
     it("when it cannot be connected", function()
       local terminal, err = sandbox:terminal { timeout = 0.001 }
       assert.is_nil(terminal)

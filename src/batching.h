@@ -2,8 +2,8 @@
  * Batching: while a stream brings few bytes at a time in quick succession, the driver waits a little before it reads, so that one read
  * finds many of them. execd writes each event by itself: without batching, each would cost a wake-up and all system calls of a step.
  *
- * The wait is at most OSB_BATCHING_WAIT. It never delays the first events of a stream, a quiet stream, or an exchange in which the peer
- * waits for bytes of ours.
+ * The wait is at most OSB_BATCHING_WAIT. It never delays the first events of a stream, events that come one by one, or an exchange in
+ * which the peer waits for bytes of ours.
  */
 #ifndef OSB_BATCHING_H
 #define OSB_BATCHING_H

@@ -93,7 +93,7 @@ local function connect(self, op, opts, limit, stream_options)
   function stream_options.on_exit()
     if resource then return resource:delete() end
     local execd = stream_options.token and sandbox:known_execd()
-    if execd then client.http:send_detached(client:delete_pty_session_request(execd, session_id)) end
+    if execd then client.http:send_detached(client:delete_pty_session_request(execd, session_id), true) end
   end
   local stream = terminal_stream.new(stream_options)
   self._stream = stream
