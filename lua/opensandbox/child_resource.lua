@@ -73,7 +73,7 @@ end
 --- ```lua
 --- print(session:detach().id) -- another process continues with sandbox:session { id = id }
 --- ```
----@return table object itself
+---@return any object itself
 function ChildResource:detach()
   if self._resource then self._resource:release() end
   self._resource = nil
