@@ -3,10 +3,9 @@
 local process = require "spec.support.process"
 local programs = require "bench.programs"
 
-local KEYS, BYTES, ROUNDS = 500, 100000000, 3
+local KEYS, BYTES = 500, 100000000
 
 return function(report, rounds)
-  rounds = math.min(rounds, ROUNDS)
   local server = process.devserver()
   local values = { oursecho = {}, plainecho = {}, oursrate = {}, plainrate = {}, added = {} }
   local ok, problem = pcall(function()
@@ -19,7 +18,7 @@ return function(report, rounds)
   end)
   server:stop()
   if not ok then error(problem, 0) end
-  report:heading(("TERMINAL  %d rounds"):format(rounds), "socket")
+  report:heading("TERMINAL", "socket")
   report:row { name = ("echo of %d keys"):format(KEYS), unit = "ms, median", ours = values.oursecho, other = values.plainecho }
   report:row { name = "what the terminal adds", unit = "ms, median", ours = values.added, at_most = 2 }
   report:row { name = "100 MB of output", unit = "MB/s", ours = values.oursrate, other = values.plainrate, more_is_better = true,

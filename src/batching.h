@@ -10,7 +10,7 @@
 
 #include <stddef.h>
 
-#define OSB_BATCHING_WAIT 250e-6 /* seconds */
+#define OSB_BATCHING_WAIT 500e-6 /* seconds */
 
 typedef struct osb_batching {
     unsigned row;    /* reads that followed each other at once and brought few bytes; each pause halves it */

@@ -7,7 +7,7 @@ local uv_loop = require "spec.support.uv_loop"
 
 local HEAD = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 local PIECE = "hello"
-local WAIT = 250e-6 -- seconds, of batching.h
+local WAIT = 500e-6 -- seconds, of batching.h
 local ROW = 16 -- reads before the first wait
 
 describe("batching", function()
