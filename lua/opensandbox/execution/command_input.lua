@@ -6,7 +6,6 @@
 -- The file is /tmp/NAME for execd. A development server without isolation has another /tmp, which is the TMPDIR of its commands.
 
 local coxpcall = require "opensandbox.loop.coxpcall"
-local finalizer = require "opensandbox.base.finalizer"
 local options = require "opensandbox.base.options"
 local random = require "opensandbox.base.random"
 local shell = require "opensandbox.base.shell"
@@ -62,20 +61,14 @@ end
 local function with_file(client, endpoint, input, mode, run)
   local name = ".opensandbox-" .. random.hex(12) .. ".stdin"
   local path = "/tmp/" .. name
-  local is_removed = false
-  local function remove()
-    if is_removed then return end
-    is_removed = true
-    temporary_files.remove(client, endpoint, { path })
-  end
-  local upload = { remove = remove, finalizer = finalizer(remove) } -- the finalizer is for a host that ends the coroutine
+  local guard = temporary_files.guard(function() temporary_files.remove(client, endpoint, { path }) end)
   local ok, value, err = coxpcall.pcall(function()
     local file = { path = path, content = input.content, file = input.file, mode = mode }
     local uploaded, problem = client:upload_files(endpoint, { file })
     if not uploaded then return nil, upload_error(problem) end
     return run(name)
   end)
-  upload.remove()
+  guard.remove()
   if not ok then error(value, 0) end
   return value, err
 end

@@ -8,7 +8,6 @@
 
 local coxpcall = require "opensandbox.loop.coxpcall"
 local errors = require "opensandbox.base.errors"
-local finalizer = require "opensandbox.base.finalizer"
 local output_buffer = require "opensandbox.execution.output_buffer"
 local paths = require "opensandbox.base.paths"
 local random = require "opensandbox.base.random"
@@ -101,14 +100,8 @@ function redirected_output.wrap(run, client, endpoint)
     local base = "opensandbox-" .. random.hex(12)
     body.command = REDIRECTION:gsub("NAME", base) .. body.command
     local directories = directories_of(opts.env and opts.env.TMPDIR or "") -- until the command has reported it
-    local is_removed = false
-    local function remove()
-      is_removed = true
-      remove_files(client, endpoint, directories, base)
-    end
-    local files = { remove = remove, finalizer = finalizer(function() -- for a host that ends the coroutine
-      if not is_removed then remove() end
-    end) }
+    local function remove() remove_files(client, endpoint, directories, base) end
+    local guard = temporary_files.guard(remove)
     -- A command that is stopped may create the files after they were removed, so they are removed again when it runs no more.
     local own_opts = tables.merge(opts, { redirected = true, after_stop = remove })
     own_opts.on_stdout, own_opts.on_stderr = nil, nil
@@ -123,7 +116,7 @@ function redirected_output.wrap(run, client, endpoint)
     elseif known then
       known.stdout = "" -- it was the report
     end
-    files.remove()
+    guard.remove()
     if not ok then error(value, 0) end
     return value, err
   end

@@ -3,7 +3,6 @@
 local coxpcall = require "opensandbox.loop.coxpcall"
 local deadline = require "opensandbox.loop.deadline"
 local errors = require "opensandbox.base.errors"
-local finalizer = require "opensandbox.base.finalizer"
 local helper_commands = require "opensandbox.files.helper_commands"
 local remote_paths = require "opensandbox.files.remote_paths"
 local temporary_files = require "opensandbox.files.temporary_files"
@@ -45,15 +44,10 @@ return function(target, op, path, file, upload)
       message = "the files of an isolated session with the mode \"overlay\" or \"ro\" cannot be appended to",
       hint = "Append by a run of the session, or write the whole file" }
   end
-  local temporary, is_removed = temporary_files.path(target, ".part"), false
-  local function remove()
-    if is_removed then return end
-    is_removed = true
-    temporary_files.remove(target.client, endpoint, { temporary })
-  end
-  local guard = { remove = remove, finalizer = finalizer(remove) } -- the finalizer is for a host that ends the coroutine
+  local temporary = temporary_files.path(target, ".part")
+  local guard = temporary_files.guard(function() temporary_files.remove(target.client, endpoint, { temporary }) end)
   local ok, value, problem = coxpcall.pcall(append, target, op, path, temporary, file, upload)
-  if ok and value then is_removed = true end -- by the command
+  if ok and value then guard.release() end -- the command has removed it
   guard.remove()
   if not ok then error(value, 0) end
   return value, problem

@@ -7,7 +7,6 @@ local arguments = require "opensandbox.files.arguments"
 local coxpcall = require "opensandbox.loop.coxpcall"
 local endpoint_call = require "opensandbox.http.endpoint_call"
 local errors = require "opensandbox.base.errors"
-local finalizer = require "opensandbox.base.finalizer"
 local helper_commands = require "opensandbox.files.helper_commands"
 local modes = require "opensandbox.base.modes"
 local options = require "opensandbox.base.options"
@@ -48,10 +47,8 @@ local function run(target, op, path, script, code, failure)
   return nil, err
 end
 
----@class opensandbox.PathAlias a temporary symlink
+---@class opensandbox.PathAlias: opensandbox.RemovalGuard a temporary symlink
 ---@field path string a path that execd does not change
----@field remove fun() removes it without waiting
----@field finalizer table removes it when the alias is collected
 
 -- Creates a symlink to a file. A missing file is an error, unless it is to be created: then its parents are created.
 local function create_alias(target, op, path, is_created)
@@ -68,13 +65,9 @@ local function create_alias(target, op, path, is_created)
   local endpoint
   endpoint, err = target.endpoint(op)
   if not endpoint then return nil, err end
-  local is_removed = false
-  local function remove()
-    if is_removed then return end
-    is_removed = true
-    temporary_files.remove_link(target.client, endpoint, alias)
-  end
-  return { path = alias, remove = remove, finalizer = finalizer(remove) }
+  local guard = temporary_files.guard(function() temporary_files.remove_link(target.client, endpoint, alias) end)
+  guard.path = alias
+  return guard
 end
 
 -- Names the caller's path in an error about the alias.

@@ -1,5 +1,6 @@
 --- Temporary files of the library in the sandbox.
 
+local finalizer = require "opensandbox.base.finalizer"
 local random = require "opensandbox.base.random"
 local url = require "opensandbox.base.url"
 
@@ -39,6 +40,25 @@ end
 ---@param path string
 function temporary_files.remove_link(client, endpoint, path)
   delete(client, endpoint, "/directories", { path })
+end
+
+---@class opensandbox.RemovalGuard
+---@field remove fun() removes the file, unless that was done
+---@field release fun() the file needs no removal any more
+---@field finalizer any removes the file if the host ends the coroutine that holds the guard
+
+--- Makes a guard, which calls a function that removes a temporary file once, whatever happens.
+---@param remove fun() must not refer to the guard
+---@return opensandbox.RemovalGuard
+function temporary_files.guard(remove)
+  local is_removed = false
+  local function release() is_removed = true end
+  local function remove_once()
+    if is_removed then return end
+    release()
+    remove()
+  end
+  return { remove = remove_once, release = release, finalizer = finalizer(remove_once) }
 end
 
 return temporary_files
