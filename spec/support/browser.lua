@@ -11,7 +11,6 @@ local websocket_client = require "spec.support.websocket_client"
 local browser = {}
 
 local STARTUP_TIMEOUT = 60 -- seconds
-local MAX_NAVIGATIONS = 5
 
 --- Returns the path of the program, or nil.
 function browser.program()
@@ -53,14 +52,9 @@ function Page:wait(expression, seconds)
   error("it does not become true: " .. expression .. "\n" .. tostring(self:evaluate("document.body.innerText")), 2)
 end
 
---- Leaves the page for another address. The browser gives an address up when it believes that the machine's network has changed: then this
---- tries again.
+--- Leaves the page for another address.
 function Page:go(url)
-  local problem
-  for _ = 1, MAX_NAVIGATIONS do
-    problem = self:call("Page.navigate", { url = url }).errorText
-    if problem ~= "net::ERR_NETWORK_CHANGED" then break end
-  end
+  local problem = self:call("Page.navigate", { url = url }).errorText
   assert(not problem, problem)
   self:wait(("location.href === %q && document.readyState === 'complete'"):format(url))
 end
