@@ -6,6 +6,7 @@
 local url, key, directory = arg[1], arg[2], arg[3]
 
 local core = require "opensandbox.core"
+local is_out_of_memory = require "spec.torture.is_out_of_memory"
 local opensandbox = require "opensandbox"
 local read_file = require "spec.support.read_file"
 local torture = rawget(_G, "torture")
@@ -23,22 +24,6 @@ local scratch = directory .. "/" .. label
 local contents = ("0123456789"):rep(7000)
 
 local function problem(...) torture.problem(string.format(...)) end
-
--- Messages of Lua, of the library, of libcurl, of the C library, of Lua 5.4.4 where its own buffers cannot grow, of libcurl before 8.6,
--- which has one code for no memory and for a long line, and of a list whose request libcurl has sent without its query.
-local OUT_OF_MEMORY = {
-  "not enough memory", "ut of memory", "annot allocate memory", "got a non-closable value", "error in error", "head is too long",
-  "that match the filter",
-}
-
-local function is_out_of_memory(err)
-  local text = tostring(err)
-  for _, words in ipairs(OUT_OF_MEMORY) do
-    if text:find(words, 1, true) then return true end
-  end
-  if type(err) == "table" and err.kind == "timeout" then return true end -- libcurl loses some failures: then a clock ends the call
-  return type(err) == "table" and err.cause ~= nil and is_out_of_memory(err.cause)
-end
 
 local function write(path, bytes)
   local file = io.open(path, "wb")

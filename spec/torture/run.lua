@@ -1,7 +1,7 @@
 --- Runs the scripts of this directory in the program of spec/c/torture.c: run.lua PROGRAM [RUNS [CORE_RUNS]]
 --
--- RUNS are the runs of each kind of the whole library, CORE_RUNS those of the core, evenly distributed over all allocations; default: one
--- for each allocation.
+-- RUNS are the runs of each kind of the whole library, CORE_RUNS those of the core and of the loop, evenly distributed over all
+-- allocations; default: one for each allocation.
 
 local fault_server = require "spec.support.fault_server"
 local process = require "spec.support.process"
@@ -81,16 +81,21 @@ local function run(options, ...)
   child:stop()
 end
 
-run({ "--seconds=60" }, "spec/torture/faults.lua", server.url)
-for _, whose in ipairs { "--core", "--curl", "--lua" } do
-  local options = { whose, "--seconds=60", core_runs and "--runs=" .. core_runs or nil }
-  run(options, "spec/torture/core.lua", server.url, directory)
-  options[#options + 1] = "--for-good"
-  run(options, "spec/torture/core.lua", server.url, directory)
+-- Runs a script while allocations of each kind fail, alone and for good.
+local function fail_allocations(runs, script, ...)
+  for _, whose in ipairs { "--core", "--curl", "--lua" } do
+    local options = { whose, "--seconds=120", runs and "--runs=" .. runs or nil }
+    run(options, script, ...)
+    options[#options + 1] = "--for-good"
+    run(options, script, ...)
+  end
 end
+
+run({ "--seconds=60" }, "spec/torture/faults.lua", server.url)
+fail_allocations(core_runs, "spec/torture/core.lua", server.url, directory)
 server:stop()
 
--- The whole library, with a development server.
+-- The loop and the whole library, with a development server.
 local devserver = process.devserver { grace = 0 }
 assert(uv.fs_mkdir(directory .. "/tree", 448))
 assert(uv.fs_mkdir(directory .. "/tree/sub", 448))
@@ -99,12 +104,8 @@ for _, name in ipairs { "one", "sub/two" } do
   file:write((name:match("[^/]*$")))
   file:close()
 end
-for _, whose in ipairs { "--core", "--curl", "--lua" } do
-  local options = { whose, "--seconds=120", api_runs and "--runs=" .. api_runs or nil }
-  run(options, "spec/torture/api.lua", devserver.url, devserver.key, directory)
-  options[#options + 1] = "--for-good"
-  run(options, "spec/torture/api.lua", devserver.url, devserver.key, directory)
-end
+fail_allocations(core_runs, "spec/torture/loop.lua", devserver.url, devserver.key)
+fail_allocations(api_runs, "spec/torture/api.lua", devserver.url, devserver.key, directory)
 devserver:stop()
 temporary.remove(directory)
 print(failures == 0 and "torture: all is well" or ("torture: %d kinds of runs went wrong"):format(failures))

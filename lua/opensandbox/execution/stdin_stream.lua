@@ -175,7 +175,7 @@ local function exclusively(self, op, limit, fn)
   self.is_busy = true
   local returned, value, problem = coxpcall.pcall(fn)
   self.is_busy = false
-  self.stream.news:notify()
+  self.stream.news:wake()
   if not returned then error(value, 0) end
   return value, problem
 end

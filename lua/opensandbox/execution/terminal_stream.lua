@@ -264,7 +264,7 @@ local function receive(self)
     self.pings[#self.pings + 1] = self.sent
   end
   self.full_since = self.output.size >= MAX_UNREAD and (self.full_since or core.now()) or nil
-  if changed then self.news:notify() end
+  if changed then self.news:wake() end
 end
 
 -- Returns an error that repetition does not mend, or nil.
@@ -309,7 +309,7 @@ local function attach(self, op, limit)
   end
   self.connection, self.refusal = connection, nil
   self.attached_offset, self.attached_at = self.output.offset, core.now()
-  self.news:notify()
+  self.news:wake()
   local news = self.news:expect()
   receive(self)
   while self.connection and not self.accepted do
@@ -370,7 +370,7 @@ local function ensure_attached(self, op)
     fail(self, errors.is(problem) and problem or self:error(op, { kind = "state", code = "failed", message = tostring(problem) }))
   end, function()
     self.attaching = false
-    self.news:notify()
+    self.news:wake()
   end)
 end
 
@@ -445,7 +445,7 @@ function Stream:read(op, options)
     if text then return text end
     if self.exit_code then return false end
   end)
-  if bytes then self.news:notify() end -- there is room again
+  if bytes then self.news:wake() end -- there is room again
   return bytes or nil, err, bytes == nil and err == nil
 end
 
@@ -519,7 +519,7 @@ function Stream:close()
   local connection = self.connection
   self.connection = nil
   if connection then connection:detach() end
-  self.news:notify()
+  self.news:wake()
 end
 
 return terminal_stream

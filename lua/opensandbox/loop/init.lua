@@ -77,7 +77,12 @@ end
 local BlockingWaiter = { blocks = true }
 BlockingWaiter.__index = BlockingWaiter
 
-function BlockingWaiter:suspend() self.adapter.block(self) end
+function BlockingWaiter:suspend()
+  local ok, problem = pcall(self.adapter.block, self)
+  if ok then return end
+  scheduler.unpark(self)
+  error(problem, 0)
+end
 
 function BlockingWaiter:notify() self.adapter.unblock() end
 
@@ -152,21 +157,33 @@ function loop.interrupted(op, interruption, reason, err)
   return err
 end
 
+-- Makes a waiter that of a task's coroutine; default: that of the running code.
+local function attach(task, waiter)
+  waiter = waiter or assert(current_waiter())
+  waiter.task = task
+  task:set_waiter(waiter)
+  return waiter
+end
+
 --- Starts a function in a coroutine that can wait. The function does not run before this returns.
 ---@param task opensandbox.Task
 ---@param body fun() it must not raise an error
 ---@param detached? boolean it continues when the host ends the running coroutine
 function loop.spawn(task, body, detached)
   local adapter = select_adapter()
-  adapter.spawn(function()
-    local own = current_waiter()
-    own.task = task
-    task:set_waiter(own)
+  local own
+  own = adapter.spawn(function()
+    if not own then
+      local ok, problem = pcall(attach, task)
+      if not ok then return task:fail(problem) end -- memory has run out
+      own = problem
+    end
     body()
     scheduler.unpark(own) -- PUC Lua 5.1 raises an error instead of yielding where it cannot yield
-    own.task = nil
-    task:set_waiter(nil)
+    own.task = false
+    task:set_waiter(false)
   end, detached)
+  if own then attach(task, own) end
 end
 
 --- Returns the task whose code is running.

@@ -17,7 +17,7 @@
 ---@field next? opensandbox.Waiter|false set by the scheduler: the next one in the run queue
 ---@field is_queued? boolean set by the scheduler: it is in the run queue
 ---@field at? number set by timers.lua: when the wait times out, on the clock of core.now()
----@field position? integer set by timers.lua
+---@field position? integer|false set by timers.lua
 --- An adapter adds the fields that it needs.
 
 ---@class opensandbox.Wait
@@ -43,6 +43,7 @@ local first, last -- of the list of waiters that the next step resumes; a list n
 local changes = 0 -- number of moments at which code that is about to wait may have missed the event
 local parked = 0 -- number of waiters, without those that block
 local poller
+local step_failed = false -- memory has run out in a step, so code that waits for a transfer may have missed its news
 
 --- Called whenever there is something else to wait for. The host's adapter sets this function.
 function scheduler.on_change() end
@@ -140,13 +141,17 @@ function scheduler.has_work()
 end
 
 --- Ends the wait of a waiter, because the awaited event has happened. The host is notified once, even if this is called several times.
----@param waiter? opensandbox.Waiter nil: no code waits yet; code that is about to wait checks again if its wait is one of `expect`
+--- If this raises an error, because memory runs out, the wait has not ended, and another call can end it.
+---@param waiter? opensandbox.Waiter|opensandbox.SharedWait nil: no code waits yet; code that is about to wait checks again if its wait is one of `expect`
 function scheduler.wake(waiter)
   changes = changes + 1
-  if not waiter or not waiter.parked or waiter.woken then return end
-  waiter.woken = true
+  if not waiter then return end
+  if waiter.waiters then return scheduler.wake_all(waiter.waiters) end
+  if waiter.parked and not waiter.woken then
+    waiter:notify()
+    waiter.woken = true
+  end
   if waiter.position then timers:remove(waiter) end
-  waiter:notify()
 end
 
 --- Ends the waits of all waiters in a registry, and those of `expect` that are about to begin.
@@ -213,6 +218,7 @@ end
 local function wake_waiters()
   local woken = 0
   for transport in each(transports) do
+    if step_failed then scheduler.wake_all(transport.waiters) end
     local multi = transport.multi
     local id = multi:changed()
     while id do
@@ -224,6 +230,7 @@ local function wake_waiters()
       id = multi:changed()
     end
   end
+  step_failed = false
   local now = core.now()
   local due = timers[1]
   while due and due.at <= now do
@@ -241,7 +248,11 @@ local function run_ready()
     local waiter = first
     first = waiter.next or nil
     waiter.is_queued, waiter.next = false, false
-    waiter:resume()
+    local ok, problem = pcall(waiter.resume, waiter)
+    if not ok then -- memory has run out: another step continues
+      scheduler.enqueue(waiter)
+      error(problem, 0)
+    end
     if waiter == until_here then return end
   end
 end
@@ -291,6 +302,7 @@ function scheduler:step(seconds)
   stepping = true
   local ok, woken = pcall(run_step, due and math.min(due, seconds) or seconds)
   stepping = false
+  if not ok then step_failed = true end
   self.on_change()
   if not ok then error(woken, 0) end -- memory has run out
   return woken

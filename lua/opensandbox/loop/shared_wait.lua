@@ -1,6 +1,7 @@
 --- Lets several coroutines wait for the news of one transfer: one may receive while another sends.
 --
--- A transport has one waiter for each transfer. While any coroutine waits, this object is that waiter, and wakes all of them.
+-- A transport has one waiter for each transfer. While any coroutine waits, this object is in that place, and the scheduler wakes all of its
+-- `waiters`.
 
 local loop = require "opensandbox.loop"
 local scheduler = require "opensandbox.loop.scheduler"
@@ -15,7 +16,7 @@ local shared_wait = {}
 ---@param transport opensandbox.Transport
 ---@return opensandbox.SharedWait
 function shared_wait.new(transport)
-  return setmetatable({ transport_waiters = transport.waiters, id = nil, waiters = {}, parked = true }, SharedWait)
+  return setmetatable({ transport_waiters = transport.waiters, id = nil, waiters = {} }, SharedWait)
 end
 
 --- Waits for the news of this transfer from now on, in place of any other.
@@ -26,9 +27,8 @@ function SharedWait:follow(id)
   if next(self.waiters) ~= nil then self.transport_waiters[id] = self end
 end
 
---- Wakes all coroutines that wait. The scheduler calls it as the method of a waiter.
-function SharedWait:notify()
-  self.woken = false
+--- Wakes all coroutines that wait.
+function SharedWait:wake()
   scheduler.wake_all(self.waiters)
 end
 

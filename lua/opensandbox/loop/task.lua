@@ -16,7 +16,7 @@ local scheduler = require "opensandbox.loop.scheduler"
 --- ```
 ---@class opensandbox.Task
 ---@field waiters table<table, opensandbox.Waiter> internal: the code that waits for the end
----@field waiter? opensandbox.Waiter internal: of the task's own coroutine, while its function runs
+---@field waiter? opensandbox.Waiter|false internal: of the task's own coroutine, until its function has returned
 ---@field on_end? fun(task: opensandbox.Task) internal
 ---@field ended? boolean internal
 ---@field results? table internal: the results of the function, with their number `n`
@@ -75,12 +75,15 @@ local function set_outcome(self, ok, ...)
   if not was_cancelled and (not ok or err) then report_if_unhandled(self, err, not ok and second or nil) end
 end
 
--- Ends a task, with `ok` and the function's results, or with false, the error and its traceback.
+-- Ends a task, with `ok` and the function's results, or with false, the error and its traceback. If this raises an error, because memory
+-- runs out, it is called again.
 local function finish(self, ok, ...)
-  local is_set = pcall(set_outcome, self, ok, ...)
-  if not is_set and not self.results then self.failure = self.failure or NO_MEMORY end
-  alive[self] = nil
-  self.ended = true
+  if not self.ended then
+    local is_set = pcall(set_outcome, self, ok, ...)
+    if not is_set and not self.results then self.failure = self.failure or NO_MEMORY end
+    alive[self] = nil
+    self.ended = true
+  end
   scheduler.wake_all(self.waiters)
   if self.on_end then self.on_end(self) end
 end
@@ -91,8 +94,8 @@ local function start(detached, on_end, fn, ...)
     waiter = false, ended = false, results = false, failure = false, -- so that setting them needs no memory
   }, Task)
   local arguments = pack(...)
-  alive[self] = true
   loop.spawn(self, function()
+    alive[self] = true
     if self.cancelling then
       finish(self, false, cancelled_error())
     else
@@ -118,7 +121,7 @@ end
 
 --- Starts a function that does not work for the caller: it continues when the host ends the caller's coroutine.
 ---@param fn fun()
----@param on_end fun(task: opensandbox.Task) called when the task has ended, also if it failed or was cancelled
+---@param on_end fun(task: opensandbox.Task) called when the task has ended, also if it failed or was cancelled; twice if memory runs out
 ---@return opensandbox.Task
 function task.spawn_detached(fn, on_end)
   return start(true, on_end, fn)
@@ -224,7 +227,7 @@ function Task:deliver_cancel()
 end
 
 --- Internal: sets the waiter of the task's coroutine, for `cancel`.
----@param waiter? opensandbox.Waiter nil after the function has returned
+---@param waiter opensandbox.Waiter|false false after the function has returned
 function Task:set_waiter(waiter)
   self.waiter = waiter
 end
@@ -279,11 +282,17 @@ end
 ---@return any[]? results
 ---@return table<integer, any>|opensandbox.Error|nil errors
 function task.map_for(op, items, fn, concurrency)
-  local results, failures, first_failure = {}, nil, nil
+  local results, failures = {}, nil
   local workers, next_index = {}, 1
+  local first_failure
   local function stop()
     next_index = #items + 1
     for _, worker in ipairs(workers) do worker:cancel() end
+  end
+  local function on_end(worker)
+    if not worker.failure then return end
+    first_failure = first_failure or worker.failure
+    stop()
   end
   local function work()
     while next_index <= #items do
@@ -297,13 +306,15 @@ function task.map_for(op, items, fn, concurrency)
       end
     end
   end
-  local function run_worker()
-    local ok, value = coxpcall.xpcall(work)
-    if ok or first_failure then return end
-    first_failure = { value = value }
-    stop()
+  for i = 1, math.min(#items, concurrency or DEFAULT_CONCURRENCY) do
+    local started, worker = pcall(start, false, on_end, work)
+    if not started then -- by the host, or because memory has run out
+      first_failure = { value = worker }
+      stop()
+      break
+    end
+    workers[i] = worker
   end
-  for i = 1, math.min(#items, concurrency or DEFAULT_CONCURRENCY) do workers[i] = task.spawn(run_worker) end
   local no_limit = deadlines.new()
   local interruption, reason
   for _, worker in ipairs(workers) do
@@ -318,10 +329,11 @@ function task.map_for(op, items, fn, concurrency)
   return results, failures
 end
 
---- Internal: ends the task with an error that was raised outside of its function, which will never continue.
+--- Internal: ends the task with an error that was raised outside of its function, which will never continue. It completes the end of a task
+--- that has ended, but whose waiters may not know it.
 ---@param problem any
 function Task:fail(problem)
-  if not self.ended then finish(self, false, problem) end
+  finish(self, false, problem)
 end
 
 --- Internal: called when the host has ended the coroutine of this task, which will never continue.

@@ -58,7 +58,8 @@ end
 
 function adapter.spawn(body)
   local controller = cqueues.running()
-  if controller then controller:wrap(body) else standalone.spawn(body) end
+  if not controller then return standalone.spawn(body) end
+  controller:wrap(body)
 end
 
 -- The controller cannot resume a coroutine that runs inside one of its own.
