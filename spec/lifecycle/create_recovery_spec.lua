@@ -6,6 +6,7 @@ local core = require "opensandbox.core"
 local fault_server = require "spec.support.fault_server"
 local opensandbox = require "opensandbox"
 local process = require "spec.support.process"
+local scheduler = require "opensandbox.loop.scheduler"
 local tasks = require "opensandbox.loop.task"
 local wait_until = require "spec.support.wait_until"
 
@@ -162,6 +163,7 @@ describe("a create whose response is lost", function()
         local name, path = request.path:match("^/(%w+)/v1(/[^?]*)")
         if request.method == "POST" then
           created[name], known[name] = uv.hrtime(), name ~= "unlisted"
+          state["created " .. name] = true
           metadata[name] = name ~= "foreign" and json.decode(request.body).metadata or nil
           if name == "outage" or name == "garbled" or name == "starved" or name == "lost" or name == "foreign" then
             return connection:close()
@@ -238,6 +240,16 @@ describe("a create whose response is lost", function()
     assert.same({ false, "not enough memory" }, { ok, problem })
     client:close()
     assert.equal("/sandboxes/found-starved", server:state()["deleted starved"])
+  end)
+
+  it("is not even sent when memory runs out before the client is responsible for the sandbox", function()
+    local expect = scheduler.expect
+    function scheduler.expect() error("not enough memory", 0) end
+    local ok, problem = pcall(create, "starting")
+    scheduler.expect = expect
+    assert.same({ false, "not enough memory" }, { ok, problem })
+    assert(client:list_sandboxes())
+    assert.is_nil(server:state()["created starting"])
   end)
 
   it("is searched when the script ends", function()

@@ -129,12 +129,9 @@ function PendingCreate:settle_blocking(deadline)
   self.exchange:close()
 end
 
--- Makes the client responsible for the object, at the start of an attempt.
-local function enter(self, ex)
-  self.exchange = ex
-  self.resource:enter()
-  -- Finalizers run in the reverse order of their creation: this one before that of the transfer, which closes it.
-  -- The finalizer of a failed attempt is collected while the next attempt runs.
+-- Finalizers run in the reverse order of their creation: this one before that of the transfer, which closes it. The finalizer of a failed
+-- attempt is collected while the next attempt runs.
+local function set_finalizer(self, ex)
   self.finalizer = finalizer(function()
     if self.exchange == ex then self:settle_blocking(self.resources:finalizer_deadline()) end
   end)
@@ -176,10 +173,11 @@ return function(client, request, delete_request, opts)
     return created, missing
   end
   function request.on_start(ex)
-    local entered, problem = pcall(enter, self, ex)
-    if not entered or resources.closing then ex:close() end -- nothing is sent yet
-    if not entered then error(problem, 0) end
+    self.exchange = ex
+    self.resource:enter()
+    if resources.closing then ex:close() end -- it sends nothing
   end
+  function request.on_started(ex) set_finalizer(self, ex) end
   function request.on_abandon(ex)
     if not ex:sent() then
       set_failed(self, "not sent", false)
