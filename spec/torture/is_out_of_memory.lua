@@ -1,11 +1,11 @@
 --- Tells whether an error says that memory has run out, in the words of any library that can say it.
 
--- Messages of Lua, of the library, of libcurl, of the C library, of table.sort of Lua 5.2, of Lua
--- 5.4.4 where its own buffers cannot grow, of libcurl before 8.6, which has one code for no memory and for a long line, and of a list whose
--- request libcurl has sent without its query.
+-- Messages of Lua, of the library, of libcurl, of the C library, of table.sort of Lua 5.2, of Lua 5.4.4 where its own buffers cannot grow,
+-- of libcurl before 8.6, which has one code for no memory and for a long line, and of requests that libcurl has sent without their query,
+-- because it ignores that it has no memory for that.
 local MESSAGES = {
   "not enough memory", "ut of memory", "annot allocate memory", "stack overflow ()", "got a non-closable value", "error in error",
-  "head is too long", "that match the filter",
+  "head is too long", "that match the filter", "missing query parameter",
 }
 
 --- Returns whether an error, or a cause of it, says that memory has run out. libcurl loses some failures: then a clock ends the call.
