@@ -252,6 +252,22 @@ describe("a create whose response is lost", function()
     assert.is_nil(server:state()["created starting"])
   end)
 
+  it("is not sent when the client is closed while the request is started, as a finalizer can do", function()
+    client = opensandbox.new(server.url .. "/closing", "")
+    local transport = client.http.transport
+    local start = transport.start
+    function transport.start(...)
+      transport.start = nil
+      local transfer = start(...)
+      client:close()
+      return transfer
+    end
+    local info, err = client:create_sandbox { image = "x" }
+    assert.is_nil(info)
+    assert.equal("closed", err.kind)
+    assert.is_nil(server:state()["created closing"])
+  end)
+
   it("is searched when the script ends", function()
     local env = process.module_paths()
     env.OPEN_SANDBOX_DOMAIN, env.OPEN_SANDBOX_API_KEY, env.OPEN_SANDBOX_PROTOCOL = server.url .. "/ended", "k", false

@@ -53,42 +53,57 @@ describe("a host that starts only some tasks", function()
   end)
 end)
 
-describe("a host that cannot be notified", function()
-  it("leaves the wait as it is, until another call wakes the waiter", function()
-    local attempts = 0
-    local waiter = {
-      blocks = true,
-      notify = function()
-        attempts = attempts + 1
-        if attempts == 1 then error("not enough memory", 0) end
-      end,
-    }
-    function waiter:suspend()
-      assert.is_false(pcall(scheduler.wake, self))
-      assert.is_false(self.woken)
-      scheduler.wake(self)
-      assert.is_true(self.woken)
-      scheduler.wake(self)
+describe("a host whose loop continues the coroutine at once", function()
+  it("has every wait ended", function()
+    local waiter = { notifications = 0 }
+    function waiter:notify()
+      self.notifications = self.notifications + 1
+      self.continued_with = self.woken
     end
+    function waiter:suspend() scheduler.wake(self) end
     scheduler.park(waiter, { seconds = 60 })
-    assert.equal(2, attempts)
+    assert.same({ 1, true }, { waiter.notifications, waiter.continued_with })
+    assert.is_false(scheduler.has_work())
+  end)
+end)
+
+-- A waiter of the run queue, whose code ends its own wait when it is suspended.
+local function queued_waiter(resume)
+  local waiter = { is_queued = false, next = false, woken = false, resume = resume }
+  function waiter:suspend() scheduler.wake(self) end
+  return waiter
+end
+
+describe("a waiter of the run queue", function()
+  it("is in it when its host cannot be notified", function()
+    local resumed = 0
+    local waiter = queued_waiter(function() resumed = resumed + 1 end)
+    function waiter:notify() error("not enough memory", 0) end -- luacheck: no unused args
+    assert.error_matches(function() scheduler.park(waiter, { seconds = 60 }) end, "not enough memory")
+    scheduler:step(0)
+    assert.equal(1, resumed)
+    scheduler.unpark(waiter)
     assert.is_false(scheduler.has_work())
   end)
 
-  it("lets a step resume again what it could not resume", function()
-    local attempts = 0
-    local waiter = {
-      is_queued = false, next = false,
-      resume = function()
-        attempts = attempts + 1
-        if attempts == 1 then error("not enough memory", 0) end
-      end,
-    }
-    scheduler.enqueue(waiter)
-    assert.error_matches(function() scheduler:step(0) end, "not enough memory")
-    assert.equal(1, attempts)
+  -- Resumes a waiter in steps until one raises no error. Returns the number of resumes.
+  local function resumes_of(problem)
+    local resumed = 0
+    scheduler.enqueue(queued_waiter(function()
+      resumed = resumed + 1
+      if resumed == 1 then error(problem, 0) end
+    end))
+    assert.error_matches(function() scheduler:step(0) end, problem)
     scheduler:step(0)
-    assert.equal(2, attempts)
     assert.is_false(scheduler.has_work())
+    return resumed
+  end
+
+  it("is resumed again by the next step when memory ran out", function()
+    assert.equal(2, resumes_of("not enough memory"))
+  end)
+
+  it("is not resumed again after another error, so that none can keep the others from running", function()
+    assert.equal(1, resumes_of("the host's loop is closed"))
   end)
 end)

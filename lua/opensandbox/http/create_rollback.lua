@@ -129,12 +129,15 @@ function PendingCreate:settle_blocking(deadline)
   self.exchange:close()
 end
 
--- Finalizers run in the reverse order of their creation: this one before that of the transfer, which closes it. The finalizer of a failed
--- attempt is collected while the next attempt runs.
-local function set_finalizer(self, ex)
+-- Makes the client responsible for the object, at the start of an attempt. If memory runs out, it is not: entering comes last.
+local function enter(self, ex)
+  -- Finalizers run in the reverse order of their creation: this one before that of the transfer, which closes it.
+  -- The finalizer of a failed attempt is collected while the next attempt runs.
   self.finalizer = finalizer(function()
     if self.exchange == ex then self:settle_blocking(self.resources:finalizer_deadline()) end
   end)
+  self.exchange = ex
+  self.resource:enter()
 end
 
 ---@class opensandbox.RollbackOpts
@@ -173,11 +176,9 @@ return function(client, request, delete_request, opts)
     return created, missing
   end
   function request.on_start(ex)
-    self.exchange = ex
-    self.resource:enter()
-    if resources.closing then ex:close() end -- it sends nothing
+    enter(self, ex)
+    if resources.closing then ex:close() end -- nothing is sent yet
   end
-  function request.on_started(ex) set_finalizer(self, ex) end
   function request.on_abandon(ex)
     if not ex:sent() then
       set_failed(self, "not sent", false)

@@ -43,36 +43,28 @@ local core_fields = {
   "websocket", "max_message", "receive_high_water", "send_high_water", "ping_interval", "ping_timeout", "close_timeout", "channels",
 }
 
--- Makes what stands for a transfer that an exchange does not have.
-local function absent_transfer(was_sent)
-  return {
-    outcome = function() return "closed", "it was closed", was_sent end, sent = function() return was_sent end,
-    id = function() end, head = function() end, read = function() end, frame = function() end, event = function() end,
-    wants = function() end, progress = function() return 0, 0 end, close = function() end, detach = function() end,
-  }
+-- Starts the transfer of an exchange. Nothing is sent before the next step of the loop.
+local function start_transfer(self, core_request)
+  self.transfer = self.http.transport:start(core_request)
+  self.wait.key = self.transfer:id()
+  if self.request.on_start then self.request.on_start(self) end
 end
 
-local future_transfer = absent_transfer(false)    -- before it is started
-local handed_over_transfer = absent_transfer(true) -- the heir has it
-
---- Starts a request. `on_start` is called before, so that its code knows of the request whatever fails after that, for example because
---- memory runs out. An exchange that it closes sends nothing. `on_started` is called after.
+--- Starts a request. If this raises an error, because memory runs out or `on_start` has failed, nothing is sent.
 ---@param http opensandbox.HttpClient
----@param request table op, method, url, headers (name -> value), body | parts and readers, may_repeat, max_event (bytes of an event; the response is an event stream), connect_timeout, timeout, idle_timeout (seconds), budget (seconds of all attempts together), option_names (options by the core's time limits), sandbox_id, secrets (values never to be shown), explained (false: its errors are not explained by the state of the sandbox), shielded, on_start and on_started (called with the exchange), on_abandon, on_transfer_progress; for the fields of a WebSocket see websocket.lua
+---@param request table op, method, url, headers (name -> value), body | parts and readers, may_repeat, max_event (bytes of an event; the response is an event stream), connect_timeout, timeout, idle_timeout (seconds), budget (seconds of all attempts together), option_names (options by the core's time limits), sandbox_id, secrets (values never to be shown), explained (false: its errors are not explained by the state of the sandbox), shielded, on_start (called with the exchange), on_abandon, on_transfer_progress; for the fields of a WebSocket see websocket.lua
 ---@return opensandbox.Exchange
 function exchange.start(http, request)
   local lines = {}
   for name, value in each(request.headers or {}) do lines[#lines + 1] = name .. ": " .. value end
   local core_request = { headers = lines }
   for _, name in ipairs(core_fields) do core_request[name] = request[name] end
-  local self = setmetatable({ http = http, request = request, transfer = future_transfer, started = core.now() }, Exchange)
+  local self = setmetatable({ http = http, request = request, transfer = nil, started = core.now() }, Exchange)
   self.wait = scheduler.expect { registry = http.transport.waiters, key = nil, shielded = request.shielded, owner = self }
-  if request.on_start then request.on_start(self) end
-  if self.is_closed then return self end
-  self.transfer = http.transport:start(core_request)
-  self.wait.key = self.transfer:id()
-  if request.on_started then request.on_started(self) end
-  return self
+  local ok, problem = pcall(start_transfer, self, core_request)
+  if ok then return self end
+  if self.transfer then self.transfer:close() end
+  error(problem, 0)
 end
 
 --- Replaces the secrets that were sent by "***", because a server may repeat them.
@@ -191,6 +183,13 @@ function Exchange:on_progress(fn)
   self:call_user(fn, self.transfer:progress())
 end
 
+-- Stands for the transfer of an exchange that was handed over.
+local closed_transfer = {
+  outcome = function() return "closed", "it was closed", true end, sent = function() return true end,
+  head = function() end, read = function() end, frame = function() end, event = function() end, wants = function() end,
+  progress = function() return 0, 0 end, close = function() end, detach = function() end,
+}
+
 --- Hands the exchange over to a new owner, although other code waits for it. That code receives an error of kind `closed`.
 ---@return opensandbox.Exchange exchange for the new owner
 function Exchange:hand_over()
@@ -202,7 +201,7 @@ function Exchange:hand_over()
   heir.wait = scheduler.expect { registry = registry, key = key, shielded = true, owner = heir }
   heir:take_over()
   if waiter then registry[key], wait.registry = nil, nil end -- the waiter must not remove its successor
-  self.transfer = handed_over_transfer
+  self.transfer = closed_transfer
   if waiter then scheduler.wake(waiter) end
   return heir
 end

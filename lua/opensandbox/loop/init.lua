@@ -77,12 +77,7 @@ end
 local BlockingWaiter = { blocks = true }
 BlockingWaiter.__index = BlockingWaiter
 
-function BlockingWaiter:suspend()
-  local ok, problem = pcall(self.adapter.block, self)
-  if ok then return end
-  scheduler.unpark(self)
-  error(problem, 0)
-end
+function BlockingWaiter:suspend() self.adapter.block(self) end
 
 function BlockingWaiter:notify() self.adapter.unblock() end
 
@@ -157,13 +152,7 @@ function loop.interrupted(op, interruption, reason, err)
   return err
 end
 
--- Makes a waiter that of a task's coroutine; default: that of the running code.
-local function attach(task, waiter)
-  waiter = waiter or assert(current_waiter())
-  waiter.task = task
-  task:set_waiter(waiter)
-  return waiter
-end
+local function attach(task) task:set_waiter((assert(current_waiter()))) end
 
 --- Starts a function in a coroutine that can wait. The function does not run before this returns.
 ---@param task opensandbox.Task
@@ -171,19 +160,15 @@ end
 ---@param detached? boolean it continues when the host ends the running coroutine
 function loop.spawn(task, body, detached)
   local adapter = select_adapter()
-  local own
-  own = adapter.spawn(function()
-    if not own then
+  adapter.spawn(function()
+    if not task.waiter then
       local ok, problem = pcall(attach, task)
       if not ok then return task:fail(problem) end -- memory has run out
-      own = problem
     end
     body()
-    scheduler.unpark(own) -- PUC Lua 5.1 raises an error instead of yielding where it cannot yield
-    own.task = false
-    task:set_waiter(false)
-  end, detached)
-  if own then attach(task, own) end
+    scheduler.unpark(task.waiter) -- PUC Lua 5.1 raises an error instead of yielding where it cannot yield
+    task:set_waiter(nil)
+  end, detached, task)
 end
 
 --- Returns the task whose code is running.

@@ -9,7 +9,7 @@
 ---@class opensandbox.Waiter
 ---@field suspend fun(self: opensandbox.Waiter) called in the waiter's coroutine; yields to the host until `woken` is true
 ---@field notify fun(self: opensandbox.Waiter) makes the host continue `suspend`; called from any code
----@field resume? fun(self: opensandbox.Waiter) continues the coroutine; only waiters that `notify` puts into the run queue have it
+---@field resume? fun(self: opensandbox.Waiter) continues the coroutine; only waiters in the run queue have it, into which `wake` puts them
 ---@field blocks? boolean set by loop/init.lua: the caller blocks, so it drives the scheduler itself
 ---@field task? opensandbox.Task set by loop/init.lua: the task whose coroutine this is
 ---@field parked? opensandbox.Wait set by the scheduler: the wait, from `park` to `unpark`
@@ -44,6 +44,10 @@ local changes = 0 -- number of moments at which code that is about to wait may h
 local parked = 0 -- number of waiters, without those that block
 local poller
 local step_failed = false -- memory has run out in a step, so code that waits for a transfer may have missed its news
+local resuming -- the waiter that the running step resumes
+
+--- The error of Lua when memory runs out.
+scheduler.NO_MEMORY = "not enough memory"
 
 --- Called whenever there is something else to wait for. The host's adapter sets this function.
 function scheduler.on_change() end
@@ -140,18 +144,26 @@ function scheduler.has_work()
   return false
 end
 
+-- Adds a waiter to the run queue. It calls nothing and needs no memory, so that neither an error nor a finalizer can come between this and
+-- what its caller does next.
+local function push(waiter)
+  if waiter.is_queued then return end
+  waiter.is_queued, waiter.next = true, false
+  if first then last.next = waiter else first = waiter end
+  last = waiter
+end
+
 --- Ends the wait of a waiter, because the awaited event has happened. The host is notified once, even if this is called several times.
---- If this raises an error, because memory runs out, the wait has not ended, and another call can end it.
 ---@param waiter? opensandbox.Waiter|opensandbox.SharedWait nil: no code waits yet; code that is about to wait checks again if its wait is one of `expect`
 function scheduler.wake(waiter)
   changes = changes + 1
   if not waiter then return end
-  if waiter.waiters then return scheduler.wake_all(waiter.waiters) end
-  if waiter.parked and not waiter.woken then
-    waiter:notify()
-    waiter.woken = true
-  end
+  if waiter.is_shared then return waiter:wake() end
+  if not waiter.parked or waiter.woken then return end
+  if waiter.resume then push(waiter) end -- first: if there is no memory for this call, another wake can end the wait
+  waiter.woken = true
   if waiter.position then timers:remove(waiter) end
+  waiter:notify()
 end
 
 --- Ends the waits of all waiters in a registry, and those of `expect` that are about to begin.
@@ -163,10 +175,7 @@ end
 
 --- Puts a waiter into the run queue. The next step resumes it.
 function scheduler.enqueue(waiter)
-  if waiter.is_queued then return end
-  waiter.is_queued, waiter.next = true, false
-  if first then last.next = waiter else first = waiter end
-  last = waiter
+  push(waiter)
   scheduler.notify()
 end
 
@@ -235,6 +244,7 @@ local function wake_waiters()
   local due = timers[1]
   while due and due.at <= now do
     scheduler.wake(due)
+    if due.position then timers:remove(due) end -- memory ran out when it was woken before
     woken = woken + 1
     due = timers[1]
   end
@@ -248,11 +258,8 @@ local function run_ready()
     local waiter = first
     first = waiter.next or nil
     waiter.is_queued, waiter.next = false, false
-    local ok, problem = pcall(waiter.resume, waiter)
-    if not ok then -- memory has run out: another step continues
-      scheduler.enqueue(waiter)
-      error(problem, 0)
-    end
+    resuming = waiter
+    waiter:resume()
     if waiter == until_here then return end
   end
 end
@@ -300,9 +307,14 @@ function scheduler:step(seconds)
   if not seconds or seconds < 0 then seconds = 0 end
   changes = changes + 1
   stepping = true
+  local outer = resuming
   local ok, woken = pcall(run_step, due and math.min(due, seconds) or seconds)
   stepping = false
-  if not ok then step_failed = true end
+  if not ok then
+    step_failed = true
+    if woken == scheduler.NO_MEMORY and resuming ~= outer then push(resuming) end -- the next step tries again
+  end
+  resuming = outer
   self.on_change()
   if not ok then error(woken, 0) end -- memory has run out
   return woken

@@ -1,7 +1,6 @@
 --- Lets several coroutines wait for the news of one transfer: one may receive while another sends.
 --
--- A transport has one waiter for each transfer. While any coroutine waits, this object is in that place, and the scheduler wakes all of its
--- `waiters`.
+-- A transport has one waiter for each transfer. While any coroutine waits, this object takes its place, and wakes all of them.
 
 local loop = require "opensandbox.loop"
 local scheduler = require "opensandbox.loop.scheduler"
@@ -16,7 +15,7 @@ local shared_wait = {}
 ---@param transport opensandbox.Transport
 ---@return opensandbox.SharedWait
 function shared_wait.new(transport)
-  return setmetatable({ transport_waiters = transport.waiters, id = nil, waiters = {} }, SharedWait)
+  return setmetatable({ transport_waiters = transport.waiters, id = nil, waiters = {}, is_shared = true }, SharedWait)
 end
 
 --- Waits for the news of this transfer from now on, in place of any other.
@@ -27,7 +26,7 @@ function SharedWait:follow(id)
   if next(self.waiters) ~= nil then self.transport_waiters[id] = self end
 end
 
---- Wakes all coroutines that wait.
+--- Wakes all coroutines that wait. The scheduler calls it when the transfer has news.
 function SharedWait:wake()
   scheduler.wake_all(self.waiters)
 end

@@ -17,6 +17,7 @@ local scheduler = require "opensandbox.loop.scheduler"
 ---@class opensandbox.Task
 ---@field waiters table<table, opensandbox.Waiter> internal: the code that waits for the end
 ---@field waiter? opensandbox.Waiter|false internal: of the task's own coroutine, until its function has returned
+---@field is_owned? boolean internal: code that is certain to wait for the end reports its error
 ---@field on_end? fun(task: opensandbox.Task) internal
 ---@field ended? boolean internal
 ---@field results? table internal: the results of the function, with their number `n`
@@ -30,7 +31,7 @@ Task.__name = "opensandbox.Task"
 
 local task = {}
 
-local NO_MEMORY = { value = "not enough memory" } -- the failure of a task whose outcome could not be kept
+local NO_MEMORY = { value = scheduler.NO_MEMORY } -- the failure of a task whose outcome could not be kept
 
 local alive = {} -- luacheck: ignore 241 (tasks that have not ended: callers need not keep them)
 
@@ -72,15 +73,17 @@ local function set_outcome(self, ok, ...)
   if not ok then
     if was_cancelled then self.results = pack(nil, err) else self.failure = { value = value } end
   end
-  if not was_cancelled and (not ok or err) then report_if_unhandled(self, err, not ok and second or nil) end
+  if not was_cancelled and (not ok or err) and not self.is_owned then report_if_unhandled(self, err, not ok and second or nil) end
 end
 
 -- Ends a task, with `ok` and the function's results, or with false, the error and its traceback. If this raises an error, because memory
 -- runs out, it is called again.
 local function finish(self, ok, ...)
   if not self.ended then
-    local is_set = pcall(set_outcome, self, ok, ...)
-    if not is_set and not self.results then self.failure = self.failure or NO_MEMORY end
+    local is_set, problem = pcall(set_outcome, self, ok, ...)
+    if not is_set and not self.results and not self.failure then
+      self.failure = problem == scheduler.NO_MEMORY and NO_MEMORY or { value = problem }
+    end
     alive[self] = nil
     self.ended = true
   end
@@ -88,9 +91,12 @@ local function finish(self, ok, ...)
   if self.on_end then self.on_end(self) end
 end
 
-local function start(detached, on_end, fn, ...)
+local ORDINARY = {} -- how most tasks are started
+
+-- Starts a task. `how` has: is_detached, on_end, is_owned.
+local function start(how, fn, ...)
   local self = setmetatable({
-    waiters = {}, on_end = on_end,
+    waiters = {}, on_end = how.on_end, is_owned = how.is_owned,
     waiter = false, ended = false, results = false, failure = false, -- so that setting them needs no memory
   }, Task)
   local arguments = pack(...)
@@ -101,7 +107,7 @@ local function start(detached, on_end, fn, ...)
     else
       finish(self, coxpcall.xpcall(fn, unpack(arguments, 1, arguments.n)))
     end
-  end, detached)
+  end, how.is_detached)
   return self
 end
 
@@ -116,7 +122,7 @@ end
 ---@return opensandbox.Task
 function task.spawn(fn, ...)
   options.argument("spawn", "the function", fn, "function")
-  return start(false, nil, fn, ...)
+  return start(ORDINARY, fn, ...)
 end
 
 --- Starts a function that does not work for the caller: it continues when the host ends the caller's coroutine.
@@ -124,7 +130,7 @@ end
 ---@param on_end fun(task: opensandbox.Task) called when the task has ended, also if it failed or was cancelled; twice if memory runs out
 ---@return opensandbox.Task
 function task.spawn_detached(fn, on_end)
-  return start(true, on_end, fn)
+  return start({ is_detached = true, on_end = on_end }, fn)
 end
 
 --- Returns whether the task has ended, successfully or not.
@@ -227,8 +233,9 @@ function Task:deliver_cancel()
 end
 
 --- Internal: sets the waiter of the task's coroutine, for `cancel`.
----@param waiter opensandbox.Waiter|false false after the function has returned
+---@param waiter? opensandbox.Waiter nil after the function has returned
 function Task:set_waiter(waiter)
+  if waiter then waiter.task = self else self.waiter.task = nil end
   self.waiter = waiter
 end
 
@@ -307,7 +314,7 @@ function task.map_for(op, items, fn, concurrency)
     end
   end
   for i = 1, math.min(#items, concurrency or DEFAULT_CONCURRENCY) do
-    local started, worker = pcall(start, false, on_end, work)
+    local started, worker = pcall(start, { on_end = on_end, is_owned = true }, work)
     if not started then -- by the host, or because memory has run out
       first_failure = { value = worker }
       stop()

@@ -56,10 +56,9 @@ function Waiter:notify()
   self.condition:signal()
 end
 
-function adapter.spawn(body)
+function adapter.spawn(body, detached, task)
   local controller = cqueues.running()
-  if not controller then return standalone.spawn(body) end
-  controller:wrap(body)
+  if controller then controller:wrap(body) else standalone.spawn(body, detached, task) end
 end
 
 -- The controller cannot resume a coroutine that runs inside one of its own.

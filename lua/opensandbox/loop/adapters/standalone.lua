@@ -2,8 +2,8 @@
 --
 -- The interface of every adapter:
 --   name
---   spawn(body, detached)      starts a function in a coroutine that can wait; detached: it continues when the running coroutine ends;
---                              returns the coroutine's waiter if that is known before the function runs
+--   spawn(body, detached, task) starts a function in a coroutine that can wait; detached: it continues when the running coroutine ends;
+--                              task: its task, whose `set_waiter` may be called with the coroutine's waiter before the function runs
 --   waiter(coroutine, chosen)  returns the waiter of a coroutine, each time the same, or nil if the coroutine cannot be suspended here;
 --                              chosen: the user chose the adapter by options.loop
 --   block(waiter)              waits in code that cannot be suspended
@@ -35,23 +35,26 @@ function Waiter:suspend()
 end
 
 function Waiter:notify()
-  scheduler.enqueue(self)
+  scheduler.notify() -- it is in the run queue
 end
 
 -- The function of a task catches its errors itself. An error that is raised before or after it, because memory runs out, ends its task here.
--- If memory runs out here too, this raises an error, and is called again.
+-- If memory runs out here too, this raises an error, and the next step calls it again.
 function Waiter:resume()
   local ok, problem = coroutine.resume(self.coroutine, TOKEN)
   if ok then return end
   local status = coroutine.status(self.coroutine)
-  if status == "suspended" then error(problem, 0) end -- there was no memory to resume it
+  if status == "suspended" then -- there was no memory, or no C stack, to resume it
+    scheduler.enqueue(self)
+    error(problem, 0)
+  end
   if status ~= "dead" or not self.task then return end
   self.problem = self.problem or problem
   scheduler.unpark(self)
   self.task:fail(self.problem)
 end
 
-function standalone.spawn(body)
+function standalone.spawn(body, _, task)
   -- The first resume passes the token too, and `body` takes no arguments.
   local waiter = setmetatable({
     coroutine = coroutine.create(function() body() end),
@@ -59,8 +62,8 @@ function standalone.spawn(body)
     task = false, problem = false, parked = false, woken = false, is_queued = false, next = false, at = false, position = false,
   }, Waiter)
   waiters[waiter.coroutine] = waiter
+  if task then task:set_waiter(waiter) end
   scheduler.enqueue(waiter)
-  return waiter
 end
 
 function standalone.waiter(running)
@@ -71,6 +74,7 @@ end
 function standalone.block(waiter)
   while not waiter.woken do
     if not scheduler.has_work() then
+      scheduler.unpark(waiter)
       options.raise("opensandbox", "this would wait for ever: nothing is left that could end the wait")
     end
     scheduler:step(MAX_WAIT)
