@@ -152,6 +152,7 @@ function loop.interrupted(op, interruption, reason, err)
   return err
 end
 
+-- Makes the running code that of a task.
 local function attach(task) task:set_waiter((assert(current_waiter()))) end
 
 --- Starts a function in a coroutine that can wait. The function does not run before this returns.
@@ -175,7 +176,7 @@ end
 ---@return opensandbox.Task? task nil outside of tasks
 function loop.current_task()
   local own = current_waiter()
-  return own and own.task
+  return own and own.task or nil
 end
 
 --- Returns the name of the running code's loop.

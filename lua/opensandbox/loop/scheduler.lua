@@ -11,7 +11,7 @@
 ---@field notify fun(self: opensandbox.Waiter) makes the host continue `suspend`; called from any code
 ---@field resume? fun(self: opensandbox.Waiter) continues the coroutine; only waiters in the run queue have it, into which `wake` puts them
 ---@field blocks? boolean set by loop/init.lua: the caller blocks, so it drives the scheduler itself
----@field task? opensandbox.Task set by loop/init.lua: the task whose coroutine this is
+---@field task? opensandbox.Task|false set by task.lua: the task whose coroutine this is
 ---@field parked? opensandbox.Wait set by the scheduler: the wait, from `park` to `unpark`
 ---@field woken? boolean set by the scheduler: the wait has ended
 ---@field next? opensandbox.Waiter|false set by the scheduler: the next one in the run queue

@@ -1,12 +1,14 @@
 --- Lets several coroutines wait for the news of one transfer: one may receive while another sends.
 --
--- A transport has one waiter for each transfer. While any coroutine waits, this object takes its place, and wakes all of them.
+-- A transport has one waiter for each transfer. While any coroutine waits, this object stands in for it, and wakes all of
+-- them.
 
 local loop = require "opensandbox.loop"
 local scheduler = require "opensandbox.loop.scheduler"
 
 ---@class opensandbox.SharedWait
-local SharedWait = {}
+---@field is_shared boolean tells it from a waiter
+local SharedWait = { is_shared = true }
 SharedWait.__index = SharedWait
 
 local shared_wait = {}
@@ -15,7 +17,7 @@ local shared_wait = {}
 ---@param transport opensandbox.Transport
 ---@return opensandbox.SharedWait
 function shared_wait.new(transport)
-  return setmetatable({ transport_waiters = transport.waiters, id = nil, waiters = {}, is_shared = true }, SharedWait)
+  return setmetatable({ transport_waiters = transport.waiters, id = nil, waiters = {} }, SharedWait)
 end
 
 --- Waits for the news of this transfer from now on, in place of any other.

@@ -2,8 +2,9 @@
 --
 -- The interface of every adapter:
 --   name
---   spawn(body, detached, task) starts a function in a coroutine that can wait; detached: it continues when the running coroutine ends;
---                              task: its task, whose `set_waiter` may be called with the coroutine's waiter before the function runs
+--   spawn(body, detached, task)
+--                              starts a function in a coroutine that can wait; detached: it continues when the running coroutine ends;
+--                              task: the adapter may call its `set_waiter` with the coroutine's waiter before the function runs
 --   waiter(coroutine, chosen)  returns the waiter of a coroutine, each time the same, or nil if the coroutine cannot be suspended here;
 --                              chosen: the user chose the adapter by options.loop
 --   block(waiter)              waits in code that cannot be suspended
