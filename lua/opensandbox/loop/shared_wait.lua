@@ -1,7 +1,6 @@
 --- Lets several coroutines wait for the news of one transfer: one may receive while another sends.
 --
--- A transport has one waiter for each transfer. While any coroutine waits, this object stands in for it, and wakes all of
--- them.
+-- A transport has one waiter for each transfer. While any coroutine waits, this object is in its place, and wakes them all.
 
 local loop = require "opensandbox.loop"
 local scheduler = require "opensandbox.loop.scheduler"

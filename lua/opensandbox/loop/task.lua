@@ -33,6 +33,8 @@ local task = {}
 
 local NO_MEMORY = { value = scheduler.NO_MEMORY } -- the failure of a task whose outcome could not be kept
 
+local ORDINARY = {} -- how most tasks are started, see `start`
+
 local alive = {} -- luacheck: ignore 241 (tasks that have not ended: callers need not keep them)
 
 local pack = table.pack or function(...) return { n = select("#", ...), ... } end -- luacheck: std max
@@ -90,8 +92,6 @@ local function finish(self, ok, ...)
   scheduler.wake_all(self.waiters)
   if self.on_end then self.on_end(self) end
 end
-
-local ORDINARY = {} -- how most tasks are started
 
 -- Starts a task. `how` has: is_detached, on_end, is_owned.
 local function start(how, fn, ...)
@@ -313,8 +313,9 @@ function task.map_for(op, items, fn, concurrency)
       end
     end
   end
+  local how = { on_end = on_end, is_owned = true }
   for i = 1, math.min(#items, concurrency or DEFAULT_CONCURRENCY) do
-    local started, worker = pcall(start, { on_end = on_end, is_owned = true }, work)
+    local started, worker = pcall(start, how, work)
     if not started then -- by the host, or because memory has run out
       first_failure = { value = worker }
       stop()
