@@ -11,7 +11,7 @@ local host = { name = "spec" }
 function host.spawn(body)
   if startable == 0 then error("the host starts no more", 0) end
   startable = startable - 1
-  return standalone.spawn(body)
+  standalone.spawn(body)
 end
 
 loop.use("spec", host)
@@ -21,14 +21,11 @@ describe("a host that starts only some tasks", function()
 
   it("ends map, which does not begin the calls of those", function()
     startable = 2
-    local cancelled = 0
-    local ok, problem = pcall(opensandbox.map, { 1, 2, 3, 4 }, function()
-      local slept, err = opensandbox.sleep(60)
-      if not slept and err.kind == "cancelled" then cancelled = cancelled + 1 end
-    end)
+    local begun = 0
+    local ok, problem = pcall(opensandbox.map, { 1, 2, 3, 4 }, function() begun = begun + 1 end)
     assert.is_false(ok)
     assert.equal("the host starts no more", problem)
-    assert.equal(0, cancelled) -- they had not begun
+    assert.equal(0, begun)
     assert.is_false(scheduler.has_waiters())
     assert.is_false(scheduler.has_work())
   end)

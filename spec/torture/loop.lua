@@ -1,14 +1,14 @@
---- The loop while an allocation fails: torture [options] spec/torture/loop.lua URL KEY [LOOP]
+--- The loop while an allocation fails: torture [options] spec/torture/loop.lua URL KEY
 --
 -- Every wait ends, of tasks too, and every call either raises or returns that memory has run out, or has its right result. Afterwards,
--- without failing allocations, everything works again. The server is a development server; LOOP is the option `loop`.
+-- without failing allocations, everything works again. The server is a development server.
 
 local core = require "opensandbox.core"
 local is_out_of_memory = require "spec.torture.is_out_of_memory"
 local opensandbox = require "opensandbox"
 local torture = rawget(_G, "torture")
 
-local url, key, name_of_loop = arg[1], arg[2], arg[3]
+local url, key = arg[1], arg[2]
 
 local CLOCK = 20 -- seconds: the client's time limits
 local LIMIT = 15 -- seconds for all calls together. Each of them takes a few milliseconds
@@ -79,9 +79,10 @@ function work.raising()
   return nil, value
 end
 
-function work.cancelling()
+-- Starts a task that sleeps, calls a function with it, and cancels it.
+local function cancel_after(meanwhile)
   local task = spawn(sleep, 30)
-  local ok, err = sleep(0.001)
+  local ok, err = meanwhile(task)
   task:cancel()
   if not ok then return nil, err end
   local slept, reason = task:wait()
@@ -90,14 +91,12 @@ function work.cancelling()
   return nil, reason
 end
 
+function work.cancelling()
+  return cancel_after(function() return sleep(0.001) end)
+end
+
 function work.running_out_of_time()
-  local task = spawn(sleep, 30)
-  local ok, err = pcall(task.wait, task, 0.001)
-  task:cancel()
-  if not ok then return nil, err end
-  local _, reason = task:wait()
-  if type(reason) == "table" and reason.kind == "cancelled" then return true end
-  return nil, reason
+  return cancel_after(function(task) return pcall(task.wait, task, 0.001) end)
 end
 
 local NAMES = { "sleeping", "waiting_for_each_other", "mapping", "raising", "cancelling", "running_out_of_time" }
@@ -106,7 +105,7 @@ local client
 
 local function all()
   client = nil
-  client = opensandbox.new(url, key, { timeout = CLOCK, loop = name_of_loop })
+  client = opensandbox.new(url, key, { timeout = CLOCK })
   for _, name in ipairs(NAMES) do
     act(name, function() return work[name](client) end, true)
   end

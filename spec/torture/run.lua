@@ -81,10 +81,10 @@ local function run(options, ...)
   child:stop()
 end
 
--- Runs a script while allocations of each kind fail, alone and for good.
-local function fail_allocations(runs, script, ...)
+-- Runs a script while allocations of each kind fail, alone and for good. Each run has `seconds`.
+local function fail_allocations(seconds, runs, script, ...)
   for _, whose in ipairs { "--core", "--curl", "--lua" } do
-    local options = { whose, "--seconds=120", runs and "--runs=" .. runs or nil }
+    local options = { whose, "--seconds=" .. seconds, runs and "--runs=" .. runs or nil }
     run(options, script, ...)
     options[#options + 1] = "--for-good"
     run(options, script, ...)
@@ -92,7 +92,7 @@ local function fail_allocations(runs, script, ...)
 end
 
 run({ "--seconds=60" }, "spec/torture/faults.lua", server.url)
-fail_allocations(core_runs, "spec/torture/core.lua", server.url, directory)
+fail_allocations(60, core_runs, "spec/torture/core.lua", server.url, directory)
 server:stop()
 
 -- The loop and the whole library, with a development server.
@@ -104,8 +104,8 @@ for _, name in ipairs { "one", "sub/two" } do
   file:write((name:match("[^/]*$")))
   file:close()
 end
-fail_allocations(core_runs, "spec/torture/loop.lua", devserver.url, devserver.key)
-fail_allocations(api_runs, "spec/torture/api.lua", devserver.url, devserver.key, directory)
+fail_allocations(60, core_runs, "spec/torture/loop.lua", devserver.url, devserver.key)
+fail_allocations(120, api_runs, "spec/torture/api.lua", devserver.url, devserver.key, directory)
 devserver:stop()
 temporary.remove(directory)
 print(failures == 0 and "torture: all is well" or ("torture: %d kinds of runs went wrong"):format(failures))
